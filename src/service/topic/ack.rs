@@ -130,7 +130,7 @@ impl<A: Archive> TopicOwner<A> {
     fn nack(&mut self, id: ConsumerId, message: MessageId) {
         let Some(consumer) = self.peers.consumers.get_mut(id) else { return };
         consumer.free(1);
-        let delay_ns = consumer.nack_delay_ns;
+        let delay_ns = consumer.options.nack_delay_ms.saturating_mul(1_000_000);
         if let Some(source) = self.source_of(id, message) {
             let position = message.position;
             let sub = self.loaded.subs.get(source.sub);
@@ -175,8 +175,8 @@ impl<A: Archive> TopicOwner<A> {
             self.loaded.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
         }
         sub.detach(position, &pending);
-        let limit =
-            self.peers.consumers.get(pending.holder as usize).map_or(0, |it| it.redeliveries_max);
+        let holder = self.peers.consumers.get(pending.holder as usize);
+        let limit = holder.map_or(0, |holder| holder.options.redeliveries_max);
         let is_dead = limit > 0 && pending.redeliveries >= limit;
         pending.redeliveries = pending.redeliveries.saturating_add(1);
         pending.due_ns = 0;
@@ -206,7 +206,8 @@ impl<A: Archive> TopicOwner<A> {
         let Some(consumer) = self.peers.consumers.get(consumer) else { return false };
         let Some(sub) = self.loaded.subs.get(id) else { return false };
         let real = &self.loaded.topics[sub.topic].name;
-        let letters = consumer.dead_letters.clone().unwrap_or_else(|| real.dead_letters(&name));
+        let letters =
+            consumer.options.dead_letters.clone().unwrap_or_else(|| real.dead_letters(&name));
         let partition = real.partition_number().map_or(-1, i64::from);
         let origin = format!("{}:{}:{partition}", position.ledger(), position.entry());
         let real = real.as_str().to_owned();

@@ -2,7 +2,7 @@
 
 use super::commits::PendingAnswer;
 use super::handles::{SubId, TopicId};
-use super::inquiry::{InquiryError, InquiryOutcome, InquiryProgress, NAMES_MAX};
+use super::inquiry::{InquiryError, InquiryOutcome, InquiryProgress, NAMES_MAX, PAGE_TOPICS_MAX};
 use super::owner::TopicOwner;
 use super::purge::Walk;
 use super::state::LogPlace;
@@ -26,23 +26,6 @@ const NAMES_AT_ONCE: usize = 256;
 /// Bytes of messages after which no more are shown at once: they are read, encoded and sent while others wait.
 const PEEK_BYTES_MAX: usize = 1024 * 1024;
 
-/// Names of topics that are being told.
-struct Listing {
-    prefix: Box<str>,
-    after: Box<str>,
-    left: usize,
-    /// Those that were found, as JSON.
-    names: String,
-}
-
-/// A topic that is being told with its subscriptions.
-struct Looking {
-    walk: Walk,
-    /// What is told of the topic itself, and the subscriptions that were found, as JSON.
-    topic: Value,
-    subscriptions: String,
-}
-
 impl<A: Archive> TopicOwner<A> {
     /// Answers, or does what is asked and answers when it is safe.
     pub(super) fn inquire(&mut self, connection: ConnectionRef, inquiry: TopicInquiry) {
@@ -57,24 +40,25 @@ impl<A: Archive> TopicOwner<A> {
     ) -> InquiryProgress {
         match inquiry {
             TopicInquiry::ProxyStats { rights, after, count } => {
-                self.tell_page(connection, rights, after, count)
+                let page = (after, count.clamp(1, PAGE_TOPICS_MAX));
+                self.tell_connections(connection, rights, None, page)
             }
-            TopicInquiry::ProxyTopic(name) => self.tell_topic(connection, name),
+            TopicInquiry::ProxyTopic(name) => {
+                self.tell_connections(connection, Rights::ALL, Some(name), ("".into(), 1))
+            }
             TopicInquiry::ProxyMetrics(rights) => told(&self.proxy_metrics(&rights)),
-            TopicInquiry::List { prefix, after, count } => {
-                let mut listing =
-                    Listing { prefix, after, left: count.min(NAMES_MAX), names: String::new() };
+            TopicInquiry::List { prefix, mut after, count } => {
+                let (mut names, count) = (Vec::new(), count.min(NAMES_MAX));
                 self.answer_in_slices(connection, move |owner, slice| {
-                    owner.list(&mut listing, slice)
+                    owner.list(&prefix, &mut after, &mut names, count, slice)
                 })
             }
             TopicInquiry::Stats(name) => {
                 let id = self.known(&name)?;
-                let topic = self.topic_stats(id)?;
-                let mut looking =
-                    Looking { walk: self.walk(id), topic, subscriptions: String::new() };
+                let (mut walk, topic) = (self.walk(id), self.topic_stats(id)?);
+                let mut subscriptions = String::new();
                 self.answer_in_slices(connection, move |owner, slice| {
-                    owner.look(&mut looking, slice)
+                    owner.look(&mut walk, &topic, &mut subscriptions, slice)
                 })
             }
             TopicInquiry::Peek { topic, subscription, count } => {
@@ -112,27 +96,28 @@ impl<A: Archive> TopicOwner<A> {
         WorkProgress::Done
     }
 
-    /// Reads some names; tells them when there are enough.
-    fn list(&mut self, listing: &mut Listing, slice: &mut Slice) -> InquiryProgress {
-        while listing.left > 0 {
+    /// Reads some names behind one, which moves on; tells them when there are enough.
+    fn list(
+        &mut self,
+        prefix: &str,
+        after: &mut Box<str>,
+        names: &mut Vec<Box<str>>,
+        count: usize,
+        slice: &mut Slice,
+    ) -> InquiryProgress {
+        while names.len() < count {
             if slice.is_over() {
                 return Ok(None);
             }
-            let count = NAMES_AT_ONCE.min(listing.left);
-            let names = self.archive.names(&listing.prefix, &listing.after, count)?;
             slice.spend(NAMES_AT_ONCE);
-            if names.is_empty() {
-                break;
-            }
-            for name in names {
-                let comma = if listing.names.is_empty() { "" } else { "," };
-                listing.names.push_str(comma);
-                listing.names.push_str(&json!(&*name).to_string());
-                listing.left -= 1;
-                listing.after = name;
-            }
+            let found =
+                self.archive.names(prefix, after, NAMES_AT_ONCE.min(count - names.len()))?;
+            let Some(last) = found.last() else { break };
+            *after = last.clone();
+            names.extend(found);
         }
-        Ok(Some(InquiryOutcome::Told(200, format!("[{}]", listing.names))))
+        let names = serde_json::to_string(names).unwrap_or_default();
+        Ok(Some(InquiryOutcome::Told(200, names)))
     }
 
     /// Changes something, which is answered when it is safe.
@@ -237,9 +222,15 @@ impl<A: Archive> TopicOwner<A> {
         Ok(Value::Array(shown))
     }
 
-    /// Adds some subscriptions to what is known of a topic; tells it when all are there.
-    fn look(&mut self, looking: &mut Looking, slice: &mut Slice) -> InquiryProgress {
-        let Looking { walk, topic, subscriptions } = looking;
+    /// Adds some subscriptions to what is known of a topic; tells it when all are there. They are kept as text: there may
+    /// be very many, and the last slice would have all of them to write.
+    fn look(
+        &mut self,
+        walk: &mut Walk,
+        topic: &Value,
+        subscriptions: &mut String,
+        slice: &mut Slice,
+    ) -> InquiryProgress {
         while let Some(id) = self.next_sub(walk)? {
             let sub = &self.loaded.subs[id];
             let comma = if subscriptions.is_empty() { "" } else { "," };
@@ -250,12 +241,11 @@ impl<A: Archive> TopicOwner<A> {
                 return Ok(None);
             }
         }
+
         let topic = topic.to_string();
         let topic = topic.trim_end_matches('}');
-        Ok(Some(InquiryOutcome::Told(
-            200,
-            format!("{topic},\"subscriptions\":{{{subscriptions}}}}}"),
-        )))
+        let whole = format!("{topic},\"subscriptions\":{{{subscriptions}}}}}");
+        Ok(Some(InquiryOutcome::Told(200, whole)))
     }
 
     /// Everything that is known of a topic but its subscriptions.
@@ -298,9 +288,9 @@ impl<A: Archive> TopicOwner<A> {
             .map(|it| {
                 let (unacknowledged, permits) = it.fill();
                 json!({
-                    "name": it.name,
-                    "address": it.remote,
-                    "priority": it.priority,
+                    "name": it.options.name,
+                    "address": it.options.remote,
+                    "priority": it.options.priority,
                     "messages": it.delivered,
                     "unacknowledged": unacknowledged,
                     "permits": permits,

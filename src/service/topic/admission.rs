@@ -5,7 +5,7 @@
 use super::commits::PendingAnswer;
 use super::consumer::TopicConsumer;
 use super::handles::{ConsumerId, SubId, TopicId};
-use super::opening::{Labelled, NewTopics, OpeningStage, StartFrom, TopicOpening, WantedNames};
+use super::opening::{Labelled, NewTopics, OpeningStage, TopicOpening, WantedNames};
 use super::owner::TopicOwner;
 use super::peers::ConnectionRole;
 use super::probe::Hindrance;
@@ -69,7 +69,7 @@ impl<A: Archive> TopicOwner<A> {
         self.catalog.check_partition(&options.topic)?;
         let names = WantedNames::Of(self.partitions_of(&options.topic), 0);
         let stage = OpeningStage::Checking(TopicQuestion::Produce(options));
-        self.begin_opening(connection, TopicOpening::new(stage, StartFrom::Latest, names))
+        self.begin_opening(connection, TopicOpening::new(stage, ReaderStart::Latest, names))
     }
 
     fn consume(
@@ -98,7 +98,7 @@ impl<A: Archive> TopicOwner<A> {
             }
             return Ok(());
         }
-        let start = if options.earliest { StartFrom::Earliest } else { StartFrom::Latest };
+        let start = if options.earliest { ReaderStart::Earliest } else { ReaderStart::Latest };
         let stage = OpeningStage::Checking(TopicQuestion::Consume(options));
         self.begin_opening(connection, TopicOpening::new(stage, start, names))
     }
@@ -123,11 +123,7 @@ impl<A: Archive> TopicOwner<A> {
             return Ok(());
         }
         let names = WantedNames::Of(self.partitions_of(&options.topic), 0);
-        let start = match options.start {
-            ReaderStart::Earliest => StartFrom::Earliest,
-            ReaderStart::Latest => StartFrom::Latest,
-            ReaderStart::After(message) => StartFrom::After(message),
-        };
+        let start = options.start;
         // Nothing is in the way of its subscription, which is its own.
         let id =
             self.peers.consumers.insert(TopicConsumer::reader(connection, options, subscription));
@@ -329,15 +325,11 @@ impl<A: Archive> TopicOwner<A> {
         question: TopicQuestion,
         opening: &mut TopicOpening,
     ) {
-        let TopicQuestion::Consume(mut options) = question else {
+        let TopicQuestion::Consume(options) = question else {
             return opening.enter(OpeningStage::Creating(question));
         };
-        let topics = std::mem::replace(&mut options.topics, WantedTopics::Several(Vec::new()));
-        let mut consumer = TopicConsumer::new(connection, *options, self.owner.index());
-        if let WantedTopics::Matching { namespace, pattern } = topics {
-            consumer.wanted = Some((namespace, pattern));
-        }
-        let is_matching = consumer.wanted.is_some();
+        let consumer = TopicConsumer::new(connection, *options, self.owner.index());
+        let is_matching = consumer.pattern().is_some();
         let id = self.peers.consumers.insert(consumer);
         if is_matching {
             // From now on, so that no topic is missed that is created meanwhile.
@@ -440,7 +432,7 @@ impl<A: Archive> TopicOwner<A> {
         id: ConsumerId,
         name: &TopicName,
         labelled: Labelled,
-        start: StartFrom,
+        start: ReaderStart,
     ) -> Result<(), TopicRefusal> {
         if self.peers.consumers.get(id).is_some_and(|consumer| consumer.is_reader)
             && self.find_topic(name)?.is_none()
@@ -453,8 +445,8 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// Whether a reader is to begin after a message of another topic.
-    fn starts_elsewhere(&self, id: ConsumerId, start: StartFrom) -> bool {
-        let (StartFrom::After(message), Some(reader)) = (start, self.peers.consumers.get(id))
+    fn starts_elsewhere(&self, id: ConsumerId, start: ReaderStart) -> bool {
+        let (ReaderStart::After(message), Some(reader)) = (start, self.peers.consumers.get(id))
         else {
             return false;
         };

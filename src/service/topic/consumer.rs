@@ -4,31 +4,19 @@ use super::flow::{PERMITS_MAX, UNRECEIVED_BYTES_MAX};
 use super::handles::SubId;
 use super::source::ConsumerSources;
 use super::{
-    ConsumerOptions, ConsumerWindow, Flow, MessageId, Position, ReaderOptions, Right, Rights,
-    SubscriptionType, TopicName, TopicPattern,
+    ConsumerOptions, ConsumerWindow, Flow, MessageId, Position, ReaderOptions, Right,
+    SubscriptionType, TopicName, TopicPattern, WantedTopics,
 };
 use crate::service::ConnectionRef;
-use std::sync::Arc;
 
 /// A consumer or a reader.
 #[derive(Debug)]
 pub(super) struct TopicConsumer {
     pub(super) connection: ConnectionRef,
-    pub(super) name: Box<str>,
-    pub(super) subscription: Box<str>,
-    pub(super) remote: Box<str>,
-    pub(super) kind: SubscriptionType,
-    pub(super) durable: bool,
+    /// What it has asked for. Of its topics only a pattern is kept, which new topics have to match to be among its
+    /// sources; a reader has a subscription of its own.
+    pub(super) options: ConsumerOptions,
     pub(super) is_reader: bool,
-    pub(super) priority: i32,
-    pub(super) ack_timeout_ns: u64,
-    pub(super) nack_delay_ns: u64,
-    pub(super) redeliveries_max: u32,
-    pub(super) dead_letters: Option<TopicName>,
-    /// What new topics have to match to be among its sources.
-    pub(super) wanted: Option<(Box<str>, TopicPattern)>,
-    /// What those topics are narrowed to.
-    pub(super) rights: Option<Box<Rights>>,
     /// Topics that are not there yet and are among its sources as soon as they are; only a reader has such.
     pub(super) awaits: Vec<TopicName>,
     /// Where its messages come from.
@@ -37,10 +25,7 @@ pub(super) struct TopicConsumer {
     pub(super) blocked: Vec<SubId>,
     /// Messages that it has got, ever.
     pub(super) delivered: u64,
-    flow: Flow,
-    /// What it takes of several owners together, in place of what it has here.
-    window: Option<Arc<ConsumerWindow>>,
-    /// This owner's place among them: a byte where there is room for one.
+    /// This owner's place among those that it has: a byte where there is room for one.
     owner: u8,
     /// Whether it was told that it is a consumer: its connection has no use for messages before.
     is_told: bool,
@@ -55,28 +40,23 @@ pub(super) struct TopicConsumer {
 }
 
 impl TopicConsumer {
-    pub(super) fn new(connection: ConnectionRef, consuming: ConsumerOptions, owner: usize) -> Self {
+    pub(super) fn new(
+        connection: ConnectionRef,
+        mut options: ConsumerOptions,
+        owner: usize,
+    ) -> Self {
+        // A list may have thousands of names, and its topics are known by its sources from now on.
+        if !matches!(options.topics, WantedTopics::Matching { .. }) {
+            options.topics = WantedTopics::Several(Vec::new());
+        }
         Self {
             connection,
-            name: consuming.name,
-            subscription: consuming.subscription,
-            remote: consuming.remote,
-            kind: consuming.kind,
-            durable: consuming.durable,
+            options,
             is_reader: false,
-            priority: consuming.priority,
-            ack_timeout_ns: consuming.ack_timeout_ms.saturating_mul(1_000_000),
-            nack_delay_ns: consuming.nack_delay_ms.saturating_mul(1_000_000),
-            redeliveries_max: consuming.redeliveries_max,
-            dead_letters: consuming.dead_letters,
-            wanted: None,
-            rights: consuming.rights,
             awaits: Vec::new(),
             sources: ConsumerSources::default(),
             blocked: Vec::new(),
             delivered: 0,
-            flow: consuming.flow,
-            window: consuming.window,
             owner: owner as u8,
             is_told: false,
             is_over: false,
@@ -93,8 +73,8 @@ impl TopicConsumer {
         reading: ReaderOptions,
         subscription: Box<str>,
     ) -> Self {
-        let consuming = ConsumerOptions {
-            topics: super::WantedTopics::One(reading.topic),
+        let options = ConsumerOptions {
+            topics: WantedTopics::One(reading.topic),
             subscription,
             kind: SubscriptionType::Exclusive,
             durable: false,
@@ -110,12 +90,20 @@ impl TopicConsumer {
             rights: None,
             window: None,
         };
-        Self { is_reader: true, ..Self::new(connection, consuming, 0) }
+        Self { is_reader: true, ..Self::new(connection, options, 0) }
+    }
+
+    /// The pattern of its topics, if it has one.
+    pub(super) fn pattern(&self) -> Option<(&str, &TopicPattern)> {
+        match &self.options.topics {
+            WantedTopics::Matching { namespace, pattern } => Some((namespace, pattern)),
+            _ => None,
+        }
     }
 
     /// Whether its rights let it have a topic that its pattern matches.
     pub(super) fn may_have(&self, topic: &TopicName) -> bool {
-        self.rights.as_ref().is_none_or(|rights| rights.allow(Right::Consume, topic))
+        self.options.rights.as_ref().is_none_or(|rights| rights.allow(Right::Consume, topic))
     }
 
     /// Whether it takes a message.
@@ -123,7 +111,7 @@ impl TopicConsumer {
         if !self.is_told || self.is_over {
             return false;
         }
-        match (&self.window, self.flow) {
+        match (&self.options.window, self.options.flow) {
             (Some(window), _) => window.has_room(self.owner.into()),
             (None, _) if self.awaits_receipt => false,
             (None, Flow::Push(window)) => self.outstanding < window.max(1),
@@ -133,12 +121,12 @@ impl TopicConsumer {
 
     /// What it takes of several owners together, if it has to do with several.
     pub(super) fn window(&self) -> Option<&ConsumerWindow> {
-        self.window.as_deref()
+        self.options.window.as_deref()
     }
 
     /// It has got a topic.
     pub(super) fn has_joined(&self) {
-        if let Some(window) = &self.window {
+        if let Some(window) = &self.options.window {
             window.has_joined();
         }
     }
@@ -151,32 +139,32 @@ impl TopicConsumer {
     /// It gets a message of so many bytes. Returns whether its receipt is wanted; nothing when another owner has taken the
     /// room that there was.
     pub(super) fn give(&mut self, bytes: usize) -> Option<bool> {
-        let wants_receipt = match &self.window {
+        let shared = match &self.options.window {
             Some(window) => Some(window.take(self.owner.into(), bytes)?),
             None => None,
         };
         self.outstanding = self.outstanding.saturating_add(1);
         self.permits = self.permits.saturating_sub(1);
         self.delivered += 1;
-        if wants_receipt.is_some() {
-            return wants_receipt;
+
+        if shared.is_none() {
+            self.unreceived_bytes += bytes;
+            self.awaits_receipt = self.unreceived_bytes >= UNRECEIVED_BYTES_MAX;
         }
-        self.unreceived_bytes += bytes;
-        self.awaits_receipt = self.unreceived_bytes >= UNRECEIVED_BYTES_MAX;
-        Some(self.awaits_receipt)
+        Some(shared.unwrap_or(self.awaits_receipt))
     }
 
     /// So many messages fill its window no more.
     pub(super) fn free(&mut self, count: u32) {
         self.outstanding = self.outstanding.saturating_sub(count);
-        if let Some(window) = &self.window {
+        if let Some(window) = &self.options.window {
             window.free(count);
         }
     }
 
     /// It asks for more.
     pub(super) fn permit(&mut self, count: u32) {
-        if self.flow == Flow::Pull {
+        if self.options.flow == Flow::Pull {
             self.permits = self.permits.saturating_add(count).min(PERMITS_MAX);
         }
     }

@@ -41,12 +41,6 @@ enum DeletionStage {
     Deleting,
 }
 
-/// A deleted topic that has still connections and subscriptions.
-struct Dismantling {
-    topic: TopicId,
-    producers: Vec<ProducerId>,
-}
-
 /// Why a connection ends whose topic is deleted.
 fn gone() -> TopicRefusal {
     Cause::NotFound.because("the topic was deleted")
@@ -161,16 +155,15 @@ impl<A: Archive> TopicOwner<A> {
         // No id of a message of it is to mean one of a topic that gets its name.
         self.catalog.fresh = self.catalog.fresh.max(topic.state.next.position);
         self.catalog.remove(&topic.name);
-        let producers = topic.producers.values().copied().collect();
+        let mut producers: Vec<ProducerId> = topic.producers.values().copied().collect();
         self.loaded.active.retain(|active| *active != id);
         // No consumer of a pattern is taken into it any more.
         self.peers.created.retain(|created| created.name != topic.name);
-        let mut dismantling = Dismantling { topic: id, producers };
-        if self.go_on_dismantling(&mut dismantling, &mut Slice::of(PARTS_AT_ONCE))
+        if self.go_on_dismantling(id, &mut producers, &mut Slice::of(PARTS_AT_ONCE))
             == WorkProgress::More
         {
             self.run_always(false, move |owner, slice| {
-                owner.go_on_dismantling(&mut dismantling, slice)
+                owner.go_on_dismantling(id, &mut producers, slice)
             });
         }
         Ok(())
@@ -179,16 +172,16 @@ impl<A: Archive> TopicOwner<A> {
     /// Takes some connections and subscriptions out of a topic that is gone, and in the end the topic out of memory.
     fn go_on_dismantling(
         &mut self,
-        dismantling: &mut Dismantling,
+        id: TopicId,
+        producers: &mut Vec<ProducerId>,
         slice: &mut Slice,
     ) -> WorkProgress {
-        let id = dismantling.topic;
-        while let Some(producer) = dismantling.producers.last().copied() {
+        while let Some(producer) = producers.last().copied() {
             if slice.is_over() {
                 return WorkProgress::More;
             }
             slice.spend(1);
-            dismantling.producers.pop();
+            producers.pop();
             // It may have left meanwhile, and another have its number.
             let producer = self.peers.producers.get(producer);
             let its = producer.filter(|it| it.targets.iter().any(|(topic, _)| *topic == id));
@@ -214,7 +207,7 @@ impl<A: Archive> TopicOwner<A> {
                 self.part(consumer, ConsumerSource { topic: id, sub, label });
                 // Who has a pattern goes on with the other topics of it; who is over is told nothing more.
                 let consumer = self.peers.consumers.get(consumer);
-                let ends = consumer.filter(|it| it.wanted.is_none() && !it.is_over());
+                let ends = consumer.filter(|it| it.pattern().is_none() && !it.is_over());
                 if let Some(connection) = ends.map(|consumer| consumer.connection) {
                     self.end(connection);
                 }

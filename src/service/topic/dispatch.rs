@@ -335,7 +335,7 @@ impl<A: Archive> TopicOwner<A> {
         };
         let mut redeliveries = 0;
         if !sub.is_reader {
-            let timeout_ns = consumer.ack_timeout_ns;
+            let timeout_ns = consumer.options.ack_timeout_ms.saturating_mul(1_000_000);
             let due_ns =
                 if timeout_ns > 0 { self.now.monotonic_ns.saturating_add(timeout_ns) } else { 0 };
             if due_ns > 0 {

@@ -2,7 +2,7 @@
 
 use super::consumer::TopicConsumer;
 use super::handles::{ConsumerId, Label, SubId, TopicId};
-use super::opening::{Labelled, StartFrom};
+use super::opening::Labelled;
 use super::owner::TopicOwner;
 use super::peers::ConnectionRole;
 use super::pending::PendingState;
@@ -13,19 +13,12 @@ use super::subscription::{Subscription, SubscriptionMember};
 use super::timers::Timer;
 use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, WorkProgress};
 use super::{
-    Archive, Cause, MessageId, Position, SubscriptionType, TopicAnswer, TopicName, TopicRefusal,
+    Archive, Cause, ConsumerOptions, MessageId, Position, ReaderStart, SubscriptionType,
+    TopicAnswer, TopicName, TopicRefusal,
 };
 use crate::service::ConnectionRef;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// A consumer that deletes its subscription of many topics.
-struct Unsubscribing {
-    connection: ConnectionRef,
-    id: ConsumerId,
-    /// Up to which of its sources no other consumer uses them; `None` when that is so of all, and they are deleted.
-    checked: Option<Option<Label>>,
-}
 
 impl<A: Archive> TopicOwner<A> {
     /// A consumer becomes one of a subscription, which is created if it is not there.
@@ -34,7 +27,7 @@ impl<A: Archive> TopicOwner<A> {
         id: ConsumerId,
         name: &TopicName,
         labelled: Labelled,
-        from: StartFrom,
+        from: ReaderStart,
     ) -> Result<(), TopicRefusal> {
         let topic_id = self.open_topic(name)?;
         let label = match labelled {
@@ -45,8 +38,8 @@ impl<A: Archive> TopicOwner<A> {
             }
         };
         let consumer = &self.peers.consumers[id];
-        let (kind, durable, priority) = (consumer.kind, consumer.durable, consumer.priority);
-        let sub_name: Arc<str> = consumer.subscription.as_ref().into();
+        let ConsumerOptions { kind, durable, priority, .. } = consumer.options;
+        let sub_name: Arc<str> = consumer.options.subscription.as_ref().into();
         let is_reader = consumer.is_reader;
         let sub_id = match self.loaded.topics[topic_id].subs.get(&sub_name).copied() {
             Some(sub_id) if self.part_leaving(sub_id) => {
@@ -96,28 +89,28 @@ impl<A: Archive> TopicOwner<A> {
         name: Arc<str>,
         kind: SubscriptionType,
         durable: bool,
-        from: StartFrom,
+        from: ReaderStart,
     ) -> Result<SubId, TopicRefusal> {
         self.check_subscriptions(topic_id)?;
         if let Some(reason) = self.commits.broken.as_ref().filter(|_| durable) {
             return Err(Cause::Broken.because(reason));
         }
         // A consumer of a pattern was promised the first message, even if another comes first.
-        let is_promised = matches!(from, StartFrom::Latest) && self.is_promised(topic_id, &name);
-        let from = if is_promised { StartFrom::Earliest } else { from };
+        let is_promised = matches!(from, ReaderStart::Latest) && self.is_promised(topic_id, &name);
+        let from = if is_promised { ReaderStart::Earliest } else { from };
         let read = match from {
-            StartFrom::Latest => self.loaded.topics[topic_id].state.next,
-            StartFrom::After(message) if self.is_of(topic_id, message) => {
+            ReaderStart::Latest => self.loaded.topics[topic_id].state.next,
+            ReaderStart::After(message) if self.is_of(topic_id, message) => {
                 self.place_of(topic_id, message.position.after())?
             }
-            StartFrom::Earliest | StartFrom::After(_) => {
+            ReaderStart::Earliest | ReaderStart::After(_) => {
                 self.place_of(topic_id, Position::FIRST)?
             }
         };
         let by_index = matches!(kind, SubscriptionType::Shared | SubscriptionType::KeyShared);
         let delayed = match from {
             // Whatever comes from now on is later than now.
-            StartFrom::Latest => (self.now.unix_ms, Position::END),
+            ReaderStart::Latest => (self.now.unix_ms, Position::END),
             _ => (0, Position::FIRST),
         };
         let start = read.position;
@@ -290,46 +283,50 @@ impl<A: Archive> TopicOwner<A> {
     pub(super) fn unsubscribe(&mut self, connection: ConnectionRef, id: ConsumerId) {
         let Some(consumer) = self.peers.consumers.get(id) else { return };
         let is_short = consumer.sources.len() <= AT_ONCE_MAX;
-        let mut unsubscribing = Unsubscribing { connection, id, checked: Some(None) };
+        let mut checked = Some(None);
         let begun = self.run(is_short, move |owner, slice| {
-            owner.go_on_unsubscribing(&mut unsubscribing, slice)
+            owner.go_on_unsubscribing(connection, id, &mut checked, slice)
         });
         if begun.is_err() {
             self.reply(connection, TopicAnswer::StillSubscribed);
         }
     }
 
-    /// Looks at some of the subscriptions of a consumer that are to be deleted, or deletes some.
+    /// Looks at some of the subscriptions of a consumer that are to be deleted, or deletes some. `checked` is up to which of
+    /// its sources no other consumer uses them; `None` when that is so of all, and they are deleted.
     fn go_on_unsubscribing(
         &mut self,
-        unsubscribing: &mut Unsubscribing,
+        connection: ConnectionRef,
+        id: ConsumerId,
+        checked: &mut Option<Option<Label>>,
         slice: &mut Slice,
     ) -> WorkProgress {
-        let Unsubscribing { connection, id, .. } = *unsubscribing;
         while self.peers.is_consumer(connection, id) {
             if slice.is_over() {
                 return WorkProgress::More;
             }
             slice.spend(TOPIC_STEPS);
-            let after = unsubscribing.checked.flatten();
+            let after = checked.flatten();
             let Some(source) =
                 self.peers.consumers.get(id).and_then(|consumer| consumer.sources.next(after))
             else {
-                if unsubscribing.checked.take().is_none() {
+                if checked.take().is_none() {
                     break;
                 }
                 // All are its own. It gets no new topics from now on.
                 self.peers.matching.remove(&id);
                 continue;
             };
+
+            // Others may have joined since it was looked at.
             self.part_leaving(source.sub);
             let is_shared =
                 self.loaded.subs.get(source.sub).is_some_and(|sub| sub.members.len() > 1);
-            if is_shared || unsubscribing.checked.is_none() && self.erase_sub(source.sub).is_err() {
+            if is_shared || checked.is_none() && self.erase_sub(source.sub).is_err() {
                 self.reply(connection, TopicAnswer::StillSubscribed);
                 break;
             }
-            if let Some(checked) = &mut unsubscribing.checked {
+            if let Some(checked) = checked {
                 *checked = Some(source.label);
                 continue;
             }

@@ -1,12 +1,13 @@
 //! Consumers of a pattern: they have all topics whose names match, those included that are still to come.
 
 use super::handles::{ConsumerId, TopicId};
-use super::opening::{Labelled, StartFrom};
+use super::opening::Labelled;
 use super::owner::TopicOwner;
 use super::peers::Created;
 use super::work::{Slice, TOPIC_STEPS, WorkProgress};
 use super::{
-    Archive, ArchiveError, MessageId, Right, Rights, TopicName, TopicPattern, TopicRefusal,
+    Archive, ArchiveError, MessageId, ReaderStart, Right, Rights, TopicName, TopicPattern,
+    TopicRefusal,
 };
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -51,29 +52,26 @@ impl<A: Archive> TopicOwner<A> {
         &mut self,
         id: ConsumerId,
         after: &mut Box<str>,
-        from: StartFrom,
+        from: ReaderStart,
         slice: &mut Slice,
     ) -> Result<WorkProgress, TopicRefusal> {
         let Some(consumer) = self.peers.consumers.get_mut(id) else {
             return Ok(WorkProgress::Done);
         };
-        let Some(wanted) = consumer.wanted.take() else { return Ok(WorkProgress::Done) };
-        let rights = consumer.rights.take();
-        let joined = self.each_matching(
-            (&wanted.0, &wanted.1, rights.as_deref()),
-            after,
-            slice,
-            |topics, name| {
-                // It may have come to it as a new one.
-                if topics.has(id, name) {
-                    Ok(())
-                } else {
-                    topics.join(id, name, Labelled::Topic, from)
-                }
-            },
-        );
+        let Some((namespace, pattern)) = consumer.pattern() else { return Ok(WorkProgress::Done) };
+        // Copies, since the consumer itself changes with each topic: the pattern is shared, and its rights are given back.
+        let (namespace, pattern): (Box<str>, _) = (namespace.into(), pattern.clone());
+        let rights = consumer.options.rights.take();
+        let wanted = (&*namespace, &pattern, rights.as_deref());
+        let joined = self.each_matching(wanted, after, slice, |topics, name| {
+            // It may have come to it as a new one.
+            if topics.has(id, name) {
+                return Ok(());
+            }
+            topics.join(id, name, Labelled::Topic, from)
+        });
         if let Some(consumer) = self.peers.consumers.get_mut(id) {
-            (consumer.wanted, consumer.rights) = (Some(wanted), rights);
+            consumer.options.rights = rights;
         }
         joined
     }
@@ -103,7 +101,7 @@ impl<A: Archive> TopicOwner<A> {
                 let name = created.name.clone();
                 // Whatever it wanted to begin with, all that there is came after it.
                 let label = Labelled::Partition(name.partition_number());
-                if let Err(refusal) = self.join(id, &name, label, StartFrom::Earliest) {
+                if let Err(refusal) = self.join(id, &name, label, ReaderStart::Earliest) {
                     self.end_consumer(id, refusal);
                 }
                 continue;
@@ -120,7 +118,7 @@ impl<A: Archive> TopicOwner<A> {
             if self.is_wanted(id, &name) {
                 slice.spend(TOPIC_STEPS);
                 // Who cannot have all of its topics is not to believe that it has.
-                if let Err(refusal) = self.join(id, &name, Labelled::Topic, StartFrom::Earliest) {
+                if let Err(refusal) = self.join(id, &name, Labelled::Topic, ReaderStart::Earliest) {
                     self.end_consumer(id, refusal);
                 }
             }
@@ -133,7 +131,10 @@ impl<A: Archive> TopicOwner<A> {
     pub(super) fn is_promised(&self, topic: TopicId, subscription: &str) -> bool {
         let name = &self.loaded.topics[topic].name;
         let is_of = |id: &ConsumerId| {
-            self.peers.consumers.get(*id).is_some_and(|it| &*it.subscription == subscription)
+            self.peers
+                .consumers
+                .get(*id)
+                .is_some_and(|it| &*it.options.subscription == subscription)
         };
         self.peers.created.iter().any(|created| created.name == *name)
             && self.peers.matching.iter().any(|id| is_of(id) && self.is_wanted(*id, name))
@@ -142,7 +143,7 @@ impl<A: Archive> TopicOwner<A> {
     /// Whether a topic is one that a consumer of a pattern should have and does not have yet.
     fn is_wanted(&self, id: ConsumerId, name: &TopicName) -> bool {
         let Some(consumer) = self.peers.consumers.get(id) else { return false };
-        let Some((namespace, pattern)) = &consumer.wanted else { return false };
+        let Some((namespace, pattern)) = consumer.pattern() else { return false };
         !self.has(id, name) && self.matches(name, namespace, pattern) && consumer.may_have(name)
     }
 

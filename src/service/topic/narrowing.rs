@@ -8,16 +8,6 @@ use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, WorkProgress};
 use super::{Archive, Right, Rights, TopicAnswer, TopicName};
 use crate::service::ConnectionRef;
 
-/// A consumer whose topics are being held against its new rights.
-struct Narrowing {
-    connection: ConnectionRef,
-    id: ConsumerId,
-    /// The last one that was.
-    after: Option<Label>,
-    /// Its rights, unless it has a pattern, which keeps them.
-    rights: Option<Box<Rights>>,
-}
-
 impl<A: Archive> TopicOwner<A> {
     /// A connection has other rights from now on: what it does has to be among them.
     pub(super) fn renew_rights(&mut self, connection: ConnectionRef, rights: Box<Rights>) {
@@ -65,51 +55,58 @@ impl<A: Archive> TopicOwner<A> {
     fn narrow(&mut self, connection: ConnectionRef, id: ConsumerId, rights: Box<Rights>) {
         let Some(consumer) = self.peers.consumers.get_mut(id) else { return };
         let may_await = consumer.awaits.iter().all(|topic| rights.allow(Right::Read, topic));
-        if !may_await || !rights.allow_dead_letters(consumer.dead_letters.as_ref()) {
+        if !may_await || !rights.allow_dead_letters(consumer.options.dead_letters.as_ref()) {
             return self.reply(connection, TopicAnswer::Forbidden);
         }
         let is_short = consumer.sources.len() <= AT_ONCE_MAX;
-        let rights = match &consumer.wanted {
+        let rights = match consumer.pattern() {
             Some(_) => {
-                consumer.rights = Some(rights);
+                consumer.options.rights = Some(rights);
                 None
             }
             None => Some(rights),
         };
-        let mut narrowing = Narrowing { connection, id, after: None, rights };
-        if self
-            .run(is_short, move |owner, slice| owner.go_on_narrowing(&mut narrowing, slice))
-            .is_err()
-        {
+        let mut after = None;
+        let begun = self.run(is_short, move |owner, slice| {
+            owner.go_on_narrowing(connection, id, &mut after, rights.as_deref(), slice)
+        });
+        if begun.is_err() {
             // What cannot be looked at is not allowed.
             self.reply(connection, TopicAnswer::Forbidden);
         }
     }
 
-    /// Holds some of a consumer's topics against its new rights.
-    fn go_on_narrowing(&mut self, narrowing: &mut Narrowing, slice: &mut Slice) -> WorkProgress {
-        let Narrowing { connection, id, .. } = *narrowing;
+    /// Holds some of a consumer's topics, those behind one, which moves on, against its new rights. A consumer of a pattern
+    /// has these itself.
+    fn go_on_narrowing(
+        &mut self,
+        connection: ConnectionRef,
+        id: ConsumerId,
+        after: &mut Option<Label>,
+        rights: Option<&Rights>,
+        slice: &mut Slice,
+    ) -> WorkProgress {
         while self.peers.is_consumer(connection, id) {
             let Some(consumer) = self.peers.consumers.get(id) else { break };
-            let Some(source) = consumer.sources.next(narrowing.after) else { break };
+            let Some(source) = consumer.sources.next(*after) else { break };
             if slice.is_over() {
                 return WorkProgress::More;
             }
             slice.spend(TOPIC_STEPS);
-            narrowing.after = Some(source.label);
-            let rights = narrowing.rights.as_deref().or(consumer.rights.as_deref());
+            *after = Some(source.label);
+
+            let its = rights.or(consumer.options.rights.as_deref());
             let right = if consumer.is_reader { Right::Read } else { Right::Consume };
             let topic = self.loaded.topics.get(source.topic);
-            let may =
-                topic.zip(rights).is_none_or(|(topic, rights)| rights.allow(right, &topic.name));
-            match (may, &narrowing.rights) {
-                (true, _) => {}
-                (false, None) => self.part(id, source),
-                (false, Some(_)) => {
-                    self.reply(connection, TopicAnswer::Forbidden);
-                    break;
-                }
+            if topic.zip(its).is_none_or(|(topic, its)| its.allow(right, &topic.name)) {
+                continue;
             }
+            // A pattern goes on without the topic; who has named it cannot.
+            if rights.is_some() {
+                self.reply(connection, TopicAnswer::Forbidden);
+                break;
+            }
+            self.part(id, source);
         }
         WorkProgress::Done
     }

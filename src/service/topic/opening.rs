@@ -1,12 +1,13 @@
 //! A connection on its way into its topics.
 
 use super::handles::ConsumerId;
-use super::{MessageId, TopicName, TopicQuestion};
+use super::{ReaderStart, TopicName, TopicQuestion};
 
 /// A producer, consumer or reader on its way into its topics.
 #[derive(Debug)]
 pub(super) struct TopicOpening {
-    pub(super) start: StartFrom,
+    /// Where its new subscriptions start; a topic that is not the message's from its first one.
+    pub(super) start: ReaderStart,
     pub(super) stage: OpeningStage,
     pub(super) names: WantedNames,
     /// What it would create, as far as it was looked at.
@@ -46,15 +47,6 @@ pub(super) struct NewTopics {
     pub(super) others: usize,
 }
 
-/// Where a new subscription starts.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum StartFrom {
-    Earliest,
-    Latest,
-    /// After this message, or at the first one of a topic that is not the message's.
-    After(MessageId),
-}
-
 /// The partition in the ids of a topic's messages for one consumer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Labelled {
@@ -65,7 +57,7 @@ pub(super) enum Labelled {
 }
 
 impl TopicOpening {
-    pub(super) fn new(stage: OpeningStage, start: StartFrom, names: WantedNames) -> Self {
+    pub(super) fn new(stage: OpeningStage, start: ReaderStart, names: WantedNames) -> Self {
         Self { start, stage, names, new: NewTopics::default() }
     }
 
