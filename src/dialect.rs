@@ -17,8 +17,6 @@ mod input;
 #[cfg(feature = "conformance")]
 pub mod mirror;
 pub mod personium;
-pub mod personium_event;
-pub mod personium_topic;
 mod protocol;
 pub mod pulsar;
 mod settings;
@@ -253,8 +251,8 @@ macro_rules! dialects {
 }
 
 dialects! {
-    PersoniumEvent: personium_event::PersoniumEvent;
-    PersoniumTopic: personium_topic::PersoniumTopic;
+    PersoniumEvent: personium::event::PersoniumEvent;
+    PersoniumTopic: personium::topic::PersoniumTopic;
     Channel: channel::Channel;
     Echo: echo::Echo;
     Pulsar: pulsar::Pulsar;

@@ -1,9 +1,12 @@
 //! What the two Personium dialects have in common: the table `[personium]`, how a request and a token name a
 //! cell, and the replies that both give.
 //!
-//! This file knows neither events nor topics.
+//! Each dialect is a file below.
 
-use crate::dialect::personium_topic::{GLOBS_MAX, is_glob};
+pub mod event;
+pub mod topic;
+
+use crate::dialect::personium::topic::{GLOBS_MAX, is_glob};
 use crate::dialect::table::DialectTable;
 use crate::dialect::{Action, PING_INTERVAL_S};
 use crate::setting::LONGEST_MESSAGE_BYTES;

@@ -47,25 +47,20 @@ fn protocols(list: &[Token<'_>]) -> (BTreeSet<String>, BTreeSet<String>) {
     lines
         .map_while(|line| {
             let colon = line.iter().position(|token| token.is(":"))?;
-            Some((stem(line[colon + 1].text).to_owned(), line[colon - 1].text.to_owned()))
+            Some((line[colon + 1].text.to_owned(), line[colon - 1].text.to_owned()))
         })
         .unzip()
-}
-
-/// Both of `personium_event` and `personium_topic` belong to `personium`.
-fn stem(module: &str) -> &str {
-    module.split('_').next().unwrap_or(module)
 }
 
 #[test]
 fn no_protocol_is_named_outside_of_its_files_and_the_list() {
     let sources = product_files();
     let list = sources.iter().find(|source| source.path == LIST).unwrap();
-    let (stems, variants) = protocols(&product(&list.text).tokens);
-    assert!(stems.len() > 4 && variants.len() > 5, "{stems:?} {variants:?}");
+    let (modules, variants) = protocols(&product(&list.text).tokens);
+    assert!(modules.len() > 4 && variants.len() > 5, "{modules:?} {variants:?}");
     let is_own = |path: &str| {
         let inside = path.strip_prefix("src/dialect/").unwrap_or("");
-        stems.contains(stem(inside.split(['/', '.']).next().unwrap()))
+        modules.contains(inside.split(['/', '.']).next().unwrap())
     };
     let mut naming: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let outside = |path: &str| !is_own(path) && path != LIST && path != SETTINGS;
@@ -77,7 +72,7 @@ fn no_protocol_is_named_outside_of_its_files_and_the_list() {
                 && variants.contains(name.text);
             let holds_settings =
                 ["settings", "dialects"].iter().any(|word| before.text.ends_with(word));
-            let is_settings = holds_settings && between.is(".") && stems.contains(name.text);
+            let is_settings = holds_settings && between.is(".") && modules.contains(name.text);
             if is_variant || is_settings {
                 let text = [before.text, between.text, name.text].concat();
                 naming.entry(&source.path).or_default().insert(text);

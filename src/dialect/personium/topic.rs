@@ -125,7 +125,7 @@ impl Dialect for PersoniumTopic {
         }
     }
 
-    fn verifier(settings: &super::Settings) -> Option<&Verifier> {
+    fn verifier(settings: &crate::dialect::Settings) -> Option<&Verifier> {
         settings.personium.verifier.as_ref()
     }
 

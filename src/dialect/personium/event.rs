@@ -136,7 +136,7 @@ impl Dialect for PersoniumEvent {
         }
     }
 
-    fn verifier(settings: &super::Settings) -> Option<&Verifier> {
+    fn verifier(settings: &crate::dialect::Settings) -> Option<&Verifier> {
         settings.personium.verifier.as_ref()
     }
 
