@@ -24,7 +24,9 @@ use ahash::RandomState;
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
 
-use super::{Grant, NEVER_MS, Refusal, TOKEN_BYTES_MAX, UNIX_S_MAX, moment};
+use super::grant::{Grant, NEVER_MS};
+use super::moment::{self, UNIX_S_MAX};
+use super::refusal::{Refusal, TOKEN_BYTES_MAX};
 
 /// Most tokens of a list. Whoever needs more than a list can sensibly hold needs an issuer.
 const TOKENS_MAX: usize = 65_536;

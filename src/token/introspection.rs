@@ -24,10 +24,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::jwt::unix_ms;
-use super::remote::{CACHE_S_MAX, CONCURRENCY_MAX, Finding, GRACE_S_MAX, TIMEOUT_MS_MAX, Timing};
+use super::error::VerifierError;
+use super::grant::Grant;
+use super::inquiry::{CACHE_S_MAX, CONCURRENCY_MAX, Finding, GRACE_S_MAX, TIMEOUT_MS_MAX, Timing};
+use super::moment::numeric_date_ms;
+use super::refusal::Refusal;
 use super::unique::{self, Flaw};
-use super::{Grant, Refusal, VerifierError};
 use crate::endpoint::Endpoint;
 use crate::setting::Secret;
 
@@ -180,7 +182,7 @@ impl Introspection {
 
     fn grant(&self, mut claims: Map<String, Value>, now_ms: u64) -> Result<Grant, Refusal> {
         let expiry = claims.get("exp").ok_or(Refusal::MissingExpiry)?;
-        let expires_at_ms = unix_ms(expiry).ok_or(Refusal::BadExpiry)?;
+        let expires_at_ms = numeric_date_ms(expiry).ok_or(Refusal::BadExpiry)?;
         if now_ms >= expires_at_ms {
             return Err(Refusal::Expired);
         }

@@ -17,10 +17,15 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 use serde_json::{Map, Value};
 
+use super::error::VerifierError;
+use super::grant::{Grant, NEVER_MS};
 use super::key::JwtKey;
+use super::moment::{any_numeric_date_ms, numeric_date_ms};
+use super::refusal::Refusal;
+use super::rigour::Rigour;
 use super::settings::{JwtSettings, KeySource};
 use super::unique::{self, Flaw};
-use super::{Algorithm, Grant, NEVER_MS, Refusal, Rigour, UNIX_S_MAX, VerifierError, jwks};
+use super::{Algorithm, jwks};
 
 /// Verifies tokens by their signature and times.
 pub struct Jwt {
@@ -93,12 +98,12 @@ impl Jwt {
     /// The moment the token is refused from, leeway included.
     fn check_times(&self, claims: &Map<String, Value>, now_ms: u64) -> Result<u64, Refusal> {
         let expiry = claims.get("exp").ok_or(Refusal::MissingExpiry)?;
-        let expires_at_ms = unix_ms(expiry).ok_or(Refusal::BadExpiry)? + self.leeway_ms;
+        let expires_at_ms = numeric_date_ms(expiry).ok_or(Refusal::BadExpiry)? + self.leeway_ms;
         if now_ms >= expires_at_ms {
             return Err(Refusal::Expired);
         }
         if let Some(not_before) = claims.get("nbf") {
-            let not_before_ms = unix_ms(not_before).ok_or(Refusal::BadNotBefore)?;
+            let not_before_ms = numeric_date_ms(not_before).ok_or(Refusal::BadNotBefore)?;
             if now_ms.saturating_add(self.leeway_ms) < not_before_ms {
                 return Err(Refusal::NotYetValid);
             }
@@ -109,14 +114,14 @@ impl Jwt {
     /// The same where both times may be missing, and any number is one.
     fn check_times_if_any(&self, claims: &Map<String, Value>, now_ms: u64) -> Result<u64, Refusal> {
         if let Some(not_before) = claims.get("nbf") {
-            let not_before_ms = any_ms(not_before).ok_or(Refusal::BadNotBefore)?;
+            let not_before_ms = any_numeric_date_ms(not_before).ok_or(Refusal::BadNotBefore)?;
             if now_ms.saturating_add(self.leeway_ms) < not_before_ms {
                 return Err(Refusal::NotYetValid);
             }
         }
         let Some(expiry) = claims.get("exp") else { return Ok(NEVER_MS) };
         let expires_at_ms =
-            any_ms(expiry).ok_or(Refusal::BadExpiry)?.saturating_add(self.leeway_ms);
+            any_numeric_date_ms(expiry).ok_or(Refusal::BadExpiry)?.saturating_add(self.leeway_ms);
         if now_ms >= expires_at_ms { Err(Refusal::Expired) } else { Ok(expires_at_ms) }
     }
 }
@@ -149,29 +154,4 @@ fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
 
 fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Malformed)
-}
-
-/// The first whole millisecond at or after a number of seconds, however great, or 0 before 1970. `None` for anything
-/// but a number.
-fn any_ms(value: &Value) -> Option<u64> {
-    match value.as_u64() {
-        Some(seconds) => Some(seconds.saturating_mul(1000)),
-        // A conversion that saturates: what is negative is 0.
-        None => Some((value.as_f64()? * 1000.0).ceil() as u64),
-    }
-}
-
-/// A NumericDate (RFC 7519 section 2) in milliseconds, to the nearest one: a float has no better fractions. `None` for
-/// anything but a number from 0 to [`UNIX_S_MAX`].
-pub(super) fn unix_ms(value: &Value) -> Option<u64> {
-    match value.as_u64() {
-        Some(seconds) => (seconds <= UNIX_S_MAX).then(|| seconds * 1000),
-        None => {
-            // The range is checked on the float, NaN failing it, so that the conversion is exact.
-            let seconds = value.as_f64()?;
-            (0.0..UNIX_S_MAX as f64 + 1.0)
-                .contains(&seconds)
-                .then(|| (seconds * 1000.0).round() as u64)
-        }
-    }
 }

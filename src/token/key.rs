@@ -14,7 +14,9 @@ use jsonwebtoken::{AlgorithmFamily, DecodingKey, EncodingKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Algorithm, Refusal, Rigour};
+use super::Algorithm;
+use super::refusal::Refusal;
+use super::rigour::Rigour;
 
 /// Shortest and longest RSA modulus, in bits. The shortest is RFC 7518 section 3.3; the longest is what the
 /// `rsa` crate verifies, as the work grows with the square of it.

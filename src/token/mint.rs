@@ -6,8 +6,10 @@
 use jsonwebtoken::Header;
 use serde_json::{Map, Value};
 
+use super::Algorithm;
 use super::key::{KeyError, signing_key};
-use super::{Algorithm, Rigour, TOKEN_BYTES_MAX};
+use super::refusal::TOKEN_BYTES_MAX;
+use super::rigour::Rigour;
 
 /// Signs the claims. `key_material` is a secret for the HS algorithms (a line ending behind it does not
 /// count) and a private key in PEM for the others. A verifier wants an `exp` in unix seconds among the claims.

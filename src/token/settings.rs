@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::Algorithm;
+use super::error::VerifierError;
 use super::introspection::IntrospectionSettings;
 use super::wazo_auth::WazoAuthSettings;
-use super::{Algorithm, VerifierError};
 use crate::setting::Secret;
 
 /// Longest leeway, in seconds: what RFC 7519 section 4.1.4 calls "a few minutes" at most, kept to one minute

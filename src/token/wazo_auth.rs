@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use toml::value::{Datetime, Offset};
 
-use super::remote::{
+use super::error::VerifierError;
+use super::grant::Grant;
+use super::inquiry::{
     CACHE_S_MAX, CONCURRENCY_MAX, Finding, GRACE_S_MAX, TIMEOUT_MS_MAX, Timing, TokenInquiry,
 };
-use super::{Grant, Refusal, UNIX_S_MAX, VerifierError, moment};
+use super::moment::{self, UNIX_S_MAX};
+use super::refusal::Refusal;
 use crate::endpoint::{Endpoint, UrlError};
 
 /// All but the unreserved characters of RFC 3986 section 2.3.

@@ -1,0 +1,50 @@
+//! Why settings and material make no verifier.
+
+use super::fixed::StaticError;
+use super::jwks::JwksError;
+use super::key::KeyError;
+use crate::endpoint::UrlError;
+
+/// Why settings and material make no verifier. Always the operator's to repair, and the text says how.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum VerifierError {
+    /// `algorithms` is missing, or an empty list.
+    #[error(
+        "algorithms is missing or empty; name what the issuer signs with, such as algorithms = [\"HS256\"]"
+    )]
+    NoAlgorithm,
+    /// Not exactly one of the four key settings is there.
+    #[error(
+        "{found} of secret, secret_file, public_key_file and jwks_file are set; set exactly one"
+    )]
+    KeySources {
+        /// How many are.
+        found: usize,
+    },
+    /// The settings name a file whose content was not given.
+    #[error("the file the settings name was not read")]
+    MaterialMissing,
+    /// The URL of a remote verifier does not do.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// A name without a secret, or a secret without a name, or two secrets.
+    #[error("client_id goes with exactly one of client_secret and client_secret_file")]
+    ClientCredentials,
+    /// The file of the client's secret.
+    #[error("the file of the client's secret is not one line of UTF-8 text")]
+    SecretText,
+    /// The file of authorities.
+    #[error(
+        "ca_file is not PEM with the certificates of authorities; each begins with -----BEGIN CERTIFICATE-----"
+    )]
+    Authorities,
+    /// The secret or the PEM file does not do.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The JWKS file does not do.
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
+    /// The file of static tokens does not do.
+    #[error(transparent)]
+    Static(#[from] StaticError),
+}

@@ -1,0 +1,64 @@
+//! What is asked of a remote verifier, how often and how long, and what it has found; whatever its protocol.
+
+use super::grant::Grant;
+use super::refusal::Refusal;
+
+/// Longest time for one request, in milliseconds: a client that waits longer has gone.
+pub(super) const TIMEOUT_MS_MAX: u64 = 60_000;
+/// Most requests at the same time; more than an issuer has connections for is a slip of the pen.
+pub(super) const CONCURRENCY_MAX: usize = 1024;
+/// Longest time for which an answer serves others, in seconds: a token that is taken back opens sessions for as long.
+pub(super) const CACHE_S_MAX: u64 = 300;
+/// Longest time for which sessions outlast an issuer that cannot be asked, in seconds: a day.
+pub(super) const GRACE_S_MAX: u64 = 86_400;
+
+/// How a remote verifier is asked, whatever its protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timing {
+    /// Milliseconds for a whole request, from the connection to the last byte of the answer.
+    pub timeout_ms: u64,
+    /// Requests at the same time.
+    pub concurrency_max: usize,
+    /// Seconds for which a grant answers others who come with the same token.
+    pub cache_s: u64,
+    /// Seconds for which sessions stay while a verifier that has granted their token cannot be asked again.
+    pub grace_s: u64,
+}
+
+impl Timing {
+    /// Three seconds are long for a lookup and short for a person; 32 requests at 10 ms each are 3,200 tokens
+    /// a second, and no more threads than a small application server has.
+    pub(super) const DEFAULT: Self =
+        Self { timeout_ms: 3000, concurrency_max: 32, cache_s: 10, grace_s: 300 };
+}
+
+/// What is wanted of a remote verifier.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TokenInquiry {
+    /// What the token grants.
+    Grant,
+    /// Whether a token that it has granted is still good.
+    Recheck,
+}
+
+/// What a remote verifier has found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// The token is good and grants this.
+    Granted(Grant),
+    /// It still grants what it did.
+    Confirmed,
+    /// It is not good.
+    Refused(Refusal),
+    /// The answer cannot be understood as either; why, for a log.
+    Unclear(String),
+}
+
+impl From<Result<Grant, Refusal>> for Finding {
+    fn from(result: Result<Grant, Refusal>) -> Self {
+        match result {
+            Ok(grant) => Self::Granted(grant),
+            Err(refusal) => Self::Refused(refusal),
+        }
+    }
+}
