@@ -8,190 +8,33 @@
 pub(super) mod amqp;
 mod calls;
 mod client;
+mod handle;
 pub(super) mod redis;
 mod upkeep;
 mod verification;
 mod webhook;
 
+pub(super) use self::handle::Bridge;
 pub use self::verification::ask_once;
 
 use self::amqp::Bus;
 use self::calls::Caller;
-use self::redis::{Redis, Relays};
+use self::handle::BridgeMessage;
+use self::redis::Redis;
 use self::verification::Verifiers;
 use self::webhook::WebhookClient;
-use super::handoff::inbox::{Bounds, Fill, Inbox, Weigh};
-use super::{Hub, clock, pulse};
+use super::{Hub, pulse};
 use crate::dialect::{Kind, Settings, webhook_recipients};
-use crate::service::ConnectionRef;
-use crate::service::verification::{self as verification_service, TokenQuestion, Verification};
-use crate::service::webhook::{Webhook, WebhookKind, WebhookService};
+use crate::service::verification::Verification;
+use crate::service::webhook::{WebhookKind, WebhookService};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-use tokio::sync::Notify;
-
-/// Questions that wait for the bridge before the shards read no more from clients. It takes them all at once,
-/// so they wait only while the machine has no time for it.
-const QUESTIONS_MAX: usize = 10_000;
-
-/// Webhooks that wait for the bridge; more are dropped, as they are fire and forget. It takes them all at once too.
-const WEBHOOKS_MAX: usize = 10_000;
-
-/// Bytes of them: some messages of clients are long.
-const WEBHOOKS_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// How much longer than it may a stop waits for the thread to say what it has not told.
-const STOP_GRACE: Duration = Duration::from_millis(200);
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 /// Threads of the runtime beside its own. They look host names up, and the resolver may keep one for a minute.
 const LOOKUPS_MAX: usize = 16;
-
-/// The other threads' end of the bridge.
-pub(super) struct Bridge {
-    /// What the thread is told.
-    inbox: Inbox<BridgeMessage, Notify>,
-    fill: Fill,
-    /// Webhooks of the shards.
-    webhooks: Inbox<(ConnectionRef, Webhook), Notify>,
-    /// Those for which there was no room.
-    lost: [AtomicU64; WebhookKind::ALL.len()],
-    running: AtomicBool,
-    /// The daemon stops: whatever is fed from here comes to its end.
-    draining: Notify,
-    relays: Relays,
-}
-
-/// What the bridge is told. Questions alone may be many.
-enum BridgeMessage {
-    Question(ConnectionRef, TokenQuestion),
-    Configure(Box<(Verifiers, WebhookClient)>),
-    /// Wait for no other side's return.
-    Drain,
-    /// End, at this moment at the latest.
-    Stop(Instant),
-}
-
-impl Weigh for BridgeMessage {
-    /// Nothing: a handshake's head bounds the token in a question, and their number is bounded.
-    fn weight(&self) -> usize {
-        0
-    }
-}
-
-impl Weigh for (ConnectionRef, Webhook) {
-    fn weight(&self) -> usize {
-        self.1.weight()
-    }
-}
-
-impl Default for Bridge {
-    fn default() -> Self {
-        let fill = Fill::default();
-        let questions = Bounds { count: QUESTIONS_MAX, bytes: usize::MAX };
-        let webhooks = Bounds { count: WEBHOOKS_MAX, bytes: WEBHOOKS_BYTES_MAX };
-        Self {
-            inbox: Inbox::new(Notify::new(), questions, &fill),
-            fill,
-            webhooks: Inbox::new(Notify::new(), webhooks, &Fill::default()),
-            lost: Default::default(),
-            running: AtomicBool::new(false),
-            draining: Notify::new(),
-            relays: Relays::default(),
-        }
-    }
-}
-
-impl Bridge {
-    /// Whether shards may ask more.
-    pub(super) fn has_room(&self) -> bool {
-        !self.running.load(Relaxed) || self.fill.has_room()
-    }
-
-    /// Lets the feed finish what it has taken, and the webhook wait for nobody's return.
-    pub(super) fn drain(&self) {
-        self.draining.notify_one();
-        self.inbox.post([BridgeMessage::Drain]);
-    }
-
-    /// Waits until the daemon is told to stop, for which there may be several feeds.
-    async fn drained(&self) {
-        self.draining.notified().await;
-        self.draining.notify_one();
-    }
-
-    /// Waits for a time. Returns whether the daemon has been told to stop meanwhile.
-    async fn drains_within(&self, time: Duration) -> bool {
-        tokio::time::timeout(time, self.drained()).await.is_ok()
-    }
-
-    /// Ends the thread, which has this time to tell what can be told yet.
-    pub(super) fn stop(&self, time: Duration) {
-        let start = Instant::now();
-        self.inbox.post([BridgeMessage::Stop(start + time)]);
-        while self.running.load(Relaxed) && start.elapsed() < time + STOP_GRACE {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// Takes webhooks as far as there is room.
-    fn offer(&self, webhooks: Vec<(ConnectionRef, Webhook)>) {
-        self.webhooks.offer(webhooks, |(_, webhook)| {
-            self.lost[webhook.kind() as usize].fetch_add(1, Relaxed);
-        });
-    }
-
-    /// Gives the service the webhooks that wait, and the number of those that were lost.
-    fn pass_webhooks(&self, service: &mut Caller<WebhookService>) {
-        let mut waiting = VecDeque::new();
-        self.webhooks.take(&mut waiting);
-        service.change(|service, _, _| {
-            for (kind, _) in WebhookKind::ALL {
-                service.lost(kind, self.lost[kind as usize].swap(0, Relaxed));
-            }
-        });
-        service.ask(waiting);
-    }
-}
-
-impl Hub {
-    /// Asks the remote verifiers. Without a bridge there is none to ask.
-    pub(super) fn ask_verifiers(&self, questions: Vec<(ConnectionRef, TokenQuestion)>) {
-        if questions.is_empty() {
-            return;
-        }
-        if self.bridge.running.load(Relaxed) {
-            let questions = questions.into_iter();
-            let messages =
-                questions.map(|(from, question)| BridgeMessage::Question(from, question));
-            return self.bridge.inbox.post(messages);
-        }
-        let refused = questions.into_iter().filter_map(|(from, question)| match question {
-            TokenQuestion::Verify { attempt, .. } => {
-                Some((from, verification_service::unavailable(attempt)))
-            }
-            TokenQuestion::Doubt { .. } | TokenQuestion::Forget { .. } => None,
-        });
-        self.answer(refused.collect());
-    }
-
-    /// Tells other services what a shard has for them. Without a bridge there is none to be told.
-    pub(super) fn notify(&self, webhooks: Vec<(ConnectionRef, Webhook)>) {
-        if !webhooks.is_empty() && self.bridge.running.load(Relaxed) {
-            self.bridge.offer(webhooks);
-        }
-    }
-
-    /// Tells other daemons what clients of a shard have said. Fire and forget.
-    pub(super) fn relay(&self, shard: usize, texts: Vec<Box<str>>) {
-        if !texts.is_empty() {
-            let lost = self.bridge.relays.post(texts);
-            self.metrics[shard].relays_lost.add(lost as u64);
-        }
-    }
-}
 
 /// The feeds that run on the bridge.
 #[derive(Default)]
@@ -279,7 +122,7 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
         tokio::select! {
             () = hub.bridge.inbox.posted() => {
                 // What was said before a stop is told before it.
-                hub.bridge.pass_webhooks(&mut webhooks);
+                pass_webhooks(hub, &mut webhooks);
                 let (mut messages, mut questions) = (VecDeque::new(), Vec::new());
                 hub.bridge.inbox.take(&mut messages);
                 for message in messages {
@@ -291,14 +134,14 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
                         }
                         BridgeMessage::Drain => webhooks.change(|service, now, _| service.hurry(now)),
                         BridgeMessage::Stop(end) => {
-                            webhook::finish(&mut webhooks, end).await;
+                            finish_webhooks(&mut webhooks, end).await;
                             return hub.bridge.relays.finish(end).await;
                         }
                     }
                 }
                 verification.ask(questions);
             }
-            () = hub.bridge.webhooks.posted() => hub.bridge.pass_webhooks(&mut webhooks),
+            () = hub.bridge.webhooks.posted() => pass_webhooks(hub, &mut webhooks),
             () = verification.step() => {}
             () = webhooks.step() => {}
         }
@@ -319,13 +162,26 @@ fn configure_services(
     webhooks.configure(vec![Some(client)], |service, now, _| service.configure(recipients, now));
 }
 
-/// Waits for a moment of the monotonic clock, or for ever.
-async fn moment(at_ns: Option<u64>) {
-    match at_ns {
-        Some(at_ns) => {
-            let wait_ns = at_ns.saturating_sub(clock::now().monotonic_ns);
-            tokio::time::sleep(Duration::from_nanos(wait_ns)).await;
+/// Gives the service the webhooks that wait, and the numbers of those that were lost.
+fn pass_webhooks(hub: &Hub, service: &mut Caller<WebhookService>) {
+    let (waiting, lost) = hub.bridge.take_webhooks();
+    service.change(|service, _, _| {
+        for (kind, count) in lost {
+            service.lost(kind, count);
         }
-        None => std::future::pending().await,
+    });
+    service.ask(waiting);
+}
+
+/// Tells what can be told at once, until `end` at the latest; what would have to be told again is lost.
+async fn finish_webhooks(webhooks: &mut Caller<WebhookService>, end: Instant) {
+    webhooks.change(|service, now, _| service.hurry(now));
+    webhooks.finish(end).await;
+    let left: usize =
+        WebhookKind::ALL.into_iter().map(|(kind, _)| webhooks.service().waiting(kind)).sum();
+    if left > 0 {
+        tracing::warn!(
+            "{left} webhooks were not delivered: at a stop nothing is tried again, and nothing is waited for beyond drain_s"
+        );
     }
 }

@@ -16,6 +16,7 @@ use crate::frame::Publication;
 use crate::http::DaemonStatus;
 use crate::metrics::Metrics;
 use crate::service::presence::PresenceQuestion;
+use crate::service::verification::TokenQuestion;
 use crate::service::{Answers, ConnectionRef};
 use crate::shard::Outgoing;
 use std::io;
@@ -146,6 +147,21 @@ impl Hub {
         }
         for owner in 0..shards {
             self.post_from(caller, owner, Parcel::Presence(from, question.clone()));
+        }
+    }
+
+    /// Asks the remote verifiers.
+    pub(super) fn ask_verifiers(&self, questions: Vec<(ConnectionRef, TokenQuestion)>) {
+        if !questions.is_empty() {
+            self.answer(self.bridge.ask_verifiers(questions));
+        }
+    }
+
+    /// Tells other daemons what clients of a shard have said. Fire and forget.
+    pub(super) fn relay(&self, shard: usize, texts: Vec<Box<str>>) {
+        if !texts.is_empty() {
+            let lost = self.bridge.relay(texts);
+            self.metrics[shard].relays_lost.add(lost as u64);
         }
     }
 

@@ -136,7 +136,7 @@ impl Worker {
             }
         }
         self.hub.ask_verifiers(tokens);
-        self.hub.notify(webhooks);
+        self.hub.bridge.notify(webhooks);
         self.hub.relay(self.number, relays);
         had_room
     }

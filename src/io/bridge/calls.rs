@@ -5,11 +5,10 @@
 
 use super::super::{Hub, clock};
 use super::client::Client;
-use super::moment;
 use crate::service::{Answers, ConnectionRef, HttpCall, HttpReply, HttpService};
 use crate::wheel::Now;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// See the module.
@@ -113,5 +112,16 @@ impl<S: HttpService> Caller<S> {
             }
         }
         self.service.count();
+    }
+}
+
+/// Waits for a moment of the monotonic clock, or for ever.
+async fn moment(at_ns: Option<u64>) {
+    match at_ns {
+        Some(at_ns) => {
+            let wait_ns = at_ns.saturating_sub(clock::now().monotonic_ns);
+            tokio::time::sleep(Duration::from_nanos(wait_ns)).await;
+        }
+        None => std::future::pending().await,
     }
 }

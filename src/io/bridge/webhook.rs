@@ -1,13 +1,11 @@
-//! The client of the webhooks, and what is told of them at a stop.
+//! The client of the webhooks.
 
 #[cfg(test)]
 mod tests;
 
-use super::calls::Caller;
 use super::client::{Client, tls_of_the_system};
-use crate::service::webhook::{Recipients, WebhookKind, WebhookService};
+use crate::service::webhook::Recipients;
 use std::io;
-use std::time::Instant;
 
 /// Connections that are kept to a host; a callback has as many requests under way by default.
 const KEPT_MAX: usize = 16;
@@ -29,18 +27,5 @@ impl WebhookClient {
 
     pub(super) fn is_empty(&self) -> bool {
         self.recipients.is_empty()
-    }
-}
-
-/// Tells what can be told at once, until `end` at the latest; what would have to be told again is lost.
-pub(super) async fn finish(webhooks: &mut Caller<WebhookService>, end: Instant) {
-    webhooks.change(|service, now, _| service.hurry(now));
-    webhooks.finish(end).await;
-    let left: usize =
-        WebhookKind::ALL.into_iter().map(|(kind, _)| webhooks.service().waiting(kind)).sum();
-    if left > 0 {
-        tracing::warn!(
-            "{left} webhooks were not delivered: at a stop nothing is tried again, and nothing is waited for beyond drain_s"
-        );
     }
 }

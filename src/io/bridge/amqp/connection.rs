@@ -3,7 +3,7 @@
 //! The AMQP client gives each connection a thread of its own and waits for a mute broker for ever, so its
 //! socket can be cut from here.
 
-use super::super::Bridge;
+use super::super::handle::Bridge;
 use super::Bus;
 use super::fault::{AmqpFault, AmqpStep};
 use super::wire::AmqpLine;

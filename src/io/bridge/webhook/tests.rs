@@ -9,13 +9,14 @@ mod receiver;
 mod script;
 
 use self::receiver::Receiver;
+use super::super::handle::{Bridge, BridgeMessage, WEBHOOKS_MAX};
 use super::super::verification::Verifiers;
-use super::super::{Bridge, BridgeMessage, Feeds, Hub, WEBHOOKS_MAX, start};
+use super::super::{Feeds, Hub, start};
 use super::*;
 use crate::dialect::Settings;
 use crate::service::ConnectionRef;
 use crate::service::webhook::{
-    Callback, Webhook, WebhookApp, WebhookEvent, WebhookName, WebhookOutcome,
+    Callback, Webhook, WebhookApp, WebhookEvent, WebhookKind, WebhookName, WebhookOutcome,
 };
 use crate::trust;
 use rcgen::{CertificateParams, KeyPair};
@@ -24,7 +25,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Who asks: no answer comes back.
 const NOBODY: ConnectionRef = ConnectionRef { shard: 0, id: 0, serial: 0 };
@@ -69,7 +70,7 @@ impl Daemon {
 
     fn call(&self, channel: &str, body: &str) {
         let (channel, token, body) = (channel.into(), "a.b.c".into(), body.into());
-        self.0.notify(vec![(
+        self.0.bridge.notify(vec![(
             NOBODY,
             Webhook::Callback(Callback { channel, token, body, client: None }),
         )]);
@@ -81,7 +82,7 @@ impl Daemon {
             let (app, subject) = ("a".into(), "room".into());
             (NOBODY, Webhook::Event(WebhookEvent { app, name, subject, json: (*json).into() }))
         };
-        self.0.notify(json.iter().map(event).collect());
+        self.0.bridge.notify(json.iter().map(event).collect());
     }
 
     #[track_caller]
@@ -298,11 +299,16 @@ fn what_the_bridge_has_no_room_for_is_dropped_and_counted() {
         )
     };
     let lost = |bridge: &Bridge| bridge.lost.each_ref().map(|lost| lost.load(Relaxed));
-    let many = Bridge::default();
-    many.offer((0..WEBHOOKS_MAX + 3).map(|_| call(1)).collect());
+    let running = || {
+        let bridge = Bridge::default();
+        bridge.running.store(true, Relaxed);
+        bridge
+    };
+    let many = running();
+    many.notify((0..WEBHOOKS_MAX + 3).map(|_| call(1)).collect());
     assert_eq!((many.webhooks.depth(), lost(&many)), (WEBHOOKS_MAX, [3, 0]));
-    let long = Bridge::default();
-    long.offer((0..100).map(|_| call(1024 * 1024)).collect());
+    let long = running();
+    long.notify((0..100).map(|_| call(1024 * 1024)).collect());
     assert_eq!((long.webhooks.depth(), lost(&long)), (63, [37, 0]));
     let daemon = Daemon::new(calling("http://127.0.0.1:1/", ""));
     let bridge = &daemon.0.bridge;
