@@ -34,6 +34,9 @@ impl Now {
     }
 }
 
+/// Nanoseconds of a second.
+pub const SECOND_NS: u64 = 1_000_000_000;
+
 /// A moment in units of [`TICK_MS`] of the monotonic clock; 32 bits last 34 years.
 pub type Tick = u32;
 

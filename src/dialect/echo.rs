@@ -16,30 +16,35 @@ mod app;
 mod auth;
 pub mod client;
 mod client_event;
+mod closes;
 mod entrance;
 mod event;
+mod limit;
+mod live;
 mod member;
 mod message;
 mod name;
 mod presence;
 mod problems;
+mod refusal;
 mod rest;
 mod signature;
 mod signin;
 mod socket;
 mod subscription;
+mod topic;
 
 pub use self::announce::listed_bytes;
-pub use self::app::{App, AppSettings, Broadcaster, DrainCode, EchoSettings};
+pub use self::app::{App, AppSettings, Broadcaster, DrainCode, EchoSettings, carry_on};
 pub use self::name::hides_private;
 pub use self::socket::{EchoReach, NoSocketId, SocketId};
+pub use self::topic::topic_of;
 
+use self::closes::{TERMINATED, send_away};
 use self::entrance::AppPlace;
 use self::event::{Broadcast, BroadcastForm};
-use self::member::EchoMember;
+use self::live::EchoLive;
 use self::message::EchoMessage;
-use self::presence::Join;
-use self::subscription::EchoChannel;
 use crate::dialect::{
     Action, Actions, Admission, Context, Dialect, Input, Request, Served, Tally, Unusable, Upgrade,
 };
@@ -48,53 +53,16 @@ use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::presence::{PresenceAnswer, PresenceQuestion, PresenceVoice};
-use crate::service::webhook::{Recipients, WebhookApp, WebhookSettings};
-use crate::wheel::Now;
+use crate::service::webhook::Recipients;
+use crate::wheel::{Now, SECOND_NS};
 use smallvec::SmallVec;
 use std::borrow::Cow;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-/// The byte that starts this dialect's topics.
-const TOPIC: u8 = b'e';
-/// Longest message where an app has no limit: what the ranges of actions can point into.
-const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
 /// The code of what is no message. The reference has none for it.
 const MALFORMED: u16 = 4300;
-/// Code and reason of a user's connections that the app has ended.
-const TERMINATED: (u16, &str) = (4009, "Connection terminated by the app.");
-/// Nanoseconds of a second.
-const SECOND_NS: u64 = 1_000_000_000;
-
 /// One connection of Laravel Echo. One that was not let in has nothing but its end before it.
 pub struct Echo {
     live: Option<Box<EchoLive>>,
-}
-
-/// A connection that was let in.
-struct EchoLive {
-    place: AppPlace,
-    socket: SocketId,
-    /// When the client was heard last.
-    heard_ns: u64,
-    /// Whether it was asked since whether it is there.
-    is_asked: bool,
-    /// Counts the presence channels that were asked for.
-    asked: u32,
-    channels: SmallVec<[EchoChannel; 1]>,
-    rare: Option<Box<Rare>>,
-}
-
-/// What most connections never have, or not for long.
-#[derive(Default)]
-struct Rare {
-    /// Who has signed in.
-    user: Option<EchoMember>,
-    /// What the owner of the app's presence has not answered, in order.
-    joins: VecDeque<Join>,
-    /// When the events of the last second were sent to other clients.
-    sent_ns: VecDeque<u64>,
 }
 
 impl Dialect for Echo {
@@ -102,7 +70,7 @@ impl Dialect for Echo {
     const WORD: &'static str = "echo";
     const WITHOUT_TOKENS: &'static str = ": the app's secret signs for them";
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EchoClient;
-    const TOPIC: u8 = TOPIC;
+    const TOPIC: u8 = topic::TOPIC;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (4201, "Pong reply not received.");
     const CLOSE_SLOW: (u16, &'static str) = (4100, "Slow consumer.");
@@ -282,85 +250,8 @@ impl EchoLive {
             }
         }
     }
-
-    /// What a rare connection has.
-    fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
-    }
-}
-
-/// Ends a connection that may not stay, and tells it twice why: pages see the one, those who debug the other.
-fn send_away(code: u16, message: &str, out: &mut Actions) {
-    message::error(code, message, out);
-    let reason = match code {
-        4001 | 4003 => Reason::App,
-        4004 | 4100 => Reason::AppLimit,
-        4009 => Reason::Origin,
-        _ => Reason::Protocol,
-    };
-    out.because(reason).close_saying(code, message.to_owned());
 }
 
 fn activity_timeout_ns(app: &App) -> u64 {
     u64::from(app.settings.activity_timeout_s.max(1)) * SECOND_NS
-}
-
-/// Whether a limit is passed; 0 is none.
-fn is_over(value: usize, max: usize) -> bool {
-    max > 0 && value > max
-}
-
-/// The topic of a channel.
-#[must_use]
-pub fn topic_of(app: &str, channel: &str) -> Vec<u8> {
-    topic(app, channel).concat()
-}
-
-/// The topic of a channel, in parts.
-fn topic<'a>(app: &'a str, channel: &'a str) -> [&'a [u8]; 5] {
-    [&[TOPIC], app.as_bytes(), b"\0", channel.as_bytes(), b"\0"]
-}
-
-/// Lets what is counted of apps go on where these settings take the place of others.
-pub fn carry_on(before: &EchoSettings, after: &EchoSettings) {
-    for app in &after.apps {
-        if let Some(known) = before.by_id(&app.id).filter(|known| !Arc::ptr_eq(known, app)) {
-            app.events.store(known.events.load(Relaxed), Relaxed);
-        }
-    }
-}
-
-impl EchoSettings {
-    /// The webhooks of the apps that are served.
-    pub(super) fn webhooks(&self) -> impl Iterator<Item = (WebhookApp, WebhookSettings)> {
-        self.apps.iter().filter(|app| app.settings.enabled).flat_map(|app| {
-            let AppSettings { id, key, webhook, .. } = &app.settings;
-            let of = WebhookApp {
-                id: id.as_str().into(),
-                key: key.as_str().into(),
-                secret: app.secret.0.as_str().into(),
-            };
-            webhook.iter().map(move |hook| (of.clone(), hook.clone()))
-        })
-    }
-
-    /// How many events the cache channels keep of the app that a topic is of, any number when 0; nothing when there
-    /// is no such app.
-    #[must_use]
-    pub fn retained_max(&self, topic: &[u8]) -> Option<usize> {
-        let id = topic.strip_prefix(&[TOPIC])?.split(|byte| *byte == 0).next()?;
-        Some(self.by_id(std::str::from_utf8(id).ok()?)?.settings.cache_entries_max)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Measured over 200,000 connections with a channel of its own each: 97 bytes for the session beyond a bare
-    /// connection, and 162 for the channel's name, the trie and the owner's presence.
-    #[test]
-    fn a_connection_with_one_channel_takes_96_bytes_beside_the_name() {
-        assert!(size_of::<EchoLive>() <= 96, "{}", size_of::<EchoLive>());
-    }
 }

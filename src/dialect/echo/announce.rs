@@ -1,6 +1,7 @@
 //! How presence is told: changes as frames for subscribers and as webhooks, and the answers to those who join or ask.
 
-use super::{EchoSettings, SECOND_NS, topic, topic_of};
+use super::app::EchoSettings;
+use super::topic::{topic, topic_of};
 use crate::dialect::Context;
 use crate::frame::{Draft, Publication};
 use crate::json::quoted;
@@ -11,7 +12,7 @@ use crate::service::presence::{
     PresenceRequest, PresenceRules, PresenceVoice, WantedCounts,
 };
 use crate::service::webhook::{Webhook, WebhookEvent, WebhookName};
-use crate::wheel::Now;
+use crate::wheel::{Now, SECOND_NS};
 use std::sync::Arc;
 
 impl PresenceVoice for EchoSettings {

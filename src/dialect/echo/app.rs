@@ -1,12 +1,14 @@
 //! The apps that `echo` serves, which never see each other: their names, secrets and limits.
 
-use crate::service::webhook::WebhookSettings;
+use super::limit::MESSAGE_BYTES_MAX;
+use super::topic::TOPIC;
+use crate::service::webhook::{WebhookApp, WebhookSettings};
 use crate::setting::{LONGEST_MESSAGE_BYTES, Secret};
 use schemars::JsonSchema;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// The dialect echo: Laravel Echo by the protocol of Pusher Channels, with its HTTP API for publishers on the same port.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
@@ -215,8 +217,8 @@ impl App {
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
         match self.settings.message_bytes_max {
-            0 => super::MESSAGE_BYTES_MAX,
-            max => max.min(super::MESSAGE_BYTES_MAX),
+            0 => MESSAGE_BYTES_MAX,
+            max => max.min(MESSAGE_BYTES_MAX),
         }
     }
 
@@ -238,5 +240,37 @@ impl EchoSettings {
     #[must_use]
     pub fn by_id(&self, id: &str) -> Option<&Arc<App>> {
         self.apps.iter().find(|app| app.settings.id == id)
+    }
+
+    /// The webhooks of the apps that are served.
+    pub(in crate::dialect) fn webhooks(
+        &self,
+    ) -> impl Iterator<Item = (WebhookApp, WebhookSettings)> {
+        self.apps.iter().filter(|app| app.settings.enabled).flat_map(|app| {
+            let AppSettings { id, key, webhook, .. } = &app.settings;
+            let of = WebhookApp {
+                id: id.as_str().into(),
+                key: key.as_str().into(),
+                secret: app.secret.0.as_str().into(),
+            };
+            webhook.iter().map(move |hook| (of.clone(), hook.clone()))
+        })
+    }
+
+    /// How many events the cache channels keep of the app that a topic is of, any number when 0; nothing when there
+    /// is no such app.
+    #[must_use]
+    pub fn retained_max(&self, topic: &[u8]) -> Option<usize> {
+        let id = topic.strip_prefix(&[TOPIC])?.split(|byte| *byte == 0).next()?;
+        Some(self.by_id(std::str::from_utf8(id).ok()?)?.settings.cache_entries_max)
+    }
+}
+
+/// Lets what is counted of apps go on where these settings take the place of others.
+pub fn carry_on(before: &EchoSettings, after: &EchoSettings) {
+    for app in &after.apps {
+        if let Some(known) = before.by_id(&app.id).filter(|known| !Arc::ptr_eq(known, app)) {
+            app.events.store(known.events.load(Relaxed), Relaxed);
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! The signatures of clients: an app's own server has signed what a client may do, with the secret that it shares
 //! with us. They hold for one connection, whose socket id is in what was signed.
 
+use super::app::App;
 use super::signature::is_signed;
-use super::{App, SocketId};
+use super::socket::SocketId;
 
 /// What may be signed.
 #[derive(Clone, Copy)]
@@ -28,7 +29,7 @@ pub(super) fn is_good(app: &App, socket: SocketId, signed: Signed<'_>, auth: &st
 
 #[cfg(test)]
 mod tests {
-    use super::super::AppSettings;
+    use super::super::app::AppSettings;
     use super::*;
     use crate::setting::Secret;
 

@@ -1,14 +1,17 @@
 //! Events that clients send each other: Echo's whispers.
 
 use super::announce::webhook;
+use super::limit::is_over;
+use super::live::EchoLive;
 use super::message::{ClientEvent, channel_error};
 use super::name::{Access, ChannelKind};
-use super::{EchoLive, EchoReach, SECOND_NS, is_over, topic};
+use super::socket::EchoReach;
+use super::topic::topic;
 use crate::dialect::{Action, Actions, Context, Tally};
 use crate::json::quoted;
 use crate::service::Question;
 use crate::service::webhook::WebhookName;
-use crate::wheel::Now;
+use crate::wheel::{Now, SECOND_NS};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The code of an event that the client may not send to that channel.

@@ -1,6 +1,6 @@
 //! Who is let in: the app, the version of the protocol, the page that a browser shows, the number of connections.
 
-use super::{App, EchoSettings};
+use super::app::{App, EchoSettings};
 use crate::dialect::Upgrade;
 use crate::wildcard::matches;
 use std::ops::Deref;

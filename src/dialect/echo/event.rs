@@ -1,7 +1,10 @@
 //! Events of publishers, whatever way they come: what a good one is, and the publications that it comes to.
 
+use super::app::{App, AppSettings};
+use super::limit::is_over;
 use super::name::{Access, ChannelKind};
-use super::{App, AppSettings, EchoReach, SocketId, is_over, topic};
+use super::socket::{EchoReach, SocketId};
+use super::topic::topic;
 use crate::dialect::Unusable;
 use crate::event::{Object, TypedScalarValue as _, Value, ValueIntoString as _, entries};
 use crate::frame::{Draft, Publication};

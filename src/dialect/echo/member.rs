@@ -1,8 +1,9 @@
 //! Who a client is, as the app's own server has written it: `channel_data` of a presence channel, and `user_data` of
 //! a sign-in.
 
+use super::app::AppSettings;
+use super::limit::is_over;
 use super::name::{channel_of, user_of};
-use super::{AppSettings, is_over};
 use crate::event::{Event, Parser, ValueIntoString as _};
 
 /// A user, and what is shown of it.

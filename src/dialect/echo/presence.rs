@@ -8,9 +8,13 @@
 //! order.
 
 use super::announce::succeeded;
+use super::closes::{TERMINATED, send_away};
+use super::limit::is_over;
+use super::live::{EchoChannel, EchoLive, Join, Rare};
+use super::member::EchoMember;
 use super::message::SubscribeMessage;
-use super::subscription::{EchoChannel, SubscriptionRefused, refuse};
-use super::{EchoLive, EchoMember, TERMINATED, is_over, send_away, topic};
+use super::refusal::{SubscriptionRefused, refuse};
+use super::topic::topic;
 use crate::dialect::{Action, Actions, Context};
 use crate::service::presence::{PresenceAnswer, PresenceRequest};
 use std::sync::Arc;
@@ -18,14 +22,6 @@ use std::sync::Arc;
 /// Wishes of one connection that wait for an answer, where the app does not limit subscriptions. A client that
 /// subscribes and unsubscribes without waiting makes more of them than it has channels.
 const JOINS_MAX: usize = 1000;
-
-/// A wish to join that has not been answered.
-pub(super) struct Join {
-    channel: Box<str>,
-    /// The number of the channel's first wish.
-    wish: u32,
-    user: Box<str>,
-}
 
 impl EchoLive {
     /// Asks to join a presence channel, for which the signature is good.
@@ -105,7 +101,7 @@ impl EchoLive {
         let list = match joined {
             Ok(list) => list,
             Err(refused) => {
-                let is_last = |rare: &super::Rare| rare.joins.iter().all(|join| join.wish != wish);
+                let is_last = |rare: &Rare| rare.joins.iter().all(|join| join.wish != wish);
                 // Who is a member already stays one, even if the list has become too long to be sent once more.
                 if !self.channels[at].is_in && self.rare.as_deref().is_none_or(is_last) {
                     self.channels.swap_remove(at);

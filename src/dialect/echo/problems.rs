@@ -1,6 +1,6 @@
 //! What is wrong with the settings of `echo`, each with what to do.
 
-use super::{AppSettings, EchoSettings};
+use super::app::{AppSettings, EchoSettings};
 use crate::dialect::table::DialectTable;
 use crate::service::webhook::WebhookSettings;
 use ahash::AHashSet;

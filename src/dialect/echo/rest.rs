@@ -1,11 +1,15 @@
 //! The HTTP API of publishers, Pusher's: who asks for what, and the answer.
 
 use super::announce::{self, question};
+use super::app::{App, EchoSettings};
+use super::closes::TERMINATED;
 use super::event::{Broadcast, BroadcastForm, bad, kind, of_kind, wanted};
+use super::limit::is_over;
 use super::message::put_error;
 use super::name::{Access, ChannelKind, channel_of, user_of};
 use super::signature::{self, Query};
-use super::{App, EchoReach, EchoSettings, TERMINATED, is_over, topic};
+use super::socket::EchoReach;
+use super::topic::topic;
 use crate::dialect::{Action, Actions, Context, Request, Served, Unusable};
 use crate::event::{Event, elements};
 use crate::frame::Draft;

@@ -1,6 +1,6 @@
 //! Signatures: HMAC-SHA256 with an app's secret, in hexadecimal digits; and those of requests, which publishers sign.
 
-use super::App;
+use super::app::App;
 use crate::dialect::Request;
 use crate::text::hex;
 use crate::wheel::Now;
@@ -205,7 +205,7 @@ pub(super) fn check(
 
 #[cfg(test)]
 mod tests {
-    use super::super::AppSettings;
+    use super::super::app::AppSettings;
     use super::*;
     use crate::setting::Secret;
 

@@ -1,9 +1,11 @@
 //! Signing in: from then on the connection is its user's, and gets what is published to the user.
 
 use super::auth::{Signed, is_good};
+use super::live::EchoLive;
+use super::member::EchoMember;
 use super::message::{SignInMessage, error, event};
 use super::name::channel_of;
-use super::{EchoLive, EchoMember, topic};
+use super::topic::topic;
 use crate::dialect::{Actions, Context};
 use crate::json::quoted;
 

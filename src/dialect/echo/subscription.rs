@@ -6,59 +6,15 @@
 
 use super::announce::question;
 use super::auth::{Signed, is_good};
-use super::message::{SubscribeMessage, cache_miss, channel_event, subscription_error};
+use super::limit::is_over;
+use super::live::{EchoChannel, EchoLive};
+use super::message::{SubscribeMessage, cache_miss, channel_event};
 use super::name::{Access, ChannelKind, channel_of, user_of};
-use super::{EchoLive, is_over, topic};
-use crate::dialect::{Action, Actions, Context, Tally};
+use super::refusal::{SubscriptionRefused, refuse};
+use super::topic::topic;
+use crate::dialect::{Action, Actions, Context};
 use crate::service::presence::PresenceRequest;
 use std::sync::Arc;
-
-/// A channel that a connection is in, or has asked to join.
-pub(super) struct EchoChannel {
-    pub(super) name: Box<str>,
-    /// On a presence channel, who the connection is there.
-    pub(super) user: Option<Box<str>>,
-    /// Which of the connection's wishes to join it was made by; 0 for a channel without members.
-    pub(super) wish: u32,
-    /// Whether its events flow.
-    pub(super) is_in: bool,
-}
-
-/// Why a subscription is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SubscriptionRefused {
-    Name,
-    Signature,
-    Member,
-    User,
-    MemberBytes,
-    Subscriptions,
-    Full,
-    List,
-}
-
-impl SubscriptionRefused {
-    /// The type, the text and the status that the client is told, and what is counted.
-    fn told(self) -> (&'static str, &'static str, u16, Tally) {
-        let (text, tally) = match self {
-            Self::Name => ("The channel name is invalid.", Tally::BadName),
-            Self::Signature => ("The signature is missing or invalid.", Tally::Unauthorized),
-            Self::Member => ("The channel data are missing or invalid.", Tally::Unauthorized),
-            Self::User => ("The channel is of another user.", Tally::Unauthorized),
-            Self::MemberBytes => ("The channel data are too large.", Tally::OverLimit),
-            Self::Subscriptions => ("The connection has too many subscriptions.", Tally::OverLimit),
-            Self::Full => ("The channel has too many members.", Tally::OverLimit),
-            Self::List => ("The list of the channel's members is too long.", Tally::OverLimit),
-        };
-        let (kind, status) = match self {
-            Self::Name => ("InvalidChannel", 400),
-            Self::Signature | Self::Member | Self::User => ("AuthError", 401),
-            Self::MemberBytes => ("LimitReached", 413),
-            Self::Subscriptions | Self::Full | Self::List => ("LimitReached", 429),
-        };
-        (kind, text, status, tally)
-    }
-}
 
 impl EchoLive {
     pub(super) fn subscribe(
@@ -183,11 +139,4 @@ impl EchoLive {
     pub(super) fn tell_presence(&self, request: PresenceRequest, out: &mut Actions) {
         out.ask(question(&self.place.id, request));
     }
-}
-
-/// Tells a client why it does not get a channel.
-pub(super) fn refuse(channel: &str, refused: SubscriptionRefused, out: &mut Actions) {
-    let (kind, text, status, tally) = refused.told();
-    subscription_error(channel, kind, text, status, out);
-    out.count(tally);
 }
