@@ -28,7 +28,7 @@ pub use self::action::{Action, Actions, Tally};
 pub use self::channel::publish_relayed;
 pub use self::echo::{SocketId, hides_private};
 pub use self::input::{Context, Input, PerShard, Rng};
-pub use self::protocol::{Admission, DeliveryForm, Dialect, PING_INTERVAL_S, Unusable};
+pub use self::protocol::{Admission, DeliveryForm, Dialect, Unusable};
 pub use self::settings::Settings;
 pub use self::upgrade::{Request, Served, Upgrade};
 pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};

@@ -136,11 +136,11 @@ impl Dialect for Channel {
         }
     }
 
-    fn verifier(settings: &super::Settings) -> Option<&Verifier> {
+    fn verifier(settings: &crate::dialect::Settings) -> Option<&Verifier> {
         settings.channel.verifier.as_ref()
     }
 
-    fn add_recipients(settings: &super::Settings, recipients: &mut Recipients) {
+    fn add_recipients(settings: &crate::dialect::Settings, recipients: &mut Recipients) {
         recipients.callback.clone_from(&settings.channel.callback);
     }
 
@@ -376,7 +376,6 @@ fn expired() -> Action {
     Action::close(EXPIRED.0, EXPIRED.1)
 }
 
-/// Whether a channel can have this name.
 /// Where a grant lets its bearer in and as whom, in words; the claims are those that a session is opened by.
 fn place_of(grant: &Grant, settings: &ChannelSettings) -> Result<String, String> {
     let channel = grant.text("channel").ok_or("it names no channel, as a text")?;
@@ -401,13 +400,9 @@ fn place_of(grant: &Grant, settings: &ChannelSettings) -> Result<String, String>
     ))
 }
 
+/// Whether a channel can have this name.
 fn is_channel(name: &str) -> bool {
     !name.is_empty() && !name.contains('\0')
-}
-
-/// The kind of a channel, which says what becomes of its messages.
-fn kind(channel: &str) -> &str {
-    channel.split(':').next().unwrap_or(channel)
 }
 
 /// The topic of a channel, in parts; the only one that begins so.

@@ -6,9 +6,9 @@
 pub mod event;
 pub mod topic;
 
+use crate::dialect::Action;
 use crate::dialect::personium::topic::{GLOBS_MAX, is_glob};
-use crate::dialect::table::DialectTable;
-use crate::dialect::{Action, PING_INTERVAL_S};
+use crate::dialect::table::{DialectTable, PING_INTERVAL_S};
 use crate::setting::LONGEST_MESSAGE_BYTES;
 use crate::text::start;
 use crate::token::{Grant, TokenSettings, Verifier};

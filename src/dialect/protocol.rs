@@ -12,10 +12,6 @@ use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
 use std::borrow::Cow;
 
-/// Seconds between pings where the reference has one a minute. nginx cuts a connection that has carried nothing for
-/// 60 s (`proxy_read_timeout`), so a minute is exactly too long; this leaves 10 s to a slow timer or network.
-pub const PING_INTERVAL_S: u32 = 50;
-
 /// Whether a publication that matched a subscription goes to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {

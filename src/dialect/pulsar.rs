@@ -29,10 +29,8 @@ use self::consumer::ConsumerCommand;
 use self::delivery::SendError;
 use self::params::Params;
 use self::path::{ApiVersion, PathError, PulsarEndpoint, Statistics};
-use self::producer::{ProducerMessage, SenderDefaults, Unsendable};
-use self::role::{PulsarRole, status_of};
-use self::volatile::VolatileListener;
-use self::wish::{PulsarWish, wish};
+use self::role::{PulsarRole, PulsarWish, RoleState, status_of};
+use self::wish::wish;
 use super::{
     Action, Actions, Admission, Context, DeliveryForm, Dialect, Input, Request, Served, Unusable,
     Upgrade,
@@ -42,7 +40,7 @@ use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::topic::{
     Cause, MessageId, Position, Recipient, Right, Rights, StoredMessage, TopicAnswer, TopicDomain,
-    TopicInquiry, TopicName, TopicQuestion, WantedTopics,
+    TopicInquiry, TopicQuestion, WantedTopics,
 };
 use crate::service::verification::TokenAnswer;
 use crate::service::{Answer, Question};
@@ -92,27 +90,6 @@ enum PulsarStage {
     Refused,
 }
 
-/// What belongs to a role. A consumer or reader of a persistent topic has nothing to keep.
-enum RoleState {
-    None,
-    /// It pulls.
-    Pull,
-    /// What is to be asked, or what is wrong with it, and what comes of it. Until the owner has answered.
-    Wish(Box<PulsarWish>),
-    Producer(Box<ProducerState>),
-    Listener(Box<VolatileListener>),
-}
-
-struct ProducerState {
-    topic: TopicName,
-    /// The name that it has given itself.
-    name: Option<Box<str>>,
-    /// The keys with which its clients encrypt.
-    encryption: Option<Box<str>>,
-    /// Messages that were sent to a topic that is not persistent.
-    sent: u64,
-}
-
 impl Dialect for Pulsar {
     const NAME: &'static str = "pulsar";
     const WORD: &'static str = "pulsar";
@@ -122,7 +99,7 @@ impl Dialect for Pulsar {
     const PING: &'static [u8] = b"PING";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "pings were not answered");
 
-    fn message_bytes_max(_settings: &super::Settings) -> usize {
+    fn message_bytes_max(_settings: &crate::dialect::Settings) -> usize {
         MESSAGE_BYTES_MAX
     }
 
@@ -156,7 +133,7 @@ impl Dialect for Pulsar {
         Some(session)
     }
 
-    fn body_bytes_max(_: &str, path: &str, _: &super::Settings) -> Option<usize> {
+    fn body_bytes_max(_: &str, path: &str, _: &crate::dialect::Settings) -> Option<usize> {
         path.starts_with("/admin/").then_some(BODY_BYTES_MAX)
     }
 
@@ -240,7 +217,7 @@ impl Dialect for Pulsar {
         delivery::deliver(message, form, draft, now)
     }
 
-    fn verifier(settings: &super::Settings) -> Option<&Verifier> {
+    fn verifier(settings: &crate::dialect::Settings) -> Option<&Verifier> {
         settings.pulsar.verifier.as_ref()
     }
 
@@ -260,7 +237,7 @@ impl Dialect for Pulsar {
     fn publish(
         place: &str,
         event: &Event<'_, '_>,
-        _settings: &super::Settings,
+        _settings: &crate::dialect::Settings,
         now: Now,
         draft: &mut Draft,
         publish: &mut dyn FnMut(Publication),
@@ -610,39 +587,5 @@ impl Pulsar {
         if std::mem::take(&mut self.is_known) {
             out.ask(Question::Topic(TopicQuestion::Gone));
         }
-    }
-}
-
-impl ProducerState {
-    /// Sends a message, or returns the token that there is in the place of one.
-    fn send(
-        &mut self,
-        text: &str,
-        version: ApiVersion,
-        context: &mut Context<'_>,
-        out: &mut Actions,
-    ) -> Option<Option<Box<str>>> {
-        let sender =
-            SenderDefaults { name: self.name.as_deref(), encryption: self.encryption.as_deref() };
-        match producer::read(text, sender, context.now.unix_ms) {
-            Ok(ProducerMessage::Message(draft, name))
-                if self.topic.domain() == TopicDomain::Persistent =>
-            {
-                out.ask(Question::Topic(TopicQuestion::Send { draft, context: name }));
-            }
-            Ok(ProducerMessage::Message(message, name)) => {
-                self.sent += 1;
-                let (draft, now) = (&mut *context.draft, context.now);
-                let publication =
-                    volatile::publication(&self.topic, &message, self.sent, draft, now);
-                out.push(Action::Publish(Box::new(publication)));
-                out.send(|out| delivery::put_ack(volatile::ID, name.as_deref(), version, out));
-            }
-            Ok(ProducerMessage::Token(token)) => return Some(token),
-            Err(Unsendable { error, reason, context: name }) => {
-                out.send(|out| delivery::put_error(error, &reason, name.as_deref(), version, out));
-            }
-        }
-        None
     }
 }

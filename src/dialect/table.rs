@@ -2,6 +2,10 @@
 
 use crate::token::{TokenSettings, Verifier};
 
+/// Seconds between pings where the reference has one a minute. nginx cuts a connection that has carried nothing for
+/// 60 s (`proxy_read_timeout`), so a minute is exactly too long; this leaves 10 s to a slow timer or network.
+pub const PING_INTERVAL_S: u32 = 50;
+
 /// The table of a dialect, or of several, in the configuration.
 pub trait DialectTable {
     /// Its name, without brackets.

@@ -15,44 +15,33 @@ mod event;
 mod message;
 mod pass;
 mod pattern;
+mod settings;
 mod tree;
 
 pub use self::acl::{Acl, Acls};
 pub use self::event::{Addressed, RequiredAcl, Scope, name};
 pub(super) use self::pass::ACCESS;
-pub use self::pattern::Who;
+pub use self::pattern::{TEXT_BYTES_MAX, Who};
+pub use self::settings::WazoSettings;
 
-use self::event::EventTarget;
+use self::event::{EventTarget, SESSION_DELETED, TOPIC};
 use self::message::{WazoRequest, WazoVersion};
 use self::pass::Pass;
 use crate::dialect::early::Early;
-use crate::dialect::table::DialectTable;
-use crate::dialect::{
-    Action, Actions, Admission, Context, Dialect, Input, PING_INTERVAL_S, Unusable, Upgrade,
-};
+use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::verification::TokenAnswer;
-use crate::setting::LONGEST_MESSAGE_BYTES;
-use crate::token::{Grant, TokenSettings, Verifier};
+use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
-use schemars::JsonSchema;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// The byte that starts this dialect's topics.
-const TOPIC: u8 = b'w';
-/// The event that tells that a session of the authentication service has ended.
-const SESSION_DELETED: &str = "auth_session_deleted";
 /// The event name that stands for every name.
 const EVERY: &str = "*";
 
-/// Longest `required_acl`. Wazo's own, uuids included, have at most about a hundred characters.
-pub const TEXT_BYTES_MAX: usize = 255;
-/// Longest uuid of a tenant, a user or a session; real ones have 36 characters.
-pub(super) const ID_BYTES_MAX: usize = 255;
 /// Longest event name that can be subscribed to; Wazo's longest has some 60 characters.
 const NAME_BYTES_MAX: usize = 1024;
 /// All event names of one session together: a thousand long ones.
@@ -63,92 +52,6 @@ const UNAUTHENTICATED: Action = Action::close(4002, "authentication failed");
 const PROTOCOL_ERROR: Action = Action::close(4004, "");
 /// Code and reason of a token that expired or was deleted.
 const EXPIRED: (u16, &str) = (4003, "authentication expired");
-
-/// The dialect wazo.
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct WazoSettings {
-    /// true accepts any token as one that may see every event of every tenant; for closed networks and trials.
-    pub anonymous: bool,
-    /// The tenant whose tokens get the events of all tenants.
-    #[schemars(example = &"00000000-0000-4000-8000-000000000000")]
-    pub master_tenant_uuid: Option<String>,
-    /// Seconds between pings. Keep it below the read timeout of every proxy on the way.
-    #[schemars(range(min = 1))]
-    pub ping_interval_s: u32,
-    /// Unanswered pings in a row that end a session, with code 1011.
-    pub ping_misses_max: u8,
-    /// Longest message of a client. Over it the client is closed with code 1009.
-    #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
-    pub message_bytes_max: usize,
-    /// Event names that one client may subscribe to; Wazo has some three hundred. One more closes it with code 4004.
-    pub subscriptions_max: u32,
-    /// What verifies tokens. The claim acl is the list of access patterns; "websocketd" must be among what they allow.
-    #[schemars(extend("x-verifiers" = ["jwt", "wazo_auth", "static"]))]
-    pub token: Option<TokenSettings>,
-    /// Made from `token` when the daemon starts.
-    #[serde(skip)]
-    pub verifier: Option<Verifier>,
-}
-
-impl Default for WazoSettings {
-    fn default() -> Self {
-        Self {
-            token: None,
-            anonymous: false,
-            master_tenant_uuid: None,
-            ping_interval_s: PING_INTERVAL_S,
-            ping_misses_max: 2,
-            message_bytes_max: 1024 * 1024,
-            subscriptions_max: 1000,
-            verifier: None,
-        }
-    }
-}
-
-impl DialectTable for WazoSettings {
-    fn name(&self) -> &'static str {
-        "wazo"
-    }
-
-    fn dialects(&self) -> &'static [&'static str] {
-        &["wazo"]
-    }
-
-    fn problems(&self, is_spoken: bool) -> Vec<String> {
-        self.problems(is_spoken)
-    }
-
-    fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
-        Some((self.token.as_ref(), &mut self.verifier))
-    }
-
-    fn longest_messages(&self) -> Vec<(&'static str, usize)> {
-        vec![("wazo.message_bytes_max", self.message_bytes_max)]
-    }
-}
-
-impl WazoSettings {
-    /// What cannot run, each with what to do. `is_spoken` tells whether any listener speaks the dialect.
-    #[must_use]
-    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
-        let mut problems = Vec::new();
-        if is_spoken && self.token.is_none() && !self.anonymous {
-            problems.push(
-                "[wazo]: no token verifier: add token = { wazo_auth = { … } }, { jwt = { … } } or { static = { … } }, or \
-                 anonymous = true where everybody may see every event"
-                    .into(),
-            );
-        }
-        problems.extend(self.token.as_ref().and_then(|token| {
-            token.problem(
-                "wazo",
-                &[("introspection", "introspection tells no access list: use wazo_auth")],
-            )
-        }));
-        problems
-    }
-}
 
 /// One connection to websocketd.
 pub struct Wazo {
@@ -238,7 +141,7 @@ impl Dialect for Wazo {
         }
     }
 
-    fn verifier(settings: &super::Settings) -> Option<&Verifier> {
+    fn verifier(settings: &crate::dialect::Settings) -> Option<&Verifier> {
         settings.wazo.verifier.as_ref()
     }
 

@@ -1,7 +1,7 @@
 //! What of a message's data goes on to the others, and to whom.
 
+use super::settings::ChannelSettings;
 use super::target::MessageTarget;
-use super::{ChannelSettings, kind};
 use crate::json::{self, RawValue, quoted};
 
 /// The key that says whom a message is for.
@@ -60,4 +60,9 @@ impl<'a> Shaped<'a> {
     fn hides(&self, key: &str) -> bool {
         self.target.is_some() && key == TARGET
     }
+}
+
+/// The kind of a channel, which says what becomes of its messages.
+fn kind(channel: &str) -> &str {
+    channel.split(':').next().unwrap_or(channel)
 }

@@ -2,24 +2,10 @@
 
 use super::params::{self, Params};
 use super::path::PulsarEndpoint;
+use super::role::{ProducerState, PulsarRole, PulsarWish, RoleState};
 use super::volatile::VolatileListener;
-use super::{ProducerState, PulsarRole, RoleState};
 use crate::dialect::{Context, Upgrade};
 use crate::service::topic::{Flow, TopicDomain, TopicQuestion, WantedTopics};
-
-/// What is to be asked of the owner of the topics, and what the session has when it has agreed.
-pub(super) struct PulsarWish {
-    /// What is to be asked, or what is wrong with it. Until it was asked.
-    pub(super) request: Option<Result<TopicQuestion, params::Wrong>>,
-    /// What belongs to the role then.
-    pub(super) then: RoleState,
-}
-
-impl PulsarWish {
-    pub(super) fn none(reason: params::Wrong) -> Self {
-        Self { request: Some(Err(reason)), then: RoleState::None }
-    }
-}
 
 /// What somebody wants to be, from the path and the query.
 pub(super) fn wish(

@@ -4,11 +4,18 @@
 //! All come to an [`Addressed`], which with the event's bytes makes a publication: the name is its topic, and
 //! what the filter asks for each candidate lies ready behind it, so that nothing is parsed again.
 
-use super::{ID_BYTES_MAX, SESSION_DELETED, TEXT_BYTES_MAX, TOPIC};
+use super::pattern::TEXT_BYTES_MAX;
 use crate::dialect::Unusable;
 use crate::event::{Event, TypedScalarValue as _, Value, ValueIntoString as _, last};
 use crate::frame::{Draft, Publication};
 
+/// The byte that starts this dialect's topics.
+pub(super) const TOPIC: u8 = b'w';
+/// The event that tells that a session of the authentication service has ended.
+pub(super) const SESSION_DELETED: &str = "auth_session_deleted";
+
+/// Longest uuid of a tenant, a user or a session; real ones have 36 characters.
+pub(super) const ID_BYTES_MAX: usize = 255;
 /// Most users that one event is addressed to by name. A conference or a group of a thousand is beyond what
 /// one Wazo serves; each filter goes through them.
 const USERS_MAX: usize = 1000;

@@ -2,9 +2,8 @@
 //!
 //! A pass is made of a grant, whatever verifier gave it, and is asked once for each candidate of an event.
 
-use super::ID_BYTES_MAX;
 use super::acl::{Acl, Acls};
-use super::event::EventTarget;
+use super::event::{EventTarget, ID_BYTES_MAX};
 use super::pattern::Who;
 use crate::dialect::Context;
 use crate::dialect::grants::of_list;
@@ -161,13 +160,10 @@ pub(super) fn granted(grant: &Grant) -> Result<String, String> {
     let list = grant.list("acl").ok_or("it has no acl")?;
     let acl = Acl::new(&list).ok_or("its acl has a pattern that cannot be read, or too many")?;
     let text = |claim: &str| grant.text(claim).unwrap_or("");
-    if ["sub", "session_uuid", "tenant_uuid"]
-        .iter()
-        .any(|claim| text(claim).len() > super::ID_BYTES_MAX)
-    {
+    if ["sub", "session_uuid", "tenant_uuid"].iter().any(|claim| text(claim).len() > ID_BYTES_MAX) {
         return Err(format!(
             "its sub, session_uuid or tenant_uuid is longer than {} bytes",
-            super::ID_BYTES_MAX
+            ID_BYTES_MAX
         ));
     }
     let who = Who { user: text("sub"), session: text("session_uuid") };

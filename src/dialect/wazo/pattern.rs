@@ -8,8 +8,10 @@
 //! number; where a wildcard leaves several open, the places are a set of bits. So the cost is at most the
 //! pattern's length times the text's, whatever the pattern: nothing is tried twice.
 
-use super::TEXT_BYTES_MAX;
 use memchr::{memchr, memchr2};
+
+/// Longest `required_acl`. Wazo's own, uuids included, have at most about a hundred characters.
+pub const TEXT_BYTES_MAX: usize = 255;
 
 /// Who `me` and `my_session` are. An empty text is nobody's.
 #[derive(Clone, Copy, Debug, Default)]
