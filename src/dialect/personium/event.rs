@@ -9,49 +9,39 @@
 //! An event's topic is its cell and its Object, its facet is its Type. A session that has expired gives up
 //! its subscriptions and watches its whole cell instead: whatever happens there first ends it.
 
-pub(super) mod client;
+mod address;
+mod client;
 mod command;
+mod external;
+mod rule;
 mod text;
 
-use self::command::{EventCommand, EventRule, Spelling};
+use self::address::{TOPIC, cell_of, watch};
+use self::command::EventCommand;
+use self::external::Author;
+use self::rule::EventRule;
 use self::text::ErrorReason;
+use self::text::Spelling;
 use crate::dialect::early::Early;
 use crate::dialect::grants::{cells, may, of_list};
-use crate::dialect::personium::{
-    self, CELL_BYTES_MAX, CLOSE, PersoniumSettings, after, cell_of_host, is_name, keepalive,
-};
+use crate::dialect::personium::PersoniumSettings;
+use crate::dialect::personium::cell::{CELL_BYTES_MAX, is_for, is_name};
+use crate::dialect::personium::reply::{self, CLOSE, keepalive};
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::verification::TokenAnswer;
-use crate::text::percent_decoded;
 use crate::token::Grant;
 use crate::token::Verifier;
-use crate::trie::PREFIX_BYTES_MAX;
-use crate::wheel::Now;
+use crate::wheel::{Now, SECOND_NS};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// The byte that starts this dialect's topics.
-const TOPIC: u8 = b'p';
-/// Follows the cell in the topic of an event that has both Type and Object.
-const NAMED: u8 = 1;
-/// Follows the cell in the topic of an event that no rule can match, because one of them is null.
-const UNNAMED: u8 = 2;
-
-/// Longest Type and Object of a rule: what the trie takes beside the cell. Objects are URLs, which browsers
-/// and servers cut at 2 to 8 KB.
-const RULE_BYTES_MAX: usize = PREFIX_BYTES_MAX - CELL_BYTES_MAX - 3;
 /// All Types and Objects of one session's rules together: a thousand ordinary URLs. It bounds what a session
 /// costs and what one request for its state makes the daemon write.
 const RULES_BYTES_MAX: usize = 256 * 1024;
-/// Longest `Info`, `Type` and `Object` that a client may publish; Personium's own limit, in characters.
-const EXTERNAL_CHARS_MAX: usize = 51_200;
-/// Longest RequestKey that a client may choose; Personium's own limit.
-const REQUEST_KEY_CHARS_MAX: usize = 128;
-
 /// One connection to the event bus of a cell.
 pub struct PersoniumEvent {
     /// The cell's name, then the request's `Host`: tokens may name the cell by its URL.
@@ -81,18 +71,12 @@ struct Narrow {
     objects: Option<Box<[Box<str>]>>,
 }
 
-struct Author {
-    subject: Option<Box<str>>,
-    schema: Option<Box<str>>,
-    cell_id: Option<Box<str>>,
-}
-
 impl Dialect for PersoniumEvent {
     const NAME: &'static str = "personium-event";
     const WORD: &'static str = "event";
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EventBusClient;
     const TOPIC: u8 = TOPIC;
-    const PING: &'static [u8] = personium::PING;
+    const PING: &'static [u8] = reply::PING;
     const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 
     fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
@@ -245,7 +229,7 @@ impl PersoniumEvent {
                 text::done(spelling, "Unsubscribe", now, out);
             }
             EventCommand::State(wanted) => {
-                let expires_in_s = (live.expires_at_ns - now.monotonic_ns) / 1_000_000_000;
+                let expires_in_s = (live.expires_at_ns - now.monotonic_ns) / SECOND_NS;
                 text::state(spelling, wanted, cell, expires_in_s, &live.rules, now, out);
             }
             EventCommand::Publish(external) => {
@@ -312,7 +296,7 @@ impl PersoniumEvent {
         let may = |wanted: &[&str]| grant.words("scope").any(|word| wanted.contains(&word));
         let left_ms = grant.expires_at_ms.saturating_sub(now.unix_ms);
         if !may(&["root", "event", "event-read"])
-            || !personium::is_for(grant, self.cell(), self.host())
+            || !is_for(grant, self.cell(), self.host())
             || left_ms == 0
         {
             return out.close(CLOSE);
@@ -416,20 +400,9 @@ fn prefixes(grant: &Grant, claim: &str) -> Option<Box<[Box<str>]>> {
     Some(list.into_iter().map(|prefix| if prefix == "*" { "" } else { prefix }.into()).collect())
 }
 
-/// The prefix of every event of a cell.
-fn watch(cell: &str) -> [&[u8]; 3] {
-    [&[TOPIC], cell.as_bytes(), b"\0"]
-}
-
-/// The cell of a request: before `/__event` in the path, or else before the first dot of the host.
-fn cell_of<'a>(upgrade: &Upgrade<'a>) -> Option<Cow<'a, str>> {
-    let path = upgrade.path.strip_suffix('/').unwrap_or(upgrade.path);
-    let before = path.strip_suffix("/__event")?;
-    match before.strip_prefix('/') {
-        Some(cell) => percent_decoded(cell).filter(|cell| is_name(cell)),
-        None if before.is_empty() => cell_of_host(upgrade.host).map(Cow::Borrowed),
-        None => None,
-    }
+/// The moment so many seconds from now.
+fn after(now: Now, seconds: u32) -> u64 {
+    now.monotonic_ns + u64::from(seconds) * SECOND_NS
 }
 
 /// What a token grants, in words.

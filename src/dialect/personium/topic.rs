@@ -10,31 +10,28 @@
 mod client;
 mod glob;
 mod message;
+mod place;
 
 pub use self::glob::{GLOBS_MAX, is_glob};
 
 use self::message::TokenMessage;
+use self::place::{is_topic, place_of};
 use crate::dialect::grants::{cells, may, of_list};
-use crate::dialect::personium::{
-    self, CELL_BYTES_MAX, CLOSE, cell_of_host, is_name, is_segment, put_error, put_session,
-};
+use crate::dialect::personium::PersoniumSettings;
+use crate::dialect::personium::cell::{CELL_BYTES_MAX, is_for, is_name, is_segment};
+use crate::dialect::personium::reply::{self, CLOSE, keepalive, put_error, put_session};
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::{Event, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::verification::TokenAnswer;
-use crate::text::percent_decoded;
 use crate::token::Verifier;
 use crate::token::{Grant, NEVER_MS};
 use crate::wheel::{Now, TICK_MS, ticks};
 
 /// The byte that starts this dialect's topics.
 const TOPIC: u8 = b't';
-
-/// Longest `cell/box/path`: what the address of a feed can name, see
-/// [`ADDRESS_BYTES_MAX`](crate::feed::ADDRESS_BYTES_MAX).
-const PLACE_BYTES_MAX: usize = 1024 - "topic/".len();
 
 /// Most seconds from one heartbeat to the next, which are the reference's. Pings may be rarer, even as good as
 /// never; what has expired is not to stay for that.
@@ -77,7 +74,7 @@ impl Dialect for PersoniumTopic {
     const WORD: &'static str = "topic";
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::TopicClient;
     const TOPIC: u8 = TOPIC;
-    const PING: &'static [u8] = personium::PING;
+    const PING: &'static [u8] = reply::PING;
     const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 
     fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
@@ -88,7 +85,7 @@ impl Dialect for PersoniumTopic {
         let place = place_of(upgrade)?;
         let settings = &context.settings.personium;
         out.push(Action::Accept);
-        out.push(personium::keepalive(settings));
+        out.push(keepalive(settings));
         out.push(Action::Deadline(next_beat(context.now, settings)));
         Some(Self {
             place_and_host: format!("{place}\0{}", upgrade.host).into(),
@@ -183,18 +180,12 @@ impl PersoniumTopic {
     }
 
     /// When to look at the session again: with the next heartbeat, or when the grace is over if that is before.
-    fn next_look(&self, now: Now, settings: &personium::PersoniumSettings) -> u64 {
+    fn next_look(&self, now: Now, settings: &PersoniumSettings) -> u64 {
         let beat = next_beat(now, settings);
         if self.term.is_accepted() { beat } else { beat.min(self.term.end_ns()) }
     }
 
-    fn message(
-        &mut self,
-        text: &str,
-        settings: &personium::PersoniumSettings,
-        now: Now,
-        out: &mut Actions,
-    ) {
+    fn message(&mut self, text: &str, settings: &PersoniumSettings, now: Now, out: &mut Actions) {
         if self.term.is_over(now) {
             return refuse("Unknown", "Session expired", now, out);
         }
@@ -213,7 +204,7 @@ impl PersoniumTopic {
         &mut self,
         opens: bool,
         end_ms: Option<u64>,
-        settings: &personium::PersoniumSettings,
+        settings: &PersoniumSettings,
         now: Now,
         out: &mut Actions,
     ) {
@@ -232,7 +223,7 @@ impl PersoniumTopic {
     }
 
     /// Whether there is such a topic.
-    fn exists(&self, settings: &personium::PersoniumSettings) -> bool {
+    fn exists(&self, settings: &PersoniumSettings) -> bool {
         let place = self.place();
         let path = place.rsplit_once('/').map_or("", |(_, path)| path);
         let known = settings.topics.as_deref();
@@ -246,7 +237,7 @@ impl PersoniumTopic {
         let may = |wanted: &str| grant.words("scope").any(|word| word == wanted);
         let narrow = grant.list("topics");
         ((may("read") && may("stream-receive")) || may("all"))
-            && personium::is_for(grant, cell, host)
+            && is_for(grant, cell, host)
             && narrow.is_none_or(|globs| glob::select(globs.into_iter(), place))
     }
 }
@@ -272,7 +263,7 @@ fn subscription(place: &str) -> [&[u8]; 3] {
 }
 
 /// The next heartbeat: on the tick of the shard's ping, so that one visit does both.
-fn next_beat(now: Now, settings: &personium::PersoniumSettings) -> u64 {
+fn next_beat(now: Now, settings: &PersoniumSettings) -> u64 {
     on_a_tick(now, settings.ping_interval_s.min(BEAT_S_MAX))
 }
 
@@ -281,31 +272,6 @@ fn next_beat(now: Now, settings: &personium::PersoniumSettings) -> u64 {
 fn on_a_tick(now: Now, seconds: u32) -> u64 {
     let ticks = u64::from(now.tick()) + u64::from(ticks(seconds.into()));
     ticks * TICK_MS * 1_000_000
-}
-
-/// The `cell/box/path` of a request. Whether there is such a topic is looked at when the token comes.
-fn place_of(upgrade: &Upgrade<'_>) -> Option<String> {
-    let mut segments = upgrade.path.strip_prefix('/')?.split('/');
-    let cell = match segments.next()? {
-        "__topic" => cell_of_host(upgrade.host)?.into(),
-        cell => (segments.next()? == "__topic").then(|| percent_decoded(cell))??,
-    };
-    let (inbox, path) = (percent_decoded(segments.next()?)?, percent_decoded(segments.next()?)?);
-    let well_formed =
-        is_name(&cell) && is_name(&inbox) && is_segment(&path) && segments.next().is_none();
-    let place = format!("{cell}/{inbox}/{path}");
-    (well_formed && place.len() <= PLACE_BYTES_MAX).then_some(place)
-}
-
-/// Whether a path is that of a topic: a collection of one or more parts, the word, a name.
-fn is_topic(path: &str) -> bool {
-    let mut parts = path.rsplit('.');
-    let (name, word) = (parts.next(), parts.next());
-    let mut collection = parts.peekable();
-    name.is_some_and(|name| !name.is_empty())
-        && word == Some("topic")
-        && collection.peek().is_some()
-        && collection.all(|part| !part.is_empty())
 }
 
 /// What a token grants, in words.
@@ -364,25 +330,6 @@ mod tests {
                 assert!(term.is_over(at(end_ns)), "{end_ns}");
                 assert!(end_ns < 2 || !term.is_over(at(end_ns - 2)), "{end_ns}");
             }
-        }
-    }
-
-    #[test]
-    fn a_topic_has_a_collection_the_word_and_a_name() {
-        for (path, expected) in [
-            ("c.topic.n", true),
-            ("dir.c.topic.n", true),
-            ("c.topic.topic", true),
-            ("topic.n", false),
-            (".topic.n", false),
-            ("c..topic.n", false),
-            ("c.topic.", false),
-            ("c.queue.n", false),
-            ("c.topic.n.more", false),
-            ("c", false),
-            ("", false),
-        ] {
-            assert_eq!(is_topic(path), expected, "{path}");
         }
     }
 }

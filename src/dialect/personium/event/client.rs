@@ -2,53 +2,13 @@
 
 use crate::dialect::client::{
     ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
-    Sample, Site, Subscriber, TokenPlace, claims, json, token_table,
+    Sample, Site, Subscriber, TokenPlace, json, token_table,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use crate::dialect::personium::client::{AnswerKeys, SESSION_ENDED, personium_claims};
 use serde_json::{Map, Value, json as value};
 
 /// A client of the event bus, in its classic spelling.
 pub(super) struct EventBusClient;
-
-/// The keys by which answers are told from what is followed, in every spelling of both Personium dialects.
-#[derive(Deserialize)]
-pub(in crate::dialect) struct AnswerKeys {
-    /// Events have a type.
-    #[serde(rename = "Type")]
-    event_type: Option<IgnoredAny>,
-    /// Data of a topic have a sender.
-    #[serde(rename = "From")]
-    pub(in crate::dialect) from: Option<IgnoredAny>,
-    #[serde(alias = "Response")]
-    response: Option<String>,
-    #[serde(alias = "Result")]
-    result: Option<String>,
-    #[serde(alias = "Reason")]
-    reason: Option<String>,
-    #[serde(alias = "AccessToken")]
-    access_token: Option<IgnoredAny>,
-}
-
-impl AnswerKeys {
-    /// What the message is that has these keys.
-    pub(in crate::dialect) fn read(self, stage: ClientStage) -> ClientHeard {
-        let Self { event_type, response, result, reason, access_token, .. } = self;
-        if access_token.is_some() {
-            return ClientHeard::Secret;
-        }
-        let Some(response) = response.filter(|_| event_type.is_none()) else {
-            return ClientHeard::Event;
-        };
-        let mut words = [Some(response), result].into_iter().flatten();
-        let has_failed = words.any(|word| word.eq_ignore_ascii_case("error"));
-        match stage {
-            ClientStage::Following => ClientHeard::Note,
-            _ if has_failed => ClientHeard::Refusal(reason.unwrap_or_default()),
-            ClientStage::Token => ClientHeard::Success("token accepted"),
-            ClientStage::Subscription => ClientHeard::Success("subscribed"),
-        }
-    }
-}
 
 impl DialectClient for EventBusClient {
     fn profile(&self) -> ClientProfile {
@@ -130,21 +90,6 @@ impl DialectClient for EventBusClient {
         );
         Sample::unchanged(format!("event/{}", site.cell), head, r#"","cellId":"x","Subject":"s"}"#)
     }
-}
-
-/// What a close of an open session means in both Personium dialects.
-pub(in crate::dialect) const SESSION_ENDED: &str = "the session ended: the token expired or a later one was refused; connect again with a new token";
-
-/// The claims of a token of a cell, with a scope.
-pub(in crate::dialect) fn personium_claims(
-    subscriber: &Subscriber<'_>,
-    scope: &str,
-) -> Option<Map<String, Value>> {
-    claims(value!({
-        "sub": format!("https://bench.example/subscribers/#{:06}", subscriber.index),
-        "aud": subscriber.site.cell,
-        "scope": scope,
-    }))
 }
 
 #[cfg(test)]

@@ -3,63 +3,10 @@
 //! Of several keys in one message only the first of this order counts: token, subscribe, unsubscribe,
 //! state, external event. A key whose value is null is as if it were absent; further keys are ignored.
 
-use super::{
-    Author, EXTERNAL_CHARS_MAX, NAMED, REQUEST_KEY_CHARS_MAX, RULE_BYTES_MAX, TOPIC, text,
-};
+use super::external::External;
+use super::rule::EventRule;
+use super::text::Spelling;
 use crate::event::{Event, TypedScalarValue as _, Value, ValueIntoString as _};
-use crate::frame::{Draft, Publication};
-use crate::wheel::Now;
-
-/// How keys are written, and with it the shape of everything the session is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Spelling {
-    /// Lower case; Personium 1.6.2.
-    Classic = 0,
-    /// Capitalised; 1.6.3 and later.
-    Current = 1,
-}
-
-/// A subscription as the client wrote it: two prefixes, where `*` alone is the empty one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct EventRule {
-    pub(super) kind: Box<str>,
-    pub(super) object: Box<str>,
-}
-
-impl EventRule {
-    /// The prefix of the topics it selects, in parts.
-    pub(super) fn prefix<'a>(&'a self, cell: &'a str) -> [&'a [u8]; 5] {
-        [&[TOPIC], cell.as_bytes(), b"\0", &[NAMED], prefix(&self.object)]
-    }
-
-    /// The prefix of the facets it selects.
-    pub(super) fn facet(&self) -> &[u8] {
-        prefix(&self.kind)
-    }
-
-    /// What it holds.
-    pub(super) fn bytes(&self) -> usize {
-        self.kind.len() + self.object.len()
-    }
-
-    /// Whether two rules are one subscription, if not one text: `*` and the empty prefix.
-    pub(super) fn selects_the_same(&self, other: &EventRule) -> bool {
-        prefix(&self.object) == prefix(&other.object) && self.facet() == other.facet()
-    }
-}
-
-fn prefix(pattern: &str) -> &[u8] {
-    if pattern == "*" { b"" } else { pattern.as_bytes() }
-}
-
-/// An event that a client publishes.
-pub(super) struct External<'a> {
-    kind: &'a str,
-    object: &'a str,
-    info: &'a str,
-    request_key: Option<&'a str>,
-}
 
 /// One message.
 pub(super) enum EventCommand<'a> {
@@ -110,67 +57,9 @@ impl<'a> EventCommand<'a> {
     fn of_key(index: usize, name: &'static str, value: Value<'_, 'a>) -> Self {
         match index {
             0 => value.into_string().map_or(Self::BadToken, Self::Token),
-            1 => rule(value).map_or(Self::Malformed(Some(name)), Self::Subscribe),
-            2 => rule(value).map_or(Self::Malformed(Some(name)), Self::Unsubscribe),
+            1 => EventRule::read(value).map_or(Self::Malformed(Some(name)), Self::Subscribe),
+            2 => EventRule::read(value).map_or(Self::Malformed(Some(name)), Self::Unsubscribe),
             _ => value.into_string().map_or(Self::Malformed(Some(name)), Self::State),
         }
-    }
-}
-
-fn rule(value: Value<'_, '_>) -> Option<EventRule> {
-    let object = value.as_object()?;
-    let fits = |text: &&str| text.len() <= RULE_BYTES_MAX;
-    let text = |key: &str| object.get(key)?.into_string().filter(fits).map(Box::from);
-    Some(EventRule { kind: text("Type")?, object: text("Object")? })
-}
-
-impl<'a> External<'a> {
-    fn read(event: &Event<'_, 'a>) -> Option<Self> {
-        let text = |key: &str| event.get(key)?.into_string();
-        let request_key = match event.get("RequestKey") {
-            None => None,
-            Some(value) if value.is_null() => None,
-            Some(value) => Some(value.into_string()?),
-        };
-        Some(Self {
-            kind: text("Type")?,
-            object: text("Object")?,
-            info: text("Info")?,
-            request_key,
-        })
-    }
-
-    /// The event as if a publisher had fed it; `None` when a part is too long, which has no answer.
-    pub(super) fn publication(
-        &self,
-        cell: &str,
-        author: &Author,
-        now: Now,
-        draft: &mut Draft,
-    ) -> Option<Publication> {
-        let fits = |text: &str| {
-            text.len() <= EXTERNAL_CHARS_MAX || text.chars().count() <= EXTERNAL_CHARS_MAX
-        };
-        let key_fits = |key: &str| key.chars().count() <= REQUEST_KEY_CHARS_MAX;
-        if ![self.kind, self.object, self.info].into_iter().all(fits)
-            || !self.request_key.is_none_or(key_fits)
-        {
-            return None;
-        }
-        let made_key = format!("PCS-{}", now.unix_ms);
-        let fields = text::EventFields {
-            kind: text::EventField::Text(self.kind),
-            request_key: text::EventField::Text(self.request_key.unwrap_or(&made_key)),
-            schema: text::EventField::Text(author.schema.as_deref().unwrap_or("")),
-            external: true,
-            object: text::EventField::Text(self.object),
-            info: text::EventField::Text(self.info),
-            timestamp_ms: None,
-            subject: text::EventField::of(author.subject.as_deref()),
-        };
-        fields.address(cell, draft);
-        draft.text(|out| fields.classic(author.cell_id.as_deref().unwrap_or(cell), out));
-        draft.text(|out| fields.current(now, out));
-        Some(draft.finish(now))
     }
 }

@@ -4,9 +4,9 @@
 //! but stable, and the escaping is json-simple's: `/` is escaped, and so are all control characters and
 //! U+2000–20FF. Both are kept, as clients in the field may have been written against the exact text.
 
-use super::command::{EventRule, Spelling};
-use super::{NAMED, TOPIC, UNNAMED};
-use crate::dialect::personium::{put, put_error, put_session};
+use super::address::{NAMED, TOPIC, UNNAMED};
+use super::rule::EventRule;
+use crate::dialect::personium::reply::{put, put_error, put_session};
 use crate::dialect::{Actions, Unusable};
 use crate::event::{
     Event, TypedScalarValue as _, Value, ValueAsScalar as _, ValueIntoString as _, Writable as _,
@@ -15,6 +15,16 @@ use crate::frame::Draft;
 use crate::json::{self, Escapes};
 use crate::wheel::Now;
 use std::io::Write as _;
+
+/// How keys are written, and with it the shape of everything the session is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Spelling {
+    /// Lower case; Personium 1.6.2.
+    Classic = 0,
+    /// Capitalised; 1.6.3 and later.
+    Current = 1,
+}
 
 /// Why a command failed.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use crate::dialect::client::{
     ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
     Sample, Site, Subscriber, TokenPlace, json, token_table,
 };
-use crate::dialect::personium::event::client::{AnswerKeys, SESSION_ENDED, personium_claims};
+use crate::dialect::personium::client::{AnswerKeys, SESSION_ENDED, personium_claims};
 use serde_json::{Map, Value};
 
 /// A client of a topic.

@@ -4,8 +4,8 @@
 //! `cell1/*` is none: what a token is narrowed to never grows by a level. What cannot be understood matches
 //! nothing.
 
-use super::PLACE_BYTES_MAX;
-use crate::dialect::personium::is_segment;
+use super::place::PLACE_BYTES_MAX;
+use crate::dialect::personium::cell::is_segment;
 use crate::wildcard;
 
 /// Globs in one list. Each is tried for each token: all together take 20 µs, or a millisecond when a token was made

@@ -1,0 +1,29 @@
+//! Where an event goes: the cell, and behind it the Object, if a rule can match the event.
+
+use crate::dialect::Upgrade;
+use crate::dialect::personium::cell::{cell_of_host, is_name};
+use crate::text::percent_decoded;
+use std::borrow::Cow;
+
+/// The byte that starts this dialect's topics.
+pub(super) const TOPIC: u8 = b'p';
+/// Follows the cell in the topic of an event that has both Type and Object.
+pub(super) const NAMED: u8 = 1;
+/// Follows the cell in the topic of an event that no rule can match, because one of them is null.
+pub(super) const UNNAMED: u8 = 2;
+
+/// The prefix of every event of a cell.
+pub(super) fn watch(cell: &str) -> [&[u8]; 3] {
+    [&[TOPIC], cell.as_bytes(), b"\0"]
+}
+
+/// The cell of a request: before `/__event` in the path, or else before the first dot of the host.
+pub(super) fn cell_of<'a>(upgrade: &Upgrade<'a>) -> Option<Cow<'a, str>> {
+    let path = upgrade.path.strip_suffix('/').unwrap_or(upgrade.path);
+    let before = path.strip_suffix("/__event")?;
+    match before.strip_prefix('/') {
+        Some(cell) => percent_decoded(cell).filter(|cell| is_name(cell)),
+        None if before.is_empty() => cell_of_host(upgrade.host).map(Cow::Borrowed),
+        None => None,
+    }
+}

@@ -1,0 +1,42 @@
+//! What both dialects say: pings, the close code, and the replies to a token.
+
+use super::settings::PersoniumSettings;
+use crate::dialect::Action;
+use crate::wheel::Now;
+use std::io::Write as _;
+
+/// The one close code of the application.
+pub(super) const CLOSE: u16 = 1000;
+
+/// Payload of the pings.
+pub(super) const PING: &[u8] = &[1, 2, 3];
+
+/// Pings from now on, as the settings want them.
+pub(super) fn keepalive(settings: &PersoniumSettings) -> Action {
+    Action::Keepalive { interval_s: settings.ping_interval_s, misses_max: settings.ping_misses_max }
+}
+
+/// Writing to a `Vec` cannot fail; this says so once.
+macro_rules! put {
+    ($out:expr, $($argument:tt)*) => { write!($out, $($argument)*).expect("writing to a Vec cannot fail") };
+}
+pub(super) use put;
+
+/// Appends the reply to a token that was accepted, in the order of the reference's hash map.
+pub(super) fn put_session(expires_in_s: u64, now: Now, out: &mut Vec<u8>) {
+    put!(
+        out,
+        r#"{{"Response":"AccessToken","ExpiresIn":{expires_in_s},"Timestamp":{},"Result":"Success"}}"#,
+        now.unix_ms
+    );
+}
+
+/// Appends the reply to what was refused. Neither text may need an escape; `None` is a null.
+pub(super) fn put_error(response: Option<&str>, reason: &str, now: Now, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"Response":"#);
+    match response {
+        Some(response) => put!(out, r#""{response}""#),
+        None => out.extend_from_slice(b"null"),
+    }
+    put!(out, r#","Timestamp":{},"Reason":"{reason}","Result":"Error"}}"#, now.unix_ms);
+}

@@ -1,0 +1,118 @@
+//! The table `[personium]` of the configuration.
+
+use super::topic::{GLOBS_MAX, is_glob};
+use crate::dialect::table::{DialectTable, PING_INTERVAL_S};
+use crate::setting::LONGEST_MESSAGE_BYTES;
+use crate::text::start;
+use crate::token::{TokenSettings, Verifier};
+use schemars::JsonSchema;
+
+/// The dialects personium-event and personium-topic.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PersoniumSettings {
+    /// true accepts any token, for reading; for closed networks and trials. Then [personium.token.…] is not asked.
+    pub anonymous: bool,
+    /// Longest session of personium-event on one token, in seconds; Personium's own is an hour. Sessions of
+    /// personium-topic last as long as their tokens, or so long when these have no end.
+    #[schemars(range(min = 1))]
+    pub session_s_max: u32,
+    /// Seconds that a connection may stay without an accepted token, or with an expired one. personium-topic ends such
+    /// connections with the first ping if that is later.
+    pub token_timeout_s: u32,
+    /// Seconds between pings. Keep it below the read timeout of every proxy on the way; nginx's is 60 unless changed.
+    #[schemars(range(min = 1))]
+    pub ping_interval_s: u32,
+    /// Unanswered pings in a row that end a session.
+    pub ping_misses_max: u8,
+    /// Longest message of a client. Over it the client is closed with code 1009. Personium's own is 8,192 characters,
+    /// which its own tokens can exceed.
+    #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
+    pub text_bytes_max: usize,
+    /// Subscriptions of one client of personium-event.
+    pub subscriptions_max: u32,
+    /// The topics that exist, as CELL/BOX/PATH, where * stands for any text without a slash; every well-formed one
+    /// without this key.
+    #[schemars(example = &["cell1/box1/*"])]
+    pub topics: Option<Vec<String>>,
+    /// What verifies tokens.
+    #[schemars(extend("x-verifiers" = ["jwt", "introspection", "static"]))]
+    pub token: Option<TokenSettings>,
+    /// Made from `token` when the daemon starts.
+    #[serde(skip)]
+    pub verifier: Option<Verifier>,
+}
+
+impl Default for PersoniumSettings {
+    fn default() -> Self {
+        Self {
+            token: None,
+            anonymous: false,
+            session_s_max: 3600,
+            token_timeout_s: 60,
+            ping_interval_s: PING_INTERVAL_S,
+            ping_misses_max: 10,
+            text_bytes_max: 64 * 1024,
+            subscriptions_max: 1000,
+            topics: None,
+            verifier: None,
+        }
+    }
+}
+
+impl DialectTable for PersoniumSettings {
+    fn name(&self) -> &'static str {
+        "personium"
+    }
+
+    fn dialects(&self) -> &'static [&'static str] {
+        &["personium-event", "personium-topic"]
+    }
+
+    fn problems(&self, is_spoken: bool) -> Vec<String> {
+        self.problems(is_spoken)
+    }
+
+    fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
+        Some((self.token.as_ref(), &mut self.verifier))
+    }
+
+    fn longest_messages(&self) -> Vec<(&'static str, usize)> {
+        vec![("personium.text_bytes_max", self.text_bytes_max)]
+    }
+}
+
+impl PersoniumSettings {
+    /// What cannot run, each with what to do. `is_spoken` tells whether any listener speaks one of the dialects.
+    #[must_use]
+    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        if is_spoken && self.token.is_none() && !self.anonymous {
+            problems.push(
+                "[personium]: no token verifier: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, or \
+                 anonymous = true where everybody may read"
+                    .into(),
+            );
+        }
+        problems.extend(self.token.as_ref().and_then(|token| {
+            token.problem(
+                "personium",
+                &[("wazo_auth", "wazo_auth knows no cells: use introspection")],
+            )
+        }));
+        let globs = self.topics.as_deref().unwrap_or_default();
+        if globs.len() > GLOBS_MAX {
+            problems.push(format!(
+                "[personium] topics: more than {GLOBS_MAX}; say more with a *, as in \"cell1/box1/*\""
+            ));
+        }
+        if let Some(glob) = globs.iter().find(|glob| !is_glob(glob)) {
+            problems.push(format!(
+                "[personium] topics: {:?} matches no topic: write CELL/BOX/PATH, where * stands for any text without a \
+                 slash",
+                start(glob, 64)
+            ));
+        }
+        problems
+    }
+}
