@@ -8,9 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::crate_map::{CrateMap, Uses, product_files};
 use crate::{Source, none};
 
-/// How many files of a module are still in a circle. These numbers only shrink.
-const STILL_IN_A_CIRCLE: &[(&str, usize)] = &[("dialect", 31)];
-
 /// Every file that can be reached from a file by what it uses.
 fn reached<'a>(uses: &'a Uses, from: &str) -> BTreeSet<&'a str> {
     let mut reached = BTreeSet::new();
@@ -57,35 +54,9 @@ fn described(uses: &Uses, circle: &BTreeSet<&str>) -> Vec<String> {
 fn no_file_is_in_a_circle_of_uses() {
     let sources = product_files();
     let uses = CrateMap::of(&sources).uses();
-    let circles = circles(&uses);
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for source in
-        sources.iter().filter(|source| circles.iter().any(|circle| circle.contains(&*source.path)))
-    {
-        *counts.entry(source.module().unwrap()).or_default() += 1;
-    }
-    let allowed = |module: &str| {
-        STILL_IN_A_CIRCLE.iter().find(|(name, _)| *name == module).map_or(0, |(_, count)| *count)
-    };
-    let more: Vec<&str> = counts
-        .iter()
-        .filter(|(module, count)| **count > allowed(module))
-        .map(|(module, _)| *module)
-        .collect();
-    let module = |path: &str| path.split(['/', '.']).nth(1).unwrap_or_default().to_owned();
-    let is_more = |path: &&str| more.contains(&module(path).as_str());
-    let found: Vec<String> = circles
-        .iter()
-        .filter(|circle| circle.iter().any(is_more))
-        .flat_map(|circle| described(&uses, circle))
-        .collect();
+    let found: Vec<String> =
+        circles(&uses).iter().flat_map(|circle| described(&uses, circle)).collect();
     none(&found, "these are in a circle");
-    for (module, count) in STILL_IN_A_CIRCLE {
-        let now = counts.get(module).copied().unwrap_or(0);
-        if now < *count {
-            println!("{module} has {now} files in circles now: lower the number");
-        }
-    }
 }
 
 #[test]
