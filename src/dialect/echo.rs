@@ -5,11 +5,11 @@
 //! is known to the shard that owns the app's presence (see [`presence`](crate::service::presence)), which every subscription is
 //! noted to. A presence channel is joined when that shard has answered, any other at once.
 //!
-//! In reading order: `app` and `problems` are the settings, `name` and `socket` what channels and connections are
-//! called, `signature` what the app's own server has signed. Of a session, `entrance` lets a client in, `message`
-//! reads what it says, `auth` and `member` what was signed for it, `subscription` and `presence` are its channels,
-//! `client_event` and `signin` the rest of what it can do. `event` and `rest` are the publishers' side, `announce` the
-//! owner's.
+//! In reading order: `app`, `limit` and `problems` are the settings, `name`, `topic` and `socket` what channels and
+//! connections are called, `signature` what the app's own server has signed. Of a session, `entrance` lets a client in,
+//! `live` is what it has then, `message` reads what it says, `auth` and `member` what was signed for it, `subscription`
+//! and `presence` are its channels, `refusal` why it does not get one, `client_event` and `signin` the rest of what it can
+//! do, `closes` its end. `event` and `rest` are the publishers' side, `announce` the owner's.
 
 mod announce;
 mod app;
