@@ -24,7 +24,7 @@ pub mod table;
 mod upgrade;
 pub mod wazo;
 
-pub use self::action::{Action, Actions, Tally};
+pub use self::action::{Action, Actions, DialectTally};
 pub use self::channel::publish_relayed;
 pub use self::echo::{SocketId, hides_private};
 pub use self::input::{Context, Input, PerShard, Rng};

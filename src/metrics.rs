@@ -3,7 +3,7 @@
 //! Reading adds the shards up. Turning the counters into text is [`http`](mod@crate::http)'s business.
 
 use crate::counter::Counter;
-use crate::dialect::{Kind, Tally};
+use crate::dialect::{DialectTally, Kind};
 use crate::reason::{Handshake, Reason};
 use crate::service::topic::TopicCensus;
 use crate::service::verification::VerificationCounters;
@@ -242,7 +242,7 @@ pub struct Metrics {
     /// Messages received, by dialect.
     pub messages: [Counter; Kind::ALL.len()],
     /// What dialects count of their own.
-    pub tallies: [Counter; Tally::COUNT],
+    pub tallies: [Counter; DialectTally::COUNT],
     /// Bytes given to sockets, before TLS.
     pub bytes_out: Counter,
     /// Bytes taken from sockets, after TLS.

@@ -59,7 +59,7 @@ pub struct Actions {
     /// Why they refuse or close, where the input does not tell that by itself.
     pub reason: Option<Reason>,
     /// What is to be counted.
-    pub tallies: Vec<Tally>,
+    pub tallies: Vec<DialectTally>,
 }
 
 impl Actions {
@@ -95,7 +95,7 @@ impl Actions {
     }
 
     /// Counts this.
-    pub fn count(&mut self, tally: Tally) {
+    pub fn count(&mut self, tally: DialectTally) {
         self.tallies.push(tally);
     }
 
@@ -154,7 +154,7 @@ impl Actions {
 /// What a dialect counts of its own; see [`Actions::count`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Tally {
+pub enum DialectTally {
     /// A message of a kind that is not known, which was ignored.
     Ignored,
     /// A subscription that was refused for want of a good signature.
@@ -167,7 +167,7 @@ pub enum Tally {
     ClientEvent,
 }
 
-impl Tally {
+impl DialectTally {
     /// How many there are.
-    pub const COUNT: usize = Tally::ClientEvent as usize + 1;
+    pub const COUNT: usize = DialectTally::ClientEvent as usize + 1;
 }

@@ -46,7 +46,8 @@ use self::event::{Broadcast, BroadcastForm};
 use self::live::EchoLive;
 use self::message::EchoMessage;
 use crate::dialect::{
-    Action, Actions, Admission, Context, Dialect, Input, Request, Served, Tally, Unusable, Upgrade,
+    Action, Actions, Admission, Context, Dialect, DialectTally, Input, Request, Served, Unusable,
+    Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -206,7 +207,7 @@ impl EchoLive {
             Ok(EchoMessage::Unsubscribe(channel)) => self.unsubscribe(&channel, out),
             Ok(EchoMessage::SignIn(wish)) => self.sign_in(&wish, context, out),
             Ok(EchoMessage::Client(event)) => self.client_event(&event, context, out),
-            Ok(EchoMessage::Unknown) => out.count(Tally::Ignored),
+            Ok(EchoMessage::Unknown) => out.count(DialectTally::Ignored),
             Err(message::MalformedMessage) => {
                 message::error(MALFORMED, "Invalid message format", out)
             }

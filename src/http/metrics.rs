@@ -10,7 +10,7 @@ use super::admin::Asking;
 use super::response::{TEXT, response};
 use super::status::DaemonStatus;
 use crate::counter::Counter;
-use crate::dialect::{Kind, Tally};
+use crate::dialect::{DialectTally, Kind};
 use crate::metrics::{Broker, LATENCY_BOUNDS_US, Metrics, Origin, Outcome, StatusClass};
 use crate::reason::{Handshake, Reason};
 use crate::service::verification::CheckOutcome;
@@ -264,18 +264,18 @@ impl Snapshot {
         out.counter("orphaned_subscriptions", about, self.one(|m| &m.orphaned_subscriptions))?;
 
         let echo = ("dialect", Kind::Echo.name());
-        let of = |tally: Tally| self.sum(|m| &m.tallies[tally as usize]);
+        let of = |tally: DialectTally| self.sum(|m| &m.tallies[tally as usize]);
         let about = "Messages of an unknown kind, which were ignored";
-        out.counter("messages_ignored", about, vec![(vec![echo], of(Tally::Ignored))])?;
+        out.counter("messages_ignored", about, vec![(vec![echo], of(DialectTally::Ignored))])?;
         let errors = [
-            ("AuthError", Tally::Unauthorized),
-            ("InvalidChannel", Tally::BadName),
-            ("LimitReached", Tally::OverLimit),
+            ("AuthError", DialectTally::Unauthorized),
+            ("InvalidChannel", DialectTally::BadName),
+            ("LimitReached", DialectTally::OverLimit),
         ];
         let errors = errors.map(|(name, tally)| (vec![echo, ("type", name)], of(tally)));
         let about = "Subscriptions that were refused, by the type that the client was told";
         out.counter("subscription_errors", about, errors.into())?;
-        let refused = vec![(vec![echo], of(Tally::ClientEvent))];
+        let refused = vec![(vec![echo], of(DialectTally::ClientEvent))];
         let about = "Events of clients for other clients that were refused";
         out.counter("client_events_refused", about, refused)
     }

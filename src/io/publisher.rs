@@ -105,7 +105,7 @@ impl Drop for Place {
 }
 
 /// What a turn has left to be done.
-enum Turn {
+enum PublisherTurn {
     /// The publisher may have more, in this time.
     Next(Duration),
     /// It has gone.
@@ -261,7 +261,7 @@ impl Feed {
             } else if peer.socket.readable().await.is_err() {
                 break;
             }
-            let Turn::Next(pause) = self.read(&peer, &mut publisher) else { break };
+            let PublisherTurn::Next(pause) = self.read(&peer, &mut publisher) else { break };
             if publisher.owes() {
                 self.settle(&peer, &mut publisher).await;
             }
@@ -282,16 +282,16 @@ impl Feed {
     }
 
     /// One turn: reads what is there and hands it on.
-    fn read(self: &Rc<Self>, peer: &Rc<Peer>, publisher: &mut Publisher) -> Turn {
+    fn read(self: &Rc<Self>, peer: &Rc<Peer>, publisher: &mut Publisher) -> PublisherTurn {
         let mut scratch = self.scratch.borrow_mut();
         let count = if publisher.has_more() {
             0
         } else {
             match rustix::net::recv(&peer.socket, &mut scratch[..], RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return Turn::Over,
+                Ok((_, 0)) => return PublisherTurn::Over,
                 Ok((_, count)) => count,
-                Err(Errno::AGAIN | Errno::INTR) => return Turn::Next(Duration::ZERO),
-                Err(_) => return Turn::Over,
+                Err(Errno::AGAIN | Errno::INTR) => return PublisherTurn::Next(Duration::ZERO),
+                Err(_) => return PublisherTurn::Over,
             }
         };
         let (mut publications, mut replies) = (Vec::new(), Vec::new());
@@ -321,7 +321,7 @@ impl Feed {
             worker.turn_aside();
         }
         self.reply(peer, &replies);
-        Turn::Next(if publisher.is_idle_talk() {
+        PublisherTurn::Next(if publisher.is_idle_talk() {
             self.pause_after(now.monotonic_ns)
         } else {
             Duration::ZERO

@@ -7,7 +7,7 @@ use super::message::{ClientEvent, channel_error};
 use super::name::{Access, ChannelKind};
 use super::socket::EchoReach;
 use super::topic::topic;
-use crate::dialect::{Action, Actions, Context, Tally};
+use crate::dialect::{Action, Actions, Context, DialectTally};
 use crate::json::quoted;
 use crate::service::Question;
 use crate::service::webhook::WebhookName;
@@ -28,7 +28,7 @@ impl EchoLive {
         out: &mut Actions,
     ) {
         if let Err((code, message)) = self.may_send(event, context.now) {
-            out.count(Tally::ClientEvent);
+            out.count(DialectTally::ClientEvent);
             return channel_error(&event.channel, code, message, out);
         }
         let channel = &event.channel;

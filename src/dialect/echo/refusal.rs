@@ -1,7 +1,7 @@
 //! Why a client does not get a channel, and what it is told then.
 
 use super::message::subscription_error;
-use crate::dialect::{Actions, Tally};
+use crate::dialect::{Actions, DialectTally};
 
 /// Why a subscription is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,16 +18,22 @@ pub(super) enum SubscriptionRefused {
 
 impl SubscriptionRefused {
     /// The type, the text and the status that the client is told, and what is counted.
-    fn told(self) -> (&'static str, &'static str, u16, Tally) {
+    fn told(self) -> (&'static str, &'static str, u16, DialectTally) {
         let (text, tally) = match self {
-            Self::Name => ("The channel name is invalid.", Tally::BadName),
-            Self::Signature => ("The signature is missing or invalid.", Tally::Unauthorized),
-            Self::Member => ("The channel data are missing or invalid.", Tally::Unauthorized),
-            Self::User => ("The channel is of another user.", Tally::Unauthorized),
-            Self::MemberBytes => ("The channel data are too large.", Tally::OverLimit),
-            Self::Subscriptions => ("The connection has too many subscriptions.", Tally::OverLimit),
-            Self::Full => ("The channel has too many members.", Tally::OverLimit),
-            Self::List => ("The list of the channel's members is too long.", Tally::OverLimit),
+            Self::Name => ("The channel name is invalid.", DialectTally::BadName),
+            Self::Signature => ("The signature is missing or invalid.", DialectTally::Unauthorized),
+            Self::Member => {
+                ("The channel data are missing or invalid.", DialectTally::Unauthorized)
+            }
+            Self::User => ("The channel is of another user.", DialectTally::Unauthorized),
+            Self::MemberBytes => ("The channel data are too large.", DialectTally::OverLimit),
+            Self::Subscriptions => {
+                ("The connection has too many subscriptions.", DialectTally::OverLimit)
+            }
+            Self::Full => ("The channel has too many members.", DialectTally::OverLimit),
+            Self::List => {
+                ("The list of the channel's members is too long.", DialectTally::OverLimit)
+            }
         };
         let (kind, status) = match self {
             Self::Name => ("InvalidChannel", 400),

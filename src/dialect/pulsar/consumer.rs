@@ -1,7 +1,7 @@
 //! What consumers and readers say: acknowledgements, mostly.
 
 use super::credentials;
-use super::jackson::{self, Wrong};
+use super::jackson::{self, JacksonError};
 use crate::service::topic::MessageId;
 
 /// What a consumer wants.
@@ -23,7 +23,7 @@ pub(super) enum ConsumerCommand {
 
 impl ConsumerCommand {
     /// Reads a command.
-    pub(super) fn read(text: &str) -> Result<Self, Wrong> {
+    pub(super) fn read(text: &str) -> Result<Self, JacksonError> {
         let (mut kind, mut id, mut permits, mut auth_response) = (None, None, None, None);
         jackson::each(text, |key, value| {
             match &*key {

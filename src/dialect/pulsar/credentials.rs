@@ -5,7 +5,7 @@
 //! `{"type":"AUTH_RESPONSE","authResponse":{"response":{"authMethodName":"token","authData":"TOKEN"}}}`. A good token is
 //! not answered, any other ends the session.
 
-use super::jackson::{self, Wrong};
+use super::jackson::{self, JacksonError};
 use super::params::Params;
 use super::settings::{DefaultRights, PulsarSettings};
 use crate::dialect::grants::of_list;
@@ -34,7 +34,7 @@ pub(super) fn token<'a>(authorization: &'a str, params: &'a Params<'_>) -> Optio
 }
 
 /// The token of the object `authResponse`, if it has one.
-pub(super) fn renewal(response: &RawValue) -> Result<Option<Box<str>>, Wrong> {
+pub(super) fn renewal(response: &RawValue) -> Result<Option<Box<str>>, JacksonError> {
     let mut token = None;
     jackson::each(response.get(), |key, value| {
         if &*key == "response" {
@@ -46,7 +46,7 @@ pub(super) fn renewal(response: &RawValue) -> Result<Option<Box<str>>, Wrong> {
     Ok(token.filter(|token| !token.is_empty()).map(Box::from))
 }
 
-fn auth_data(response: &RawValue) -> Result<Option<Cow<'_, str>>, Wrong> {
+fn auth_data(response: &RawValue) -> Result<Option<Cow<'_, str>>, JacksonError> {
     let mut data = None;
     jackson::each(response.get(), |key, value| {
         if &*key == "authData" {

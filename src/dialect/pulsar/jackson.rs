@@ -6,13 +6,13 @@ use crate::text::excerpt;
 use std::borrow::Cow;
 
 /// Why a text is not what it should be.
-pub(super) type Wrong = String;
+pub(super) type JacksonError = String;
 
 /// Shows each field of the object that a text begins with to `each`: the key, and the value as it is written.
 pub(super) fn each<'a>(
     text: &'a str,
-    mut each: impl FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), Wrong>,
-) -> Result<(), Wrong> {
+    mut each: impl FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), JacksonError>,
+) -> Result<(), JacksonError> {
     if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
         return Err("this is not a JSON object".into());
     }
@@ -20,7 +20,10 @@ pub(super) fn each<'a>(
 }
 
 /// The text that a value stands for; `None` for null.
-pub(super) fn text<'a>(key: &str, value: &'a RawValue) -> Result<Option<Cow<'a, str>>, Wrong> {
+pub(super) fn text<'a>(
+    key: &str,
+    value: &'a RawValue,
+) -> Result<Option<Cow<'a, str>>, JacksonError> {
     match value.get().as_bytes() {
         [b'"', ..] => string(value).map(Some),
         [b'n', ..] => Ok(None),
@@ -30,7 +33,7 @@ pub(super) fn text<'a>(key: &str, value: &'a RawValue) -> Result<Option<Cow<'a, 
 }
 
 /// The whole number that a value stands for; `None` for null and for an empty string.
-pub(super) fn integer(key: &str, value: &RawValue) -> Result<Option<i64>, Wrong> {
+pub(super) fn integer(key: &str, value: &RawValue) -> Result<Option<i64>, JacksonError> {
     let wrong = || format!("{} is not a whole number of 64 bits", shown(key));
     let written = value.get();
     match written.as_bytes() {
@@ -58,7 +61,10 @@ const SHOWN_CHARS_MAX: usize = 64;
 const FEW_PROPERTIES: usize = 16;
 
 /// The object of texts that a value is; none for null.
-pub(super) fn properties<'a>(key: &str, value: &'a RawValue) -> Result<Properties<'a>, Wrong> {
+pub(super) fn properties<'a>(
+    key: &str,
+    value: &'a RawValue,
+) -> Result<Properties<'a>, JacksonError> {
     let mut found: Properties<'a> = Vec::new();
     let mut places: ahash::AHashMap<Cow<'a, str>, usize> = ahash::AHashMap::new();
     match value.get().as_bytes() {
@@ -102,7 +108,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// The text of a string as it is written.
-fn string(value: &RawValue) -> Result<Cow<'_, str>, Wrong> {
+fn string(value: &RawValue) -> Result<Cow<'_, str>, JacksonError> {
     json::text(value).ok_or_else(|| "a string has half of a surrogate pair".into())
 }
 
@@ -110,7 +116,7 @@ fn string(value: &RawValue) -> Result<Cow<'_, str>, Wrong> {
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<Vec<(String, Option<String>)>, Wrong> {
+    fn read(json: &str) -> Result<Vec<(String, Option<String>)>, JacksonError> {
         let mut seen = Vec::new();
         each(json, |key, value| {
             seen.push((key.to_string(), text(&key, value)?.map(Cow::into_owned)));

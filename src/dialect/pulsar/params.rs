@@ -27,7 +27,7 @@ const PATTERN_BYTES_MAX: usize = 1024;
 const ENCRYPTION_BYTES_MAX: usize = 8 * 1024;
 
 /// What the reference says of a parameter that it cannot use.
-pub(super) type Wrong = String;
+pub(super) type ParamError = String;
 
 /// The parameters of one request.
 pub(super) struct Params<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
@@ -46,7 +46,7 @@ impl<'a> Params<'a> {
         self.get(key).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    fn number<T: FromStr>(&self, key: &str) -> Result<Option<T>, Wrong> {
+    fn number<T: FromStr>(&self, key: &str) -> Result<Option<T>, ParamError> {
         let wrong = |value| format!("For input string: {}", shown(value));
         self.get(key).map(|value| value.parse().map_err(|_| wrong(value))).transpose()
     }
@@ -57,14 +57,14 @@ impl<'a> Params<'a> {
         key: &str,
         least: T,
         what: &str,
-    ) -> Result<Option<T>, Wrong> {
+    ) -> Result<Option<T>, ParamError> {
         match self.number::<T>(key)? {
             Some(number) if number < least => Err(what.into()),
             number => Ok(number),
         }
     }
 
-    fn one_of<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<Option<T>, Wrong> {
+    fn one_of<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<Option<T>, ParamError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let found = words.iter().find(|(word, _)| *word == value);
         found
@@ -72,7 +72,7 @@ impl<'a> Params<'a> {
             .ok_or_else(|| format!("Invalid {key} {}", shown(value)))
     }
 
-    fn name(&self, key: &str) -> Result<Option<Box<str>>, Wrong> {
+    fn name(&self, key: &str) -> Result<Option<Box<str>>, ParamError> {
         let Some(name) = self.get(key) else { return Ok(None) };
         if name.trim().is_empty() {
             return Err(format!("{key} cannot be blank"));
@@ -87,7 +87,7 @@ impl<'a> Params<'a> {
 }
 
 /// The page of the statistics of all topics that a query asks for: those behind a name, and at most how many.
-pub(super) fn page(params: &Params<'_>) -> Result<(Box<str>, usize), Wrong> {
+pub(super) fn page(params: &Params<'_>) -> Result<(Box<str>, usize), ParamError> {
     let wrong = format!("count: write a number from 1 to {PAGE_TOPICS_MAX}");
     let count = match params.get("count") {
         Some(count) => count.parse().map_err(|_| wrong.clone())?,
@@ -104,7 +104,7 @@ pub(super) fn producing(
     params: &Params<'_>,
     topic: TopicName,
     remote: &str,
-) -> Result<(ProducerOptions, Option<Box<str>>), Wrong> {
+) -> Result<(ProducerOptions, Option<Box<str>>), ParamError> {
     let hashing = [("JavaStringHash", Hashing::Java), ("Murmur3_32Hash", Hashing::Murmur3)];
     let routing =
         [("SinglePartition", false), ("RoundRobinPartition", true), ("CustomPartition", false)];
@@ -129,7 +129,7 @@ pub(super) fn producing(
 }
 
 /// The keys with which a producer's clients encrypt, as one line of JSON.
-fn encryption(params: &Params<'_>) -> Result<Option<Box<str>>, Wrong> {
+fn encryption(params: &Params<'_>) -> Result<Option<Box<str>>, ParamError> {
     let Some(given) = params.get("encryptionKeys").filter(|given| !given.trim().is_empty()) else {
         return Ok(None);
     };
@@ -153,7 +153,7 @@ pub(super) fn consuming(
     subscription: &str,
     remote: &str,
     rng: &mut Rng,
-) -> Result<ConsumerOptions, Wrong> {
+) -> Result<ConsumerOptions, ParamError> {
     let kinds = [
         ("Exclusive", SubscriptionType::Exclusive),
         ("Shared", SubscriptionType::Shared),
@@ -217,7 +217,7 @@ fn subscription_type(params: &Params<'_>) -> &'static str {
 }
 
 /// The topics for dead letters that get their names from a subscription have to be topics that somebody can consume.
-fn check_dead_letters(topics: &WantedTopics, subscription: &str) -> Result<(), Wrong> {
+fn check_dead_letters(topics: &WantedTopics, subscription: &str) -> Result<(), ParamError> {
     let example = |namespace: &str| TopicName::read(&format!("{namespace}x")).ok();
     let known: Vec<TopicName> = match topics {
         WantedTopics::One(topic) => vec![topic.clone()],
@@ -239,7 +239,7 @@ pub(super) fn reading(
     topic: TopicName,
     remote: &str,
     rng: &mut Rng,
-) -> Result<ReaderOptions, Wrong> {
+) -> Result<ReaderOptions, ParamError> {
     let start = match params.get("messageId").filter(|id| !id.trim().is_empty()) {
         None | Some("latest") => ReaderStart::Latest,
         Some("earliest") => ReaderStart::Earliest,
@@ -252,7 +252,7 @@ pub(super) fn reading(
 }
 
 /// The topics that the query of a consumer of several names.
-pub(super) fn wanted(params: &Params<'_>) -> Result<WantedTopics, Wrong> {
+pub(super) fn wanted(params: &Params<'_>) -> Result<WantedTopics, ParamError> {
     match (params.get("topics"), params.get("topicsPattern")) {
         (Some(_), Some(_)) => Err("Topics must be null when use topicsPattern".into()),
         (None, None) => Err("Should set topics or topicsPattern".into()),
@@ -282,7 +282,7 @@ pub(super) fn wanted(params: &Params<'_>) -> Result<WantedTopics, Wrong> {
 }
 
 /// All topics of a namespace whose name matches. Without a namespace it is Pulsar's default.
-fn pattern(text: &str) -> Result<WantedTopics, Wrong> {
+fn pattern(text: &str) -> Result<WantedTopics, ParamError> {
     if text.len() > PATTERN_BYTES_MAX {
         return Err(format!("topicsPattern has more than {PATTERN_BYTES_MAX} bytes"));
     }
@@ -312,7 +312,7 @@ fn pattern(text: &str) -> Result<WantedTopics, Wrong> {
 }
 
 /// A topic by its full name, without its domain, or with nothing but its own name, as Pulsar's clients have it.
-fn full_name(name: &str) -> Result<TopicName, Wrong> {
+fn full_name(name: &str) -> Result<TopicName, ParamError> {
     let full = match (name.contains("://"), name.matches('/').count()) {
         (true, _) => Cow::Borrowed(name),
         (false, 0) => Cow::Owned(format!("persistent://public/default/{name}")),
@@ -322,7 +322,7 @@ fn full_name(name: &str) -> Result<TopicName, Wrong> {
 }
 
 /// Messages that may be with the client.
-fn window(params: &Params<'_>) -> Result<u32, Wrong> {
+fn window(params: &Params<'_>) -> Result<u32, ParamError> {
     let size = params.at_least("receiverQueueSize", 0, "receiverQueueSize needs to be >= 0")?;
     Ok(size.unwrap_or(WINDOW_MAX).clamp(1, WINDOW_MAX).unsigned_abs())
 }
@@ -336,18 +336,18 @@ fn drawn(rng: &mut Rng) -> Box<str> {
 mod tests {
     use super::*;
 
-    fn consumer(query: &str) -> Result<ConsumerOptions, Wrong> {
+    fn consumer(query: &str) -> Result<ConsumerOptions, ParamError> {
         let topic = TopicName::read("persistent://t/n/x").unwrap();
         let mut rng: Rng = Box::new(|| 0xabc);
         consuming(&Params::read(query), WantedTopics::One(topic), "sub", "127.0.0.1:5", &mut rng)
     }
 
-    fn producer(query: &str) -> Result<(ProducerOptions, Option<Box<str>>), Wrong> {
+    fn producer(query: &str) -> Result<(ProducerOptions, Option<Box<str>>), ParamError> {
         let topic = TopicName::read("persistent://t/n/x").unwrap();
         producing(&Params::read(query), topic, "127.0.0.1:5")
     }
 
-    fn reader(query: &str) -> Result<ReaderOptions, Wrong> {
+    fn reader(query: &str) -> Result<ReaderOptions, ParamError> {
         let topic = TopicName::read("persistent://t/n/x").unwrap();
         let mut rng: Rng = Box::new(|| 0xabc);
         reading(&Params::read(query), topic, "127.0.0.1:5", &mut rng)

@@ -2,7 +2,7 @@
 
 use super::credentials;
 use super::delivery::SendError;
-use super::jackson::{self, Properties, put_string};
+use super::jackson::{self, JacksonError, Properties, put_string};
 use super::time;
 use crate::json::RawValue;
 use crate::service::topic::{MessageDraft, TopicMessage};
@@ -125,14 +125,14 @@ struct ProducerFields<'a> {
 }
 
 impl<'a> ProducerFields<'a> {
-    fn read(text: &'a str) -> Result<Self, jackson::Wrong> {
+    fn read(text: &'a str) -> Result<Self, JacksonError> {
         let mut said = Self::default();
         jackson::each(text, |key, value| said.take(&key, value))?;
         Ok(said)
     }
 
-    fn take(&mut self, key: &str, value: &'a RawValue) -> Result<(), jackson::Wrong> {
-        let number = || Ok::<_, jackson::Wrong>(jackson::integer(key, value)?.unwrap_or(0));
+    fn take(&mut self, key: &str, value: &'a RawValue) -> Result<(), JacksonError> {
+        let number = || Ok::<_, JacksonError>(jackson::integer(key, value)?.unwrap_or(0));
         match key {
             "payload" => self.payload = jackson::text(key, value)?,
             "properties" => self.properties = jackson::properties(key, value)?,

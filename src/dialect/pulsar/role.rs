@@ -1,9 +1,10 @@
 //! What a connection is for, what it has for that, and what it is told when that cannot be.
 
+use super::delivery;
+use super::params::ParamError;
 use super::path::ApiVersion;
 use super::producer::{self, ProducerMessage, SenderDefaults, Unsendable};
 use super::volatile::{self, VolatileListener};
-use super::{delivery, params};
 use crate::dialect::{Action, Actions, Context};
 use crate::service::Question;
 use crate::service::topic::{Cause, TopicDomain, TopicName, TopicQuestion};
@@ -60,13 +61,13 @@ pub(super) struct ProducerState {
 /// What is to be asked of the owner of the topics, and what the session has when it has agreed.
 pub(super) struct PulsarWish {
     /// What is to be asked, or what is wrong with it. Until it was asked.
-    pub(super) request: Option<Result<TopicQuestion, params::Wrong>>,
+    pub(super) request: Option<Result<TopicQuestion, ParamError>>,
     /// What belongs to the role then.
     pub(super) then: RoleState,
 }
 
 impl PulsarWish {
-    pub(super) fn none(reason: params::Wrong) -> Self {
+    pub(super) fn none(reason: ParamError) -> Self {
         Self { request: Some(Err(reason)), then: RoleState::None }
     }
 }

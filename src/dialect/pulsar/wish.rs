@@ -1,6 +1,6 @@
 //! What somebody wants to be, from the path and the query of a handshake.
 
-use super::params::{self, Params};
+use super::params::{self, ParamError, Params};
 use super::path::PulsarEndpoint;
 use super::role::{ProducerState, PulsarRole, PulsarWish, RoleState};
 use super::volatile::VolatileListener;
@@ -14,11 +14,11 @@ pub(super) fn wish(
     context: &mut Context<'_>,
 ) -> (PulsarRole, PulsarWish) {
     let (params, remote) = (Params::read(upgrade.query), upgrade.remote);
-    let of = |made: Result<(TopicQuestion, RoleState), params::Wrong>| match made {
+    let of = |made: Result<(TopicQuestion, RoleState), ParamError>| match made {
         Ok((request, then)) => PulsarWish { request: Some(Ok(request)), then },
         Err(reason) => PulsarWish::none(reason),
     };
-    let mut consumer = |topics: Result<WantedTopics, params::Wrong>, subscription: &str| {
+    let mut consumer = |topics: Result<WantedTopics, ParamError>, subscription: &str| {
         let consuming = params::consuming(&params, topics?, subscription, remote, context.rng)?;
         let then = match &consuming.topics {
             WantedTopics::One(topic) if topic.domain() == TopicDomain::NonPersistent => {
