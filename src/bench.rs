@@ -41,7 +41,6 @@ mod wire;
 use crate::cli::{CliError, output};
 use crate::dialect::Kind;
 use argh::FromArgs;
-pub use error::BenchError;
 use options::{BenchOptions, USUAL};
 use report::BenchReport;
 use std::path::PathBuf;
@@ -341,10 +340,10 @@ pub fn run(command: Bench) -> Result<(), CliError> {
 }
 
 /// What measures for a command.
-type Measure = fn(&BenchOptions) -> Result<BenchReport, BenchError>;
+type Measure = fn(&BenchOptions) -> Result<BenchReport, CliError>;
 
 /// The result as text.
-fn measured(command: Bench) -> Result<String, BenchError> {
+fn measured(command: Bench) -> Result<String, CliError> {
     let (measure, options): (Measure, BenchOptions) = match command.command {
         BenchCommand::Fanout(command) => (fanout::run, command.into()),
         BenchCommand::Selective(command) => {
@@ -357,35 +356,27 @@ fn measured(command: Bench) -> Result<String, BenchError> {
         BenchCommand::Backlog(command) => (backlog::run, command.into()),
         BenchCommand::Churn(command) => (churn::run, command.into()),
         BenchCommand::All(command) => {
+            let options: BenchOptions = command.into();
+            options.check()?;
             interrupt::watch()?;
-            let options = command.into();
-            return of_all(&all::run(&options)?, options.json);
+            let reports = all::run(&options)?;
+            // What has no target is there for those who look closer.
+            let rows = reports.iter().flat_map(|report| &report.rows);
+            let table = || report::table(rows.filter(|row| row.target.is_some()));
+            return if options.json { in_json(&reports) } else { Ok(table()) };
         }
     };
+    options.check()?;
     if options.sender {
         return sender::run(&options).map(|()| String::new());
     }
+
     interrupt::watch()?;
     let report = measure(&options)?;
-    if options.json {
-        return in_json(&report);
-    }
-    Ok(report::table(&report.rows.iter().collect::<Vec<_>>()))
+    if options.json { in_json(&report) } else { Ok(report::table(report.rows.iter())) }
 }
 
-fn of_all(reports: &[BenchReport], json: bool) -> Result<String, BenchError> {
-    if json {
-        return in_json(&reports);
-    }
-    let verified =
-        reports.iter().flat_map(|report| &report.rows).filter(|row| row.target.is_some());
-    Ok(report::table(&verified.collect::<Vec<_>>()))
-}
-
-fn in_json(value: &impl serde::Serialize) -> Result<String, BenchError> {
-    let text = serde_json::to_string(value).map_err(|error| BenchError::Io {
-        what: "write the result as JSON",
-        source: error.into(),
-    })?;
+fn in_json(value: &impl serde::Serialize) -> Result<String, CliError> {
+    let text = serde_json::to_string(value).map_err(error::failed("write the result as JSON"))?;
     Ok(text + "\n")
 }

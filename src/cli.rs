@@ -17,7 +17,7 @@ pub mod output;
 pub mod paths;
 pub mod publish;
 mod reload;
-mod resources;
+pub(crate) mod resources;
 pub mod serve;
 mod signals;
 pub mod subscribe;

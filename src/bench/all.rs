@@ -1,10 +1,9 @@
 //! `bench all`: every figure that the daemon promises, each on a daemon of its own.
 
-use super::error::BenchError;
 use super::options::BenchOptions;
 use super::report::{BenchReport, Goal, Row};
-use super::target::Cpus;
-use super::{backlog, churn, durable, fanout, handshake, idle};
+use super::{backlog, churn, durable, fanout, handshake, idle, proc};
+use crate::cli::CliError;
 use crate::cli::output::note;
 use crate::dialect::Kind;
 
@@ -34,7 +33,7 @@ const DIALECTS: [&str; 3] = ["personium-topic", "channel", "wazo"];
 const BY_REQUEST: &str = "echo";
 
 /// Runs the whole table.
-pub(super) fn run(base: &BenchOptions) -> Result<Vec<BenchReport>, BenchError> {
+pub(super) fn run(base: &BenchOptions) -> Result<Vec<BenchReport>, CliError> {
     let thousand = BenchOptions { connections: 1_000, ..base.clone() };
     let ten_thousand = BenchOptions { connections: 10_000, ..base.clone() };
     let selective = BenchOptions { own_topics: true, in_flight: 64, ..ten_thousand.clone() };
@@ -70,14 +69,13 @@ pub(super) fn run(base: &BenchOptions) -> Result<Vec<BenchReport>, BenchError> {
     reports.push(churn::run(&BenchOptions { messages: CHURN, ..stored })?);
     let tls = BenchOptions { tls: true, ..ten_thousand };
     reports.extend([fanout::run(&tls)?, idle::run(&tls)?]);
-    match Cpus::of_this_machine(2) {
-        Ok(_) => {
-            let mut two = fanout::run(&BenchOptions { shards: 2, ..thousand })?;
-            against_first(&mut two, &reports, SHARDS_RATIO_MAX);
-            reports.push(two);
-        }
-        Err(BenchError::TooFewCpus { .. }) => note("two shards need two processors: left out"),
-        Err(error) => return Err(error),
+
+    if proc::own_cpus().is_ok_and(|cpus| cpus.len() >= 2) {
+        let mut two = fanout::run(&BenchOptions { shards: 2, ..thousand })?;
+        against_first(&mut two, &reports, SHARDS_RATIO_MAX);
+        reports.push(two);
+    } else {
+        note("two shards need two processors: left out");
     }
     Ok(reports)
 }
@@ -88,7 +86,7 @@ fn against_feed(posted: &mut BenchReport, fed: &BenchReport) {
     let fed = fed.rows.iter().find(|row| is_rate(row)).and_then(|row| row.ratio);
     let posted = posted.rows.iter_mut().find(|row| is_rate(row));
     if let (Some(ratio), Some(row)) = (fed, posted) {
-        *row = row.clone().against(Goal::RatioAtLeast(HTTP_RATIO_MIN * ratio));
+        row.aim(Goal::RatioAtLeast(HTTP_RATIO_MIN * ratio));
     }
 }
 
@@ -97,6 +95,6 @@ fn against_first(report: &mut BenchReport, reports: &[BenchReport], times_max: f
     if let Some(first) = reports.first().and_then(|report| report.rows.first()?.ratio)
         && let Some(row) = report.rows.first_mut()
     {
-        *row = row.clone().against(Goal::RatioAtMost(times_max * first));
+        row.aim(Goal::RatioAtMost(times_max * first));
     }
 }

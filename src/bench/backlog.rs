@@ -1,11 +1,12 @@
 //! `bench backlog`: many messages that nobody takes wait on the disk.
 
-use super::error::BenchError;
+use super::error::{feed_ended, feed_rejected, feed_unreachable, stalled};
 use super::interrupt;
 use super::options::BenchOptions;
 use super::progress::BenchProgress;
-use super::report::{BenchReport, Goal, Row};
+use super::report::{BenchReport, Goal};
 use super::target::BenchTarget;
+use crate::cli::CliError;
 use rustix::process::Signal;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
@@ -24,8 +25,7 @@ const LOOK_EVERY: u64 = 100_000;
 const FIRST_WITHIN: Duration = Duration::from_secs(30);
 
 /// Loads a daemon, looks at its memory, starts it again and waits for the first message.
-pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
-    options.check()?;
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     let options = options.durable()?;
     let BenchOptions { messages, size, .. } = options;
     let mut target = BenchTarget::open(&options)?;
@@ -46,27 +46,25 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
     while delivered == 0 {
         clients.receive(FIRST_WITHIN, |_, _, _| delivered += 1)?;
         if start.elapsed() > FIRST_WITHIN {
-            return Err(BenchError::Stalled { ready: 0, total: 1 });
+            return Err(stalled(0, 1));
         }
     }
     let first = target.since_restart();
     let again = target.memory()?.rss_anon;
-    let name = format!("backlog of {messages}");
+
+    let mut report = BenchReport::new("backlog", json!({ "messages": messages, "size": size }));
     let growth = highest.saturating_sub(before) as f64;
-    Ok(BenchReport {
-        bench: "backlog",
-        settings: json!({ "messages": messages, "size": size }),
-        rows: vec![
-            Row::single(format!("{name}: loaded by the feed"), "/s", rate),
-            Row::single(format!("{name}: memory more at most"), "B", growth)
-                .against(Goal::AtMost(GROWTH_BYTES_MAX)),
-            Row::single(format!("{name}: ready again"), "s", ready.as_secs_f64())
-                .against(Goal::AtMost(READY_S_MAX)),
-            Row::single(format!("{name}: first message"), "s", first.as_secs_f64())
-                .against(Goal::AtMost(READY_S_MAX)),
-            Row::single(format!("{name}: memory with it, after the start"), "B", again as f64),
-        ],
-    })
+    let at_most = |limit| Some(Goal::AtMost(limit));
+    for (what, unit, value, goal) in [
+        ("loaded by the feed", "/s", rate, None),
+        ("memory more at most", "B", growth, at_most(GROWTH_BYTES_MAX)),
+        ("ready again", "s", ready.as_secs_f64(), at_most(READY_S_MAX)),
+        ("first message", "s", first.as_secs_f64(), at_most(READY_S_MAX)),
+        ("memory with it, after the start", "B", again as f64, None),
+    ] {
+        report.add(format!("backlog of {messages}: {what}"), unit, &[value], &[], goal);
+    }
+    Ok(report)
 }
 
 /// Feeds all messages; returns the most memory that was seen meanwhile.
@@ -75,24 +73,10 @@ fn load(
     messages: u64,
     size: usize,
     progress: &BenchProgress,
-) -> Result<u64, BenchError> {
+) -> Result<u64, CliError> {
     let (path, line) = (target.socket()?, target.sample(size, false)?.line);
-    let unreachable = |source| BenchError::FeedUnreachable { path: path.to_owned(), source };
-    let broken = |_| BenchError::FeedEnded;
-    let mut feed = UnixStream::connect(path).map_err(unreachable)?;
-    let mut replies = BufReader::new(feed.try_clone().map_err(unreachable)?);
-    let mut receipt = |feed: &mut UnixStream, messages: u64| {
-        feed.write_all(b"\n").map_err(broken)?;
-        let mut reply = String::new();
-        replies.read_line(&mut reply).map_err(broken)?;
-        let is_good = reply.contains(&format!("\"accepted\":{messages},"))
-            && reply.contains("\"rejected\":0");
-        if is_good {
-            Ok(())
-        } else {
-            Err(BenchError::FeedRejected { reply: reply.trim().to_owned() })
-        }
-    };
+    let mut feed = UnixStream::connect(path).map_err(feed_unreachable(path))?;
+    let mut replies = BufReader::new(feed.try_clone().map_err(feed_unreachable(path))?);
     let mut highest = 0;
     let mut lines = Vec::new();
     let mut fed = 0;
@@ -101,13 +85,27 @@ fn load(
         lines.clear();
         let last = (fed + BATCH).min(messages);
         (fed + 1..=last).for_each(|sequence| line.append(0, sequence, &mut lines));
-        feed.write_all(&lines).map_err(broken)?;
+        feed.write_all(&lines).map_err(|_| feed_ended())?;
         fed = last;
         if fed % LOOK_EVERY == 0 || fed == messages {
-            receipt(&mut feed, fed)?;
+            receipt(&mut feed, &mut replies, fed)?;
             highest = highest.max(target.memory()?.rss_anon);
             progress.within("loading", fed as usize, messages as usize);
         }
     }
     Ok(highest)
+}
+
+/// Asks for a receipt, which has to count so many messages.
+fn receipt(
+    feed: &mut UnixStream,
+    replies: &mut impl BufRead,
+    messages: u64,
+) -> Result<(), CliError> {
+    feed.write_all(b"\n").map_err(|_| feed_ended())?;
+    let mut reply = String::new();
+    replies.read_line(&mut reply).map_err(|_| feed_ended())?;
+    let is_good =
+        reply.contains(&format!("\"accepted\":{messages},")) && reply.contains("\"rejected\":0");
+    if is_good { Ok(()) } else { Err(feed_rejected(reply.as_bytes())) }
 }

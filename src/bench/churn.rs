@@ -4,18 +4,18 @@
 //! What is left of it shows in the room on the disk, in the memory round by round, in the start after a SIGKILL and
 //! after a stop, and when the topic is opened again: by itself, and in the latency of a producer of another topic.
 
-use super::clients::{BenchClients, EXPECT_ANY};
 use super::disk::Watch;
-use super::error::BenchError;
+use super::error::{not_read, unreadable};
 use super::inflight::InFlight;
 use super::load::{Load, for_so_long};
 use super::options::BenchOptions;
 use super::progress::BenchProgress;
 use super::publisher::UnixFeed;
-use super::report::{BenchReport, Goal, Row};
+use super::report::{BenchReport, Goal};
+use super::side::{self, BenchSource, Side};
 use super::target::BenchTarget;
-use super::wire::{self, Expectation};
-use super::{proc, side};
+use super::{proc, wire};
+use crate::cli::CliError;
 use hdrhistogram::Histogram;
 use rustix::process::Signal;
 use serde_json::json;
@@ -82,14 +82,14 @@ struct Again {
 }
 
 /// Passes messages through a daemon, round by round, and starts it again twice.
-pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
-    options.check()?;
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     let options = options.durable()?;
     let BenchOptions { messages, size, rounds, .. } = options;
     let mut target = BenchTarget::open(&options)?;
     let progress = BenchProgress::new(rounds + 2);
     let watch = Watch::new(target.store()?.join("store"), pid(&target))?;
     let mut passed = pass_rounds(&target, &options, &watch, &progress)?;
+
     let mut restarts = Vec::new();
     for (by, how) in [(Signal::KILL, "SIGKILL"), (Signal::TERM, "a stop")] {
         progress.step(&format!("churn: starting the daemon again after {how}"));
@@ -99,58 +99,54 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
         restarts.push(again);
         if by == Signal::KILL {
             // So that the stop has something to stop.
-            queue.pass((messages / BETWEEN).max(1), &progress)?;
+            pass(&mut queue, size, (messages / BETWEEN).max(1), &progress)?;
             std::thread::sleep(ACKNOWLEDGED_WITHIN);
         }
-        passed.wrong += queue.wrong();
+        passed.wrong += queue.take_wrong();
     }
-    let name = format!("churn {messages} × {size} B");
-    Ok(BenchReport {
-        bench: "churn",
-        settings: json!({ "messages": messages, "size": size, "rounds": rounds }),
-        rows: rows(&name, &passed, &restarts, watch.highest()),
-    })
+
+    let settings = json!({ "messages": messages, "size": size, "rounds": rounds });
+    let mut report = BenchReport::new("churn", settings);
+    tell(&mut report, &format!("churn {messages} × {size} B"), &passed, &restarts, watch.highest());
+    Ok(report)
 }
 
-fn rows(name: &str, passed: &Passed, restarts: &[Again], highest: u64) -> Vec<Row> {
-    let single = |what: &str, unit, value| Row::single(format!("{name}: {what}"), unit, value);
-    let series =
-        |what: &str, unit, values: &[f64]| Row::new(format!("{name}: {what}"), unit, values, &[]);
-    let mut rows = vec![
-        series("passed", "/s", &passed.per_second),
-        Some(single("disk at most", "B", highest as f64).against(Goal::AtMost(DISK_BYTES_MAX))),
-        Some(single("disk at the end", "B", passed.left as f64)),
-        passed.written.map(|written| {
-            single("written per payload byte", "B", written).against(Goal::AtMost(WRITTEN_MAX))
-        }),
-        Some(single("pages dirtied per payload byte", "B", passed.dirtied)),
-        series("memory after a round", "B", &passed.memory),
-    ];
+fn tell(report: &mut BenchReport, name: &str, passed: &Passed, restarts: &[Again], highest: u64) {
+    let mut add = |what: &str, unit, values: &[f64], goal| {
+        report.add(format!("{name}: {what}"), unit, values, &[], goal);
+    };
+    add("passed", "/s", &passed.per_second, None);
+    add("disk at most", "B", &[highest as f64], Some(Goal::AtMost(DISK_BYTES_MAX)));
+    add("disk at the end", "B", &[passed.left as f64], None);
+    // A daemon that does not count them has no row.
+    let written = passed.written.as_slice();
+    add("written per payload byte", "B", written, Some(Goal::AtMost(WRITTEN_MAX)));
+    add("pages dirtied per payload byte", "B", &[passed.dirtied], None);
+    add("memory after a round", "B", &passed.memory, None);
     if let [first, .., last] = passed.memory[..] {
-        let growth = single("memory more after the last round", "B", last - first);
-        rows.push(Some(growth.against(Goal::AtMost(GROWTH_BYTES_MAX))));
+        let goal = Some(Goal::AtMost(GROWTH_BYTES_MAX));
+        add("memory more after the last round", "B", &[last - first], goal);
     }
     for Again { how, ready, opened, .. } in restarts {
-        let ready = single(&format!("ready after {how}"), "s", ready.as_secs_f64());
-        let opened = single(&format!("opened after {how}"), "ms", opened.as_secs_f64() * 1000.0);
-        rows.push(Some(ready.against(Goal::AtMost(READY_S_MAX))));
-        rows.push(Some(opened.against(Goal::AtMost(OPENED_MS_MAX))));
+        let (ready_s, opened_ms) = (ready.as_secs_f64(), opened.as_secs_f64() * 1000.0);
+        add(&format!("ready after {how}"), "s", &[ready_s], Some(Goal::AtMost(READY_S_MAX)));
+        add(&format!("opened after {how}"), "ms", &[opened_ms], Some(Goal::AtMost(OPENED_MS_MAX)));
     }
+
     for (quantile, which) in [(0.5, "p50"), (0.99, "p99")] {
-        let of = |figure: &dyn Fn(&Again) -> &Histogram<u64>| -> Vec<f64> {
-            restarts
-                .iter()
-                .map(|again| figure(again).value_at_quantile(quantile) as f64 / 1000.0)
-                .collect()
-        };
+        let (meanwhile, before): (Vec<f64>, Vec<f64>) = restarts
+            .iter()
+            .map(|again| {
+                let quantile_us = |times| side::quantile_us(times, quantile);
+                (quantile_us(&again.meanwhile), quantile_us(&again.before))
+            })
+            .unzip();
         let what = format!("{name}: bystander meanwhile, against before, {which}");
-        let row = Row::new(what, "µs", &of(&|again| &again.meanwhile), &of(&|again| &again.before));
-        rows.push(row.map(|row| row.against(Goal::RatioAtMost(BYSTANDER_RATIO_MAX))));
+        let goal = Some(Goal::RatioAtMost(BYSTANDER_RATIO_MAX));
+        report.add(what, "µs", &meanwhile, &before, goal);
     }
-    rows.push(Some(
-        single("lost, repeated or altered", "", passed.wrong as f64).against(Goal::AtMost(0.0)),
-    ));
-    rows.into_iter().flatten().collect()
+    let (what, wrong) = (format!("{name}: lost, repeated or altered"), passed.wrong as f64);
+    report.add(what, "", &[wrong], &[], Some(Goal::AtMost(0.0)));
 }
 
 /// All rounds in one life of the daemon, and what they have left behind.
@@ -159,32 +155,31 @@ fn pass_rounds(
     options: &BenchOptions,
     watch: &Watch,
     progress: &BenchProgress,
-) -> Result<Passed, BenchError> {
+) -> Result<Passed, CliError> {
     let &BenchOptions { messages, size, rounds, .. } = options;
-    let failed = |source| BenchError::Process { pid: pid(target), source };
-    let mut queue = PassedQueue::open(target, size)?;
+    let mut queue = open_queue(target, size)?;
     let (mut per_second, mut memory) = (Vec::new(), Vec::new());
-    let before = proc::written(pid(target)).map_err(failed)?;
+    let before = proc::written(pid(target)).map_err(unreadable(pid(target)))?;
     let logged = target.metric(WRITTEN).ok();
     for round in 1..=rounds {
         progress.step(&format!("churn: round {round}, {messages} messages"));
-        let elapsed = queue.pass(messages, progress)?;
+        let elapsed = pass(&mut queue, size, messages, progress)?;
         per_second.push(messages as f64 / elapsed.as_secs_f64());
         std::thread::sleep(ACKNOWLEDGED_WITHIN);
         target.settle()?;
         memory.push(target.memory()?.rss_anon as f64);
     }
-    let dirtied = proc::written(pid(target)).map_err(failed)?.saturating_sub(before);
+
+    let dirtied = proc::written(pid(target)).map_err(unreadable(pid(target)))?;
     let written = logged.zip(target.metric(WRITTEN).ok()).map(|(before, after)| after - before);
     let payload = rounds as f64 * messages as f64 * size as f64;
-    let wrong = queue.wrong();
     Ok(Passed {
         per_second,
         memory,
         written: written.map(|written| written / payload),
-        dirtied: dirtied as f64 / payload,
+        dirtied: dirtied.saturating_sub(before) as f64 / payload,
         left: watch.now(),
-        wrong,
+        wrong: queue.take_wrong(),
     })
 }
 
@@ -194,7 +189,7 @@ fn open_again(
     size: usize,
     how: &'static str,
     ready: Duration,
-) -> Result<(PassedQueue, Again), BenchError> {
+) -> Result<(Side, Again), CliError> {
     let is_over = AtomicBool::new(false);
     let (measured, goes_on) = mpsc::channel();
     let (queue, opened, before, meanwhile) = std::thread::scope(|scope| {
@@ -204,8 +199,8 @@ fn open_again(
         is_over.store(true, Relaxed);
         let seen = bystander.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let (before, meanwhile) = seen?;
-        let (queue, opened) = opened.ok_or(BenchError::NotRead)??;
-        Ok::<_, BenchError>((queue, opened, before, meanwhile))
+        let (queue, opened) = opened.ok_or_else(not_read)??;
+        Ok::<_, CliError>((queue, opened, before, meanwhile))
     })?;
     Ok((queue, Again { how, ready, opened, before, meanwhile }))
 }
@@ -216,7 +211,7 @@ fn stand_by(
     target: &BenchTarget,
     measured: mpsc::Sender<()>,
     is_over: &AtomicBool,
-) -> Result<(Histogram<u64>, Histogram<u64>), BenchError> {
+) -> Result<(Histogram<u64>, Histogram<u64>), CliError> {
     let (topic, bytes) = BYSTANDER;
     let mut load = Load::connect(target, &[topic.into()], 1, 1, bytes)?;
     let (mut before, mut meanwhile) = (side::histogram(), side::histogram());
@@ -230,14 +225,14 @@ fn stand_by(
 }
 
 /// Connects them, and takes what comes again until the bystander was measured for long enough.
-fn open_both(target: &BenchTarget, size: usize) -> Result<(PassedQueue, Duration), BenchError> {
+fn open_both(target: &BenchTarget, size: usize) -> Result<(Side, Duration), CliError> {
     let mut more = for_so_long(WINDOW_S);
     let start = Instant::now();
-    let mut queue = PassedQueue::open(target, size)?;
+    let mut queue = open_queue(target, size)?;
     let producer = Load::connect(target, &[wire::topic_name(None)], 1, 1, size)?;
     let opened = start.elapsed();
     while more() {
-        queue.receive(Duration::from_secs_f64(WINDOW_S / 10.0))?;
+        queue.receive(Duration::from_secs_f64(WINDOW_S / 10.0), &mut side::histogram())?;
     }
     drop(producer);
     Ok((queue, opened))
@@ -248,73 +243,34 @@ fn pid(target: &BenchTarget) -> u32 {
 }
 
 /// The feed and the one consumer of the topic.
-struct PassedQueue {
-    clients: BenchClients,
-    feed: UnixFeed,
-    in_flight: InFlight,
-    expectation: Expectation,
-    /// How many messages the feed may be ahead.
-    window: u64,
+fn open_queue(target: &BenchTarget, size: usize) -> Result<Side, CliError> {
+    let line = target.payload_line(size)?;
+    let expectation = line.expectation().wrapped();
+    let feed = BenchSource::Feed(UnixFeed::connect(target.socket()?, line, vec![0])?);
+    let mut clients = target.subscribers(1, false, 1, |_| {})?;
+    clients.acknowledge = target.acknowledges();
+    clients.list[0].expected = 1;
+    let in_flight = InFlight::new(window(size) as usize, 1, 1);
+    let mut queue = Side::new(clients, feed, in_flight, expectation, Vec::new())?;
+    queue.patience = SILENCE;
+    Ok(queue)
 }
 
-impl PassedQueue {
-    fn open(target: &BenchTarget, size: usize) -> Result<Self, BenchError> {
-        let line = target.payload_line(size)?;
-        let expectation = line.expectation().wrapped();
-        let feed = UnixFeed::connect(target.socket()?, line, vec![0])?;
-        let mut clients = target.subscribers(1, false, 1, |_| {})?;
-        clients.acknowledge = target.acknowledges();
-        clients.watch_feed(&feed)?;
-        let window = (AHEAD_BYTES_MAX / size).clamp(1, AHEAD_MAX);
-        let in_flight = InFlight::new(window, 1, 1);
-        Ok(Self { clients, feed, in_flight, expectation, window: window as u64 })
-    }
+/// How many messages the feed may be ahead.
+fn window(size: usize) -> u64 {
+    (AHEAD_BYTES_MAX / size).clamp(1, AHEAD_MAX) as u64
+}
 
-    /// Publishes so many, and takes and acknowledges them; returns how long it took.
-    fn pass(&mut self, messages: u64, progress: &BenchProgress) -> Result<Duration, BenchError> {
-        // An eighth of what may be outstanding at once spares the generator a write for each message.
-        let least = (self.window / 8).max(1);
-        let start = Instant::now();
-        let mut published = 0;
-        loop {
-            let left = messages - published;
-            let room = (self.window - self.in_flight.outstanding()).min(left);
-            if room >= least.min(left) && room > 0 {
-                let first = self.in_flight.next_sequence();
-                self.in_flight.published(room, self.clients.now_ns());
-                self.feed.publish(first, room)?;
-                published += room;
-                progress.within("passed", published as usize, messages as usize);
-            } else if left == 0 && self.in_flight.outstanding() == 0 {
-                return Ok(start.elapsed());
-            }
-            if self.receive(SILENCE)? {
-                self.in_flight.abandon();
-            }
-        }
-    }
-
-    /// Waits and takes what there is; returns whether there was nothing at all.
-    fn receive(&mut self, timeout: Duration) -> Result<bool, BenchError> {
-        let Self { clients, feed, in_flight, expectation, .. } = self;
-        let woken = clients.receive(timeout, |expected, payload, _| {
-            let Some(sequence) = expectation.sequence(payload) else {
-                return in_flight.unexpected();
-            };
-            if *expected == EXPECT_ANY {
-                *expected = 1;
-            }
-            in_flight.delivered(expected, sequence);
-        })?;
-        if woken.feed {
-            feed.ready()?;
-        }
-        Ok(woken.idle)
-    }
-
-    /// How many messages were lost, came again or were altered, so far.
-    fn wrong(&mut self) -> u64 {
-        let tally = self.in_flight.take_tally();
-        tally.lost + tally.duplicated + tally.unexpected + self.clients.early
-    }
+/// Publishes so many messages, and takes and acknowledges them; returns how long it took.
+fn pass(
+    queue: &mut Side,
+    size: usize,
+    messages: u64,
+    progress: &BenchProgress,
+) -> Result<Duration, CliError> {
+    let start = Instant::now();
+    queue.pass(window(size), messages, |published| {
+        progress.within("passed", published as usize, messages as usize);
+    })?;
+    Ok(start.elapsed())
 }

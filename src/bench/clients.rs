@@ -3,10 +3,11 @@
 //! One large read buffer serves all connections; a connection itself owns a socket, the number that it expects next
 //! and, rarely, a frame of which only a part has come. How a connection is opened stands in `connect.rs`.
 
-use super::error::{BenchError, io_error};
+use super::error::{closed, failed, not_read};
 use super::interrupt;
 use super::secure::Secure;
-use super::wire::{self, WireError};
+use super::wire;
+use crate::cli::CliError;
 use crate::dialect::client::DialectClient;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -14,7 +15,9 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
+use tungstenite::protocol::frame::coding::OpCode;
 
 /// Bytes taken from a socket at once: many frames of a burst to one subscriber.
 const READ_BYTES: usize = 256 * 1024;
@@ -68,8 +71,8 @@ pub(super) struct Woken {
 
 impl BenchClients {
     /// An empty set; `spin` is for a generator that has its processor to itself.
-    pub(super) fn new(spin: bool) -> Result<Self, BenchError> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("create an epoll set"))?;
+    pub(super) fn new(spin: bool) -> Result<Self, CliError> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed("create an epoll set"))?;
         Ok(Self {
             list: Vec::new(),
             epoll,
@@ -88,29 +91,26 @@ impl BenchClients {
     }
 
     /// Watches the publisher's socket; its changes are reported once each (edge-triggered).
-    pub(super) fn watch_feed(&self, feed: impl AsFd) -> Result<(), BenchError> {
+    pub(super) fn watch_feed(&self, feed: impl AsFd) -> Result<(), CliError> {
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         epoll::add(&self.epoll, feed, EventData::new_u64(FEED), interest)
-            .map_err(io_error("watch the feed"))
+            .map_err(failed("watch the feed"))
     }
 
     /// Watches a timer.
-    pub(super) fn watch_timer(&self, timer: impl AsFd) -> Result<(), BenchError> {
+    pub(super) fn watch_timer(&self, timer: impl AsFd) -> Result<(), CliError> {
         epoll::add(&self.epoll, timer, EventData::new_u64(TIMER), EventFlags::IN)
-            .map_err(io_error("watch a timer"))
+            .map_err(failed("watch a timer"))
     }
 
     /// Waits for sockets and fills `events`.
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<(), BenchError> {
-        let timeout = Timespec {
-            tv_sec: timeout.as_secs() as i64,
-            tv_nsec: i64::from(timeout.subsec_nanos()),
-        };
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<(), CliError> {
+        let timeout = Timespec::try_from(timeout).ok();
         interrupt::check()?;
         self.events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(io_error("wait for sockets")(error)),
+            Err(error) => Err(failed("wait for sockets")(error)),
         }
     }
 
@@ -119,7 +119,7 @@ impl BenchClients {
         &mut self,
         timeout: Duration,
         mut each: impl FnMut(&mut u64, &[u8], u64),
-    ) -> Result<Woken, BenchError> {
+    ) -> Result<Woken, CliError> {
         self.wait(timeout)?;
         let mut woken = Woken { idle: self.events.is_empty(), ..Woken::default() };
         for event in &self.events {
@@ -153,22 +153,29 @@ impl BenchClient {
         Self { socket, tls, partial: Vec::new(), expected: EXPECT_ANY }
     }
 
-    /// Sends again what was refused because the socket was not connected.
-    pub(super) fn send_again(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
-        // TLS has kept it.
-        self.send(if self.tls.is_some() { &[] } else { bytes })
+    /// Sends what is small enough to leave at once.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.try_send(bytes).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => not_read(),
+            _ => closed(format_args!("the connection broke: {error}")),
+        })
     }
 
-    /// Sends what is small enough to leave at once.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
+    /// The same, with the reason that a socket gives for not taking it.
+    pub(super) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             return tls.send(&self.socket, bytes);
         }
-        match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(sent) if sent == bytes.len() => Ok(()),
-            Ok(_) | Err(Errno::AGAIN) => Err(BenchError::NotRead),
-            Err(error) => Err(BenchError::Closed { how: format!("the connection broke: {error}") }),
+        match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)? {
+            sent if sent == bytes.len() => Ok(()),
+            _ => Err(ErrorKind::WouldBlock.into()),
         }
+    }
+
+    /// Sends again what was refused because the socket was not connected.
+    pub(super) fn send_again(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        // TLS has kept it.
+        self.send(if self.tls.is_some() { &[] } else { bytes })
     }
 
     fn receive(
@@ -177,7 +184,7 @@ impl BenchClient {
         epoch: Instant,
         acknowledge: Option<&'static dyn DialectClient>,
         each: &mut impl FnMut(&mut u64, &[u8], u64),
-    ) -> Result<(), BenchError> {
+    ) -> Result<(), CliError> {
         let mut more = true;
         let mut acknowledgements = Vec::new();
         while more {
@@ -186,18 +193,19 @@ impl BenchClient {
             let expected = &mut self.expected;
             let mut control = Control::default();
             wire::split_frames(&mut self.partial, &scratch[..length], |opcode, payload| {
-                if wire::is_text(opcode) {
+                if opcode == wire::TEXT {
                     each(expected, payload, now_ns);
                     let acknowledgement = acknowledge.and_then(|client| {
                         client.acknowledgement(std::str::from_utf8(payload).ok()?)
                     });
                     if let Some(text) = acknowledgement {
-                        wire::client_text(&text, &mut acknowledgements);
+                        wire::client_frame(wire::TEXT, text.as_bytes(), &mut acknowledgements);
                     }
                 } else {
                     control.note(opcode, payload);
                 }
-            })?;
+            })
+            .map_err(closed)?;
             self.answer(control)?;
             if !acknowledgements.is_empty() {
                 self.send(&acknowledgements)?;
@@ -211,27 +219,32 @@ impl BenchClient {
     }
 
     /// Bytes read and whether they fill `scratch`, or `None` when there is nothing to read after all.
-    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<Option<(usize, bool)>, BenchError> {
-        if let Some(tls) = &mut self.tls {
-            return tls.read(&self.socket, scratch);
-        }
-        match recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
-            Ok((0, _)) => {
-                Err(BenchError::Closed { how: "the connection ended without a close frame".into() })
+    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<Option<(usize, bool)>, CliError> {
+        let read = match &mut self.tls {
+            Some(tls) => tls.read(&self.socket, scratch),
+            None => recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT)
+                .map(|(length, _)| (length, length == scratch.len()))
+                .map_err(io::Error::from),
+        };
+        match read {
+            Ok((0, _)) => Err(closed("the connection ended without a close frame")),
+            Ok(read) => Ok(Some(read)),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                Ok(None)
             }
-            Ok((length, _)) => Ok(Some((length, length == scratch.len()))),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(error) => Err(BenchError::Closed { how: format!("the connection broke: {error}") }),
+            Err(error) => Err(closed(format_args!("the connection broke: {error}"))),
         }
     }
 
     /// Answers pings, and makes a close an error.
-    pub(super) fn answer(&mut self, control: Control) -> Result<(), BenchError> {
+    pub(super) fn answer(&mut self, control: Control) -> Result<(), CliError> {
         for pong in control.pongs {
             self.send(&pong)?;
         }
         match control.closed {
-            Some(how) => Err(BenchError::Closed { how }),
+            Some(how) => Err(closed(how)),
             None => Ok(()),
         }
     }
@@ -241,29 +254,20 @@ impl BenchClient {
 #[derive(Debug, Default)]
 pub(super) struct Control {
     pongs: Vec<Vec<u8>>,
-    closed: Option<String>,
+    /// How the connection was closed, if it was.
+    pub(super) closed: Option<String>,
 }
 
 impl Control {
     /// Notes a frame that is not text.
-    pub(super) fn note(
-        &mut self,
-        opcode: tungstenite::protocol::frame::coding::OpCode,
-        payload: &[u8],
-    ) {
-        if wire::is_ping(opcode) {
+    pub(super) fn note(&mut self, opcode: OpCode, payload: &[u8]) {
+        if opcode == wire::PING {
             let mut pong = Vec::new();
-            wire::client_pong(payload, &mut pong);
+            wire::client_frame(wire::PONG, payload, &mut pong);
             self.pongs.push(pong);
-        } else if wire::is_close(opcode) {
+        } else if opcode == wire::CLOSE {
             self.closed = Some(close_reason(payload));
         }
-    }
-}
-
-impl From<WireError> for BenchError {
-    fn from(error: WireError) -> Self {
-        BenchError::Closed { how: error.to_string() }
     }
 }
 

@@ -1,17 +1,19 @@
-//! ClientOpening many subscribers: connect, upgrade to WebSocket, token, subscription, at most so many at once.
+//! Opening many subscribers: connect, upgrade to WebSocket, token, subscription, at most so many at once.
 //!
 //! Source addresses are spread over 127.0.0.0/8 when the server is on loopback, so that the ports of one address do
 //! not limit the number of connections.
 
 use super::clients::{BenchClient, BenchClients, Control};
-use super::error::{BenchError, io_error};
+use super::error::{closed, command_refused, failed, stalled, unreachable};
 use super::secure::Secure;
 use super::wire;
+use crate::cli::CliError;
 use crate::dialect::client::{ClientHeard, ClientStage, ClientStep, DialectClient, Subscriber};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 use rustls::ClientConfig;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ const CONNECTIONS_PER_SOURCE: usize = 4000;
 /// so that a slow one is told as a figure.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// BenchProgress is told after so many connections: telling it costs time that the measurement would count.
+/// Progress is told after so many connections: telling it costs time that the measurement would count.
 const PROGRESS_EVERY: usize = 500;
 
 /// The most bytes of an upgrade's answer.
@@ -73,7 +75,9 @@ impl Texts {
         token: Option<String>,
     ) -> usize {
         let ClientStep { say, answers } = subscriber.wish(token).at_once(client);
-        self.push(|out| say.iter().for_each(|text| wire::client_text(text, out)));
+        self.push(|out| {
+            say.iter().for_each(|text| wire::client_frame(wire::TEXT, text.as_bytes(), out));
+        });
         answers
     }
 
@@ -82,7 +86,9 @@ impl Texts {
         self.ends.len()
     }
 
-    fn get(&self, index: usize) -> &[u8] {
+    /// Connection `index`'s; those there are come in turn.
+    fn of(&self, index: usize) -> &[u8] {
+        let index = index % self.len();
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.bytes[start..self.ends[index]]
     }
@@ -120,7 +126,7 @@ pub(super) fn open(
     clients: &mut BenchClients,
     plan: &ConnectPlan,
     mut progress: impl FnMut(usize),
-) -> Result<(), BenchError> {
+) -> Result<(), CliError> {
     let total = plan.greetings.len();
     let accept = derive_accept_key(WEBSOCKET_KEY.as_bytes());
     let mut opening =
@@ -137,7 +143,7 @@ pub(super) fn open(
         opening.clients.wait(if spin { Duration::ZERO } else { SILENCE })?;
         if opening.clients.events.is_empty() {
             if !spin || last_event.elapsed() > SILENCE {
-                return Err(BenchError::Stalled { ready: opening.ready, total });
+                return Err(stalled(opening.ready, total));
             }
             continue;
         }
@@ -163,29 +169,29 @@ struct ClientOpening<'a> {
 }
 
 impl ClientOpening<'_> {
-    fn start(&mut self) -> Result<(), BenchError> {
+    fn start(&mut self) -> Result<(), CliError> {
         let index = self.stages.len();
         let address = self.plan.addresses[index % self.plan.addresses.len()];
         let sources = self.plan.greetings.len().div_ceil(CONNECTIONS_PER_SOURCE).min(250);
         let tls = self.plan.tls.as_ref().map(Secure::new).transpose()?;
         let mut client = BenchClient::new(connecting_socket(address, index % sources)?, tls);
+
         // On loopback the connection stands when connect returns, so the request can mostly leave at once.
-        let (stage, interest) = match client
-            .send(self.plan.requests.get(index % self.plan.requests.len()))
-        {
+        let sent = client.try_send(self.plan.requests.of(index));
+        let (stage, interest) = match sent.map_err(|error| error.kind()) {
             Ok(()) => (ConnectStage::Upgrading, EventFlags::IN | EventFlags::ET),
-            Err(BenchError::NotRead) => (ConnectStage::Connecting, EventFlags::OUT),
-            Err(_) => return Err(BenchError::Unreachable { address, reason: "refused".into() }),
+            Err(ErrorKind::WouldBlock) => (ConnectStage::Connecting, EventFlags::OUT),
+            Err(_) => return Err(unreachable(address, "refused")),
         };
         let data = EventData::new_u64(index as u64);
         epoll::add(&self.clients.epoll, &client.socket, data, interest)
-            .map_err(io_error("watch a connection"))?;
+            .map_err(failed("watch a connection"))?;
         self.clients.list.push(client);
         self.stages.push(stage);
         Ok(())
     }
 
-    fn advance(&mut self, index: usize) -> Result<(), BenchError> {
+    fn advance(&mut self, index: usize) -> Result<(), CliError> {
         match self.stages[index] {
             ConnectStage::Connecting => self.connected(index),
             ConnectStage::Upgrading => self.upgraded(index),
@@ -199,23 +205,22 @@ impl ClientOpening<'_> {
         }
     }
 
-    fn connected(&mut self, index: usize) -> Result<(), BenchError> {
+    fn connected(&mut self, index: usize) -> Result<(), CliError> {
         let client = &mut self.clients.list[index];
         let address = self.plan.addresses[index % self.plan.addresses.len()];
-        let failed =
-            sockopt::socket_error(&client.socket).map_err(io_error("read a socket's error"))?;
-        if let Err(error) = failed {
-            return Err(BenchError::Unreachable { address, reason: error.to_string() });
-        }
-        client.send_again(self.plan.requests.get(index % self.plan.requests.len()))?;
+        sockopt::socket_error(&client.socket)
+            .map_err(failed("read a socket's error"))?
+            .map_err(|error| unreachable(address, error))?;
+        client.send_again(self.plan.requests.of(index))?;
+
         let data = EventData::new_u64(index as u64);
         epoll::modify(&self.clients.epoll, &client.socket, data, EventFlags::IN | EventFlags::ET)
-            .map_err(io_error("watch a connection"))?;
+            .map_err(failed("watch a connection"))?;
         self.stages[index] = ConnectStage::Upgrading;
         Ok(())
     }
 
-    fn upgraded(&mut self, index: usize) -> Result<(), BenchError> {
+    fn upgraded(&mut self, index: usize) -> Result<(), CliError> {
         let BenchClients { list, scratch, .. } = &mut *self.clients;
         let client = &mut list[index];
         let Some((length, _)) = client.read(scratch)? else { return Ok(()) };
@@ -230,13 +235,13 @@ impl ClientOpening<'_> {
         }
         let rest = client.partial.split_off(end + 4);
         client.partial = Vec::new();
-        client.send(self.plan.greetings.get(index))?;
+        client.send(self.plan.greetings.of(index))?;
         self.stages[index] = ConnectStage::Replies(0);
         scratch[..rest.len()].copy_from_slice(&rest);
         self.replies(index, rest.len())
     }
 
-    fn replies(&mut self, index: usize, length: usize) -> Result<(), BenchError> {
+    fn replies(&mut self, index: usize, length: usize) -> Result<(), CliError> {
         let BenchClients { list, scratch, early, .. } = &mut *self.clients;
         let client = &mut list[index];
         let mut control = Control::default();
@@ -244,7 +249,7 @@ impl ClientOpening<'_> {
         let mut refusal = None;
         let protocol = self.plan.client;
         wire::split_frames(&mut client.partial, &scratch[..length], |opcode, payload| {
-            if !wire::is_text(opcode) {
+            if opcode != wire::TEXT {
                 return control.note(opcode, payload);
             }
             let text = String::from_utf8_lossy(payload);
@@ -254,21 +259,27 @@ impl ClientOpening<'_> {
                 ClientHeard::Event if protocol.stores() => *early += 1,
                 _ => refusal = Some(text.into_owned()),
             }
-        })?;
+        })
+        .map_err(closed)?;
         if let Some(reply) = refusal {
-            return Err(BenchError::CommandRefused { reply });
+            return Err(command_refused(&reply));
         }
+
         let ConnectStage::Replies(before) = self.stages[index] else {
             return client.answer(control);
         };
-        match client.answer(control) {
-            Err(BenchError::Closed { how }) if before + successes == 0 => {
-                return Err(BenchError::TokenRefused { how });
-            }
-            other => other?,
+        let answered = before + successes;
+        // A close before any success is the answer to the token.
+        if let (0, Some(how)) = (answered, &control.closed) {
+            return Err(CliError::new(format!(
+                "the token was refused ({how}): it must not have expired; a cell's token names it in aud and has \
+                 event-read, or read and stream-receive, in its scope; wazo's has websocketd in its acl"
+            )));
         }
-        self.stages[index] = ConnectStage::Replies(before + successes);
-        if before + successes >= self.plan.answers {
+        client.answer(control)?;
+
+        self.stages[index] = ConnectStage::Replies(answered);
+        if answered >= self.plan.answers {
             self.stages[index] = ConnectStage::Ready;
             self.ready += 1;
         }
@@ -276,30 +287,31 @@ impl ClientOpening<'_> {
     }
 }
 
-fn connecting_socket(
-    address: SocketAddr,
-    source: usize,
-) -> Result<rustix::fd::OwnedFd, BenchError> {
+fn connecting_socket(address: SocketAddr, source: usize) -> Result<rustix::fd::OwnedFd, CliError> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket =
-        socket_with(family, SocketType::STREAM, flags, None).map_err(io_error("open a socket"))?;
+        socket_with(family, SocketType::STREAM, flags, None).map_err(failed("open a socket"))?;
     if let IpAddr::V4(server) = address.ip()
         && server.is_loopback()
     {
         let from = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2 + source as u8).into(), 0);
-        bind(&socket, &from).map_err(io_error("bind a source address"))?;
+        bind(&socket, &from).map_err(failed("bind a source address"))?;
     }
     match connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(Errno::ADDRNOTAVAIL) => Err(io_error("connect")(Errno::ADDRNOTAVAIL)),
-        Err(error) => Err(BenchError::Unreachable { address, reason: error.to_string() }),
+        Err(error @ Errno::ADDRNOTAVAIL) => Err(failed("connect")(error)),
+        Err(error) => Err(unreachable(address, error)),
     }
 }
 
-fn refused(head: &[u8]) -> BenchError {
+fn refused(head: &[u8]) -> CliError {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    BenchError::HandshakeRefused { answer: String::from_utf8_lossy(line).into_owned() }
+    CliError::new(format!(
+        "the upgrade to WebSocket was refused with {:?}: check the path (such as /CELL/__event) and that the listener \
+         speaks the dialect of --dialect; 503 means that max_connections is reached",
+        String::from_utf8_lossy(line)
+    ))
 }
 
 #[cfg(test)]
@@ -312,7 +324,7 @@ mod tests {
         for text in ["one", "second"] {
             texts.push(|out| out.extend_from_slice(text.as_bytes()));
         }
-        assert_eq!((texts.len(), texts.get(0), texts.get(1)), (2, &b"one"[..], &b"second"[..]));
+        assert_eq!((texts.len(), texts.of(0), texts.of(3)), (2, &b"one"[..], &b"second"[..]));
     }
 
     #[test]

@@ -1,18 +1,20 @@
 //! The disk that a store is on: a directory for it, the room that it takes there, and the floor of all that is durable, a plain loop of write(2) and
 //! fdatasync(2).
 
-use super::error::BenchError;
-use super::interrupt;
+use super::error::failed;
+use super::{interrupt, side};
+use crate::cli::CliError;
 use hdrhistogram::Histogram;
 use rustix::fs::fdatasync;
 use std::fs::{self, File};
-use std::io::{Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Bytes after which the floor begins its file anew, as a log does.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -26,43 +28,25 @@ const BLOCK_BYTES: u64 = 512;
 /// What the system puts behind the name of a file that is deleted and still open.
 const DELETED: &str = " (deleted)";
 
-/// A directory on the disk that is measured; removed when dropped.
-#[derive(Debug)]
-pub(super) struct Directory(PathBuf);
+/// What the names of directories begin with that are made for a measurement.
+pub(super) const PREFIX: &str = "fanfare-bench-";
 
-impl Directory {
-    /// One below `parent`, or else beside this program, or where temporary files are.
-    pub(super) fn new(parent: Option<&Path>, name: &str) -> Result<Self, BenchError> {
-        let beside =
-            std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
-        let tried = match parent {
-            Some(parent) => vec![parent.to_owned()],
-            None => beside.into_iter().chain([std::env::temp_dir()]).collect(),
-        };
-        let mut reason = std::io::ErrorKind::NotFound.into();
-        for parent in tried {
-            let directory = parent.join(name);
-            match fs::create_dir(&directory) {
-                Ok(()) => return Ok(Self(directory)),
-                Err(error) => reason = error,
-            }
+/// Makes a directory below `parent`, or else beside this program, or where temporary files are.
+pub(super) fn directory(parent: Option<&Path>) -> Result<TempDir, CliError> {
+    let program = std::env::current_exe().ok();
+    let beside = program.and_then(|program| Some(program.parent()?.to_owned()));
+    let tried = match parent {
+        Some(parent) => vec![parent.to_owned()],
+        None => beside.into_iter().chain([std::env::temp_dir()]).collect(),
+    };
+    let mut reason = std::io::ErrorKind::NotFound.into();
+    for parent in tried {
+        match tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent) {
+            Ok(directory) => return Ok(directory),
+            Err(error) => reason = error,
         }
-        Err(BenchError::Io {
-            what: "make a directory for the store (name one with --store DIR)",
-            source: reason,
-        })
     }
-
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+    Err(failed("make a directory for the store (name one with --store DIR)")(reason))
 }
 
 /// Looks at the room that a directory takes, again and again, until it is dropped.
@@ -84,7 +68,7 @@ struct Seen {
 
 impl Watch {
     /// Watches this directory, and the process that works in it.
-    pub(super) fn new(directory: PathBuf, pid: u32) -> Result<Self, BenchError> {
+    pub(super) fn new(directory: PathBuf, pid: u32) -> Result<Self, CliError> {
         let seen = Arc::new(Seen {
             directory,
             pid: AtomicU32::new(pid),
@@ -98,10 +82,7 @@ impl Watch {
                 std::thread::sleep(LOOK_EVERY);
             }
         });
-        let thread = thread.map_err(|source| BenchError::Io {
-            what: "start the thread that watches the disk",
-            source,
-        })?;
+        let thread = thread.map_err(failed("start the thread that watches the disk"))?;
         Ok(Self { seen, thread: Some(thread) })
     }
 
@@ -143,27 +124,29 @@ impl Seen {
 /// away meanwhile takes none.
 fn blocks_below(directory: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
-    let room = |entry: fs::DirEntry| match entry.metadata() {
+    let rooms = entries.flatten().map(|entry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => blocks_below(&entry.path()),
         Ok(metadata) => metadata.blocks() * BLOCK_BYTES,
         Err(_) => 0,
-    };
-    entries.flatten().map(room).sum()
+    });
+    rooms.sum()
 }
 
 /// The room of files of this directory that are deleted, which the disk does not get back before they are closed.
 fn held_open(directory: &Path, pid: u32) -> u64 {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
-    let is_deleted =
-        |path: PathBuf| path.starts_with(directory) && path.to_string_lossy().ends_with(DELETED);
-    let room = |entry: fs::DirEntry| {
-        let deleted = fs::read_link(entry.path()).is_ok_and(is_deleted);
-        let metadata = if deleted { fs::metadata(entry.path()).ok() } else { None };
-        metadata
-            .filter(|metadata| metadata.nlink() == 0)
-            .map_or(0, |metadata| metadata.blocks() * BLOCK_BYTES)
-    };
-    descriptors.flatten().map(room).sum()
+    let mut room = 0;
+    for descriptor in descriptors.flatten().map(|entry| entry.path()) {
+        let Ok(name) = fs::read_link(&descriptor) else { continue };
+        if name.starts_with(directory)
+            && name.to_string_lossy().ends_with(DELETED)
+            && let Ok(metadata) = fs::metadata(&descriptor)
+            && metadata.nlink() == 0
+        {
+            room += metadata.blocks() * BLOCK_BYTES;
+        }
+    }
+    room
 }
 
 /// A file that is written and synced in a loop.
@@ -182,35 +165,35 @@ pub(super) struct Writes {
 
 impl DiskFloor {
     /// A file in this directory.
-    pub(super) fn new(directory: &Path) -> Result<Self, BenchError> {
+    pub(super) fn new(directory: &Path) -> Result<Self, CliError> {
         let file = File::create(directory.join("floor"));
-        Ok(Self {
-            file: file
-                .map_err(|source| BenchError::Io { what: "make the floor's file", source })?,
-        })
+        Ok(Self { file: file.map_err(failed("make the floor's file"))? })
     }
 
     /// Writes and syncs so many bytes, again and again, for `seconds`.
-    pub(super) fn measure(&mut self, bytes: usize, seconds: f64) -> Result<Writes, BenchError> {
-        let failed = |source| BenchError::Io { what: "write the floor's file", source };
+    pub(super) fn measure(&mut self, bytes: usize, seconds: f64) -> Result<Writes, CliError> {
         let group = vec![b'x'; bytes];
-        let mut latency = super::side::histogram();
+        let mut latency = side::histogram();
         let (start, mut count, mut length) = (Instant::now(), 0, 0);
         while start.elapsed().as_secs_f64() < seconds {
             interrupt::check()?;
             if length + bytes as u64 > FILE_BYTES_MAX {
-                self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(failed)?;
+                self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(unwritten)?;
                 length = 0;
             }
             let before = Instant::now();
-            self.file.write_all(&group).map_err(failed)?;
-            fdatasync(&self.file).map_err(|error| failed(error.into()))?;
+            self.file.write_all(&group).map_err(unwritten)?;
+            fdatasync(&self.file).map_err(|error| unwritten(error.into()))?;
             latency.saturating_record(before.elapsed().as_nanos() as u64);
             length += bytes as u64;
             count += 1;
         }
         Ok(Writes { count, elapsed: start.elapsed(), latency })
     }
+}
+
+fn unwritten(error: io::Error) -> CliError {
+    failed("write the floor's file")(error)
 }
 
 impl Writes {
@@ -221,7 +204,7 @@ impl Writes {
 
     /// A quantile of the time that one took, in microseconds.
     pub(super) fn latency_us(&self, quantile: f64) -> f64 {
-        self.latency.value_at_quantile(quantile) as f64 / 1000.0
+        side::quantile_us(&self.latency, quantile)
     }
 }
 
@@ -232,24 +215,21 @@ mod tests {
     #[test]
     fn a_directory_is_gone_with_its_contents_when_it_is_dropped() {
         let parent = std::env::temp_dir();
-        let directory =
-            Directory::new(Some(&parent), &format!("fanfare-disk-{}", std::process::id())).unwrap();
+        let directory = directory(Some(&parent)).unwrap();
         let path = directory.path().to_owned();
         let writes = DiskFloor::new(&path).unwrap().measure(100, 0.01).unwrap();
         assert!(writes.per_second() > 0.0 && writes.latency_us(0.5) > 0.0);
         assert!(path.join("floor").exists());
         drop(directory);
         assert!(!path.exists());
-        assert!(Directory::new(Some(&path), "below-nothing").is_err());
+        assert!(super::directory(Some(&path)).is_err());
     }
 
     #[test]
     fn what_is_deleted_takes_room_until_it_is_closed() {
         const MIB: usize = 1024 * 1024;
         let parent = std::env::temp_dir();
-        let directory =
-            Directory::new(Some(&parent), &format!("fanfare-watch-{}", std::process::id()))
-                .unwrap();
+        let directory = directory(Some(&parent)).unwrap();
         let below = directory.path().join("below");
         fs::create_dir(&below).unwrap();
         let watch = Watch::new(directory.path().to_owned(), std::process::id()).unwrap();

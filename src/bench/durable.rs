@@ -4,13 +4,13 @@
 //! do better that keeps its word.
 
 use super::disk::{DiskFloor, Writes};
-use super::error::BenchError;
 use super::load::{Load, for_so_long};
 use super::options::BenchOptions;
 use super::progress::BenchProgress;
-use super::report::{BenchReport, Goal, Row};
+use super::report::{BenchReport, Goal};
 use super::side::{self, Spent};
 use super::target::BenchTarget;
+use crate::cli::CliError;
 use hdrhistogram::Histogram;
 use serde_json::json;
 
@@ -50,8 +50,7 @@ struct DurableFigures {
 }
 
 /// Measures a daemon against the floor.
-pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
-    options.check()?;
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     let options = options.durable()?;
     let BenchOptions { producers, topics, in_flight, size, seconds, runs, .. } = options;
     super::pair::require_fds(producers)?;
@@ -63,65 +62,58 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
     let mut floor = DiskFloor::new(target.store()?)?;
     let mut measured = Vec::new();
     for run in 1..=runs {
-        let say = |what| progress.step(&format!("durable: run {run}, {what}"));
-        say("daemon");
+        let name = format!("durable: run {run}");
+        progress.step(&format!("{name}, daemon"));
         let daemon = measure(&mut many, &target, seconds)?;
-        say("floor, groups as large");
+        progress.step(&format!("{name}, floor, groups as large"));
         let groups = floor.measure(daemon.group_bytes, seconds)?;
-        say("daemon, one message in flight");
+        progress.step(&format!("{name}, daemon, one message in flight"));
         let single = measure(&mut one, &target, seconds)?;
-        say("floor, one message");
+        progress.step(&format!("{name}, floor, one message"));
         let one_floor = floor.measure(single.group_bytes, seconds)?;
         measured.push(DurableRun { daemon, floor: groups, one: single, one_floor });
     }
-    Ok(BenchReport {
-        bench: "durable",
-        settings: json!({
-            "producers": producers, "topics": topics, "writers": options.writers.max(1), "in_flight": in_flight, "size": size, "seconds": seconds, "runs": runs,
-            "shards": target.cpus.len(),
-        }),
-        rows: rows(&format!("durable {producers} × {in_flight}"), &measured),
-    })
+
+    let settings = json!({
+        "producers": producers, "topics": topics, "writers": options.writers.max(1),
+        "in_flight": in_flight, "size": size, "seconds": seconds, "runs": runs,
+        "shards": target.cpus.shards.len(),
+    });
+    let mut report = BenchReport::new("durable", settings);
+    tell(&mut report, &format!("durable {producers} × {in_flight}"), &measured);
+    Ok(report)
 }
 
-fn rows(name: &str, runs: &[DurableRun]) -> Vec<Row> {
+fn tell(report: &mut BenchReport, name: &str, runs: &[DurableRun]) {
     let of =
         |figure: &dyn Fn(&DurableRun) -> f64| -> Vec<f64> { runs.iter().map(figure).collect() };
     let stored = of(&|run| run.daemon.stored as f64 / run.daemon.spent.elapsed.as_secs_f64());
     let written = of(&|run| run.floor.per_second() * run.daemon.group);
-    let cpu = |spent: &dyn Fn(&DurableRun) -> u64| {
-        of(&|run| spent(run) as f64 / run.daemon.stored.max(1) as f64)
-    };
-    let latency = |quantile: f64| {
-        let daemon = of(&|run| run.one.latency.value_at_quantile(quantile) as f64 / 1000.0);
-        (daemon, of(&|run| run.one_floor.latency_us(quantile)))
-    };
-    let (p50, floor_p50) = latency(0.5);
-    let (p99, floor_p99) = latency(0.99);
-    let first = Row::new(format!("{name}: stored"), "/s", &stored, &written);
-    let second = Row::new("durable 1 × 1: latency p50", "µs", &p50, &floor_p50);
-    [
-        first.map(|row| row.against(Goal::RatioAtLeast(RATIO_MIN))),
-        Row::new(format!("{name}: messages of a sync"), "", &of(&|run| run.daemon.group), &[]),
-        Row::new(
-            format!("{name}: CPU per message"),
-            "ns",
-            &cpu(&|run| run.daemon.spent.cpu_ns.unwrap_or_default()),
-            &[],
-        )
-        .map(|row| row.against(Goal::AtMost(CPU_NS_MAX))),
-        Row::new(
-            format!("{name}: generator's CPU per message"),
-            "ns",
-            &cpu(&|run| run.daemon.spent.own_cpu_ns),
-            &[],
-        ),
-        second.map(|row| row.against(Goal::RatioAtMost(LATENCY_RATIO_MAX))),
-        Row::new("durable 1 × 1: latency p99", "µs", &p99, &floor_p99),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let goal = Some(Goal::RatioAtLeast(RATIO_MIN));
+    report.add(format!("{name}: stored"), "/s", &stored, &written, goal);
+    let groups = of(&|run| run.daemon.group);
+    report.add(format!("{name}: messages of a sync"), "", &groups, &[], None);
+
+    let cpu = of(&|run| run.daemon.each(run.daemon.spent.cpu_ns.unwrap_or_default()));
+    let goal = Some(Goal::AtMost(CPU_NS_MAX));
+    report.add(format!("{name}: CPU per message"), "ns", &cpu, &[], goal);
+    let own = of(&|run| run.daemon.each(run.daemon.spent.own_cpu_ns));
+    report.add(format!("{name}: generator's CPU per message"), "ns", &own, &[], None);
+
+    for (label, quantile, goal) in
+        [("p50", 0.5, Some(Goal::RatioAtMost(LATENCY_RATIO_MAX))), ("p99", 0.99, None)]
+    {
+        let daemon = of(&|run| side::quantile_us(&run.one.latency, quantile));
+        let floor = of(&|run| run.one_floor.latency_us(quantile));
+        report.add(format!("durable 1 × 1: latency {label}"), "µs", &daemon, &floor, goal);
+    }
+}
+
+impl DurableFigures {
+    /// What one message has of so many nanoseconds.
+    fn each(&self, total_ns: u64) -> f64 {
+        total_ns as f64 / self.stored.max(1) as f64
+    }
 }
 
 /// Sends for so long, after a warm-up, and waits for all that is outstanding.
@@ -129,13 +121,14 @@ fn measure(
     load: &mut Load,
     target: &BenchTarget,
     seconds: f64,
-) -> Result<DurableFigures, BenchError> {
+) -> Result<DurableFigures, CliError> {
     load.send(for_so_long(WARM_UP_S), &mut side::histogram())?;
     let mut latency = side::histogram();
     let before = STORED.map(|name| target.metric(name));
     let meter = side::Meter::start(target.pids())?;
     let stored = load.send(for_so_long(seconds), &mut latency)?;
     let spent = meter.stop()?;
+
     let mut more = [0.0; STORED.len()];
     for ((more, name), before) in more.iter_mut().zip(STORED).zip(before) {
         *more = target.metric(name)? - before?;
@@ -143,6 +136,5 @@ fn measure(
     let [messages, bytes, commits] = more;
     let commits = commits.max(1.0);
     let group_bytes = (bytes / commits).max(1.0) as usize;
-    let group = messages / commits;
-    Ok(DurableFigures { stored, spent, group, group_bytes, latency })
+    Ok(DurableFigures { stored, spent, group: messages / commits, group_bytes, latency })
 }

@@ -3,14 +3,14 @@
 //! The floor of the second is one `send(2)` per event, over the connections in an order that is shuffled as the topics
 //! are.
 
-use super::error::BenchError;
-use super::options::{BenchOptions, USUAL};
-use super::pair::{SidePair, Spec, require_fds};
+use super::options::{BenchOptions, Pace, USUAL};
+use super::pair::{SidePair, require_fds};
 use super::progress::BenchProgress;
-use super::report::{BenchReport, Goal, Row};
-use super::side::{Measured, Pace};
+use super::report::{BenchReport, Goal};
+use super::side::Measured;
 use super::target::BenchTarget;
 use super::wire::TOPICS_MAX;
+use crate::cli::CliError;
 use serde_json::json;
 
 /// The ratio to the floor to reach, one event at a time.
@@ -37,98 +37,92 @@ const HTTP_RATE_MIN: f64 = 20_000.0;
 /// The most events per second that make sense: more than one publisher can write.
 const RATE_MAX: f64 = 10_000_000.0;
 
-/// One run.
-#[derive(Debug)]
-struct FanoutRun {
-    daemon: Measured,
-    floor: Measured,
-    burst_floor: Option<Measured>,
+/// The measurements of all runs.
+#[derive(Debug, Default)]
+struct FanoutRuns {
+    daemon: Vec<Measured>,
+    floor: Vec<Measured>,
+    burst_floor: Vec<Measured>,
     /// The daemon without TLS, where it is measured with; one with the event bus beside durable topics.
-    plain: Option<Measured>,
+    plain: Vec<Measured>,
 }
 
 /// Measures a daemon against the floor.
-pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
-    let &BenchOptions { connections, in_flight, seconds, own_topics, .. } = options;
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
+    let &BenchOptions { connections, in_flight, own_topics, .. } = options;
     check(options)?;
-    let pace = match options.rate {
-        Some(per_second) => Pace::Rate { per_second },
-        None => Pace::Closed { window: in_flight },
-    };
+    let pace = options.pace();
     let bursts = options.rate.is_none() && in_flight > 1 && !own_topics;
     let beside = beside(options);
     let target = BenchTarget::open(options)?;
-    let plain_target = match &beside {
-        Some((_, plain)) if options.url.is_none() => Some(BenchTarget::open(plain)?),
+    let plain = match &beside {
+        Some((_, plain)) if options.url.is_none() => Some((plain, BenchTarget::open(plain)?)),
         _ => None,
     };
-    let progress = BenchProgress::new(
-        options.runs * (2 + usize::from(bursts) + usize::from(plain_target.is_some())),
-    );
+    let steps = 2 + usize::from(bursts) + usize::from(plain.is_some());
+    let progress = BenchProgress::new(options.runs * steps);
     let sides = if beside.is_some() { 3 } else { 2 };
-    let spec = Spec { connections, size: options.size, topics: own_topics, pace, sides };
-    let mut pair = SidePair::new(&target, spec, &progress)?;
+    let mut pair = SidePair::new(&target, options, sides, &progress)?;
 
     let bench = if own_topics { "selective" } else { "fanout" };
-    let mut runs = Vec::new();
+    let mut runs = FanoutRuns::default();
     for run in 1..=options.runs {
-        let step = |what: &str| progress.step(&format!("{bench} {connections}: run {run}, {what}"));
-        step("daemon");
-        let daemon = pair.measure_daemon(pace, seconds)?;
-        step("floor, one frame per send");
+        let name = format!("{bench} {connections}: run {run}");
+        progress.step(&format!("{name}, daemon"));
+        runs.daemon.push(pair.measure_daemon()?);
+
+        progress.step(&format!("{name}, floor, one frame per send"));
         let floor_pace = if bursts { Pace::Closed { window: 1 } } else { pace };
-        let floor = pair.measure_floor(floor_pace, false, seconds)?;
-        let mut burst_floor = None;
+        runs.floor.push(pair.measure_floor(floor_pace, false)?);
+
         if bursts {
-            step("floor, all frames in one send");
-            burst_floor = Some(pair.measure_floor(pace, true, seconds)?);
+            progress.step(&format!("{name}, floor, all frames in one send"));
+            runs.burst_floor.push(pair.measure_floor(pace, true)?);
         }
-        let mut plain = None;
-        if let Some(target) = &plain_target {
-            step("the daemon beside it");
+
+        if let Some((plain, target)) = &plain {
+            progress.step(&format!("{name}, the daemon beside it"));
             pair.pause()?;
-            plain = Some(SidePair::new(target, spec, &progress)?.measure_daemon(pace, seconds)?);
+            let measured = SidePair::new(target, plain, sides, &progress)?.measure_daemon()?;
+            runs.plain.push(measured);
             target.settle()?;
         }
-        runs.push(FanoutRun { daemon, floor, burst_floor, plain });
     }
-    progress.note_contention(runs.iter().map(|run| run.daemon.contention));
+    progress.note_contention(runs.daemon.iter().map(|run| run.spent.contention));
 
-    let shards = target.cpus.len();
+    let shards = target.cpus.shards.len();
     let pace = options.rate.map_or_else(|| format!("× {in_flight}"), |rate| format!("at {rate}/s"));
     let mut name = format!("{bench} {connections} {pace}{}", options.suffix());
     if shards > 1 {
         name += &format!(", {shards} shards");
     }
     let count = if own_topics { "topics" } else { "connections" };
-    Ok(BenchReport {
-        bench,
-        settings: json!({
-            count: connections, "in_flight": in_flight, "rate": options.rate, "size": options.size,
-            "seconds": seconds, "runs": options.runs, "shards": shards,
-            "dialect": options.dialect.name(), "tls": options.tls,
-        }),
-        rows: rows(&name, options, beside.map(|(other, _)| other), &runs),
-    })
+    let settings = json!({
+        count: connections, "in_flight": in_flight, "rate": options.rate, "size": options.size,
+        "seconds": options.seconds, "runs": options.runs, "shards": shards,
+        "dialect": options.dialect.name(), "tls": options.tls,
+    });
+    let mut report = BenchReport::new(bench, settings);
+    runs.tell(&mut report, &name, options, beside.map(|(other, _)| other));
+    Ok(report)
 }
 
-fn check(options: &BenchOptions) -> Result<(), BenchError> {
+fn check(options: &BenchOptions) -> Result<(), CliError> {
     let &BenchOptions { connections, in_flight, shards, own_topics, .. } = options;
     let is_range = (in_flight as usize..=TOPICS_MAX).contains(&connections);
     if own_topics && !(is_range && connections.is_multiple_of(shards.max(1))) {
-        return Err(BenchError::Argument(format!(
+        return Err(CliError::usage(format!(
             "--topics must be at least --in-flight ({in_flight}), at most {TOPICS_MAX} and a multiple of --shards"
         )));
     }
     if options.rate.is_some_and(|rate| !(rate > 0.0 && rate <= RATE_MAX)) {
-        return Err(BenchError::Argument(format!("--rate must be above 0 and at most {RATE_MAX}")));
+        return Err(CliError::usage(format!("--rate must be above 0 and at most {RATE_MAX}")));
     }
-    options.check()?;
     require_fds(connections)
 }
 
-/// What the daemon is compared with beside the floor, and how that is started: the event bus where topics are durable,
-/// and the same without TLS.
+/// What the daemon is compared with beside the floor, with the ratio to reach, and how that is started: the event bus
+/// where topics are durable, and the same without TLS.
 fn beside(options: &BenchOptions) -> Option<((&'static str, f64), BenchOptions)> {
     let plain = BenchOptions { tls: false, ..options.clone() };
     if options.own_topics {
@@ -140,57 +134,69 @@ fn beside(options: &BenchOptions) -> Option<((&'static str, f64), BenchOptions)>
     }
 }
 
-fn rows(
-    name: &str,
-    options: &BenchOptions,
-    beside: Option<(&'static str, f64)>,
-    runs: &[FanoutRun],
-) -> Vec<Row> {
-    let row = |what: &str, unit, figure: &dyn Fn(&Measured) -> Option<f64>| {
-        let daemon: Vec<f64> = runs.iter().filter_map(|run| figure(&run.daemon)).collect();
-        let floor: Vec<f64> = runs.iter().filter_map(|run| figure(&run.floor)).collect();
-        Row::new(format!("{name}: {what}"), unit, &daemon, &floor)
-    };
-    let cpu = |run: Option<&Measured>| run.and_then(Measured::cpu_per_delivery);
-    let daemon: Vec<f64> = runs.iter().filter_map(|run| cpu(Some(&run.daemon))).collect();
-    let floor: Vec<f64> = runs.iter().filter_map(|run| cpu(Some(&run.floor))).collect();
-    let plain: Vec<f64> = runs.iter().filter_map(|run| cpu(run.plain.as_ref())).collect();
-    let burst: Vec<f64> = runs.iter().filter_map(|run| cpu(run.burst_floor.as_ref())).collect();
-    let cpu_goal = match (options.rate, options.in_flight) {
-        _ if options.own_topics || !plain.is_empty() => None,
-        (None, 1) => Some(Goal::RatioAtMost(SINGLE_RATIO_MAX)),
-        (None, BURST..) => Some(Goal::RatioAtMost(BURST_RATIO_MAX)),
-        _ => None,
-    };
-    let rate_goal = match options.http {
-        true => Goal::AtLeast(HTTP_RATE_MIN),
-        false => Goal::RatioAtLeast(RATE_RATIO_MIN),
-    };
-    let burst_name = format!("{name}: bare send of {} frames at once", options.in_flight);
-    let mut rows = vec![
-        row("CPU per delivery", "ns", &Measured::cpu_per_delivery)
-            .map(|row| row.maybe_against(cpu_goal)),
-        beside.and_then(|(other, ratio_max)| {
-            let row = Row::new(format!("{name}: beside {other}"), "ns", &daemon, &plain);
-            row.filter(|_| !plain.is_empty()).map(|row| row.against(Goal::RatioAtMost(ratio_max)))
-        }),
-        Row::new(burst_name, "ns", &burst, &floor),
-        row("deliveries", "/s", &|run| Some(run.per_second()))
-            .map(|row| row.maybe_against(options.own_topics.then_some(rate_goal))),
-    ];
-    for (label, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-        rows.push(row(&format!("latency {label}"), "µs", &|run| Some(run.latency_us(quantile))));
+impl FanoutRuns {
+    fn tell(
+        &self,
+        report: &mut BenchReport,
+        name: &str,
+        options: &BenchOptions,
+        beside: Option<(&'static str, f64)>,
+    ) {
+        let (daemon, floor) = (cpu(&self.daemon), cpu(&self.floor));
+        let (plain, burst) = (cpu(&self.plain), cpu(&self.burst_floor));
+        let goal = match (options.rate, options.in_flight) {
+            _ if options.own_topics || !plain.is_empty() => None,
+            (None, 1) => Some(Goal::RatioAtMost(SINGLE_RATIO_MAX)),
+            (None, BURST..) => Some(Goal::RatioAtMost(BURST_RATIO_MAX)),
+            _ => None,
+        };
+        report.add(format!("{name}: CPU per delivery"), "ns", &daemon, &floor, goal);
+
+        // A daemon that runs already has nothing beside it.
+        if let (Some((other, ratio_max)), false) = (beside, plain.is_empty()) {
+            let goal = Some(Goal::RatioAtMost(ratio_max));
+            report.add(format!("{name}: beside {other}"), "ns", &daemon, &plain, goal);
+        }
+        let what = format!("{name}: bare send of {} frames at once", options.in_flight);
+        report.add(what, "ns", &burst, &floor, None);
+
+        let (daemon, floor) = (rates(&self.daemon), rates(&self.floor));
+        let goal = match options.http {
+            true => Goal::AtLeast(HTTP_RATE_MIN),
+            false => Goal::RatioAtLeast(RATE_RATIO_MIN),
+        };
+        let goal = options.own_topics.then_some(goal);
+        report.add(format!("{name}: deliveries"), "/s", &daemon, &floor, goal);
+
+        for (label, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            let (daemon, floor) =
+                (latencies(&self.daemon, quantile), latencies(&self.floor, quantile));
+            report.add(format!("{name}: latency {label}"), "µs", &daemon, &floor, None);
+        }
+
+        let tallies = || self.daemon.iter().map(|run| run.tally);
+        for (what, count) in [
+            ("lost", tallies().map(|tally| tally.lost).sum::<u64>()),
+            ("duplicated", tallies().map(|tally| tally.duplicated).sum()),
+            ("altered", tallies().map(|tally| tally.unexpected).sum()),
+        ] {
+            let what = format!("{name}: {what} frames");
+            report.add(what, "", &[count as f64], &[], Some(Goal::AtMost(0.0)));
+        }
     }
-    let (mut lost, mut duplicated, mut altered) = (0, 0, 0);
-    for FanoutRun { daemon: Measured { tally, .. }, .. } in runs {
-        lost += tally.lost;
-        duplicated += tally.duplicated;
-        altered += tally.unexpected;
-    }
-    for (what, count) in [("lost", lost), ("duplicated", duplicated), ("altered", altered)] {
-        let row = Row::single(format!("{name}: {what} frames"), "", count as f64);
-        // None may be.
-        rows.push(Some(row.against(Goal::AtMost(0.0))));
-    }
-    rows.into_iter().flatten().collect()
+}
+
+/// Processor nanoseconds per delivery of the runs where they could be read.
+pub(super) fn cpu(runs: &[Measured]) -> Vec<f64> {
+    runs.iter().filter_map(Measured::cpu_per_delivery).collect()
+}
+
+/// Deliveries per second.
+pub(super) fn rates(runs: &[Measured]) -> Vec<f64> {
+    runs.iter().map(Measured::per_second).collect()
+}
+
+/// A quantile of the latency in each run, in microseconds.
+pub(super) fn latencies(runs: &[Measured], quantile: f64) -> Vec<f64> {
+    runs.iter().map(|run| run.latency_us(quantile)).collect()
 }

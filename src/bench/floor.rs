@@ -5,11 +5,12 @@
 //! run, because two machines, or two minutes on a shared one, differ by more than two servers do.
 
 use super::connect::{ConnectPlan, Texts, upgrade_request};
-use super::error::BenchError;
-use super::options::USUAL;
-use super::proc;
+use super::error::{failed, floor_ended};
+use super::options::{BenchOptions, USUAL};
+use super::proc::{self, Cpus};
 use super::sender::SenderCommand;
 use super::wire::{own_site, topic_name};
+use crate::cli::CliError;
 use crate::dialect::client::Subscriber;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,32 +33,16 @@ struct FloorSender {
     address: SocketAddr,
 }
 
-/// What the floor is asked to hold.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FloorSpec<'a> {
-    pub(super) connections: usize,
-    pub(super) size: usize,
-    pub(super) topics: bool,
-    /// The processor of each sender.
-    pub(super) cpus: &'a [usize],
-    /// The processor of the generator, to which this thread returns.
-    pub(super) generator_cpu: usize,
-}
-
 impl SendFloor {
-    /// Starts one sender per processor of `spec`.
-    pub(super) fn start(spec: FloorSpec<'_>) -> Result<Self, BenchError> {
-        let count = spec.cpus.len();
-        let senders = (0..count).map(|index| {
-            let connections =
-                spec.connections / count + usize::from(index < spec.connections % count);
-            FloorSender::start(connections, spec.cpus[index], spec)
-        });
-        Ok(Self {
-            senders: senders.collect::<Result<_, _>>()?,
-            topics: spec.topics,
-            coalesce: false,
-        })
+    /// Starts one sender on each processor of a shard, which share the connections.
+    pub(super) fn start(options: &BenchOptions, cpus: &Cpus) -> Result<Self, CliError> {
+        let (connections, count) = (options.connections, cpus.shards.len());
+        let mut senders = Vec::with_capacity(count);
+        for (index, cpu) in cpus.shards.iter().enumerate() {
+            let own = connections / count + usize::from(index < connections % count);
+            senders.push(FloorSender::start(own, options, *cpu, cpus.generator)?);
+        }
+        Ok(Self { senders, topics: options.own_topics, coalesce: false })
     }
 
     /// The process numbers of the senders.
@@ -66,13 +51,13 @@ impl SendFloor {
     }
 
     /// How to connect to them; connection `n` belongs to sender `n % senders`.
-    pub(super) fn plan(&self, spec: FloorSpec<'_>, concurrency: usize) -> ConnectPlan {
+    pub(super) fn plan(&self, connections: usize, concurrency: usize) -> ConnectPlan {
         // As long as a real token, so that reading it costs as much.
         let (token, site) = ("x".repeat(240), own_site());
         let (mut requests, mut greetings) = (Texts::default(), Texts::default());
         requests.push(|out| out.extend(upgrade_request("127.0.0.1", "/bench/__event", "")));
         let (client, mut answers) = (USUAL.client(), 0);
-        for index in 0..spec.connections {
+        for index in 0..connections {
             let topic = topic_name(Some(index));
             let subscriber = Subscriber { given: None, site: &site, index, topic: &topic };
             answers = greetings.greet(&subscriber, client, Some(token.clone()));
@@ -82,22 +67,22 @@ impl SendFloor {
     }
 
     /// Has `count` events numbered from `first` sent.
-    pub(super) fn publish(&mut self, first: u64, count: u64) -> Result<(), BenchError> {
+    pub(super) fn publish(&mut self, first: u64, count: u64) -> Result<(), CliError> {
         let senders = self.senders.len() as u64;
         for (index, sender) in self.senders.iter_mut().enumerate() {
             let mut bytes = Vec::new();
             if self.topics {
                 let (first, sends) = share(first, count, index as u64, senders);
+                let step = senders as u32;
                 if sends > 0 {
-                    bytes.extend(
-                        SenderCommand::Walk { first, step: senders as u32, sends }.to_bytes(),
-                    );
+                    bytes.extend(SenderCommand::Walk { first, step, sends }.to_bytes());
                 }
             } else if self.coalesce {
                 bytes.extend(SenderCommand::Burst { first, frames: count as u32 }.to_bytes());
             } else {
-                let single = |first| SenderCommand::Burst { first, frames: 1 }.to_bytes();
-                (first..first + count).for_each(|first| bytes.extend(single(first)));
+                for first in first..first + count {
+                    bytes.extend(SenderCommand::Burst { first, frames: 1 }.to_bytes());
+                }
             }
             sender.command(&bytes)?;
         }
@@ -106,35 +91,39 @@ impl SendFloor {
 }
 
 impl FloorSender {
-    fn start(connections: usize, cpu: usize, spec: FloorSpec<'_>) -> Result<Self, BenchError> {
-        let program = std::env::current_exe()
-            .map_err(|source| BenchError::Io { what: "find this program's own file", source })?;
+    fn start(
+        connections: usize,
+        options: &BenchOptions,
+        cpu: usize,
+        generator_cpu: usize,
+    ) -> Result<Self, CliError> {
+        let program = std::env::current_exe().map_err(failed("find this program's own file"))?;
+        let (count, size) = (connections.to_string(), options.size.to_string());
         let mut command = std::process::Command::new(program);
-        command.args(["bench", "floor", "--sender"]);
-        command.args(["--connections", &connections.to_string(), "--size", &spec.size.to_string()]);
-        if spec.topics {
+        command.args(["bench", "floor", "--sender", "--connections", &count, "--size", &size]);
+        if options.own_topics {
             command.arg("--topics");
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = proc::spawn_on(&mut command, &[cpu], spec.generator_cpu)
-            .map_err(|source| BenchError::Io { what: "start the floor's sender", source })?;
+        let mut child = proc::spawn_on(&mut command, &[cpu], generator_cpu)
+            .map_err(failed("start the floor's sender"))?;
+
         let commands = child.stdin.take();
-        let mut line = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout)
-                .read_line(&mut line)
-                .map_err(|source| BenchError::Io { what: "read the floor's port", source })?;
-        }
+        let stdout = child.stdout.take();
         let mut sender = Self { child, commands, address: (Ipv4Addr::LOCALHOST, 0).into() };
+        let mut line = String::new();
+        if let Some(stdout) = stdout {
+            let read = BufReader::new(stdout).read_line(&mut line);
+            read.map_err(failed("read the floor's port"))?;
+        }
         // Not a port: the sender has told the reason on standard error. Dropping it waits for its end.
-        let port = line.trim().parse().map_err(|_| BenchError::FloorEnded)?;
-        sender.address.set_port(port);
+        sender.address.set_port(line.trim().parse().map_err(|_| floor_ended())?);
         Ok(sender)
     }
 
-    fn command(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
-        let Some(commands) = &mut self.commands else { return Err(BenchError::FloorEnded) };
-        commands.write_all(bytes).map_err(|_| BenchError::FloorEnded)
+    fn command(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        let commands = self.commands.as_mut().ok_or_else(floor_ended)?;
+        commands.write_all(bytes).map_err(|_| floor_ended())
     }
 }
 

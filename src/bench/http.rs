@@ -3,15 +3,17 @@
 //! A connection may have several requests under way, answered in order; events are dealt to the connections in turn.
 //! With one connection they keep their order, which subscribers that get all of them are held to.
 
-use super::error::{BenchError, io_error};
+use super::error::{failed, feed_ended, feed_rejected, unreachable};
 use super::publisher::Unsent;
 use super::wire::Template;
+use crate::cli::CliError;
 use crate::cli::answer::HttpAnswer;
 use crate::dialect::client::RequestSigner;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -46,32 +48,22 @@ pub(super) struct Api {
 
 impl Http {
     /// Opens so many connections; `order` are the topics in turn (`[0]` for one).
-    pub(super) fn connect(
-        api: Api,
-        connections: usize,
-        order: Vec<u32>,
-    ) -> Result<Self, BenchError> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("create an epoll set"))?;
-        let open = |index: usize| {
-            let unreachable = |error: std::io::Error| BenchError::Unreachable {
-                address: api.address,
-                reason: error.to_string(),
-            };
-            let socket = TcpStream::connect(api.address).map_err(unreachable)?;
-            socket.set_nonblocking(true).map_err(unreachable)?;
-            socket.set_nodelay(true).map_err(unreachable)?;
-            let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+    pub(super) fn connect(api: Api, connections: usize, order: Vec<u32>) -> Result<Self, CliError> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed("create an epoll set"))?;
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        let connections = (0..connections).map(|index| {
+            let socket = connected(api.address).map_err(|error| unreachable(api.address, error))?;
             epoll::add(&epoll, &socket, EventData::new_u64(index as u64), interest)
-                .map_err(io_error("watch a publisher"))?;
+                .map_err(failed("watch a publisher"))?;
             Ok(HttpConnection { socket, unsent: Unsent::default(), answers: Vec::new() })
-        };
-        let connections = (0..connections).map(open).collect::<Result<_, BenchError>>()?;
+        });
+        let connections = connections.collect::<Result<_, CliError>>()?;
         let Api { address, signer, body } = api;
         Ok(Self { epoll, connections, host: address.to_string(), body, signer, order })
     }
 
     /// Queues a request for each of `count` events numbered from `first` and writes what the daemon takes now.
-    pub(super) fn publish(&mut self, first: u64, count: u64) -> Result<(), BenchError> {
+    pub(super) fn publish(&mut self, first: u64, count: u64) -> Result<(), CliError> {
         let topics = self.order.len() as u64;
         let connections = self.connections.len() as u64;
         let mut body = Vec::new();
@@ -90,14 +82,14 @@ impl Http {
     }
 
     /// Some connection is ready: goes on writing, and reads the answers.
-    pub(super) fn ready(&mut self) -> Result<(), BenchError> {
+    pub(super) fn ready(&mut self) -> Result<(), CliError> {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         let immediately = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         loop {
             events.clear();
             let spare = rustix::buffer::spare_capacity(&mut events);
             let count = epoll::wait(&self.epoll, spare, Some(&immediately));
-            let count = count.map_err(io_error("wait for publishers"))?;
+            let count = count.map_err(failed("wait for publishers"))?;
             for event in &events {
                 let connection = &mut self.connections[event.data.u64() as usize];
                 connection.listen()?;
@@ -123,14 +115,14 @@ impl Http {
 
 impl HttpConnection {
     /// Reads answers, each of which has to be a success.
-    fn listen(&mut self) -> Result<(), BenchError> {
+    fn listen(&mut self) -> Result<(), CliError> {
         let mut chunk = [0; 16 * 1024];
         loop {
             match recv(&self.socket, &mut chunk[..], RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return Err(BenchError::FeedEnded),
+                Ok((_, 0)) => return Err(feed_ended()),
                 Ok((_, length)) => self.answers.extend_from_slice(&chunk[..length]),
                 Err(Errno::AGAIN | Errno::INTR) => break,
-                Err(_) => return Err(BenchError::FeedEnded),
+                Err(_) => return Err(feed_ended()),
             }
         }
         let mut used = 0;
@@ -154,14 +146,24 @@ impl std::fmt::Debug for Http {
     }
 }
 
+/// A connection that does not wait.
+fn connected(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect(address)?;
+    socket.set_nonblocking(true)?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
 /// Bytes of the first answer, if all of it is there.
-fn answer(bytes: &[u8]) -> Result<Option<usize>, BenchError> {
-    let refused =
-        || BenchError::FeedRejected { reply: String::from_utf8_lossy(bytes).trim().to_owned() };
-    let Some(answer) = HttpAnswer::read(bytes).map_err(|_| refused())? else { return Ok(None) };
-    let whole = answer.head_bytes
-        + answer.body_bytes.filter(|_| answer.status == 200).ok_or_else(refused)?;
-    Ok((bytes.len() >= whole).then_some(whole))
+fn answer(bytes: &[u8]) -> Result<Option<usize>, CliError> {
+    match HttpAnswer::read(bytes) {
+        Ok(None) => Ok(None),
+        Ok(Some(HttpAnswer { status: 200, head_bytes, body_bytes: Some(body_bytes) })) => {
+            let whole = head_bytes + body_bytes;
+            Ok((bytes.len() >= whole).then_some(whole))
+        }
+        Ok(Some(_)) | Err(_) => Err(feed_rejected(bytes)),
+    }
 }
 
 #[cfg(test)]

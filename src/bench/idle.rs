@@ -5,13 +5,13 @@
 //! starts a new one, and a daemon that runs already is measured once, best soon after its start.
 
 use super::clients::BenchClients;
-use super::error::BenchError;
 use super::options::BenchOptions;
 use super::pair::require_fds;
 use super::proc::ProcessMemory;
 use super::progress::BenchProgress;
-use super::report::{BenchReport, Goal, Row};
+use super::report::{BenchReport, Goal};
 use super::target::BenchTarget;
+use crate::cli::CliError;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -30,14 +30,13 @@ const CONCURRENCY: usize = 128;
 const REST: Duration = Duration::from_secs(2);
 
 /// Measures a daemon; one that is started for it is started anew for each run.
-pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
-    options.check()?;
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     let &BenchOptions { connections, own_topics: topics, runs, .. } = options;
     let runs = if options.url.is_some() { runs.min(1) } else { runs };
     require_fds(connections)?;
     if options.url.is_some() && options.pid.is_none() {
         let reason = "memory is read from /proc: give the daemon's process with --pid";
-        return Err(BenchError::Argument(reason.into()));
+        return Err(CliError::usage(reason));
     }
     let progress = BenchProgress::new(runs);
     let mut readings = Vec::new();
@@ -46,41 +45,39 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
         readings.push(read(options, &progress)?);
     }
 
+    let settings = json!({
+        "connections": connections, "topics": topics, "runs": runs, "shards": options.shards,
+        "dialect": options.dialect.name(), "tls": options.tls,
+    });
+    let mut report = BenchReport::new("idle", settings);
     let topic = if topics { "a topic each" } else { "one topic" };
     let name = format!("idle {connections}, {topic}{}", options.suffix());
-    let goal = BYTES_MAX.into_iter().find(|(name, _)| *name == options.dialect.name());
-    let goal = if options.tls { Some(TLS_BYTES_MAX) } else { goal.map(|(_, bytes_max)| bytes_max) };
-    let each =
-        |figure: &dyn Fn(&MemoryReading) -> f64| readings.iter().map(figure).collect::<Vec<_>>();
-    let per_connection =
-        |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let rss = each(&|reading| per_connection(reading.after.rss_anon, reading.before.rss_anon));
-    let pss = each(&|reading| per_connection(reading.after.pss, reading.before.pss));
-    let row =
-        |what: &str, unit, figures: &[f64]| Row::new(format!("{name}: {what}"), unit, figures, &[]);
-    let mut rows = Vec::new();
-    let rss = row("memory per connection (RssAnon)", "B", &rss);
-    rows.extend(rss.map(|row| row.maybe_against(goal.map(Goal::AtMost))));
-    rows.extend(row("memory per connection (Pss)", "B", &pss));
-    rows.extend(row("RssAnon before", "MiB", &each(&|reading| mib(reading.before.rss_anon))));
-    rows.extend(row("RssAnon after", "MiB", &each(&|reading| mib(reading.after.rss_anon))));
-    Ok(BenchReport {
-        bench: "idle",
-        settings: json!({
-            "connections": connections, "topics": topics, "runs": runs, "shards": options.shards,
-            "dialect": options.dialect.name(), "tls": options.tls,
-        }),
-        rows,
-    })
+    let usual = BYTES_MAX.iter().find(|(name, _)| *name == options.dialect.name());
+    let bytes_max =
+        if options.tls { Some(TLS_BYTES_MAX) } else { usual.map(|(_, bytes_max)| *bytes_max) };
+    let (count, mib) = (connections as f64, f64::from(1 << 20));
+
+    let rss =
+        readings.iter().map(|(before, after)| (before.rss_anon as f64, after.rss_anon as f64));
+    let grown: Vec<f64> = rss.clone().map(|(before, after)| (after - before) / count).collect();
+    let goal = bytes_max.map(Goal::AtMost);
+    report.add(format!("{name}: memory per connection (RssAnon)"), "B", &grown, &[], goal);
+    let pss = readings.iter().map(|(before, after)| after.pss as f64 - before.pss as f64);
+    let grown: Vec<f64> = pss.map(|grown| grown / count).collect();
+    report.add(format!("{name}: memory per connection (Pss)"), "B", &grown, &[], None);
+
+    let (before, after): (Vec<f64>, Vec<f64>) =
+        rss.map(|(before, after)| (before / mib, after / mib)).unzip();
+    report.add(format!("{name}: RssAnon before"), "MiB", &before, &[], None);
+    report.add(format!("{name}: RssAnon after"), "MiB", &after, &[], None);
+    Ok(report)
 }
 
-struct MemoryReading {
-    before: ProcessMemory,
-    after: ProcessMemory,
-}
-
-fn read(options: &BenchOptions, progress: &BenchProgress) -> Result<MemoryReading, BenchError> {
+/// The memory of a daemon before it has connections, and with them.
+fn read(
+    options: &BenchOptions,
+    progress: &BenchProgress,
+) -> Result<(ProcessMemory, ProcessMemory), CliError> {
     let &BenchOptions { connections, own_topics: topics, .. } = options;
     let target = BenchTarget::open(options)?;
     drop(target.subscribers(WARM_UP_CONNECTIONS.min(connections), topics, CONCURRENCY, |_| {})?);
@@ -91,13 +88,13 @@ fn read(options: &BenchOptions, progress: &BenchProgress) -> Result<MemoryReadin
     })?;
     target.settle()?;
     rest(&mut clients)?;
-    let reading = MemoryReading { before, after: target.memory()? };
+    let after = target.memory()?;
     drop(clients);
     target.settle()?;
-    Ok(reading)
+    Ok((before, after))
 }
 
-fn rest(clients: &mut BenchClients) -> Result<(), BenchError> {
+fn rest(clients: &mut BenchClients) -> Result<(), CliError> {
     let end = Instant::now() + REST;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         clients.receive(left, |_, _, _| {})?;

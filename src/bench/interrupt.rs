@@ -1,7 +1,8 @@
 //! Being stopped: the first SIGINT or SIGTERM ends the measurement in order, so that the daemon started for it ends
 //! too; a second one ends this process at once.
 
-use super::error::BenchError;
+use super::error::failed;
+use crate::cli::CliError;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,20 +14,20 @@ static STOPPED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 const EXIT_INTERRUPTED: i32 = 130;
 
 /// Begins to watch for signals.
-pub(super) fn watch() -> Result<(), BenchError> {
+pub(super) fn watch() -> Result<(), CliError> {
     let stopped = STOPPED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED, Arc::clone(stopped))
             .and_then(|_| flag::register(signal, Arc::clone(stopped)))
-            .map_err(|source| BenchError::Io { what: "watch for signals", source })?;
+            .map_err(failed("watch for signals"))?;
     }
     Ok(())
 }
 
 /// An error once a signal has come.
-pub(super) fn check() -> Result<(), BenchError> {
+pub(super) fn check() -> Result<(), CliError> {
     match STOPPED.get() {
-        Some(stopped) if stopped.load(Ordering::Relaxed) => Err(BenchError::Interrupted),
+        Some(stopped) if stopped.load(Ordering::Relaxed) => Err(CliError::new("interrupted")),
         _ => Ok(()),
     }
 }

@@ -2,9 +2,10 @@
 
 use super::clients::BenchClients;
 use super::connect;
-use super::error::BenchError;
+use super::error::{command_refused, not_read};
 use super::target::BenchTarget;
 use super::wire;
+use crate::cli::CliError;
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
 
@@ -32,13 +33,14 @@ impl Load {
         producers: usize,
         in_flight: u64,
         size: usize,
-    ) -> Result<Self, BenchError> {
+    ) -> Result<Self, CliError> {
         let mut clients = BenchClients::new(false)?;
         let producer = target.producer(&topics[0])?;
         let plan = target.producers(topics, producers)?;
         connect::open(&mut clients, &plan, |_| {})?;
         let mut frame = Vec::new();
-        wire::client_text(&(producer.message)(&vec![b'x'; size]), &mut frame);
+        let message = (producer.message)(&vec![b'x'; size]);
+        wire::client_frame(wire::TEXT, message.as_bytes(), &mut frame);
         Ok(Self { clients, in_flight, frame, stored: producer.stored, sent: vec![0; producers] })
     }
 
@@ -48,7 +50,7 @@ impl Load {
         &mut self,
         mut more: impl FnMut() -> bool,
         latency: &mut Histogram<u64>,
-    ) -> Result<u64, BenchError> {
+    ) -> Result<u64, CliError> {
         let Self { clients, in_flight, frame, stored: success, sent } = self;
         let mut stored = 0;
         let mut sent_ns = 0;
@@ -79,10 +81,10 @@ impl Load {
                 latency.saturating_record(now_ns.saturating_sub(sent_ns));
             })?;
             if let Some(reply) = refused {
-                return Err(BenchError::CommandRefused { reply });
+                return Err(command_refused(&reply));
             }
             if woken.idle {
-                return Err(BenchError::NotRead);
+                return Err(not_read());
             }
             // The next one of a single producer leaves at once.
             sent_ns = clients.now_ns();

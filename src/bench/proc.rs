@@ -5,7 +5,9 @@
 //! behalf of the thread, on loopback also the receiving half of a send, unless the kernel was built with
 //! `CONFIG_IRQ_TIME_ACCOUNTING`; the floor is measured the same way, so ratios hold either way.
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
+use super::error::failed;
+use crate::cli::CliError;
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs;
 use std::io;
@@ -20,6 +22,13 @@ pub(super) struct ProcessMemory {
     pub(super) rss_anon: u64,
     /// Proportional set size: all resident pages, shared ones divided among their users.
     pub(super) pss: u64,
+}
+
+/// Which processors the shards and the generator use.
+#[derive(Debug, Clone)]
+pub(super) struct Cpus {
+    pub(super) shards: Vec<usize>,
+    pub(super) generator: usize,
 }
 
 /// What the threads of processes had of the processors since each began, in nanoseconds.
@@ -99,16 +108,28 @@ pub(super) fn spawn_on(command: &mut Command, cpus: &[usize], own_cpu: usize) ->
     child
 }
 
-/// Raises this process's limit of open files as far as it may go, also for its children; returns it.
-pub(super) fn raise_fd_limit() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
 /// A process number as the system calls take it; `None` for 0 and what does not fit.
 pub(super) fn to_pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+impl Cpus {
+    /// The first `shards` processors, and the last for the generator: its own, unless there are too few.
+    pub(super) fn of_this_machine(shards: usize) -> Result<Self, CliError> {
+        let allowed = own_cpus().map_err(failed("read this process's processors"))?;
+        Self::choose(allowed, shards.max(1)).ok_or_else(|| {
+            let have = allowed.len();
+            CliError::usage(format!(
+                "{shards} shards need as many processors and {have} are available: give --shards {have} or fewer"
+            ))
+        })
+    }
+
+    fn choose(allowed: &[usize], shards: usize) -> Option<Self> {
+        let generator = *allowed.last()?;
+        let shards = allowed.get(..shards)?.to_vec();
+        Some(Self { shards, generator })
+    }
 }
 
 impl Add for Usage {
@@ -158,6 +179,13 @@ mod tests {
         let usage = schedstat("150641 73039 2\n").unwrap();
         assert_eq!(usage, Usage { cpu_ns: 150_641, waiting_ns: 73_039 });
         assert_eq!(schedstat(""), None);
+    }
+
+    #[test]
+    fn the_generator_takes_the_last_processor_and_the_shards_the_first() {
+        let cpus = Cpus::choose(&[0, 1, 4, 5], 2).unwrap();
+        assert_eq!((cpus.shards, cpus.generator), (vec![0, 1], 5));
+        assert!(Cpus::choose(&[0, 1], 3).is_none());
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) struct BenchProgress {
 }
 
 impl BenchProgress {
-    /// BenchProgress over `steps` steps.
+    /// Progress over `steps` steps.
     pub(super) fn new(steps: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(steps as u64);

@@ -2,8 +2,9 @@
 //!
 //! The socket never blocks the generator, which must go on receiving while the daemon slows a feed down.
 
-use super::error::{BenchError, io_error};
+use super::error::{failed, feed_ended, feed_rejected, feed_unreachable};
 use super::wire::Template;
+use crate::cli::CliError;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -22,19 +23,14 @@ pub(super) struct UnixFeed {
 
 impl UnixFeed {
     /// Connects to the feed at `path`; `line` is the event, `order` the topics in turn (`[0]` for one).
-    pub(super) fn connect(
-        path: &Path,
-        line: Template,
-        order: Vec<u32>,
-    ) -> Result<Self, BenchError> {
-        let unreachable = |source| BenchError::FeedUnreachable { path: path.to_owned(), source };
-        let socket = UnixStream::connect(path).map_err(unreachable)?;
-        socket.set_nonblocking(true).map_err(unreachable)?;
+    pub(super) fn connect(path: &Path, line: Template, order: Vec<u32>) -> Result<Self, CliError> {
+        let socket = UnixStream::connect(path).map_err(feed_unreachable(path))?;
+        socket.set_nonblocking(true).map_err(feed_unreachable(path))?;
         Ok(Self { socket, line, order, unsent: Unsent::default() })
     }
 
     /// Queues `count` events numbered from `first` and writes what the daemon takes now.
-    pub(super) fn publish(&mut self, first: u64, count: u64) -> Result<(), BenchError> {
+    pub(super) fn publish(&mut self, first: u64, count: u64) -> Result<(), CliError> {
         let topics = self.order.len() as u64;
         for sequence in first..first + count {
             let topic = self.order[((sequence - 1) % topics) as usize];
@@ -44,16 +40,12 @@ impl UnixFeed {
     }
 
     /// The socket is ready: goes on writing, and reads a reply, which can only be a rejection.
-    pub(super) fn ready(&mut self) -> Result<(), BenchError> {
+    pub(super) fn ready(&mut self) -> Result<(), CliError> {
         let mut reply = [0; 1024];
         match recv(&self.socket, &mut reply, RecvFlags::DONTWAIT) {
-            Ok((0, _)) => return Err(BenchError::FeedEnded),
-            Ok((length, _)) => {
-                let reply = String::from_utf8_lossy(&reply[..length]);
-                return Err(BenchError::FeedRejected { reply: reply.trim().to_owned() });
-            }
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => return Err(BenchError::FeedEnded),
+            Ok((0, _)) | Err(_) => return Err(feed_ended()),
+            Ok((length, _)) => return Err(feed_rejected(&reply[..length])),
         }
         self.unsent.flush(&self.socket)
     }
@@ -68,15 +60,15 @@ pub(super) struct Unsent {
 
 impl Unsent {
     /// Writes what the socket takes now.
-    pub(super) fn flush(&mut self, socket: impl AsFd) -> Result<(), BenchError> {
+    pub(super) fn flush(&mut self, socket: impl AsFd) -> Result<(), CliError> {
         while self.sent < self.bytes.len() {
             match send(&socket, &self.bytes[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
             {
                 Ok(length) => self.sent += length,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
-                Err(Errno::PIPE | Errno::CONNRESET) => return Err(BenchError::FeedEnded),
-                Err(error) => return Err(io_error("write to the daemon")(error)),
+                Err(Errno::PIPE | Errno::CONNRESET) => return Err(feed_ended()),
+                Err(error) => return Err(failed("write to the daemon")(error)),
             }
         }
         self.bytes.clear();

@@ -1,8 +1,7 @@
 //! Results as people and machines read them: one aligned table, or JSON.
 
-use crate::cli::output::grouped;
+use crate::cli::output::{columns, grouped};
 use serde::Serialize;
-use std::fmt::Write;
 
 /// What one command measured.
 #[derive(Debug, Clone, Serialize)]
@@ -51,9 +50,46 @@ pub(super) enum Goal {
     AtLeast(f64),
 }
 
+impl BenchReport {
+    /// A report without rows.
+    pub(super) fn new(bench: &'static str, settings: serde_json::Value) -> Self {
+        Self { bench, settings, rows: Vec::new() }
+    }
+
+    /// Adds a figure of several runs, with the floor's figures of the same runs if it has one. A figure that could not
+    /// be read in any run has no row.
+    pub(super) fn add(
+        &mut self,
+        what: String,
+        unit: &'static str,
+        measured: &[f64],
+        floor: &[f64],
+        goal: Option<Goal>,
+    ) {
+        let Some(summary) = Summary::of(measured) else { return };
+        let mut ratios: Vec<f64> =
+            measured.iter().zip(floor).map(|(measured, floor)| measured / floor).collect();
+        ratios.sort_by(f64::total_cmp);
+
+        let mut row = Row {
+            what,
+            unit,
+            measured: summary,
+            floor: Summary::of(floor),
+            ratio: median(&ratios).filter(|ratio| ratio.is_finite()),
+            target: None,
+            ok: None,
+        };
+        if let Some(goal) = goal {
+            row.aim(goal);
+        }
+        self.rows.push(row);
+    }
+}
+
 impl Summary {
     /// Summarises figures of several runs; `None` when there are none.
-    pub(super) fn of(values: &[f64]) -> Option<Self> {
+    fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         Some(Self { median: median(&sorted)?, min: *sorted.first()?, max: *sorted.last()? })
@@ -61,51 +97,15 @@ impl Summary {
 }
 
 impl Row {
-    /// A figure of several runs, with the floor's figure of the same runs if it has one.
-    pub(super) fn new(
-        what: impl Into<String>,
-        unit: &'static str,
-        measured: &[f64],
-        floor: &[f64],
-    ) -> Option<Self> {
-        let mut ratios: Vec<f64> =
-            measured.iter().zip(floor).map(|(measured, floor)| measured / floor).collect();
-        ratios.sort_by(f64::total_cmp);
-        Some(Self {
-            what: what.into(),
-            unit,
-            measured: Summary::of(measured)?,
-            floor: Summary::of(floor),
-            ratio: median(&ratios).filter(|ratio| ratio.is_finite()),
-            target: None,
-            ok: None,
-        })
-    }
-
-    /// A figure that is one number.
-    pub(super) fn single(what: impl Into<String>, unit: &'static str, value: f64) -> Self {
-        let measured = Summary { median: value, min: value, max: value };
-        Self { what: what.into(), unit, measured, floor: None, ratio: None, target: None, ok: None }
-    }
-
-    /// Verifiers the figure.
-    pub(super) fn against(mut self, target: Goal) -> Self {
-        self.target = Some(target);
-        self.ok = match target {
+    /// Holds the figure against a goal.
+    pub(super) fn aim(&mut self, goal: Goal) {
+        self.target = Some(goal);
+        self.ok = match goal {
             Goal::RatioAtMost(limit) => self.ratio.map(|ratio| ratio <= limit),
             Goal::RatioAtLeast(limit) => self.ratio.map(|ratio| ratio >= limit),
             Goal::AtMost(limit) => Some(self.measured.median <= limit),
             Goal::AtLeast(limit) => Some(self.measured.median >= limit),
         };
-        self
-    }
-
-    /// The same where there is a goal.
-    pub(super) fn maybe_against(self, goal: Option<Goal>) -> Self {
-        match goal {
-            Some(goal) => self.against(goal),
-            None => self,
-        }
     }
 
     fn verdict(&self) -> &'static str {
@@ -130,32 +130,20 @@ impl Goal {
 }
 
 /// The rows as an aligned table; a figure is its median, with the minimum behind it when they differ.
-pub(super) fn table(rows: &[&Row]) -> String {
+pub(super) fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
     let heads = ["what", "measured (min)", "floor (min)", "ratio", "target", ""];
     let mut lines = vec![heads.map(str::to_owned)];
-    for row in rows {
-        lines.push([
+    lines.extend(rows.map(|row| {
+        [
             row.what.clone(),
             summary(&row.measured, row.unit),
             row.floor.as_ref().map(|floor| summary(floor, row.unit)).unwrap_or_default(),
             row.ratio.map(|ratio| format!("{ratio:.3} ×")).unwrap_or_default(),
             row.target.map(|target| target.text(row.unit)).unwrap_or_default(),
             row.verdict().to_owned(),
-        ]);
-    }
-    let width =
-        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-    let mut out = String::new();
-    for line in &lines {
-        let mut text = format!("{:<width$}", line[0], width = widths[0]);
-        for (cell, width) in line.iter().zip(&widths).skip(1) {
-            let _ = write!(text, "  {cell:>width$}");
-        }
-        out.push_str(text.trim_end());
-        out.push('\n');
-    }
-    out
+        ]
+    }));
+    columns(&lines, 1, usize::MAX)
 }
 
 fn summary(summary: &Summary, unit: &str) -> String {
@@ -189,12 +177,29 @@ fn median(sorted: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
 
+    /// Name, figures, figures of the floor, and the goal.
+    type Figure<'a> = (&'a str, &'a [f64], &'a [f64], Option<Goal>);
+
+    fn report(figures: &[Figure<'_>]) -> BenchReport {
+        let mut report = BenchReport::new("test", serde_json::Value::Null);
+        for &(what, measured, floor, goal) in figures {
+            report.add(what.into(), "ns", measured, floor, goal);
+        }
+        report
+    }
+
     #[test]
     fn the_ratio_is_the_median_of_the_runs_ratios_not_the_ratio_of_the_medians() {
-        let row = Row::new("x", "ns", &[10.0, 30.0, 20.0], &[10.0, 10.0, 20.0]).unwrap();
+        let report = report(&[("x", &[10.0, 30.0, 20.0], &[10.0, 10.0, 20.0], None)]);
+        let row = &report.rows[0];
         assert_eq!(row.ratio, Some(1.0));
         assert_eq!(row.measured, Summary { median: 20.0, min: 10.0, max: 30.0 });
         assert_eq!(row.floor.unwrap().median, 10.0);
+    }
+
+    #[test]
+    fn a_figure_that_was_never_read_has_no_row() {
+        assert!(report(&[("x", &[], &[1.0], None)]).rows.is_empty());
     }
 
     #[test]
@@ -205,11 +210,12 @@ mod tests {
 
     #[test]
     fn a_target_is_judged_on_the_figure_or_on_the_ratio() {
-        let row = || Row::new("x", "ns", &[11.0], &[10.0]).unwrap();
-        assert_eq!(row().against(Goal::RatioAtMost(1.1)).ok, Some(true));
-        assert_eq!(row().against(Goal::RatioAtLeast(1.2)).ok, Some(false));
-        assert_eq!(row().against(Goal::AtMost(10.0)).ok, Some(false));
-        assert_eq!(Row::single("x", "", 3.0).against(Goal::RatioAtMost(1.0)).ok, None);
+        let ok = |goal| report(&[("x", &[11.0], &[10.0], Some(goal))]).rows[0].ok;
+        assert_eq!(ok(Goal::RatioAtMost(1.1)), Some(true));
+        assert_eq!(ok(Goal::RatioAtLeast(1.2)), Some(false));
+        assert_eq!(ok(Goal::AtMost(10.0)), Some(false));
+        let alone = report(&[("x", &[3.0], &[], Some(Goal::RatioAtMost(1.0)))]);
+        assert_eq!(alone.rows[0].ok, None);
     }
 
     #[test]
@@ -220,9 +226,10 @@ mod tests {
 
     #[test]
     fn the_table_is_aligned() {
-        let first = Row::new("fanout", "ns", &[10.0, 12.0], &[10.0, 10.0]).unwrap();
-        let rows = [first.against(Goal::RatioAtMost(1.2)), Row::single("lost", "", 0.0)];
-        let text = table(&rows.iter().collect::<Vec<_>>());
+        let goal = Some(Goal::RatioAtMost(1.2));
+        let report =
+            report(&[("fanout", &[10.0, 12.0], &[10.0, 10.0], goal), ("lost", &[0.0], &[], None)]);
+        let text = table(report.rows.iter());
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
         assert!(lines[1].contains("1.100 ×") && lines[1].ends_with("ok"), "{text}");

@@ -5,9 +5,10 @@
 //! frames per connection. Its processor time is the least that any server of this kind can need.
 
 use super::connect::upgrade_answer;
-use super::error::{BenchError, io_error};
+use super::error::failed;
 use super::options::{BenchOptions, USUAL};
 use super::wire::{self, Sampled, Template, own_site};
+use crate::cli::CliError;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -55,30 +56,30 @@ impl SenderCommand {
 
     /// The command in `bytes`.
     pub(super) fn from_bytes(bytes: &[u8; COMMAND_BYTES]) -> Self {
-        let word = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        let first = u64::from(word(4)) | u64::from(word(8)) << 32;
-        match word(0) {
-            0 => SenderCommand::Burst { first, frames: word(12) },
-            _ => SenderCommand::Walk { first, step: word(12), sends: word(16) },
+        let (words, _) = bytes.as_chunks::<4>();
+        let words: [u32; COMMAND_BYTES / 4] =
+            std::array::from_fn(|at| u32::from_le_bytes(words[at]));
+        let first = u64::from(words[1]) | u64::from(words[2]) << 32;
+        match words[0] {
+            0 => SenderCommand::Burst { first, frames: words[3] },
+            _ => SenderCommand::Walk { first, step: words[3], sends: words[4] },
         }
     }
 }
 
 /// Serves so many subscribers with events until the standard input ends. With topics of their own the connections are visited in a shuffled order, as the events of many topics would.
-pub(super) fn run(options: &BenchOptions) -> Result<(), BenchError> {
+pub(super) fn run(options: &BenchOptions) -> Result<(), CliError> {
     let &BenchOptions { connections, size, own_topics: topics, .. } = options;
     let listener =
-        socket(AddressFamily::INET, SocketType::STREAM, None).map_err(io_error("open a socket"))?;
-    rustix::io::ioctl_fionbio(&listener, true).map_err(io_error("set up a listener"))?;
+        socket(AddressFamily::INET, SocketType::STREAM, None).map_err(failed("open a socket"))?;
+    rustix::io::ioctl_fionbio(&listener, true).map_err(failed("set up a listener"))?;
     let any_port = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
-    bind(&listener, &any_port).map_err(io_error("bind a listener"))?;
-    listen(&listener, BACKLOG).map_err(io_error("listen"))?;
-    let address = getsockname(&listener).map_err(io_error("read the listener's port"))?;
-    let address = SocketAddr::try_from(address).map_err(io_error("read the listener's port"))?;
+    bind(&listener, &any_port).map_err(failed("bind a listener"))?;
+    listen(&listener, BACKLOG).map_err(failed("listen"))?;
+    let address = getsockname(&listener).map_err(failed("read the listener's port"))?;
+    let address = SocketAddr::try_from(address).map_err(failed("read the listener's port"))?;
     let told = writeln!(std::io::stdout(), "{}", address.port());
-    told.map_err(|source| BenchError::Io { what: "tell the port", source })?;
+    told.map_err(failed("tell the port"))?;
 
     let Some(mut sockets) = accept_all(&listener, connections)? else { return Ok(()) };
     if topics {
@@ -89,14 +90,10 @@ pub(super) fn run(options: &BenchOptions) -> Result<(), BenchError> {
 }
 
 /// Accepts and answers until all connections stand; `None` when the parent has gone before.
-fn accept_all(listener: &OwnedFd, connections: usize) -> Result<Option<Vec<OwnedFd>>, BenchError> {
-    let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("create an epoll set"))?;
-    let watch = |fd: rustix::fd::BorrowedFd<'_>, data: u64| {
-        epoll::add(&epoll, fd, EventData::new_u64(data), EventFlags::IN)
-            .map_err(io_error("watch a socket"))
-    };
-    watch(listener.as_fd(), LISTENER)?;
-    watch(std::io::stdin().as_fd(), COMMANDS)?;
+fn accept_all(listener: &OwnedFd, connections: usize) -> Result<Option<Vec<OwnedFd>>, CliError> {
+    let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed("create an epoll set"))?;
+    watch(&epoll, listener, LISTENER)?;
+    watch(&epoll, std::io::stdin(), COMMANDS)?;
     let answers = [upgrade_answer(), canned_replies()];
     let mut sockets: Vec<OwnedFd> = Vec::with_capacity(connections);
     let mut stages = vec![0usize; connections];
@@ -108,13 +105,13 @@ fn accept_all(listener: &OwnedFd, connections: usize) -> Result<Option<Vec<Owned
         match epoll::wait(&epoll, spare_capacity(&mut events), None) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,
-            Err(error) => return Err(io_error("wait for sockets")(error)),
+            Err(error) => return Err(failed("wait for sockets")(error)),
         }
         for event in &events {
             let event: epoll::Event = *event;
             match event.data.u64() {
                 COMMANDS => return Ok(None),
-                LISTENER => accept_waiting(listener, &mut sockets, connections, &watch)?,
+                LISTENER => accept_waiting(listener, &mut sockets, connections, &epoll)?,
                 index => {
                     let index = index as usize;
                     match recv(&sockets[index], &mut scratch, RecvFlags::DONTWAIT) {
@@ -132,21 +129,26 @@ fn accept_all(listener: &OwnedFd, connections: usize) -> Result<Option<Vec<Owned
     Ok(Some(sockets))
 }
 
+fn watch(epoll: &OwnedFd, fd: impl AsFd, data: u64) -> Result<(), CliError> {
+    epoll::add(epoll, fd, EventData::new_u64(data), EventFlags::IN)
+        .map_err(failed("watch a socket"))
+}
+
 fn accept_waiting(
     listener: &OwnedFd,
     sockets: &mut Vec<OwnedFd>,
     connections: usize,
-    watch: &impl Fn(rustix::fd::BorrowedFd<'_>, u64) -> Result<(), BenchError>,
-) -> Result<(), BenchError> {
+    epoll: &OwnedFd,
+) -> Result<(), CliError> {
     while sockets.len() < connections {
         match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok(socket) => {
-                watch(socket.as_fd(), sockets.len() as u64)?;
+                watch(epoll, &socket, sockets.len() as u64)?;
                 sockets.push(socket);
             }
             Err(Errno::AGAIN) => break,
             Err(Errno::INTR | Errno::CONNABORTED) => {}
-            Err(error) => return Err(io_error("accept a connection")(error)),
+            Err(error) => return Err(failed("accept a connection")(error)),
         }
     }
     Ok(())
@@ -155,12 +157,12 @@ fn accept_waiting(
 fn canned_replies() -> Vec<u8> {
     let mut bytes = Vec::new();
     let token = r#"{"response":"success","expires_in":3600,"timestamp":1700000000}"#;
-    wire::server_text(token, &mut bytes);
-    wire::server_text(r#"{"response":"success","timestamp":1700000000}"#, &mut bytes);
+    wire::server_text(token.as_bytes(), &mut bytes);
+    wire::server_text(br#"{"response":"success","timestamp":1700000000}"#, &mut bytes);
     bytes
 }
 
-fn obey(sockets: &[OwnedFd], frame: &Template) -> Result<(), BenchError> {
+fn obey(sockets: &[OwnedFd], frame: &Template) -> Result<(), CliError> {
     let mut input = [0; 4096];
     let mut filled = 0;
     let mut cursor = 0;
@@ -171,7 +173,7 @@ fn obey(sockets: &[OwnedFd], frame: &Template) -> Result<(), BenchError> {
             Ok(0) => return Ok(()),
             Ok(length) => length,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(source) => return Err(BenchError::Io { what: "read commands", source }),
+            Err(error) => return Err(failed("read commands")(error)),
         };
         filled += length;
         let (commands, _) = input[..filled].as_chunks::<COMMAND_BYTES>();
@@ -201,16 +203,16 @@ fn obey(sockets: &[OwnedFd], frame: &Template) -> Result<(), BenchError> {
 }
 
 /// One send; only when the peer's window is full, more.
-fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> Result<(), BenchError> {
+fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> Result<(), CliError> {
     while !bytes.is_empty() {
         match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => bytes = &bytes[sent..],
             Err(Errno::AGAIN) => {
                 let mut fds = [PollFd::new(socket, PollFlags::OUT)];
-                poll(&mut fds, None).map_err(io_error("wait for a socket"))?;
+                poll(&mut fds, None).map_err(failed("wait for a socket"))?;
             }
             Err(Errno::INTR) => {}
-            Err(error) => return Err(io_error("send to a connection")(error)),
+            Err(error) => return Err(failed("send to a connection")(error)),
         }
     }
     Ok(())

@@ -6,14 +6,15 @@
 //! stall is seen in all events that it delayed (no coordinated omission).
 
 use super::clients::{BenchClients, EXPECT_ANY};
-use super::error::{BenchError, io_error};
+use super::error::{failed, unreadable};
 use super::floor::SendFloor;
 use super::http::Http;
 use super::inflight::{DeliveryTally, InFlight};
-use super::proc;
-use super::proc::Usage;
+use super::options::Pace;
+use super::proc::{self, Usage};
 use super::publisher::UnixFeed;
 use super::wire::Expectation;
+use crate::cli::CliError;
 use hdrhistogram::Histogram;
 use rustix::event::Timespec;
 use rustix::fd::OwnedFd;
@@ -22,7 +23,8 @@ use rustix::time::{
 };
 use std::time::{Duration, Instant};
 
-/// Nothing received for so long while events are outstanding: they are lost.
+/// Nothing received for so long while events are outstanding: they are lost. Commands that measure a slow start have
+/// more patience.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Events that may be outstanding at a fixed rate before publishing waits (latency still counts).
@@ -30,15 +32,6 @@ pub(super) const OPEN_OUTSTANDING_MAX: usize = 16 * 1024;
 
 /// Fresh connections acknowledge each of their first segments; events before these many each are not measured.
 const WARM_UP_EVENTS: u64 = 20;
-
-/// When the next event is published.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Pace {
-    /// As soon as fewer than so many are outstanding.
-    Closed { window: u64 },
-    /// At so many per second.
-    Rate { per_second: f64 },
-}
 
 /// Where events come from.
 #[derive(Debug)]
@@ -54,11 +47,7 @@ pub(super) enum BenchSource {
 /// One measurement.
 #[derive(Debug)]
 pub(super) struct Measured {
-    pub(super) elapsed: Duration,
-    /// Processor time of the server's processes, if they can be read.
-    pub(super) cpu_ns: Option<u64>,
-    /// The share of the time that the server or the generator, whichever had more, waited for a processor.
-    pub(super) contention: f64,
+    pub(super) spent: Spent,
     pub(super) tally: DeliveryTally,
     /// Publish to receive, in nanoseconds.
     pub(super) latency: Histogram<u64>,
@@ -67,46 +56,46 @@ pub(super) struct Measured {
 impl Measured {
     /// Processor nanoseconds per delivery.
     pub(super) fn cpu_per_delivery(&self) -> Option<f64> {
-        Some(self.cpu_ns? as f64 / self.tally.delivered.max(1) as f64)
+        Some(self.spent.cpu_ns? as f64 / self.tally.delivered.max(1) as f64)
     }
 
     /// Deliveries per second.
     pub(super) fn per_second(&self) -> f64 {
-        self.tally.delivered as f64 / self.elapsed.as_secs_f64()
+        self.tally.delivered as f64 / self.spent.elapsed.as_secs_f64()
     }
 
     /// A quantile of the latency, in microseconds.
     pub(super) fn latency_us(&self, quantile: f64) -> f64 {
-        self.latency.value_at_quantile(quantile) as f64 / 1000.0
+        quantile_us(&self.latency, quantile)
     }
 }
 
 /// One side of a comparison.
 pub(super) struct Side {
     clients: BenchClients,
-    pub(super) source: BenchSource,
+    source: BenchSource,
     in_flight: InFlight,
     expectation: Expectation,
     pids: Vec<u32>,
     timer: OwnedFd,
     warm: bool,
     silent_since: Option<Instant>,
+    /// How long nothing may come while events are outstanding before they count as lost.
+    pub(super) patience: Duration,
 }
 
 impl Side {
-    /// A side whose subscribers are connected. `pids` are the processes whose time is read;
+    /// A side whose subscribers are connected. `pids` are the processes whose time is read.
     pub(super) fn new(
         clients: BenchClients,
         source: BenchSource,
         in_flight: InFlight,
         expectation: Expectation,
         pids: Vec<u32>,
-    ) -> Result<Self, BenchError> {
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-        )
-        .map_err(io_error("create a timer"))?;
+    ) -> Result<Self, CliError> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, flags).map_err(failed("create a timer"))?;
         clients.watch_timer(&timer)?;
         match &source {
             BenchSource::Feed(feed) => clients.watch_feed(feed)?,
@@ -122,37 +111,51 @@ impl Side {
             timer,
             warm: false,
             silent_since: None,
+            patience: SILENCE,
         })
     }
 
+    /// Whether the floor's events that are published together leave in one send.
+    pub(super) fn coalesce(&mut self, coalesce: bool) {
+        if let BenchSource::Floor(floor) = &mut self.source {
+            floor.coalesce = coalesce;
+        }
+    }
+
     /// Measures for `seconds`, after a warm-up the first time.
-    pub(super) fn measure(&mut self, pace: Pace, seconds: f64) -> Result<Measured, BenchError> {
+    pub(super) fn measure(&mut self, pace: Pace, seconds: f64) -> Result<Measured, CliError> {
         if !self.warm {
-            let events = match pace {
-                Pace::Closed { window } => WARM_UP_EVENTS * self.in_flight.stride() + window,
-                Pace::Rate { .. } => WARM_UP_EVENTS,
+            let (window, events) = match pace {
+                Pace::Closed { window } => {
+                    (window, WARM_UP_EVENTS * self.in_flight.stride() + window)
+                }
+                Pace::Rate { .. } => (1, WARM_UP_EVENTS),
             };
-            self.closed(1.max(window_of(pace)), Until::Events(events), &mut histogram())?;
+            self.pass(window, events, |_| {})?;
             self.warm = true;
         }
+
         self.in_flight.take_tally();
         let mut latency = histogram();
         let meter = Meter::start(self.pids.clone())?;
         match pace {
             Pace::Closed { window } => {
                 let end = Instant::now() + Duration::from_secs_f64(seconds);
-                self.closed(window, Until::Time(end), &mut latency)?;
+                self.closed(window, Until::Time(end), &mut latency, |_| {})?;
             }
             Pace::Rate { per_second } => self.at_rate(per_second, seconds, &mut latency)?,
         }
-        let spent = meter.stop()?;
-        Ok(Measured {
-            elapsed: spent.elapsed,
-            cpu_ns: spent.cpu_ns,
-            contention: spent.contention,
-            tally: self.in_flight.take_tally(),
-            latency,
-        })
+        Ok(Measured { spent: meter.stop()?, tally: self.in_flight.take_tally(), latency })
+    }
+
+    /// Publishes so many events and takes them; `told` hears how many are published.
+    pub(super) fn pass(
+        &mut self,
+        window: u64,
+        events: u64,
+        told: impl FnMut(u64),
+    ) -> Result<(), CliError> {
+        self.closed(window, Until::Events(events), &mut histogram(), told)
     }
 
     fn closed(
@@ -160,25 +163,38 @@ impl Side {
         window: u64,
         until: Until,
         latency: &mut Histogram<u64>,
-    ) -> Result<(), BenchError> {
+        mut told: impl FnMut(u64),
+    ) -> Result<(), CliError> {
         // Publishing an eighth of the window at once spares the generator a write per event.
         let least = (window / 8).max(1);
+        let wait = if self.clients.spin { Duration::ZERO } else { self.patience };
         let mut published = 0;
         loop {
-            let open = match until {
-                Until::Time(end) => Instant::now() < end,
-                Until::Events(events) => published < events,
+            let left = match until {
+                Until::Time(end) if Instant::now() < end => u64::MAX,
+                Until::Time(_) => 0,
+                Until::Events(events) => events - published,
             };
             let outstanding = self.in_flight.outstanding();
-            if open && outstanding + least <= window {
-                let count = window - outstanding;
-                self.publish(count, self.clients.now_ns())?;
+            let count = window.saturating_sub(outstanding).min(left);
+            if left > 0 && count >= least.min(left) {
+                let first = self.in_flight.next_sequence();
+                self.in_flight.published(count, self.clients.now_ns());
+                self.source.publish(first, count)?;
                 published += count;
-            } else if !open && outstanding == 0 {
+                told(published);
+            } else if left == 0 && outstanding == 0 {
                 return Ok(());
             }
-            self.receive(self.clients.spin, latency)?;
+            self.receive(wait, latency)?;
         }
+    }
+
+    /// How many events were lost, came again or were altered since the last call, or came before they were asked for.
+    pub(super) fn take_wrong(&mut self) -> u64 {
+        let tally = self.in_flight.take_tally();
+        let early = std::mem::take(&mut self.clients.early);
+        tally.lost + tally.duplicated + tally.unexpected + early
     }
 
     fn at_rate(
@@ -186,7 +202,7 @@ impl Side {
         per_second: f64,
         seconds: f64,
         latency: &mut Histogram<u64>,
-    ) -> Result<(), BenchError> {
+    ) -> Result<(), CliError> {
         let period_ns = 1e9 / per_second;
         let total = (per_second * seconds).max(1.0) as u64;
         let start_ns = self.clients.now_ns();
@@ -211,22 +227,19 @@ impl Side {
                 // At least 1: what is due already must not disarm the timer.
                 self.wake_in(intended_ns(published).saturating_sub(self.clients.now_ns()).max(1))?;
             }
-            self.receive(false, latency)?;
+            self.receive(self.patience, latency)?;
         }
         self.wake_in(0)
     }
 
-    fn publish(&mut self, count: u64, now_ns: u64) -> Result<(), BenchError> {
-        let first = self.in_flight.next_sequence();
-        self.in_flight.published(count, now_ns);
-        self.source.publish(first, count)
-    }
-
-    /// Takes deliveries; with `spin` it looks once instead of waiting for one.
-    fn receive(&mut self, spin: bool, latency: &mut Histogram<u64>) -> Result<(), BenchError> {
-        let timeout = if spin { Duration::ZERO } else { SILENCE };
+    /// Takes deliveries, and waits for so long if there are none.
+    pub(super) fn receive(
+        &mut self,
+        wait: Duration,
+        latency: &mut Histogram<u64>,
+    ) -> Result<(), CliError> {
         let (in_flight, expectation) = (&mut self.in_flight, self.expectation);
-        let woken = self.clients.receive(timeout, |expected, payload, now_ns| {
+        let woken = self.clients.receive(wait, |expected, payload, now_ns| {
             let Some(sequence) = expectation.sequence(payload) else {
                 return in_flight.unexpected();
             };
@@ -243,9 +256,12 @@ impl Side {
         }
         if !woken.idle {
             self.silent_since = None;
-        } else if !spin || self.silent_since.get_or_insert_with(Instant::now).elapsed() > SILENCE {
+        } else if wait >= self.patience
+            || self.silent_since.get_or_insert_with(Instant::now).elapsed() > self.patience
+        {
             self.in_flight.abandon();
         }
+
         match &mut self.source {
             BenchSource::Feed(feed) if woken.feed => feed.ready(),
             BenchSource::Http(http) if woken.feed => http.ready(),
@@ -254,24 +270,21 @@ impl Side {
     }
 
     /// Arms the timer; 0 disarms it.
-    fn wake_in(&self, nanoseconds: u64) -> Result<(), BenchError> {
-        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let value = Timespec {
-            tv_sec: (nanoseconds / 1_000_000_000) as i64,
-            tv_nsec: (nanoseconds % 1_000_000_000) as i64,
+    fn wake_in(&self, nanoseconds: u64) -> Result<(), CliError> {
+        let value = Itimerspec {
+            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: Timespec {
+                tv_sec: (nanoseconds / 1_000_000_000) as i64,
+                tv_nsec: (nanoseconds % 1_000_000_000) as i64,
+            },
         };
-        timerfd_settime(
-            &self.timer,
-            TimerfdTimerFlags::empty(),
-            &Itimerspec { it_interval: none, it_value: value },
-        )
-        .map(|_| ())
-        .map_err(io_error("set a timer"))
+        let set = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &value);
+        set.map(|_| ()).map_err(failed("set a timer"))
     }
 }
 
 impl BenchSource {
-    fn publish(&mut self, first: u64, count: u64) -> Result<(), BenchError> {
+    fn publish(&mut self, first: u64, count: u64) -> Result<(), CliError> {
         match self {
             BenchSource::Feed(feed) => feed.publish(first, count),
             BenchSource::Http(http) => http.publish(first, count),
@@ -287,10 +300,9 @@ enum Until {
 }
 
 /// What several processes together had of the processors.
-pub(super) fn usage(pids: &[u32]) -> Result<Usage, BenchError> {
+pub(super) fn usage(pids: &[u32]) -> Result<Usage, CliError> {
     pids.iter().try_fold(Usage::default(), |total, &pid| {
-        let usage = proc::usage(pid).map_err(|source| BenchError::Process { pid, source })?;
-        Ok(total + usage)
+        Ok(total + proc::usage(pid).map_err(unreadable(pid))?)
     })
 }
 
@@ -303,6 +315,7 @@ pub(super) struct Meter {
 }
 
 /// What a meter has read.
+#[derive(Debug)]
 pub(super) struct Spent {
     pub(super) elapsed: Duration,
     /// Processor time of the server's processes, if they are known.
@@ -315,14 +328,14 @@ pub(super) struct Spent {
 
 impl Meter {
     /// Begins.
-    pub(super) fn start(pids: Vec<u32>) -> Result<Self, BenchError> {
+    pub(super) fn start(pids: Vec<u32>) -> Result<Self, CliError> {
         let own_before = usage(&[std::process::id()])?;
         let before = usage(&pids)?;
         Ok(Self { pids, before, own_before, start: Instant::now() })
     }
 
     /// Ends.
-    pub(super) fn stop(self) -> Result<Spent, BenchError> {
+    pub(super) fn stop(self) -> Result<Spent, CliError> {
         let elapsed = self.start.elapsed();
         let used = usage(&self.pids)?.since(self.before);
         let own = usage(&[std::process::id()])?.since(self.own_before);
@@ -335,11 +348,9 @@ impl Meter {
     }
 }
 
-fn window_of(pace: Pace) -> u64 {
-    match pace {
-        Pace::Closed { window } => window,
-        Pace::Rate { .. } => 1,
-    }
+/// A quantile of times in nanoseconds, in microseconds.
+pub(super) fn quantile_us(times: &Histogram<u64>, quantile: f64) -> f64 {
+    times.value_at_quantile(quantile) as f64 / 1000.0
 }
 
 /// For the times that something takes.

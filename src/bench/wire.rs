@@ -4,6 +4,7 @@
 //! An event carries its sequence number as fixed-width digits at a known offset, so that publishing patches a
 //! template and receiving reads twelve bytes; neither parses JSON or allocates. It knows no sockets and no clock.
 
+use crate::cli::CliError;
 use crate::dialect::client::{DialectClient, NUMBER_DIGITS as SEQUENCE_DIGITS, Site};
 use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
@@ -18,27 +19,11 @@ const TOPIC_MARK: &str = "o000000";
 /// The mask of every client frame. A constant costs the server the same work as a random one.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// An event cannot be made as small as asked.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an event of {asked} bytes is too small: the smallest is {min}; give --size {min} or more")]
-pub(super) struct EventTooSmall {
-    asked: usize,
-    min: usize,
-}
-
-/// What a server sent is not a frame that a server may send.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum WireError {
-    /// The header itself is not valid.
-    #[error("the server sent an invalid frame header")]
-    Header,
-    /// Server frames carry no mask (RFC 6455, section 5.1).
-    #[error("the server sent a masked frame")]
-    Masked,
-    /// The generator's events are small; nobody has a reason to fragment them or to set a reserved bit.
-    #[error("the server sent a fragmented or extended frame")]
-    Fragmented,
-}
+/// The kinds of frames that are told apart.
+pub(super) const TEXT: OpCode = OpCode::Data(Data::Text);
+pub(super) const PING: OpCode = OpCode::Control(Control::Ping);
+pub(super) const PONG: OpCode = OpCode::Control(Control::Pong);
+pub(super) const CLOSE: OpCode = OpCode::Control(Control::Close);
 
 /// One benchmark event with two holes, the topic number and the sequence number, inside what surrounds it on the
 /// wire (nothing, a feed line or a frame header).
@@ -53,11 +38,13 @@ pub(super) struct Template {
 impl Template {
     /// An event that is `head`, the sequence number, padding and `tail`, together exactly `size` bytes. A topic's
     /// number goes where `head` names the first topic.
-    pub(super) fn new(head: &str, tail: &'static str, size: usize) -> Result<Self, EventTooSmall> {
+    pub(super) fn new(head: &str, tail: &'static str, size: usize) -> Result<Self, CliError> {
         let sequence_at = head.len();
         let min = head.len() + SEQUENCE_DIGITS + tail.len();
         if size < min {
-            return Err(EventTooSmall { asked: size, min });
+            return Err(CliError::usage(format!(
+                "an event of {size} bytes is too small: the smallest is {min}; give --size {min} or more"
+            )));
         }
         let padding = "x".repeat(size - min);
         let json = head.to_owned() + &"0".repeat(SEQUENCE_DIGITS) + &padding + tail;
@@ -80,7 +67,9 @@ impl Template {
 
     /// The event as a server's WebSocket text frame.
     pub(super) fn frame(self) -> Self {
-        let header = server_header(self.bytes.len());
+        let mut bytes = Vec::new();
+        server_text(&self.bytes, &mut bytes);
+        let header = bytes[..bytes.len() - self.bytes.len()].to_vec();
         self.wrap(header, b"")
     }
 
@@ -162,7 +151,7 @@ impl Sampled {
         site: &Site,
         size: usize,
         topics: bool,
-    ) -> Result<Self, EventTooSmall> {
+    ) -> Result<Self, CliError> {
         let sample = client.sample(site, &topic_name(topics.then_some(0)), size);
         let (head, tail) = &sample.delivered;
         let event = Template::new(head, tail, size)?;
@@ -191,33 +180,20 @@ fn topic_in(text: &str) -> Option<usize> {
 /// The most topics that names of fixed width can tell apart.
 pub(super) const TOPICS_MAX: usize = 10usize.pow(TOPIC_DIGITS as u32);
 
-/// Appends a masked pong.
-pub(super) fn client_pong(payload: &[u8], out: &mut Vec<u8>) {
-    client_frame(OpCode::Control(Control::Pong), payload, out);
-}
-
-fn client_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
-    let header = FrameHeader { opcode, mask: Some(MASK), ..FrameHeader::default() };
-    header.format(payload.len() as u64, out).expect("writing to a Vec cannot fail");
+/// Appends a client's frame, which is masked.
+pub(super) fn client_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
+    put_header(FrameHeader { opcode, mask: Some(MASK), ..FrameHeader::default() }, payload, out);
     out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-/// Appends a masked client text frame.
-pub(super) fn client_text(text: &str, out: &mut Vec<u8>) {
-    client_frame(OpCode::Data(Data::Text), text.as_bytes(), out);
-}
-
 /// Appends a server's text frame.
-pub(super) fn server_text(text: &str, out: &mut Vec<u8>) {
-    out.extend(server_header(text.len()));
-    out.extend_from_slice(text.as_bytes());
+pub(super) fn server_text(text: &[u8], out: &mut Vec<u8>) {
+    put_header(FrameHeader { opcode: TEXT, ..FrameHeader::default() }, text, out);
+    out.extend_from_slice(text);
 }
 
-fn server_header(length: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
-    header.format(length as u64, &mut bytes).expect("writing to a Vec cannot fail");
-    bytes
+fn put_header(header: FrameHeader, payload: &[u8], out: &mut Vec<u8>) {
+    header.format(payload.len() as u64, out).expect("writing to a Vec cannot fail");
 }
 
 /// Calls `each` for every complete frame in `partial` followed by `chunk`, and leaves the rest in `partial`.
@@ -227,7 +203,7 @@ pub(super) fn split_frames(
     partial: &mut Vec<u8>,
     chunk: &[u8],
     mut each: impl FnMut(OpCode, &[u8]),
-) -> Result<(), WireError> {
+) -> Result<(), &'static str> {
     if partial.is_empty() {
         let used = whole_frames(chunk, &mut each)?;
         if used < chunk.len() {
@@ -244,22 +220,26 @@ pub(super) fn split_frames(
     Ok(())
 }
 
-fn whole_frames(bytes: &[u8], each: &mut impl FnMut(OpCode, &[u8])) -> Result<usize, WireError> {
+fn whole_frames(bytes: &[u8], each: &mut impl FnMut(OpCode, &[u8])) -> Result<usize, &'static str> {
     let mut used = 0;
     while used < bytes.len() {
         let mut cursor = Cursor::new(&bytes[used..]);
+        let parsed = FrameHeader::parse(&mut cursor);
         let Some((header, length)) =
-            FrameHeader::parse(&mut cursor).map_err(|_| WireError::Header)?
+            parsed.map_err(|_| "the server sent an invalid frame header")?
         else {
             break;
         };
+        // RFC 6455, section 5.1.
         if header.mask.is_some() {
-            return Err(WireError::Masked);
+            return Err("the server sent a masked frame");
         }
+        // The generator's events are small: no server has a reason to fragment them or to set a reserved bit.
         let unusual = !header.is_final || header.rsv1 || header.rsv2 || header.rsv3;
         if unusual || header.opcode == OpCode::Data(Data::Continue) {
-            return Err(WireError::Fragmented);
+            return Err("the server sent a fragmented or extended frame");
         }
+
         let start = used + cursor.position() as usize;
         let available = (bytes.len() - start) as u64;
         if length > available {
@@ -270,21 +250,6 @@ fn whole_frames(bytes: &[u8], each: &mut impl FnMut(OpCode, &[u8])) -> Result<us
         used = end;
     }
     Ok(used)
-}
-
-/// Is this frame a ping?
-pub(super) fn is_ping(opcode: OpCode) -> bool {
-    opcode == OpCode::Control(Control::Ping)
-}
-
-/// Is this frame a close?
-pub(super) fn is_close(opcode: OpCode) -> bool {
-    opcode == OpCode::Control(Control::Close)
-}
-
-/// Is this frame text?
-pub(super) fn is_text(opcode: OpCode) -> bool {
-    opcode == OpCode::Data(Data::Text)
 }
 
 fn write_digits(out: &mut [u8], mut value: u64) {
@@ -349,13 +314,11 @@ mod tests {
     #[test]
     fn masked_and_fragmented_frames_from_a_server_are_errors() {
         let mut masked = Vec::new();
-        client_text("hello", &mut masked);
-        let result = split_frames(&mut Vec::new(), &masked, |_, _| {});
-        assert_eq!(result, Err(WireError::Masked));
-        let result = split_frames(&mut Vec::new(), &[0x01, 0x01, b'x'], |_, _| {});
-        assert_eq!(result, Err(WireError::Fragmented));
-        let result = split_frames(&mut Vec::new(), &[0x8f, 0x00], |_, _| {});
-        assert_eq!(result, Err(WireError::Header));
+        client_frame(TEXT, b"hello", &mut masked);
+        let wrong = |bytes: &[u8]| split_frames(&mut Vec::new(), bytes, |_, _| {}).unwrap_err();
+        assert!(wrong(&masked).contains("masked"));
+        assert!(wrong(&[0x01, 0x01, b'x']).contains("fragmented"));
+        assert!(wrong(&[0x8f, 0x00]).contains("invalid"));
     }
 
     #[test]
@@ -425,7 +388,7 @@ mod tests {
     #[test]
     fn a_client_frame_unmasks_to_its_text() {
         let mut bytes = Vec::new();
-        client_text("hello", &mut bytes);
+        client_frame(TEXT, b"hello", &mut bytes);
         let text: Vec<u8> =
             bytes[6..].iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
         assert_eq!((&bytes[..2], text.as_slice()), (&[0x81, 0x85][..], &b"hello"[..]));

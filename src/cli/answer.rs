@@ -1,7 +1,28 @@
-//! The answer to a request of ours over HTTP/1.1, as far as it has come.
+//! One request of ours over HTTP/1.1, and its answer as far as it has come.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
 
 /// Headers that an answer may have: the daemon's have ten at most.
 const HEADERS_MAX: usize = 32;
+
+/// The longest answer: a hundred messages of a MiB each, as JSON.
+const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Sends a request that asks for the connection's end, and returns all that comes before it. The peer may be silent for
+/// so long.
+pub(crate) fn exchange(
+    mut socket: TcpStream,
+    request: &[u8],
+    silence: Duration,
+) -> io::Result<Vec<u8>> {
+    socket.set_read_timeout(Some(silence))?;
+    socket.write_all(request)?;
+    let mut bytes = Vec::new();
+    socket.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// An answer whose head has come.
 #[derive(Debug, PartialEq, Eq)]

@@ -49,3 +49,37 @@ pub fn grouped(count: u64) -> String {
     }
     text
 }
+
+/// Lines of cells in columns, two spaces apart: from column `right_from` on aligned to the right. A cell wider than
+/// `chars_max` does not widen its column and moves the rest of its line.
+///
+/// ```
+/// # use fanfare::cli::output::columns;
+/// let lines = [["what", "count"], ["häuser", "7"]].map(|line| line.map(str::to_owned));
+/// assert_eq!(columns(&lines, 1, 60), "what    count\nhäuser      7\n");
+/// ```
+#[must_use]
+pub fn columns(lines: &[impl AsRef<[String]>], right_from: usize, chars_max: usize) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for line in lines {
+        for (column, cell) in line.as_ref().iter().enumerate() {
+            widths.resize(widths.len().max(column + 1), 0);
+            widths[column] = widths[column].max(cell.chars().count().min(chars_max));
+        }
+    }
+
+    let mut text = String::new();
+    for line in lines {
+        let mut shown = String::new();
+        for (column, (cell, &width)) in line.as_ref().iter().zip(&widths).enumerate() {
+            shown += if column == 0 { "" } else { "  " };
+            shown += &match column < right_from {
+                true => format!("{cell:<width$}"),
+                false => format!("{cell:>width$}"),
+            };
+        }
+        text += shown.trim_end();
+        text.push('\n');
+    }
+    text
+}

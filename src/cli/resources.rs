@@ -62,7 +62,7 @@ pub(super) fn note() -> Option<String> {
 }
 
 /// How many descriptors there may be, when the limit is raised as far as it can be.
-pub(super) fn descriptor_limit() -> usize {
+pub(crate) fn descriptor_limit() -> usize {
     raise(Resource::Nofile).map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 

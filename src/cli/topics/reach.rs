@@ -1,6 +1,6 @@
 //! Where the admin listener is and what it wants to see, and one request to it.
 
-use super::super::answer::HttpAnswer;
+use super::super::answer::{HttpAnswer, exchange};
 use super::super::dial::connect_to;
 use super::super::error::{CliStatus, printable};
 use super::super::locate::{ADDRESS_FILE, Located, TOKEN_FILE};
@@ -10,15 +10,13 @@ use crate::http::AdminToken;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::env;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::ErrorKind;
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
 /// How long the daemon may be silent. A backup takes as long as the disk does, and the daemon gives up after an hour.
 const SILENCE: Duration = Duration::from_secs(3700);
-/// The longest answer: a hundred messages of a MiB each, as JSON.
-const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Characters of a sentence that are shown; a topic in it has up to 1024.
 const SENTENCE_CHARS_MAX: usize = 4000;
 
@@ -92,14 +90,9 @@ impl AdminReach {
     }
 
     fn exchange(&self, request: &[u8]) -> Result<Vec<u8>, CliError> {
-        let mut socket = self.connect()?;
-        let failed =
-            |error| CliError::try_again(format!("{} does not answer: {error}", self.address));
-        let prepared = socket.set_read_timeout(Some(SILENCE));
-        prepared.and_then(|()| socket.write_all(request)).map_err(failed)?;
-        let mut bytes = Vec::new();
-        socket.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
-        Ok(bytes)
+        exchange(self.connect()?, request, SILENCE).map_err(|error| {
+            CliError::try_again(format!("{} does not answer: {error}", self.address))
+        })
     }
 
     fn connect(&self) -> Result<TcpStream, CliError> {

@@ -2,7 +2,11 @@
 //!
 //! What a field is called here is what the daemon calls it, so that whatever it comes to tell one day is shown.
 
-use super::super::{CliError, error::printable, output::grouped};
+use super::super::{
+    CliError,
+    error::printable,
+    output::{columns, grouped},
+};
 use crate::calendar::Utc;
 use crate::service::topic::MessageId;
 use base64::Engine as _;
@@ -34,11 +38,9 @@ pub(super) fn names(list: &Value) -> Result<Vec<String>, CliError> {
 pub(super) fn record(value: &Value) -> String {
     let Value::Object(fields) = value else { return cell("", value) + "\n" };
     let (tables, lines): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_table(value));
-    let width = lines.iter().map(|(name, _)| chars(&words(name))).max().unwrap_or(0);
-    let mut text = String::new();
-    for (name, value) in lines {
-        text += &format!("{}  {}\n", padded(&words(name), width), cell(name, value));
-    }
+    let lines: Vec<[String; 2]> =
+        lines.into_iter().map(|(name, value)| [words(name), cell(name, value)]).collect();
+    let mut text = columns(&lines, usize::MAX, usize::MAX);
     for (name, value) in tables {
         let rows = rows(value);
         if rows.is_empty() {
@@ -100,7 +102,7 @@ fn whole(text: &str) -> String {
 /// A text that is cut off, and says so.
 fn cut(text: &str) -> String {
     let shown = printable(text, PAYLOAD_CHARS_MAX);
-    match chars(text).checked_sub(PAYLOAD_CHARS_MAX) {
+    match text.chars().count().checked_sub(PAYLOAD_CHARS_MAX) {
         None | Some(0) => shown,
         Some(more) => format!("{shown} ({} more characters, see --json)", grouped(more as u64)),
     }
@@ -116,47 +118,37 @@ fn is_table(value: &Value) -> bool {
 
 /// The rows of a table. Those of an object begin with their names.
 fn rows(value: &Value) -> Vec<Map<String, Value>> {
-    let object = |value: &Value| value.as_object().cloned().unwrap_or_default();
     match value {
-        Value::Array(list) => list.iter().map(object).collect(),
-        Value::Object(fields) => {
-            let named = |(name, value): (&String, &Value)| {
-                let name = ("name".to_owned(), Value::from(name.as_str()));
-                std::iter::once(name).chain(object(value)).collect()
-            };
-            fields.iter().map(named).collect()
-        }
+        Value::Array(list) => list.iter().filter_map(Value::as_object).cloned().collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| {
+                let mut row = value.as_object().cloned().unwrap_or_default();
+                row.insert("name".into(), name.as_str().into());
+                row
+            })
+            .collect(),
         _ => Vec::new(),
     }
 }
 
 fn table(rows: &[Map<String, Value>]) -> String {
-    let mut columns: Vec<&String> = Vec::new();
+    let mut names: Vec<&String> = Vec::new();
     for name in rows.iter().flat_map(Map::keys) {
-        if !columns.contains(&name) {
-            columns.push(name);
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     // What tells the rows apart stands first, whatever the alphabet says.
-    columns.sort_by_key(|name| !["name", "subscription", "topic"].contains(&name.as_str()));
-    let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|name| words(name)).collect()];
+    names.sort_by_key(|name| !["name", "subscription", "topic"].contains(&name.as_str()));
+
+    let mut lines: Vec<Vec<String>> = vec![names.iter().map(|name| words(name)).collect()];
     for row in rows {
-        let value =
-            |name: &&String| row.get(*name).map_or_else(String::new, |value| cell(name, value));
-        lines.push(columns.iter().map(value).collect());
+        let cells = names.iter().map(|name| row.get(*name).map(|value| cell(name, value)));
+        lines.push(cells.map(Option::unwrap_or_default).collect());
     }
-    let width = |column: usize| {
-        lines.iter().map(|line| chars(&line[column])).max().unwrap_or(0).min(COLUMN_CHARS_MAX)
-    };
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
-        text += format!("  {}", cells.join("  ")).trim_end();
-        text.push('\n');
-    }
-    text
+    let text = columns(&lines, usize::MAX, COLUMN_CHARS_MAX);
+    text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 /// One value under its name.
@@ -205,14 +197,6 @@ fn words(name: &str) -> String {
         text.push(if character == '_' { ' ' } else { character.to_ascii_lowercase() });
     }
     whole(&text)
-}
-
-fn chars(text: &str) -> usize {
-    text.chars().count()
-}
-
-fn padded(text: &str, width: usize) -> String {
-    format!("{text:<width$}")
 }
 
 #[cfg(test)]
