@@ -21,13 +21,10 @@ use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::json::{self, DEPTH_MAX, RawValue};
 use crate::reason::Reason;
-use crate::service::Answer;
-use crate::service::Question;
 use crate::service::verification::TokenAnswer;
-use crate::service::webhook::Recipients;
-use crate::service::webhook::{self, Webhook};
-use crate::token::Verifier;
-use crate::token::{Grant, NEVER_MS, Refusal};
+use crate::service::webhook::{self, Recipients, Webhook};
+use crate::service::{Answer, Question};
+use crate::token::{Grant, NEVER_MS, Refusal, Verifier};
 use crate::wheel::Now;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -302,7 +299,7 @@ impl Channel {
 
 /// A message that is fed.
 struct Fed<'a> {
-    channel: std::borrow::Cow<'a, str>,
+    channel: Cow<'a, str>,
     sender: Option<&'a RawValue>,
     data: &'a RawValue,
 }

@@ -61,6 +61,7 @@ use std::borrow::Cow;
 
 /// The code of what is no message. The reference has none for it.
 const MALFORMED: u16 = 4300;
+
 /// One connection of Laravel Echo. One that was not let in has nothing but its end before it.
 pub struct Echo {
     live: Option<Box<EchoLive>>,

@@ -20,8 +20,7 @@ use self::address::{TOPIC, cell_of, watch};
 use self::command::EventCommand;
 use self::external::Author;
 use self::rule::EventRule;
-use self::text::ErrorReason;
-use self::text::Spelling;
+use self::text::{ErrorReason, Spelling};
 use crate::dialect::early::Early;
 use crate::dialect::grants::{cells, may, of_list};
 use crate::dialect::personium::PersoniumSettings;
@@ -33,8 +32,7 @@ use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::verification::TokenAnswer;
-use crate::token::Grant;
-use crate::token::Verifier;
+use crate::token::{Grant, Verifier};
 use crate::wheel::{Now, SECOND_NS};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -42,6 +40,7 @@ use std::borrow::Cow;
 /// All Types and Objects of one session's rules together: a thousand ordinary URLs. It bounds what a session
 /// costs and what one request for its state makes the daemon write.
 const RULES_BYTES_MAX: usize = 256 * 1024;
+
 /// One connection to the event bus of a cell.
 pub struct PersoniumEvent {
     /// The cell's name, then the request's `Host`: tokens may name the cell by its URL.

@@ -26,8 +26,7 @@ use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::verification::TokenAnswer;
-use crate::token::Verifier;
-use crate::token::{Grant, NEVER_MS};
+use crate::token::{Grant, NEVER_MS, Verifier};
 use crate::wheel::{Now, TICK_MS, ticks};
 
 /// The byte that starts this dialect's topics.
