@@ -15,6 +15,7 @@
 //! `kid` is compared with the names of keys that are already here, and `jku`, `x5u` and `jwk` are not read.
 //! No `Debug` or `Display` of this module shows a token, a secret or the value of a claim.
 
+mod crypto;
 mod error;
 mod fixed;
 mod grant;

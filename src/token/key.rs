@@ -3,23 +3,20 @@
 //!
 //! A key is tied to the algorithms it may be used with when it is read, so that a token cannot choose: a
 //! secret is only ever an HMAC key and a public key never is (RFC 8725 section 3.1). What can be wrong with
-//! a key is found here and not by the first token: the library would panic on a short Ed25519 key and call
-//! every signature of a too long RSA key wrong.
+//! a key is found here and not by the first token.
 
-use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{AlgorithmFamily, DecodingKey, EncodingKey};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::Algorithm;
+use super::crypto::{self, TokenSigner};
 use super::refusal::Refusal;
 use super::rigour::Rigour;
 
-/// Shortest and longest RSA modulus, in bits. The shortest is RFC 7518 section 3.3; the longest is what the
-/// `rsa` crate verifies, as the work grows with the square of it.
+/// Shortest and longest RSA modulus, in bits. The shortest is RFC 7518 section 3.3; the longest bounds the work
+/// of a signature, which grows with the square of it.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
 /// One key that checks signatures.
@@ -101,21 +98,14 @@ impl JwtKey {
     }
 
     /// Whether this key made the signature. Expects an algorithm that fits.
-    ///
-    /// The library's verifier for a key is not kept but made anew: it is neither `Send` nor `Sync`, and
-    /// making one costs two hash blocks at most for a secret, and little next to the signature otherwise.
     pub(super) fn verifies(
         &self,
         algorithm: Algorithm,
         message: &str,
         sig: &str,
     ) -> Result<bool, Refusal> {
-        jsonwebtoken::crypto::verify(sig, message.as_bytes(), &self.key, algorithm).map_err(
-            |error| match error.kind() {
-                ErrorKind::Base64(_) => Refusal::Malformed,
-                _ => Refusal::Signature,
-            },
-        )
+        let sig = URL_SAFE_NO_PAD.decode(sig).map_err(|_| Refusal::Malformed)?;
+        Ok(crypto::verifies(algorithm, &self.key, message.as_bytes(), &sig))
     }
 
     pub(super) fn works_with(&self, algorithm: Algorithm) -> bool {
@@ -167,9 +157,11 @@ pub(super) fn signing_key(
     algorithm: Algorithm,
     material: &[u8],
     rigour: Rigour,
-) -> Result<EncodingKey, KeyError> {
+) -> Result<TokenSigner, KeyError> {
+    let unfit = KeyError::Unfit { algorithm, needs: needs(algorithm) };
     if algorithm.family() == AlgorithmFamily::Hmac {
-        return Ok(EncodingKey::from_secret(secret(material, &[algorithm], rigour)?));
+        let key = EncodingKey::from_secret(secret(material, &[algorithm], rigour)?);
+        return TokenSigner::new(algorithm, &key).ok_or(unfit);
     }
     let labels = pem_labels(material)?;
     let encrypted_within = material.windows(9).any(|window| window == b"ENCRYPTED");
@@ -189,16 +181,16 @@ pub(super) fn signing_key(
         .or_else(|_| EncodingKey::from_ec_pem(material))
         .or_else(|_| EncodingKey::from_ed_pem(material))
         .map_err(|_| KeyError::Unreadable)?;
-    let unfit = KeyError::Unfit { algorithm, needs: needs(algorithm) };
     if key.family() != algorithm.family() {
         return Err(unfit);
     }
-    if key.family() == AlgorithmFamily::Rsa {
-        check_rsa(Jwk::from_encoding_key(&key, algorithm).map_err(|_| KeyError::RsaSize)?)?;
-    } else {
-        (DEFAULT_PROVIDER.signer_factory)(&algorithm, &key).map_err(|_| unfit)?;
+    let is_rsa = key.family() == AlgorithmFamily::Rsa;
+    let signer =
+        TokenSigner::new(algorithm, &key).ok_or(if is_rsa { KeyError::RsaSize } else { unfit })?;
+    if signer.rsa_bits().is_some_and(|bits| !RSA_BITS.contains(&bits)) {
+        return Err(KeyError::RsaSize);
     }
-    Ok(key)
+    Ok(signer)
 }
 
 /// Finds out now whether the key can verify with the algorithm at all.
@@ -207,21 +199,19 @@ fn probe(algorithm: Algorithm, key: &DecodingKey) -> Result<(), KeyError> {
     if key.family() != algorithm.family() {
         return Err(unfit);
     }
-    match key.family() {
-        AlgorithmFamily::Rsa => {
-            check_rsa(Jwk::from_decoding_key(key, Some(algorithm)).map_err(|_| KeyError::RsaSize)?)
-        }
-        // The verifier takes the first 32 bytes unasked, and panics when there are fewer.
-        AlgorithmFamily::Ed if key.try_get_as_bytes().map_or(0, <[u8]>::len) != 32 => Err(unfit),
-        _ => (DEFAULT_PROVIDER.verifier_factory)(&algorithm, key).map(drop).map_err(|_| unfit),
-    }
+    let bytes = key.try_get_as_bytes().unwrap_or_default();
+    let fits = match algorithm {
+        _ if key.family() == AlgorithmFamily::Hmac => true,
+        _ if key.family() == AlgorithmFamily::Rsa => return check_rsa(key),
+        Algorithm::EdDSA => bytes.len() == 32,
+        _ => crypto::is_point(algorithm, bytes),
+    };
+    if fits { Ok(()) } else { Err(unfit) }
 }
 
-/// The rules of the `rsa` crate, which applies them to each signature, and the shortest modulus of the RFC.
-fn check_rsa(jwk: Jwk) -> Result<(), KeyError> {
-    let AlgorithmParameters::RSA(rsa) = jwk.algorithm else { return Err(KeyError::RsaSize) };
-    let modulus = URL_SAFE_NO_PAD.decode(rsa.n).map_err(|_| KeyError::RsaSize)?;
-    let exponent = URL_SAFE_NO_PAD.decode(rsa.e).map_err(|_| KeyError::RsaSize)?;
+/// The shortest modulus of the RFC, and what `ring` wants of each signature's key.
+fn check_rsa(key: &DecodingKey) -> Result<(), KeyError> {
+    let (modulus, exponent) = crypto::rsa_components(key).ok_or(KeyError::RsaSize)?;
     let odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
     let good = RSA_BITS.contains(&bits(&modulus))
         && odd(&modulus)

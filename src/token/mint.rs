@@ -3,6 +3,8 @@
 //! A key goes through the same checks as the verifier's own, so that what is minted here can be verified there.
 //! The claims are signed as they are: this module does not know which a dialect needs, nor what time it is.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Header;
 use serde_json::{Map, Value};
 
@@ -53,9 +55,14 @@ fn sign(
     claims: &Map<String, Value>,
     rigour: Rigour,
 ) -> Result<String, MintError> {
-    let key = signing_key(algorithm, key_material, rigour)?;
-    let token = jsonwebtoken::encode(&Header::new(algorithm), claims, &key)
-        .map_err(|_| MintError::Signing)?;
+    let signer = signing_key(algorithm, key_material, rigour)?;
+    let header = serde_json::to_vec(&Header::new(algorithm)).map_err(|_| MintError::Signing)?;
+    let claims = serde_json::to_vec(claims).map_err(|_| MintError::Signing)?;
+    let mut token = URL_SAFE_NO_PAD.encode(header) + ".";
+    URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+    let signature = signer.sign(token.as_bytes()).ok_or(MintError::Signing)?;
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut token);
     if token.len() > TOKEN_BYTES_MAX {
         return Err(MintError::TooLong { bytes: token.len() });
     }

@@ -6,11 +6,10 @@ use crate::dialect::client::{
     RequestSigner, Sample, Site, Subscriber, TokenPlace,
 };
 use crate::text::hex;
-use hmac::{Hmac, Mac as _};
 use md5::{Digest as _, Md5};
+use ring::hmac;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 /// Id and key of the app of a daemon that is started for a measurement.
 const APP: (&str, &str) = ("bench", "bench-key");
@@ -165,21 +164,21 @@ fn subscribe(wish: &ClientWish, socket: &str, channel: &str) -> String {
 pub struct Signer {
     id: String,
     key: String,
-    mac: Hmac<Sha256>,
+    secret: hmac::Key,
 }
 
 impl Signer {
     /// Of the app with this id, key and secret.
     #[must_use]
     pub fn new(id: &str, key: &str, secret: &str) -> Self {
-        let mac = Hmac::new_from_slice(secret.as_bytes()).expect("any key will do");
-        Self { id: id.into(), key: key.into(), mac }
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        Self { id: id.into(), key: key.into(), secret }
     }
 
     /// The signature of a text.
     #[must_use]
     pub fn sign(&self, text: &str) -> String {
-        hex(&self.mac.clone().chain_update(text).finalize().into_bytes())
+        hex(hmac::sign(&self.secret, text.as_bytes()).as_ref())
     }
 
     /// What lets a connection into a channel, as a member if there is one.

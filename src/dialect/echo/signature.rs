@@ -5,10 +5,9 @@ use crate::dialect::Request;
 use crate::text::hex;
 use crate::wheel::Now;
 use ahash::AHashMap;
-use hmac::{Hmac, Mac as _};
 use md5::{Digest as _, Md5};
 use percent_encoding::percent_decode_str;
-use sha2::Sha256;
+use ring::hmac;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use subtle::ConstantTimeEq as _;
@@ -22,9 +21,10 @@ pub(super) fn is_signed<'a>(
     text: impl Iterator<Item = &'a [u8]>,
     signature: &str,
 ) -> bool {
-    let mut mac = Hmac::<Sha256>::new_from_slice(app.secret.0.as_bytes()).expect("any key will do");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, app.secret.0.as_bytes());
+    let mut mac = hmac::Context::with_key(&key);
     text.for_each(|part| mac.update(part));
-    let ours = hex(&mac.finalize().into_bytes());
+    let ours = hex(mac.sign().as_ref());
     ours.as_bytes().ct_eq(signature.as_bytes()).into()
 }
 

@@ -9,8 +9,8 @@
 
 use super::pattern::Who;
 use super::tree::Tree;
+use crate::bytes::sha256;
 use ahash::RandomState;
-use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -66,7 +66,7 @@ impl Acls {
         patterns.sort_unstable();
         patterns.dedup();
         // Unlike a separator, JSON tells one pattern with any text in it from two.
-        let key = Sha256::digest(serde_json::to_string(&patterns).ok()?).into();
+        let key = sha256(serde_json::to_string(&patterns).ok()?.as_bytes());
         if let Some(acl) = self.lists.get(&key).and_then(Weak::upgrade) {
             return Some(acl);
         }

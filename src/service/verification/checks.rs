@@ -14,12 +14,12 @@ use super::entry::{Asker, CheckStage, Digest, NEVER, TokenEntry};
 use super::health::{VerifierChange, VerifierHealth};
 use super::question::TokenAnswer;
 use super::queue::CheckQueue;
+use crate::bytes::sha256;
 use crate::service::HttpReply;
 use crate::token::{Finding, Grant, Refusal, RemoteVerifier, TokenInquiry, grants_the_same};
 use crate::wheel::Now;
 use ahash::RandomState;
 use http::Request;
-use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ impl TokenChecks {
 
     /// Somebody asks about a token. The answer may be there at once.
     pub fn ask(&mut self, asker: Asker, token: &str, now: Now) {
-        let digest = Sha256::digest(token).into();
+        let digest = sha256(token.as_bytes());
         let entry = self.entries.entry(digest).or_default();
         if entry.token.is_empty() {
             entry.token = token.into();

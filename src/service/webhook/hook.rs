@@ -11,10 +11,9 @@ use super::settings::{WebhookApp, WebhookSettings};
 use crate::endpoint::Endpoint;
 use crate::text::hex;
 use crate::wheel::Now;
-use hmac::{Hmac, Mac as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Request};
-use sha2::Sha256;
+use ring::hmac;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -259,8 +258,6 @@ impl Hook {
 
 /// What shows the receiver that the body comes from whoever has the secret.
 fn signature(secret: &str, body: &str) -> String {
-    let mut mac = <Hmac<Sha256> as hmac::Mac>::new_from_slice(secret.as_bytes())
-        .expect("any key is long enough");
-    mac.update(body.as_bytes());
-    hex(&mac.finalize().into_bytes())
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    hex(hmac::sign(&key, body.as_bytes()).as_ref())
 }
