@@ -4,7 +4,7 @@
 //! then tells the producers and delivers. While the disk works, more comes in: that is the next group.
 
 use super::archive::Disk;
-use super::handle::{Outside, StoreMessage, StoreRequest};
+use super::handle::{StoreMessage, StoreRequest};
 use super::log::Unsynced;
 use super::settings::StoreSettings;
 use super::survey::Surveyor;
@@ -20,6 +20,7 @@ use crate::service::Service as _;
 use crate::service::topic::{
     OwnerIndex, TopicAnswer, TopicDelivery, TopicOutgoing, TopicOwner, TopicQuestion, TopicRules,
 };
+use crate::wheel::Now;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -75,7 +76,7 @@ fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<(
         // Whatever ends the thread, the others notice it.
         let over = Over(for_thread, index);
         over.0.store.posts[index].bind();
-        run(&over.0, index, topics, &syncer);
+        OwnerThread::new(&over.0, index, topics, &syncer).run();
     });
     spawned.map(|_| ()).inspect_err(|_| hub.store.posts[index].end())
 }
@@ -90,262 +91,271 @@ impl Drop for Over {
     }
 }
 
-/// Takes the rules that a reload brings; the cache is shared by all owners.
-fn configure(topics: &mut TopicOwner<Disk>, rules: TopicRules) {
-    let cache_bytes = topics.archive().settings.cache_share();
-    topics.configure(TopicRules { cache_bytes, ..rules });
-}
-
-/// Rounds until the daemon is over.
-fn run(hub: &Hub, index: usize, mut topics: TopicOwner<Disk>, syncer: &mpsc::Sender<Unsynced>) {
-    let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::new());
-    let (mut more, mut syncing) = (false, Syncing::default());
-    let (mut requests, mut out) = (VecDeque::new(), Vec::new());
-    // A disk that is full already is told before anybody asks.
-    topics.archive().look();
-    tell((hub, index), topics.archive(), &mut syncing);
-    loop {
-        let busy = (more, !requests.is_empty());
-        let watch = surveyor.due().min(topics.archive().present_due());
-        let taken = next((hub, index), &mut topics, &syncing, watch, busy);
-        let now = clock::now();
-        hub.pulses.store[index].beat(now);
-        topics.archive().look();
-        if topics.archive().has_healed() {
-            topics.recovered(now);
-        }
-        if let Some(rules) = taken.rules {
-            configure(&mut topics, rules);
-        }
-        requests.extend(taken.requests);
-        let count =
-            if taken.over { requests.len() } else { requests.len().min(ROUND_REQUESTS_MAX) };
-        for (connection, request) in taken.owners.into_iter().chain(requests.drain(..count)) {
-            topics.ask(connection, request, now, &mut out);
-        }
-        for outside in taken.outside {
-            for (connection, request) in waiting.requests(outside) {
-                topics.ask(connection, request, now, &mut out);
-            }
-        }
-        topics.tick(now, &mut out);
-        let has_work = topics.work(now, &mut out);
-        if let Some(result) = taken.synced {
-            syncing.since = None;
-            let result = topics.archive().commit_ended(result);
-            conclude(&mut topics, &result, &mut out);
-        }
-        if syncing.since.is_none() && (topics.has_uncommitted() || topics.archive().wants_commit())
-        {
-            syncing.since = commit(&mut topics, syncer, &mut out).then(Instant::now);
-        }
-        topics.archive().settle();
-        for sender in waiting.backups.drain(..) {
-            topics.save(clock::now());
-            // The asker may have gone.
-            let _ = sender.send(topics.archive().copier());
-        }
-        surveyor.watch(topics.archive(), &hub.store.board, index);
-        for sender in waiting.surveys.drain(..) {
-            let _ = sender.send(surveyor.survey(&mut topics));
-        }
-        tell((hub, index), topics.archive(), &mut syncing);
-        let has_room = hub.all_have_room();
-        more = has_room && topics.deliver(ROUND_BYTES_MAX, now, &mut out)
-            || has_work
-            || surveyor.is_busy()
-            || !requests.is_empty();
-        post(hub, &mut out, &mut waiting);
-        let census = topics.census();
-        topics.archive().metrics().store.census(&census);
-        if taken.over {
-            return finish(hub, topics, &mut waiting);
-        }
-        if !has_room {
-            std::thread::sleep(ROOM_PAUSE);
-            more = true;
-        }
-    }
-}
-
-/// Saves everything at the end of the daemon, and tells what comes of it.
-fn finish(hub: &Hub, mut topics: TopicOwner<Disk>, waiting: &mut Waiting) {
-    topics.save(clock::now());
-    let result = topics.archive().save_to_disk();
-    if let Err(reason) = &result {
-        tracing::error!("the store could not be saved at the stop: {reason}");
-    }
-    let mut out = Vec::new();
-    conclude(&mut topics, &result, &mut out);
-    // And what came while the disk worked.
-    conclude(&mut topics, &result, &mut out);
-    post(hub, &mut out, waiting);
-}
-
-/// Begins to make safe what was appended, or makes it safe at once. Returns whether the disk works on it.
-fn commit(
-    topics: &mut TopicOwner<Disk>,
-    syncer: &mpsc::Sender<Unsynced>,
-    out: &mut Vec<TopicOutgoing>,
-) -> bool {
-    topics.seal();
-    let result = match topics.archive().commit_begun() {
-        Ok(Some(unsynced)) => match syncer.send(unsynced) {
-            Ok(()) => return true,
-            Err(mpsc::SendError(unsynced)) => {
-                let result = unsynced.sync();
-                topics.archive().commit_ended(result)
-            }
-        },
-        Ok(None) => Ok(()),
-        Err(reason) => Err(reason),
-    };
-    conclude(topics, &result, out);
-    false
-}
-
-/// Tells the topics what has become of a commit.
-fn conclude(
-    topics: &mut TopicOwner<Disk>,
-    result: &Result<(), Box<str>>,
-    out: &mut Vec<TopicOutgoing>,
-) {
-    topics.committed(result.as_ref().copied().map_err(|reason| &**reason), clock::now(), out);
-}
-
-/// Waits until there is something to do, and takes it; requests only when there are none of those taken before.
-fn next(
-    (hub, index): (&Hub, usize),
-    topics: &mut TopicOwner<Disk>,
-    syncing: &Syncing,
-    watch: Instant,
-    (more, is_busy): (bool, bool),
-) -> TakenInboxes {
-    let post = &hub.store.posts[index];
-    while !more && post.sleep() {
-        let now = clock::now();
-        hub.pulses.store[index].beat(now);
-        let due = topics.next_at_ns().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
-        let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
-        let disk = topics.archive().due().map_or(watch, |due| due.min(watch));
-        let wait = due.min(disk.saturating_duration_since(Instant::now()));
-        if wait.is_zero() || syncing.is_news() {
-            break;
-        }
-        std::thread::park_timeout(wait.min(BEAT));
-    }
-
-    let (mut taken, mut messages) = (TakenInboxes::default(), VecDeque::new());
-    post.control.take(&mut messages);
-    messages.into_iter().for_each(|message| taken.add(message));
-    // The last time nothing is left behind.
-    if !is_busy || taken.over {
-        post.requests.take(&mut taken.requests);
-    }
-    taken
-}
-
-/// What a round takes.
-#[derive(Default)]
-struct TakenInboxes {
+/// The thread of an owner: its topics, and what is under way.
+struct OwnerThread<'a> {
+    hub: &'a Hub,
+    index: usize,
+    topics: TopicOwner<Disk>,
+    syncer: &'a mpsc::Sender<Unsynced>,
+    /// What connections have asked that was taken and not decided on.
     requests: VecDeque<StoreRequest>,
-    /// What other owners ask, before the others: they have bounds of their own.
-    owners: Vec<StoreRequest>,
-    outside: Vec<Outside>,
-    rules: Option<TopicRules>,
-    synced: Option<io::Result<()>>,
-    over: bool,
-}
-
-impl TakenInboxes {
-    fn add(&mut self, message: StoreMessage) {
-        match message {
-            StoreMessage::Owner(connection, request) => self.owners.push((connection, request)),
-            StoreMessage::Outside(asked) => self.outside.push(asked),
-            StoreMessage::Rules(rules) => self.rules = Some(rules),
-            StoreMessage::Synced(result) => self.synced = Some(result),
-            StoreMessage::Stop => self.over = true,
-        }
-    }
-}
-
-/// The sync of the disk that is under way.
-#[derive(Default)]
-struct Syncing {
-    since: Option<Instant>,
+    waiting: Waiting,
+    surveyor: Surveyor,
+    /// When the sync began that is under way.
+    syncing_since: Option<Instant>,
     /// Whether it was told that it lasts for too long.
-    is_told: bool,
+    is_late_told: bool,
+    /// Whether this is the last round.
+    is_stopping: bool,
+    out: Vec<TopicOutgoing>,
 }
 
-impl Syncing {
+impl<'a> OwnerThread<'a> {
+    fn new(
+        hub: &'a Hub,
+        index: usize,
+        topics: TopicOwner<Disk>,
+        syncer: &'a mpsc::Sender<Unsynced>,
+    ) -> Self {
+        Self {
+            hub,
+            index,
+            topics,
+            syncer,
+            requests: VecDeque::new(),
+            waiting: Waiting::default(),
+            surveyor: Surveyor::new(),
+            syncing_since: None,
+            is_late_told: false,
+            is_stopping: false,
+            out: Vec::new(),
+        }
+    }
+
+    fn disk(&mut self) -> &mut Disk {
+        self.topics.archive()
+    }
+
+    /// Rounds until the daemon is over.
+    fn run(mut self) {
+        // A disk that is full already is told before anybody asks.
+        self.disk().look();
+        self.tell();
+        let (mut messages, mut has_more) = (VecDeque::new(), false);
+        loop {
+            if !has_more {
+                self.sleep();
+            }
+            let now = clock::now();
+            self.hub.pulses.store[self.index].beat(now);
+            self.disk().look();
+            if self.disk().has_healed() {
+                self.topics.recovered(now);
+            }
+
+            // Others than connections first: they are few, and have bounds of their own.
+            self.hub.store.posts[self.index].control.take(&mut messages);
+            messages.drain(..).for_each(|message| self.take(message, now));
+            self.decide(now);
+            self.topics.tick(now, &mut self.out);
+            let has_work = self.topics.work(now, &mut self.out);
+
+            // One sync at a time: what comes meanwhile is the next group.
+            let is_uncommitted = self.topics.has_uncommitted() || self.disk().wants_commit();
+            if is_uncommitted && self.syncing_since.is_none() {
+                self.commit();
+            }
+            self.disk().settle();
+            self.answer_outside();
+            self.tell();
+            let has_room = self.hub.all_have_room();
+            has_more = has_room && self.topics.deliver(ROUND_BYTES_MAX, now, &mut self.out)
+                || has_work
+                || self.surveyor.is_busy()
+                || !self.requests.is_empty();
+            self.post();
+            let census = self.topics.census();
+            self.disk().metrics().store.census(&census);
+            if self.is_stopping {
+                return self.finish();
+            }
+            if !has_room {
+                std::thread::sleep(ROOM_PAUSE);
+                has_more = true;
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn sleep(&mut self) {
+        let post = &self.hub.store.posts[self.index];
+        let watch = self.surveyor.due().min(self.disk().present_due());
+        while post.sleep() {
+            let now = clock::now();
+            self.hub.pulses.store[self.index].beat(now);
+            let due = self.topics.next_at_ns().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
+            let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
+            let disk = self.disk().due().map_or(watch, |due| due.min(watch));
+            let wait = due.min(disk.saturating_duration_since(Instant::now()));
+            if wait.is_zero() || self.is_late() != self.is_late_told {
+                break;
+            }
+            std::thread::park_timeout(wait.min(BEAT));
+        }
+    }
+
+    /// Does what others than connections want.
+    fn take(&mut self, message: StoreMessage, now: Now) {
+        match message {
+            StoreMessage::Owner(connection, request) => {
+                self.topics.ask(connection, request, now, &mut self.out);
+            }
+            StoreMessage::Outside(outside) => {
+                for (connection, request) in self.waiting.requests(outside) {
+                    self.topics.ask(connection, request, now, &mut self.out);
+                }
+            }
+            StoreMessage::Rules(rules) => {
+                let cache_bytes = self.disk().settings.cache_share();
+                self.topics.configure(TopicRules { cache_bytes, ..rules });
+            }
+            StoreMessage::Synced(result) => {
+                self.syncing_since = None;
+                let result = self.disk().commit_ended(result);
+                self.conclude(&result);
+            }
+            StoreMessage::Stop => self.is_stopping = true,
+        }
+    }
+
+    /// Lets the topics decide on some of what connections ask; at the end of the daemon on all, so that nothing is left
+    /// behind.
+    fn decide(&mut self, now: Now) {
+        if self.requests.is_empty() || self.is_stopping {
+            self.hub.store.posts[self.index].requests.take(&mut self.requests);
+        }
+        let most = if self.is_stopping { usize::MAX } else { ROUND_REQUESTS_MAX };
+        for (connection, request) in self.requests.drain(..most.min(self.requests.len())) {
+            self.topics.ask(connection, request, now, &mut self.out);
+        }
+    }
+
+    /// Begins to make safe what was appended, or makes it safe at once.
+    fn commit(&mut self) {
+        self.topics.seal();
+        let result = match self.disk().commit_begun() {
+            Ok(Some(unsynced)) => match self.syncer.send(unsynced) {
+                Ok(()) => {
+                    self.syncing_since = Some(Instant::now());
+                    return;
+                }
+                // The thread that syncs is gone, and what is to be safe is still to be synced.
+                Err(mpsc::SendError(unsynced)) => {
+                    let result = unsynced.sync();
+                    self.disk().commit_ended(result)
+                }
+            },
+            Ok(None) => Ok(()),
+            Err(reason) => Err(reason),
+        };
+        self.conclude(&result);
+    }
+
+    /// Tells the topics what has become of a commit.
+    fn conclude(&mut self, result: &Result<(), Box<str>>) {
+        let result = result.as_ref().copied().map_err(|reason| &**reason);
+        self.topics.committed(result, clock::now(), &mut self.out);
+    }
+
+    /// Answers those who want more of the store than its topics.
+    fn answer_outside(&mut self) {
+        for sender in self.waiting.backups.drain(..) {
+            self.topics.save(clock::now());
+            // The asker may have gone.
+            let _ = sender.send(self.topics.archive().copier());
+        }
+        self.surveyor.watch(self.topics.archive(), &self.hub.store.board, self.index);
+        for sender in self.waiting.surveys.drain(..) {
+            let _ = sender.send(self.surveyor.survey(&mut self.topics));
+        }
+    }
+
+    /// Whether a sync lasts for too long.
     fn is_late(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() > SYNC_MAX)
+        self.syncing_since.is_some_and(|since| since.elapsed() > SYNC_MAX)
     }
 
-    /// Whether something is to be told.
-    fn is_news(&self) -> bool {
-        self.is_late() != self.is_told
-    }
-}
+    /// Tells readiness whether messages are taken, and stored.
+    fn tell(&mut self) {
+        let late = "the disk does not answer: a sync of the store lasts for more than 10 s, and producers wait for it";
+        let is_late = self.is_late();
+        match (is_late, self.is_late_told) {
+            (true, false) => tracing::error!("{late}"),
+            (false, true) => {
+                tracing::warn!("the disk answers again: the sync of the store is over");
+            }
+            _ => {}
+        }
+        self.is_late_told = is_late;
 
-/// Tells readiness whether messages are taken, and stored.
-fn tell((hub, index): (&Hub, usize), disk: &Disk, syncing: &mut Syncing) {
-    let late = "the disk does not answer: a sync of the store lasts for more than 10 s, and producers wait for it";
-    if syncing.is_news() {
-        syncing.is_told = syncing.is_late();
-        if syncing.is_told {
-            tracing::error!("{late}");
-        } else {
-            tracing::warn!("the disk answers again: the sync of the store is over");
+        match self.topics.archive().refusal().or(is_late.then_some(late)) {
+            Some(reason) => {
+                let kinds: Vec<Kind> =
+                    Kind::ALL.iter().copied().filter(|kind| kind.has_topics()).collect();
+                self.hub.gaps.begin(GapSource::Store(self.index), &kinds, reason);
+            }
+            None => self.hub.gaps.end(GapSource::Store(self.index)),
         }
     }
 
-    match disk.refusal().or(syncing.is_told.then_some(late)) {
-        Some(reason) => {
-            let kinds: Vec<Kind> =
-                Kind::ALL.iter().copied().filter(|kind| kind.has_topics()).collect();
-            hub.gaps.begin(GapSource::Store(index), &kinds, reason);
+    /// Saves everything at the end of the daemon, and tells what comes of it.
+    fn finish(mut self) {
+        self.topics.save(clock::now());
+        let result = self.disk().save_to_disk();
+        if let Err(reason) = &result {
+            tracing::error!("the store could not be saved at the stop: {reason}");
         }
-        None => hub.gaps.end(GapSource::Store(index)),
+        // Twice, for what was under way and for what came while the disk worked.
+        self.conclude(&result);
+        self.conclude(&result);
+        self.post();
     }
-}
 
-/// Hands to the shards what is for them, each in order.
-fn post(hub: &Hub, out: &mut Vec<TopicOutgoing>, waiting: &mut Waiting) {
-    let mut parcels: Vec<Vec<Parcel>> = hub.mailboxes.iter().map(|_| Vec::new()).collect();
-    for outgoing in out.drain(..) {
-        match outgoing {
-            TopicOutgoing::Reply(connection, reply) if connection.shard == NO_SHARD => {
-                waiting.answer(connection.id, reply)
-            }
-            TopicOutgoing::Reply(connection, reply)
-                if let Some(owner) = OwnerIndex::of_connection(connection) =>
-            {
-                let is_stored = matches!(reply, TopicAnswer::Stored { .. });
-                hub.store.ask_owner(owner, connection, TopicQuestion::Buried { is_stored });
-            }
-            TopicOutgoing::Ask(owner, connection, request) => {
-                hub.store.ask_owner(owner, connection, request)
-            }
-            TopicOutgoing::Reply(connection, reply) => parcels[usize::from(connection.shard)]
-                .push(Parcel::Answer(connection, Answer::Topic(reply))),
-            TopicOutgoing::Deliver(message, recipient) => {
-                let parcels = &mut parcels[usize::from(recipient.connection.shard)];
-                match parcels.last_mut() {
-                    Some(Parcel::Delivery(last)) if Arc::ptr_eq(&last.message, &message) => {
-                        last.recipients.push(recipient);
+    /// Hands to the shards what is for them, each in order.
+    fn post(&mut self) {
+        let hub = self.hub;
+        let mut parcels: Vec<Vec<Parcel>> = hub.mailboxes.iter().map(|_| Vec::new()).collect();
+        for outgoing in self.out.drain(..) {
+            match outgoing {
+                TopicOutgoing::Reply(connection, reply) if connection.shard == NO_SHARD => {
+                    self.waiting.answer(connection.id, reply);
+                }
+                TopicOutgoing::Reply(connection, reply)
+                    if let Some(owner) = OwnerIndex::of_connection(connection) =>
+                {
+                    let is_stored = matches!(reply, TopicAnswer::Stored { .. });
+                    hub.store.ask_owner(owner, connection, TopicQuestion::Buried { is_stored });
+                }
+                TopicOutgoing::Ask(owner, connection, request) => {
+                    hub.store.ask_owner(owner, connection, request);
+                }
+                TopicOutgoing::Reply(connection, reply) => parcels[usize::from(connection.shard)]
+                    .push(Parcel::Answer(connection, Answer::Topic(reply))),
+                TopicOutgoing::Deliver(message, recipient) => {
+                    let parcels = &mut parcels[usize::from(recipient.connection.shard)];
+                    match parcels.last_mut() {
+                        Some(Parcel::Delivery(last)) if Arc::ptr_eq(&last.message, &message) => {
+                            last.recipients.push(recipient);
+                        }
+                        _ => parcels.push(Parcel::Delivery(TopicDelivery {
+                            message,
+                            recipients: vec![recipient],
+                        })),
                     }
-                    _ => parcels.push(Parcel::Delivery(TopicDelivery {
-                        message,
-                        recipients: vec![recipient],
-                    })),
                 }
             }
         }
-    }
-    for (shard, parcels) in
-        parcels.into_iter().enumerate().filter(|(_, parcels)| !parcels.is_empty())
-    {
-        hub.post(shard, parcels);
+        let filled = parcels.into_iter().enumerate().filter(|(_, parcels)| !parcels.is_empty());
+        filled.for_each(|(shard, parcels)| hub.post(shard, parcels));
     }
 }
