@@ -13,7 +13,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The extension of a backup that is being made.
@@ -46,27 +46,8 @@ pub(in crate::io) struct Copier {
     /// The last one, and how much of it there is.
     last: (u32, Arc<File>, u64),
     messages: u64,
-    _pin: Pin,
-}
-
-/// Keeps segments from going while a backup reads them.
-struct Pin(Arc<Mutex<usize>>);
-
-impl Pin {
-    fn new(count: &Arc<Mutex<usize>>) -> Self {
-        if let Ok(mut count) = count.lock() {
-            *count += 1;
-        }
-        Self(count.clone())
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        if let Ok(mut count) = self.0.lock() {
-            *count -= 1;
-        }
-    }
+    /// Keeps segments from going while they are read.
+    _pin: Arc<()>,
 }
 
 impl Disk {
@@ -86,7 +67,7 @@ impl Disk {
             segments,
             last: (active.number, active.file.clone(), active.written as u64),
             messages: self.catalog.messages(),
-            _pin: Pin::new(&self.reclaim.pinned),
+            _pin: Arc::clone(&self.reclaim.pin),
         })
     }
 

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedMutexGuard;
 use tokio::sync::oneshot::{self, error::RecvError};
 
 /// Requests that wait for the store before the shards read no more from clients.
@@ -33,8 +34,8 @@ pub(in crate::io) struct Store {
     pub(super) posts: Box<[Post]>,
     /// How many of them have more requests than they take.
     fill: Fill,
-    /// Whether a backup is being made.
-    copying: Arc<AtomicBool>,
+    /// Locked while a backup is being made.
+    copying: Arc<tokio::sync::Mutex<()>>,
     /// What the owners say when the volume is nearly full.
     pub(super) board: Board,
 }
@@ -157,9 +158,6 @@ impl Store {
         if messages.is_empty() {
             return Ok(Receipts::new());
         }
-        if self.owners() == 1 {
-            return self.outside(0, |sender| Outside::Append(messages, sender)).await;
-        }
         let owners: Vec<usize> =
             messages.iter().map(|(topic, _)| OwnerIndex::of_topic(topic, self.owners())).collect();
         let mut parts: Vec<Vec<(TopicName, MessageDraft)>> =
@@ -167,20 +165,16 @@ impl Store {
         for (owner, message) in owners.iter().zip(messages) {
             parts[*owner].push(message);
         }
+        // All are asked before one is waited for.
+        let parts = parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty());
         let asked: Vec<_> = parts
-            .into_iter()
-            .enumerate()
             .map(|(owner, part)| {
-                (!part.is_empty())
-                    .then(|| self.outside(owner, |sender| Outside::Append(part, sender)))
+                (owner, self.outside(owner, |sender| Outside::Append(part, sender)))
             })
             .collect();
-        let mut receipts = Vec::with_capacity(asked.len());
-        for asked in asked {
-            receipts.push(match asked {
-                Some(asked) => asked.await?.into_iter(),
-                None => Receipts::new().into_iter(),
-            });
+        let mut receipts = vec![Receipts::new().into_iter(); self.owners()];
+        for (owner, asked) in asked {
+            receipts[owner] = asked.await?.into_iter();
         }
         Ok(owners.iter().filter_map(|owner| receipts[*owner].next()).collect())
     }
@@ -192,8 +186,7 @@ impl Store {
     ) -> Result<InquiryAnswer, RecvError> {
         let merge = Merge::of(&inquiry).filter(|_| self.owners() > 1);
         let Some(merge) = merge else {
-            let owner =
-                inquiry.topic().map_or(0, |topic| OwnerIndex::of_topic(topic, self.owners()));
+            let owner = inquiry.owner(self.owners());
             return self.outside(owner, |sender| Outside::Inquire(inquiry, sender)).await;
         };
         let answers = self.of_each(|sender| Outside::Inquire(inquiry.clone(), sender)).await?;
@@ -211,10 +204,9 @@ impl Store {
         &self,
         kept: Option<usize>,
     ) -> Result<Result<Backup, String>, RecvError> {
-        if self.copying.swap(true, Relaxed) {
+        let Ok(copying) = Arc::clone(&self.copying).try_lock_owned() else {
             return Ok(Err("a backup is being made already".into()));
-        }
-        let copying = Copying(Arc::clone(&self.copying));
+        };
         match self.of_each(Outside::Backup).await?.into_iter().collect() {
             Ok(copiers) => back_up(copiers, kept, copying).await,
             Err(reason) => Ok(Err(reason)),
@@ -330,7 +322,7 @@ impl Store {
 async fn back_up(
     copiers: Vec<Copier>,
     kept: Option<usize>,
-    copying: Copying,
+    copying: OwnedMutexGuard<()>,
 ) -> Result<Result<Backup, String>, RecvError> {
     let (sender, receiver) = oneshot::channel();
     // When there is no thread to be had, the sender is gone, which is an answer too.
@@ -356,13 +348,4 @@ async fn back_up(
         tracing::error!("a backup has got no thread: {error}");
     }
     receiver.await
-}
-
-/// A backup that is being made.
-struct Copying(Arc<AtomicBool>);
-
-impl Drop for Copying {
-    fn drop(&mut self) {
-        self.0.store(false, Relaxed);
-    }
 }

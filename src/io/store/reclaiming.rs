@@ -21,8 +21,8 @@ pub(super) struct Reclaim {
     /// Segments that are to go, whose records are written; and those whose records are being synced.
     pub(super) going: Vec<u32>,
     pub(super) gone: Vec<u32>,
-    /// Segments that a backup reads, with how many do.
-    pub(super) pinned: Arc<std::sync::Mutex<usize>>,
+    /// Held by each backup that reads segments.
+    pub(super) pin: Arc<()>,
 }
 
 impl Reclaim {
@@ -39,7 +39,7 @@ impl Reclaim {
             copied: 0,
             going: Vec::new(),
             gone: Vec::new(),
-            pinned: Arc::default(),
+            pin: Arc::default(),
         }
     }
 
@@ -58,7 +58,7 @@ impl Reclaim {
     }
 
     pub(super) fn is_pinned(&self) -> bool {
-        self.pinned.lock().is_ok_and(|pinned| *pinned > 0)
+        Arc::strong_count(&self.pin) > 1
     }
 }
 
