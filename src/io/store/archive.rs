@@ -3,13 +3,13 @@
 //! What is written stands in memory until [`Disk::commit`] or [`Disk::settle`] gives it to the system.
 
 use super::catalog::Catalog;
-use super::format::{self, OpenError, OpenedStore};
+use super::format::{self, OpenError};
 use super::health::{Look, StoreHealth};
 use super::log::{StoreLog, Unsynced};
 use super::place::Address;
 use super::reclaiming::Reclaim;
 use super::record::Record;
-use super::recovery::Findings;
+use super::recovery::{Findings, Recovered};
 use super::segment;
 use super::settings::{Durability, StoreSettings};
 use crate::metrics::Metrics;
@@ -83,42 +83,58 @@ impl Disk {
     /// # Errors
     /// When the store cannot be used, with what to do.
     pub fn open_all(settings: &StoreSettings) -> Result<Vec<Self>, OpenError> {
-        let opened = format::open(settings)?;
-        let disks =
-            opened.into_iter().zip(OwnerIndex::all(settings.writers)).map(|(opened, owner)| {
-                let OpenedStore { directory, lock, log, catalog, findings, began } = opened;
-                let metrics = Arc::<Metrics>::default();
-                metrics.store.damaged.add(findings.count());
-                let reclaim = Reclaim::new(began);
-                let mut disk = Self {
-                    settings: settings.clone(),
-                    health: StoreHealth::new(&directory),
-                    directory,
-                    log,
-                    catalog,
-                    reclaim,
-                    metrics,
-                    findings,
-                    owner,
-                    reported: HashSet::new(),
-                    has_healed: false,
-                    wants_commit: false,
-                    dirty_since: None,
-                    appended: 0,
-                    begun: None,
-                    seen: Instant::now(),
-                    changed: (0, 0),
-                    _lock: lock,
-                };
-                disk.save_to_disk().map_err(|reason| {
-                    OpenError::Directory(
-                        disk.directory.clone(),
-                        io::Error::other(String::from(reason)),
-                    )
-                })?;
-                Ok(disk)
-            });
-        disks.collect()
+        let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
+        let (lock, is_new) = format::take(&directory, settings)?;
+        let mut disks = Vec::new();
+        let lock = Arc::new(lock);
+        for owner in OwnerIndex::all(settings.writers) {
+            let (log, recovered) =
+                format::open_log(&directory, owner.index() as u32, is_new, settings)?;
+            disks.push(Self::new(settings, &directory, (log, recovered), owner, lock.clone()));
+        }
+        if is_new {
+            // Last, so that a directory with it has had a log.
+            format::write_format(&directory, settings.writers as u32)
+                .map_err(|error| format::unusable(&directory, error))?;
+        }
+        for disk in &mut disks {
+            disk.save_to_disk().map_err(|reason| {
+                OpenError::Directory(directory.clone(), io::Error::other(String::from(reason)))
+            })?;
+        }
+        Ok(disks)
+    }
+
+    fn new(
+        settings: &StoreSettings,
+        directory: &Path,
+        (log, recovered): (StoreLog, Recovered),
+        owner: OwnerIndex,
+        lock: Arc<File>,
+    ) -> Self {
+        let Recovered { catalog, findings, began, .. } = recovered;
+        let metrics = Arc::<Metrics>::default();
+        metrics.store.damaged.add(findings.count());
+        Self {
+            settings: settings.clone(),
+            directory: directory.into(),
+            log,
+            catalog,
+            reclaim: Reclaim::new(began),
+            health: StoreHealth::new(directory),
+            metrics,
+            findings,
+            owner,
+            reported: HashSet::new(),
+            has_healed: false,
+            wants_commit: false,
+            dirty_since: None,
+            appended: 0,
+            begun: None,
+            seen: Instant::now(),
+            changed: (0, 0),
+            _lock: lock,
+        }
     }
 
     /// Counts there from now on.

@@ -73,6 +73,12 @@ impl Default for Catalog {
 }
 
 impl CatalogTopic {
+    /// How many messages it has.
+    fn count(&self) -> u64 {
+        let indexed: u64 = self.runs.iter().map(|run| u64::from(run.count)).sum();
+        indexed + self.newest.len() as u64
+    }
+
     pub(super) fn is_trimmed_to(&self, below: Position) -> bool {
         below <= self.floor
     }
@@ -124,15 +130,32 @@ impl CatalogTopic {
         self.runs.insert(at, run);
     }
 
+    /// Takes some runs away, with what they hold.
+    fn take_runs(
+        &mut self,
+        goes: impl Fn(&IndexRun) -> bool,
+        segments: &mut Segments,
+    ) -> Vec<IndexRun> {
+        let taken: Vec<IndexRun> = self.runs.extract_if(.., |run| goes(run)).collect();
+        for run in &taken {
+            free(&mut self.bytes, segments, run.segment, run.bytes);
+        }
+        taken
+    }
+
+    /// Puts a run in its place, with what it holds.
+    fn put_run(&mut self, run: IndexRun, segments: &mut Segments) {
+        hold(&mut self.bytes, segments, run.segment, run.bytes);
+        self.insert(run);
+    }
+
     /// A message has moved: its run ends before it, and another goes on behind it.
     fn detach(&mut self, position: Position, segments: &mut Segments) {
         let at = self.runs.partition_point(|run| run.end() <= position);
         let Some(run) = self.runs.get_mut(at).filter(|run| run.first <= position) else { return };
         let (before, behind, bytes) = run.without(position);
-        let (segment, parts) = (run.segment, [before, behind]);
-        self.bytes -= u64::from(bytes);
-        free(segments, segment, bytes);
-        self.runs.splice(at..=at, parts.into_iter().filter(|run| run.count > 0));
+        free(&mut self.bytes, segments, run.segment, bytes);
+        self.runs.splice(at..=at, [before, behind].into_iter().filter(|run| run.count > 0));
     }
 
     /// What was written at a position and behind it was written anew, because it may have got lost.
@@ -142,8 +165,7 @@ impl CatalogTopic {
         self.free_newest(at.., segments);
         while let Some(run) = self.runs.last_mut().filter(|run| run.end() > from) {
             let bytes = run.cut(from);
-            self.bytes -= u64::from(bytes);
-            free(segments, run.segment, bytes);
+            free(&mut self.bytes, segments, run.segment, bytes);
             if run.count == 0 {
                 self.runs.pop();
             }
@@ -153,8 +175,7 @@ impl CatalogTopic {
     fn free_newest(&mut self, range: impl std::ops::RangeBounds<usize>, segments: &mut Segments) {
         let newest = segments.last_key_value().map_or(0, |(number, _)| *number);
         for entry in self.newest.drain(range) {
-            self.bytes -= u64::from(entry.length);
-            free(segments, newest, entry.length);
+            free(&mut self.bytes, segments, newest, entry.length);
         }
     }
 
@@ -163,13 +184,11 @@ impl CatalogTopic {
         let floor = self.floor;
         let gone = self.runs.partition_point(|run| run.end() <= floor);
         for run in self.runs.drain(..gone) {
-            self.bytes -= u64::from(run.bytes);
-            free(segments, run.segment, run.bytes);
+            free(&mut self.bytes, segments, run.segment, run.bytes);
         }
         if let Some(run) = self.runs.first_mut() {
             let bytes = run.advance(floor);
-            self.bytes -= u64::from(bytes);
-            free(segments, run.segment, bytes);
+            free(&mut self.bytes, segments, run.segment, bytes);
         }
         self.sort();
         let gone = self.newest.partition_point(|entry| entry.position < floor);
@@ -299,7 +318,7 @@ impl Catalog {
             if position < next {
                 topic.cut_from(position, segments);
             } else if position > next && position.ledger() == next.ledger() {
-                gap = Some(IndexGap { topic: number, from: next, to: position });
+                gap = IndexGap::between(number, next, position);
             }
         }
 
@@ -319,8 +338,7 @@ impl Catalog {
             topic.is_sorted =
                 topic.newest.last().is_none_or(|last| topic.is_sorted && last.position < position);
             topic.newest.push(IndexEntry { position, offset: at.offset, length: at.length });
-            topic.bytes += u64::from(at.length);
-            segments.entry(at.segment).or_default().live += u64::from(at.length);
+            hold(&mut topic.bytes, segments, at.segment, at.length);
         }
         gap
     }
@@ -339,8 +357,7 @@ impl Catalog {
             topic.newest.retain(|entry| {
                 let is_kept = entry.offset < offset;
                 if !is_kept {
-                    topic.bytes -= u64::from(entry.length);
-                    free(&mut self.segments, segment, entry.length);
+                    free(&mut topic.bytes, &mut self.segments, segment, entry.length);
                 }
                 is_kept
             });
@@ -382,12 +399,7 @@ impl Catalog {
             .collect();
         for number in numbers {
             let Some(topic) = self.topics.get_mut(&number) else { continue };
-            let (old, kept): (Vec<IndexRun>, Vec<IndexRun>) =
-                topic.runs.iter().partition(|run| run.segment == segment);
-            topic.runs = kept;
-            let lost: u64 = old.iter().map(|run| u64::from(run.bytes)).sum();
-            topic.bytes -= lost;
-            free(&mut self.segments, segment, lost as u32);
+            let old = topic.take_runs(|run| run.segment == segment, &mut self.segments);
             for (_, found) in index.runs.iter().filter(|(of, _)| *of == number) {
                 for known in &old {
                     // What of it was live before is live again.
@@ -395,29 +407,21 @@ impl Catalog {
                     run.advance(known.first);
                     run.cut(known.end());
                     if run.count > 0 && run.first >= known.first {
-                        topic.bytes += u64::from(run.bytes);
-                        self.segments.entry(segment).or_default().live += u64::from(run.bytes);
-                        topic.insert(run);
+                        topic.put_run(run, &mut self.segments);
                     }
                 }
             }
+
+            // Whatever the old runs had beyond that is damaged.
             for known in old {
                 let mut from = known.first;
                 for run in topic.runs.iter().filter(|run| run.segment == segment) {
                     if known.first <= run.first && run.first < known.end() {
-                        gaps.extend((from < run.first).then_some(IndexGap {
-                            topic: number,
-                            from,
-                            to: run.first,
-                        }));
+                        gaps.extend(IndexGap::between(number, from, run.first));
                         from = run.end();
                     }
                 }
-                gaps.extend((from < known.end()).then_some(IndexGap {
-                    topic: number,
-                    from,
-                    to: known.end(),
-                }));
+                gaps.extend(IndexGap::between(number, from, known.end()));
             }
         }
         gaps
@@ -461,18 +465,12 @@ impl Catalog {
         let mut gaps = Vec::new();
         for (number, topic) in &self.topics {
             let runs = topic.runs.iter().filter(|run| run.segment == segment);
-            gaps.extend(runs.map(|run| IndexGap {
-                topic: *number,
-                from: run.first,
-                to: run.end(),
-            }));
+            gaps.extend(runs.filter_map(|run| IndexGap::between(*number, run.first, run.end())));
+            // What waits for its time is in the log too, unless it was trimmed there.
             let delayed = topic.delayed.iter().filter(|(_, at)| at.segment == segment);
-            let delayed = delayed.filter(|((_, position), _)| *position < topic.floor);
-            gaps.extend(delayed.map(|((_, at), _)| IndexGap {
-                topic: *number,
-                from: *at,
-                to: at.after(),
-            }));
+            let delayed = delayed.map(|((_, position), _)| *position);
+            let only_delayed = delayed.filter(|position| *position < topic.floor);
+            gaps.extend(only_delayed.filter_map(|at| IndexGap::between(*number, at, at.after())));
         }
         gaps
     }
@@ -480,11 +478,7 @@ impl Catalog {
     /// Gives up a segment that is not there any more.
     pub(super) fn give_up(&mut self, segment: u32) {
         for topic in self.topics.values_mut() {
-            topic.runs.retain(|run| {
-                let is_kept = run.segment != segment;
-                topic.bytes -= if is_kept { 0 } else { u64::from(run.bytes) };
-                is_kept
-            });
+            topic.take_runs(|run| run.segment == segment, &mut self.segments);
             let before = topic.delayed.len();
             topic.delayed.retain(|_, at| at.segment != segment);
             self.delayed -= before - topic.delayed.len();
@@ -500,41 +494,31 @@ impl Catalog {
             Piece::Indexed(run) => run.first,
             Piece::Newest(entries) => entries.first()?.position,
         };
-        (from < to).then_some(IndexGap { from, to, ..gap })
+        IndexGap::between(gap.topic, from, to)
     }
 
     /// Topics whose name no record has told, with how many messages each has.
     pub(super) fn nameless(&self) -> Vec<(TopicNumber, u64)> {
         let nameless = self.topics.iter().filter(|(_, topic)| topic.name.is_none());
-        nameless
-            .map(|(number, topic)| {
-                let indexed: u64 = topic.runs.iter().map(|run| u64::from(run.count)).sum();
-                (*number, indexed + topic.newest.len() as u64)
-            })
-            .collect()
+        nameless.map(|(number, topic)| (*number, topic.count())).collect()
     }
 
     /// The topics that hold most, so many at most.
     pub(super) fn largest(&self, count: usize) -> Vec<Holding> {
-        let mut largest = Vec::new();
-        for topic in self.topics.values().filter(|topic| topic.bytes > 0) {
-            let Some(name) = &topic.name else { continue };
-            largest.push(Holding { topic: name[..].into(), bytes: topic.bytes, oldest_ms: None });
-            if largest.len() >= 2 * count {
-                Holding::keep_largest(&mut largest, count);
-            }
-        }
+        let named = self.topics.values().filter_map(|topic| Some((topic.name.as_ref()?, topic)));
+        let holding = named.filter(|(_, topic)| topic.bytes > 0).map(|(name, topic)| Holding {
+            topic: name[..].into(),
+            bytes: topic.bytes,
+            oldest_ms: None,
+        });
+        let mut largest = holding.collect();
         Holding::keep_largest(&mut largest, count);
         largest
     }
 
     /// Messages that are stored.
     pub(super) fn messages(&self) -> u64 {
-        let of = |topic: &CatalogTopic| {
-            topic.newest.len() as u64
-                + topic.runs.iter().map(|run| u64::from(run.count)).sum::<u64>()
-        };
-        self.topics.values().map(of).sum()
+        self.topics.values().map(CatalogTopic::count).sum()
     }
 
     /// Applies a record that is at this place, while the log is read from the segment `begin` on. What checkpoints tell
@@ -573,27 +557,18 @@ impl Catalog {
             Record::Counts { next, .. } => self.next = self.next.max(*next),
             Record::Start { .. }
             | Record::Dropped { .. }
-            | Record::Sealed
+            | Record::Sealed {}
             | Record::Checkpoint { .. }
-            | Record::Padding(_) => {}
+            | Record::Padding { .. } => {}
         }
         None
     }
 
     fn restate_runs(&mut self, number: TopicNumber, runs: &[IndexRun], begin: u32) {
         let topic = self.topics.entry(number).or_default();
-        topic.runs.retain(|run| {
-            let is_kept = run.segment >= begin;
-            if !is_kept {
-                topic.bytes -= u64::from(run.bytes);
-                free(&mut self.segments, run.segment, run.bytes);
-            }
-            is_kept
-        });
+        topic.take_runs(|run| run.segment < begin, &mut self.segments);
         for run in runs.iter().filter(|run| run.segment < begin) {
-            topic.bytes += u64::from(run.bytes);
-            self.segments.entry(run.segment).or_default().live += u64::from(run.bytes);
-            topic.insert(*run);
+            topic.put_run(*run, &mut self.segments);
         }
         let floor = topic.floor;
         self.trim(number, floor);
@@ -638,7 +613,15 @@ fn free_delayed(segments: &mut Segments, at: Address) {
     }
 }
 
-fn free(segments: &mut Segments, segment: u32, bytes: u32) {
+/// A topic, which holds so many bytes, holds more of a segment.
+fn hold(held: &mut u64, segments: &mut Segments, segment: u32, bytes: u32) {
+    *held += u64::from(bytes);
+    segments.entry(segment).or_default().live += u64::from(bytes);
+}
+
+/// It holds less.
+fn free(held: &mut u64, segments: &mut Segments, segment: u32, bytes: u32) {
+    *held -= u64::from(bytes);
     if let Some(segment) = segments.get_mut(&segment) {
         segment.live = segment.live.saturating_sub(bytes.into());
     }

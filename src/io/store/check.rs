@@ -4,11 +4,11 @@ use super::catalog::Segment;
 use super::format::{self, OpenError};
 use super::record::{FoundRecord, RecordScan};
 use super::recovery::{self, Recovered};
-use super::segment::{self, SegmentFile, files_bytes};
+use super::segment::{self, files_bytes};
 use super::settings::StoreSettings;
 use super::survey::{self, LARGEST};
 use crate::service::topic::Holding;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -129,13 +129,12 @@ impl StoreReport {
     /// Reads the segments that a start does not.
     fn read_all(&mut self, recovered: &Recovered, path: &Path) -> io::Result<()> {
         for (number, known) in recovered.catalog.segments.range(..recovered.from) {
-            let file = match File::open(SegmentFile::Segment(*number).path(path)) {
-                Ok(file) => file,
+            let mut bytes = match segment::read_whole(path, *number) {
+                Ok(bytes) => bytes,
                 // It is told that it is missing.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            let mut bytes = segment::read_whole(&file)?;
             bytes.truncate(known.length as usize);
             for found in RecordScan::new(&bytes, *number, 0) {
                 let (from, to) = match found {

@@ -19,7 +19,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The format that this program writes.
@@ -92,79 +91,63 @@ pub enum OpenError {
 const RESTORE: &str = "Nothing was changed. Restore the last backup: move the directory away and run \
                        `fanfare topics restore BACKUP`";
 
-/// A log that is open.
-pub(super) struct OpenedStore {
-    /// The store's.
-    pub(super) directory: PathBuf,
-    pub(super) lock: Arc<File>,
-    pub(super) log: StoreLog,
-    pub(super) catalog: Catalog,
-    pub(super) findings: Findings,
-    /// In which segment the last complete checkpoint began.
-    pub(super) began: u32,
-}
-
 /// The directory of an owner's log.
 pub(super) fn log_path(directory: &Path, owner: u32) -> PathBuf {
     directory.join(format!("log-{owner}"))
 }
 
-/// Opens the store of these settings, or makes it: the log of each owner.
-pub(super) fn open(settings: &StoreSettings) -> Result<Vec<OpenedStore>, OpenError> {
-    let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
-    let unusable = |error: io::Error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            OpenError::Full(directory.clone(), error)
-        }
-        _ => OpenError::Directory(directory.clone(), error),
-    };
-    make_directory(&directory).map_err(unusable)?;
-    let format = read_format(&directory)?;
-    let lock = Arc::new(lock(&directory)?);
-    let writers = settings.writers as u32;
-    if let Some(there) = format.filter(|there| *there != writers) {
-        return Err(OpenError::Writers(directory, there as usize, writers as usize));
+/// Takes the directory of these settings for this process, and makes it if it is not there. Returns its lock, and whether
+/// there is no store in it yet.
+pub(super) fn take(directory: &Path, settings: &StoreSettings) -> Result<(File, bool), OpenError> {
+    make_directory(directory).map_err(|error| unusable(directory, error))?;
+    let there = read_format(directory)?.map(|writers| writers as usize);
+    let lock = lock(directory)?;
+    if let Some(there) = there.filter(|there| *there != settings.writers) {
+        return Err(OpenError::Writers(directory.into(), there, settings.writers));
     }
+    Ok((lock, there.is_none()))
+}
 
-    let is_new = format.is_none();
-    let mut opened = Vec::new();
-    for owner in 0..writers {
-        let start = Instant::now();
-        let path = log_path(&directory, owner);
-        if is_new {
-            make_directory(&path).map_err(unusable)?;
-        }
-        let mut recovered = read_log(&directory, &path)?;
-        accept(&directory, &path, &mut recovered, is_new, settings.accept_loss)?;
-        let mut catalog = std::mem::take(&mut recovered.catalog);
-        if recovered.ledger >= LEDGERS_MAX - 1 {
-            let reason = "it was opened too often for its message ids";
-            return Err(OpenError::Damaged(directory, reason.into()));
-        }
-        let mut log =
-            StoreLog::go_on(&path, &recovered, &mut catalog, settings).map_err(unusable)?;
-        for missing in &recovered.findings.missing {
-            log.write(&mut catalog, &Record::Dropped { segment: missing.segment })
-                .map_err(unusable)?;
-        }
-        let Recovered { findings, began, .. } = recovered;
-        tell(&findings, &catalog, &path, start.elapsed());
-        let began = if is_new { log.active.number } else { began };
-        opened.push(OpenedStore {
-            directory: directory.clone(),
-            lock: lock.clone(),
-            log,
-            catalog,
-            findings,
-            began,
-        });
-    }
-
+/// Opens an owner's log, or makes it, and goes around what is damaged, which the log of the daemon is told.
+pub(super) fn open_log(
+    directory: &Path,
+    owner: u32,
+    is_new: bool,
+    settings: &StoreSettings,
+) -> Result<(StoreLog, Recovered), OpenError> {
+    let (start, path) = (Instant::now(), log_path(directory, owner));
+    let unusable = |error| unusable(directory, error);
     if is_new {
-        // Last, so that a directory with it has had a log.
-        write_format(&directory, writers).map_err(unusable)?;
+        make_directory(&path).map_err(unusable)?;
     }
-    Ok(opened)
+    let mut recovered = read_log(directory, &path)?;
+    accept(directory, &path, &mut recovered, is_new, settings.accept_loss)?;
+    if recovered.ledger >= LEDGERS_MAX - 1 {
+        let reason = "it was opened too often for its message ids";
+        return Err(OpenError::Damaged(directory.into(), reason.into()));
+    }
+
+    let mut log = StoreLog::go_on(&path, &mut recovered, settings).map_err(unusable)?;
+    if is_new {
+        recovered.began = log.active.number;
+    }
+    // The next start is not to miss again what is given up now.
+    for missing in &recovered.findings.missing {
+        let dropped = Record::Dropped { segment: missing.segment };
+        log.write(&mut recovered.catalog, &dropped).map_err(unusable)?;
+    }
+    tell(&recovered.findings, &recovered.catalog, &path, start.elapsed());
+    Ok((log, recovered))
+}
+
+/// What an error in the store's directory means for a start.
+pub(super) fn unusable(directory: &Path, error: io::Error) -> OpenError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            OpenError::Full(directory.into(), error)
+        }
+        _ => OpenError::Directory(directory.into(), error),
+    }
 }
 
 /// Reads a log that has to be there.

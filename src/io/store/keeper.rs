@@ -134,10 +134,7 @@ impl KeeperWork {
                 numbers.into_iter().for_each(|number| self.drop(number));
                 Done::Dropped
             }
-            Job::Read(number) => {
-                let file = File::open(SegmentFile::Segment(number).path(&self.directory));
-                Done::Read(number, file.and_then(|file| segment::read_whole(&file)))
-            }
+            Job::Read(number) => Done::Read(number, segment::read_whole(&self.directory, number)),
         }
     }
 

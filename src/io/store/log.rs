@@ -119,8 +119,7 @@ impl StoreLog {
     /// When there is no segment to be had.
     pub(super) fn go_on(
         directory: &Path,
-        recovered: &Recovered,
-        catalog: &mut Catalog,
+        recovered: &mut Recovered,
         settings: &StoreSettings,
     ) -> io::Result<Self> {
         let segment_bytes = settings.segment_bytes;
@@ -134,7 +133,7 @@ impl StoreLog {
             keeper.ask(Job::WriteIndex(*number, index.clone()));
         }
         let number = recovered.newest + 1;
-        let is_filled = catalog.segments.len() <= FILLED_MAX;
+        let is_filled = recovered.catalog.segments.len() <= FILLED_MAX;
         let file = Arc::new(keeper::provide(directory, number, segment_bytes, is_filled)?);
         let mut log = Self {
             directory: directory.into(),
@@ -156,8 +155,8 @@ impl StoreLog {
             is_relied_on: false,
             segment_bytes,
         };
-        log.begin(catalog, recovered.end);
-        log.prepare(catalog);
+        log.begin(&mut recovered.catalog, recovered.end);
+        log.prepare(&recovered.catalog);
         Ok(log)
     }
 
@@ -283,7 +282,7 @@ impl StoreLog {
 
     /// Goes on in the next segment, after everything in this one is safe.
     fn roll(&mut self, catalog: &mut Catalog) -> io::Result<()> {
-        self.put(|out| Record::Sealed.write(out));
+        self.put(|out| Record::Sealed {}.write(out));
         self.flush()?;
         if self.is_synced || std::mem::take(&mut self.is_relied_on) {
             // Now, so that what may have got lost by a failed sync is always in one segment. It takes as long as any
@@ -346,7 +345,8 @@ impl StoreLog {
         let gap = end.next_multiple_of(PAGE_BYTES) - end;
         let has_room = end + gap + SEALED_BYTES <= self.segment_bytes;
         if self.active.buffer.len() >= PADDED_MIN && gap >= SEALED_BYTES && has_room {
-            self.put(|out| Record::Padding(gap - HEADER_BYTES - 1).write(out));
+            let zeros = &[0; PAGE_BYTES][..gap - HEADER_BYTES - 1];
+            self.put(|out| Record::Padding { zeros }.write(out));
         }
     }
 
@@ -490,7 +490,8 @@ impl StoreLog {
     fn rewrite_one(&mut self, body: &[u8], catalog: &mut Catalog) -> io::Result<()> {
         let record = Record::read(body);
         // A beginning or an end has its own place.
-        if matches!(record, Some(Record::Start { .. } | Record::Sealed | Record::Padding(_))) {
+        if matches!(record, Some(Record::Start { .. } | Record::Sealed {} | Record::Padding { .. }))
+        {
             return Ok(());
         }
         let at = self.append(catalog, body.len(), false, |out| out.extend_from_slice(body))?;

@@ -39,6 +39,18 @@ pub(super) struct IndexEntry {
     pub(super) length: u32,
 }
 
+impl IndexEntry {
+    /// The message of a position whose offset and length are these.
+    pub(super) fn of((position, &(offset, length)): (Position, &(u32, u32))) -> Self {
+        Self { position, offset, length }
+    }
+
+    /// Where it is, in its segment.
+    pub(super) fn at(&self, segment: u32) -> Address {
+        Address { segment, offset: self.offset, length: self.length }
+    }
+}
+
 impl IndexRun {
     /// The position behind the last one.
     pub(super) fn end(&self) -> Position {
@@ -94,6 +106,13 @@ pub(super) struct IndexGap {
     pub(super) topic: TopicNumber,
     pub(super) from: Position,
     pub(super) to: Position,
+}
+
+impl IndexGap {
+    /// Those from one position up to another, if there are some.
+    pub(super) fn between(topic: TopicNumber, from: Position, to: Position) -> Option<Self> {
+        (from < to).then_some(Self { topic, from, to })
+    }
 }
 
 /// Where the messages of a segment are: grouped by topic, in order.

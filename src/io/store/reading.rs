@@ -55,15 +55,7 @@ impl Disk {
                 }
                 Some(Piece::Indexed(run)) => {
                     match self.log.files.entries(&run, &mut self.catalog) {
-                        Ok(Entries::There(places)) => {
-                            let places = places.iter().zip(run.first.number()..);
-                            let entries: Vec<IndexEntry> = places
-                                .map(|((offset, length), position)| IndexEntry {
-                                    position: Position::of_number(position),
-                                    offset: *offset,
-                                    length: *length,
-                                })
-                                .collect();
+                        Ok(Entries::There(entries)) => {
                             self.read_entries(topic, run.segment, &entries, &mut reading)?;
                         }
                         Ok(Entries::Anew(gaps)) => {
@@ -198,12 +190,11 @@ impl Disk {
         let file = self.log.files.segment(segment);
         let read = file.and_then(|file| file.read_exact_at(&mut bytes, first.offset.into()));
         for entry in group {
-            let IndexEntry { position, offset, length } = *entry;
-            let at = Address { segment, offset, length };
-            let start = (offset - first.offset) as usize;
+            let (position, at) = (entry.position, entry.at(segment));
+            let start = (at.offset - first.offset) as usize;
             let record = match &read {
                 Ok(()) => {
-                    segment::message(&bytes[start..start + length as usize], at, topic, position)
+                    segment::message(&bytes[start..start + at.length as usize], at, topic, position)
                 }
                 Err(_) => None,
             };

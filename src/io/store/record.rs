@@ -21,116 +21,238 @@ const ALIGNMENT: usize = 8;
 /// Spreads the numbers of segments and offsets over the bits of a seed.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// Kinds of bodies with a message, without its time in the index of delayed messages and with it, and likewise when it
+/// was copied from an older segment.
 const MESSAGE: u8 = 1;
 const DELAYED: u8 = 2;
 const MOVED: u8 = 3;
 const MOVED_DELAYED: u8 = 4;
-const TOPIC: u8 = 5;
-const NO_TOPIC: u8 = 6;
-const SUBSCRIPTION: u8 = 7;
-const NO_SUBSCRIPTION: u8 = 8;
-const SEQUENCE: u8 = 9;
-const NO_SEQUENCE: u8 = 10;
-const TRIMMED: u8 = 11;
-const TRIMMED_DELAYED: u8 = 12;
-const RUNS: u8 = 13;
-const DELAYS: u8 = 14;
-const START: u8 = 15;
-const DROPPED: u8 = 16;
-const SEALED: u8 = 17;
-const COUNTS: u8 = 18;
-const CHECKPOINT: u8 = 19;
-const PADDING: u8 = 20;
 
-/// One record. Those of a topic name it by its number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Record<'a> {
-    /// A message. One that has a position at which there is another takes the place of that and of all behind it.
-    Message {
-        topic: TopicNumber,
-        position: Position,
-        /// Its time in the index of delayed messages (unix, ms).
-        deliver_ms: Option<u64>,
-        /// Whether it was copied from an older segment.
-        is_moved: bool,
-        record: &'a [u8],
-    },
+/// The records but messages: each with its kind and its fields, in the order in which they stand in its body.
+macro_rules! records {
+    ($($(#[$doc:meta])* $name:ident = $kind:literal { $($field:ident: $type:ty),* })*) => {
+        /// One record. Those of a topic name it by its number.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub(super) enum Record<'a> {
+            /// A message. One that has a position at which there is another takes the place of that and of all behind it.
+            Message {
+                topic: TopicNumber,
+                position: Position,
+                /// Its time in the index of delayed messages (unix, ms).
+                deliver_ms: Option<u64>,
+                /// Whether it was copied from an older segment.
+                is_moved: bool,
+                record: &'a [u8],
+            },
+            $($(#[$doc])* $name { $($field: $type),* },)*
+        }
+
+        impl<'a> Record<'a> {
+            /// Appends the body.
+            pub(super) fn write(&self, out: &mut Vec<u8>) {
+                match self {
+                    Self::Message { topic, position, deliver_ms, is_moved, record } => {
+                        put_message(*topic, *position, *deliver_ms, *is_moved, record, out);
+                    }
+                    $(Self::$name { $($field),* } => {
+                        out.push($kind);
+                        $($field.put(out);)*
+                    })*
+                }
+            }
+
+            /// The record of a body; `None` when it is none of this format.
+            pub(super) fn read(body: &'a [u8]) -> Option<Self> {
+                let (kind, rest) = body.split_first()?;
+                let mut rest = Cursor(rest);
+                match *kind {
+                    MESSAGE..=MOVED_DELAYED => read_message(*kind, rest),
+                    $($kind => Some(Self::$name { $($field: Field::read(&mut rest)?),* }),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+records! {
     /// A topic and its state; empty for none.
-    Topic {
-        topic: TopicNumber,
-        name: &'a str,
-        state: &'a [u8],
-    },
+    Topic = 5 { topic: TopicNumber, name: &'a str, state: &'a [u8] }
     /// A topic was deleted.
-    NoTopic {
-        topic: TopicNumber,
-    },
-    Subscription {
-        topic: TopicNumber,
-        name: &'a str,
-        state: &'a [u8],
-    },
-    NoSubscription {
-        topic: TopicNumber,
-        name: &'a str,
-    },
+    NoTopic = 6 { topic: TopicNumber }
+    /// A subscription and its state.
+    Subscription = 7 { topic: TopicNumber, name: &'a str, state: &'a [u8] }
+    /// A subscription was deleted.
+    NoSubscription = 8 { topic: TopicNumber, name: &'a str }
     /// The last sequence number of a producer.
-    Sequence {
-        topic: TopicNumber,
-        name: &'a str,
-        last: i64,
-    },
-    NoSequence {
-        topic: TopicNumber,
-        name: &'a str,
-    },
+    Sequence = 9 { topic: TopicNumber, name: &'a str, last: i64 }
+    /// A producer was forgotten.
+    NoSequence = 10 { topic: TopicNumber, name: &'a str }
     /// Messages below a position were deleted.
-    Trimmed {
-        topic: TopicNumber,
-        below: Position,
-    },
+    Trimmed = 11 { topic: TopicNumber, below: Position }
     /// Delayed messages below a time and position were taken out of the index.
-    TrimmedDelayed {
-        topic: TopicNumber,
-        below: (u64, Position),
-    },
+    TrimmedDelayed = 12 { topic: TopicNumber, below: (u64, Position) }
     /// Where the messages of a topic are in the segments before the last two checkpoints.
-    Runs {
-        topic: TopicNumber,
-        runs: Vec<IndexRun>,
-    },
+    Runs = 13 { topic: TopicNumber, runs: Vec<IndexRun> }
     /// Delayed messages of a topic, likewise; the first list of a checkpoint replaces all up to its last.
-    Delays {
-        topic: TopicNumber,
-        is_first: bool,
-        delays: Vec<(u64, Position, Address)>,
-    },
+    Delays = 14 { topic: TopicNumber, is_first: bool, delays: Vec<(u64, Position, Address)> }
     /// The beginning of a segment: how often the store was opened, the segment from which on the log is to be read, and
     /// where the segment before ends.
-    Start {
-        ledger: u32,
-        from: u32,
-        ends_at: u32,
-    },
+    Start = 15 { ledger: u32, from: u32, ends_at: u32 }
     /// A segment is needed no more.
-    Dropped {
-        segment: u32,
-    },
+    Dropped = 16 { segment: u32 }
     /// The end of a segment.
-    Sealed,
+    Sealed = 17 {}
     /// The number of the next topic, and the older segments that there are with their lengths.
-    Counts {
-        next: TopicNumber,
-        segments: Vec<(u32, u32)>,
-    },
+    Counts = 18 { next: TopicNumber, segments: Vec<(u32, u32)> }
     /// A checkpoint is complete, which began in segment `began`. The log is to be read from `from` on, so that the
     /// checkpoint before is read too: what a damaged record of one has told, the other tells.
-    Checkpoint {
-        from: u32,
-        began: u32,
-    },
-    /// So many bytes of nothing.
-    Padding(usize),
+    Checkpoint = 19 { from: u32, began: u32 }
+    /// Bytes that say nothing.
+    Padding = 20 { zeros: &'a [u8] }
+}
+
+/// A part of a body.
+trait Field<'a>: Sized {
+    fn put(&self, out: &mut Vec<u8>);
+
+    /// `None` where it is cut off, or cannot be.
+    fn read(rest: &mut Cursor<'a>) -> Option<Self>;
+}
+
+/// Numbers, all of which stand as an unsigned one of so many bits.
+macro_rules! numbers {
+    ($($type:ty = $read:ident, |$it:ident| $put:expr, |$number:ident| $of:expr;)*) => {
+        $(impl Field<'_> for $type {
+            fn put(&self, out: &mut Vec<u8>) {
+                let $it = self;
+                out.extend_from_slice(&$put.to_le_bytes());
+            }
+
+            fn read(rest: &mut Cursor<'_>) -> Option<Self> {
+                let $number = rest.$read()?;
+                Some($of)
+            }
+        })*
+    };
+}
+
+numbers! {
+    bool = byte, |it| u8::from(*it), |number| number != 0;
+    u32 = u32_le, |it| it, |number| number;
+    u64 = u64_le, |it| it, |number| number;
+    i64 = u64_le, |it| it, |number| number.cast_signed();
+    Position = u64_le, |it| it.number(), |number| Self::of_number(number);
+}
+
+impl<'a> Field<'a> for &'a str {
+    fn put(&self, out: &mut Vec<u8>) {
+        // Names come from addresses of at most some thousand bytes.
+        out.extend_from_slice(&(self.len() as u16).to_le_bytes());
+        out.extend_from_slice(self.as_bytes());
+    }
+
+    fn read(rest: &mut Cursor<'a>) -> Option<Self> {
+        let length = rest.u16_le()?;
+        rest.text(length.into())
+    }
+}
+
+/// All that is left.
+impl<'a> Field<'a> for &'a [u8] {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+
+    fn read(rest: &mut Cursor<'a>) -> Option<Self> {
+        rest.take(rest.0.len())
+    }
+}
+
+/// As many as there are up to the end.
+impl<'a, T: Field<'a>> Field<'a> for Vec<T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.iter().for_each(|one| one.put(out));
+    }
+
+    fn read(rest: &mut Cursor<'a>) -> Option<Self> {
+        let mut all = Self::new();
+        while !rest.0.is_empty() {
+            all.push(T::read(rest)?);
+        }
+        Some(all)
+    }
+}
+
+impl<'a, A: Field<'a>, B: Field<'a>> Field<'a> for (A, B) {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+        self.1.put(out);
+    }
+
+    fn read(rest: &mut Cursor<'a>) -> Option<Self> {
+        Some((A::read(rest)?, B::read(rest)?))
+    }
+}
+
+impl Field<'_> for (u64, Position, Address) {
+    fn put(&self, out: &mut Vec<u8>) {
+        let (deliver_ms, position, Address { segment, offset, length }) = self;
+        (*deliver_ms, *position).put(out);
+        [segment, offset, length].into_iter().for_each(|number| number.put(out));
+    }
+
+    fn read(rest: &mut Cursor<'_>) -> Option<Self> {
+        let (deliver_ms, position) = Field::read(rest)?;
+        let (segment, offset, length) = (rest.u32_le()?, rest.u32_le()?, rest.u32_le()?);
+        Some((deliver_ms, position, Address { segment, offset, length }))
+    }
+}
+
+impl Field<'_> for IndexRun {
+    fn put(&self, out: &mut Vec<u8>) {
+        let Self { first, segment, entry, count, bytes } = self;
+        first.put(out);
+        [segment, entry, count, bytes].into_iter().for_each(|number| number.put(out));
+    }
+
+    fn read(rest: &mut Cursor<'_>) -> Option<Self> {
+        let (first, segment) = Field::read(rest)?;
+        let (entry, count, bytes) = (rest.u32_le()?, rest.u32_le()?, rest.u32_le()?);
+        let run = Self { first, segment, entry, count, bytes };
+        // One that would go on behind the last position is none.
+        run.first.number().checked_add(count.into()).filter(|_| count > 0)?;
+        Some(run)
+    }
+}
+
+fn put_message(
+    topic: TopicNumber,
+    position: Position,
+    deliver_ms: Option<u64>,
+    is_moved: bool,
+    record: &[u8],
+    out: &mut Vec<u8>,
+) {
+    out.push(match (is_moved, deliver_ms) {
+        (false, None) => MESSAGE,
+        (false, Some(_)) => DELAYED,
+        (true, None) => MOVED,
+        (true, Some(_)) => MOVED_DELAYED,
+    });
+    (topic, position).put(out);
+    if let Some(deliver_ms) = deliver_ms {
+        deliver_ms.put(out);
+    }
+    out.extend_from_slice(record);
+}
+
+fn read_message(kind: u8, mut rest: Cursor<'_>) -> Option<Record<'_>> {
+    let (topic, position) = Field::read(&mut rest)?;
+    let is_delayed = matches!(kind, DELAYED | MOVED_DELAYED);
+    let deliver_ms = if is_delayed { Some(rest.u64_le()?) } else { None };
+    let is_moved = matches!(kind, MOVED | MOVED_DELAYED);
+    Some(Record::Message { topic, position, deliver_ms, is_moved, record: rest.0 })
 }
 
 /// The seed of both checks.
@@ -166,196 +288,6 @@ pub(super) fn put(
     let taken = out.len() - start;
     out.resize(start + taken.next_multiple_of(ALIGNMENT), 0);
     taken
-}
-
-fn put_u32s(numbers: &[u32], out: &mut Vec<u8>) {
-    numbers.iter().for_each(|number| put_u32(*number, out));
-}
-
-fn put_run(run: &IndexRun, out: &mut Vec<u8>) {
-    put_u64(run.first.number(), out);
-    put_u32s(&[run.segment, run.entry, run.count, run.bytes], out);
-}
-
-fn put_delay((deliver_ms, position, at): &(u64, Position, Address), out: &mut Vec<u8>) {
-    put_u64(*deliver_ms, out);
-    put_u64(position.number(), out);
-    put_u32s(&[at.segment, at.offset, at.length], out);
-}
-
-impl<'a> Record<'a> {
-    /// Appends the body.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Message { topic, position, deliver_ms, is_moved, record } => {
-                out.push(match (is_moved, deliver_ms) {
-                    (false, None) => MESSAGE,
-                    (false, Some(_)) => DELAYED,
-                    (true, None) => MOVED,
-                    (true, Some(_)) => MOVED_DELAYED,
-                });
-                put_u32(*topic, out);
-                put_u64(position.number(), out);
-                if let Some(deliver_ms) = deliver_ms {
-                    put_u64(*deliver_ms, out);
-                }
-                out.extend_from_slice(record);
-            }
-            Self::Topic { topic, name, state } => put_named(TOPIC, *topic, name, state, out),
-            Self::NoTopic { topic } => put_kind(NO_TOPIC, *topic, out),
-            Self::Subscription { topic, name, state } => {
-                put_named(SUBSCRIPTION, *topic, name, state, out);
-            }
-            Self::NoSubscription { topic, name } => {
-                put_named(NO_SUBSCRIPTION, *topic, name, &[], out);
-            }
-            Self::Sequence { topic, name, last } => {
-                put_named(SEQUENCE, *topic, name, &last.to_le_bytes(), out);
-            }
-            Self::NoSequence { topic, name } => put_named(NO_SEQUENCE, *topic, name, &[], out),
-            Self::Trimmed { topic, below } => {
-                put_kind(TRIMMED, *topic, out);
-                put_u64(below.number(), out);
-            }
-            Self::TrimmedDelayed { topic, below } => {
-                put_kind(TRIMMED_DELAYED, *topic, out);
-                put_u64(below.0, out);
-                put_u64(below.1.number(), out);
-            }
-            Self::Runs { topic, runs } => {
-                put_kind(RUNS, *topic, out);
-                runs.iter().for_each(|run| put_run(run, out));
-            }
-            Self::Delays { topic, is_first, delays } => {
-                put_kind(DELAYS, *topic, out);
-                out.push(u8::from(*is_first));
-                delays.iter().for_each(|delay| put_delay(delay, out));
-            }
-            Self::Start { ledger, from, ends_at } => {
-                put_kind(START, *ledger, out);
-                put_u32s(&[*from, *ends_at], out);
-            }
-            Self::Dropped { segment } => put_kind(DROPPED, *segment, out),
-            Self::Sealed => out.push(SEALED),
-            Self::Counts { next, segments } => {
-                put_kind(COUNTS, *next, out);
-                for (number, length) in segments {
-                    put_u32s(&[*number, *length], out);
-                }
-            }
-            Self::Padding(bytes) => {
-                out.push(PADDING);
-                out.resize(out.len() + bytes, 0);
-            }
-            Self::Checkpoint { from, began } => {
-                put_kind(CHECKPOINT, *from, out);
-                put_u32(*began, out);
-            }
-        }
-    }
-
-    /// The record of a body; `None` when it is none of this format.
-    pub(super) fn read(body: &'a [u8]) -> Option<Self> {
-        let (kind, mut rest) = body.split_first().map(|(kind, rest)| (*kind, Cursor(rest)))?;
-        match kind {
-            SEALED => return Some(Self::Sealed),
-            PADDING => return Some(Self::Padding(rest.0.len())),
-            _ => {}
-        }
-        // A topic's, or whatever number stands in its place.
-        let topic = rest.u32_le()?;
-        Some(match kind {
-            MESSAGE | DELAYED | MOVED | MOVED_DELAYED => {
-                let position = position(&mut rest)?;
-                let is_delayed = matches!(kind, DELAYED | MOVED_DELAYED);
-                let deliver_ms = if is_delayed { Some(rest.u64_le()?) } else { None };
-                let is_moved = matches!(kind, MOVED | MOVED_DELAYED);
-                Self::Message { topic, position, deliver_ms, is_moved, record: rest.0 }
-            }
-            TOPIC => Self::Topic { topic, name: name(&mut rest)?, state: rest.0 },
-            NO_TOPIC => Self::NoTopic { topic },
-            SUBSCRIPTION => Self::Subscription { topic, name: name(&mut rest)?, state: rest.0 },
-            NO_SUBSCRIPTION => Self::NoSubscription { topic, name: name(&mut rest)? },
-            SEQUENCE => {
-                Self::Sequence { topic, name: name(&mut rest)?, last: rest.u64_le()?.cast_signed() }
-            }
-            NO_SEQUENCE => Self::NoSequence { topic, name: name(&mut rest)? },
-            TRIMMED => Self::Trimmed { topic, below: position(&mut rest)? },
-            TRIMMED_DELAYED => {
-                Self::TrimmedDelayed { topic, below: (rest.u64_le()?, position(&mut rest)?) }
-            }
-            RUNS => Self::Runs { topic, runs: all(&mut rest, run)? },
-            DELAYS => {
-                let is_first = rest.take(1)?[0] != 0;
-                Self::Delays { topic, is_first, delays: all(&mut rest, delay)? }
-            }
-            START => Self::Start { ledger: topic, from: rest.u32_le()?, ends_at: rest.u32_le()? },
-            DROPPED => Self::Dropped { segment: topic },
-            COUNTS => Self::Counts {
-                next: topic,
-                segments: all(&mut rest, |rest| Some((rest.u32_le()?, rest.u32_le()?)))?,
-            },
-            CHECKPOINT => Self::Checkpoint { from: topic, began: rest.u32_le()? },
-            _ => return None,
-        })
-    }
-}
-
-fn put_u32(number: u32, out: &mut Vec<u8>) {
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn put_u64(number: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn put_kind(kind: u8, number: u32, out: &mut Vec<u8>) {
-    out.push(kind);
-    put_u32(number, out);
-}
-
-fn put_named(kind: u8, topic: TopicNumber, name: &str, rest: &[u8], out: &mut Vec<u8>) {
-    put_kind(kind, topic, out);
-    // Names come from addresses of at most some thousand bytes.
-    out.extend_from_slice(&(name.len() as u16).to_le_bytes());
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(rest);
-}
-
-fn position(rest: &mut Cursor<'_>) -> Option<Position> {
-    rest.u64_le().map(Position::of_number)
-}
-
-fn name<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
-    let length = rest.u16_le()?;
-    rest.text(length.into())
-}
-
-fn run(rest: &mut Cursor<'_>) -> Option<IndexRun> {
-    let first = position(rest)?;
-    let (segment, entry, count, bytes) =
-        (rest.u32_le()?, rest.u32_le()?, rest.u32_le()?, rest.u32_le()?);
-    // One that would go on behind the last position is none.
-    first.number().checked_add(count.into()).filter(|_| count > 0)?;
-    Some(IndexRun { first, segment, entry, count, bytes })
-}
-
-fn delay(rest: &mut Cursor<'_>) -> Option<(u64, Position, Address)> {
-    let (deliver_ms, position) = (rest.u64_le()?, position(rest)?);
-    let at = Address { segment: rest.u32_le()?, offset: rest.u32_le()?, length: rest.u32_le()? };
-    Some((deliver_ms, position, at))
-}
-
-/// As many as there are up to the end.
-fn all<'a, T>(
-    rest: &mut Cursor<'a>,
-    mut one: impl FnMut(&mut Cursor<'a>) -> Option<T>,
-) -> Option<Vec<T>> {
-    let mut found = Vec::new();
-    while !rest.0.is_empty() {
-        found.push(one(rest)?);
-    }
-    Some(found)
 }
 
 /// The body of the record of this length (without padding) that begins a piece of the log; `None` when it is damaged.
@@ -467,10 +399,10 @@ mod tests {
             Record::Delays { topic: 1, is_first: true, delays: vec![(5, position, at)] },
             Record::Start { ledger: 4, from: 2, ends_at: 640 },
             Record::Dropped { segment: 9 },
-            Record::Sealed,
+            Record::Sealed {},
             Record::Counts { next: 3, segments: vec![(1, 2), (3, 4)] },
             Record::Checkpoint { from: 5, began: 7 },
-            Record::Padding(100),
+            Record::Padding { zeros: &[0; 100] },
         ]
     }
 

@@ -175,8 +175,7 @@ fn end_before(directory: &Path, number: u32) -> io::Result<Option<u32>> {
 fn beginning(directory: &Path, numbers: &[u32]) -> io::Result<Option<(u32, u32)>> {
     let mut newest = None;
     for number in numbers.iter().rev() {
-        let bytes =
-            segment::read_whole(&File::open(SegmentFile::Segment(*number).path(directory))?)?;
+        let bytes = segment::read_whole(directory, *number)?;
         let mut from = None;
         for found in RecordScan::new(&bytes, *number, 0) {
             let FoundRecord::Record { body, .. } = found else { continue };
@@ -225,8 +224,7 @@ impl LogReading {
         ends_at: Option<u32>,
         is_newest: bool,
     ) -> io::Result<()> {
-        let mut bytes =
-            segment::read_whole(&File::open(SegmentFile::Segment(number).path(directory))?)?;
+        let mut bytes = segment::read_whole(directory, number)?;
         if let Some(ends_at) = ends_at {
             bytes.truncate(ends_at as usize);
         }
@@ -284,8 +282,8 @@ impl LogReading {
     fn record(&mut self, record: &Record<'_>, at: Address) {
         let recovered = &mut self.recovered;
         self.is_sealed = match record {
-            Record::Padding(_) => self.is_sealed,
-            record => matches!(record, Record::Sealed),
+            Record::Padding { .. } => self.is_sealed,
+            record => matches!(record, Record::Sealed {}),
         };
         match record {
             Record::Start { ledger, .. } => recovered.ledger = recovered.ledger.max(*ledger),

@@ -6,7 +6,7 @@ use super::record::{self, FoundRecord, Record, RecordScan};
 use crate::service::topic::{Position, TopicNumber};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,8 +90,8 @@ pub(super) struct Files {
 /// Where messages are.
 #[derive(Debug)]
 pub(super) enum Entries {
-    /// Their offsets and lengths.
-    There(Vec<(u32, u32)>),
+    /// These.
+    There(Vec<IndexEntry>),
     /// The index was made anew, so the run may be another now. These messages are damaged.
     Anew(Vec<IndexGap>),
 }
@@ -157,7 +157,7 @@ impl Files {
             run.segment
         );
         self.indexes.take(run.segment);
-        let bytes = read_whole(&*self.segment(run.segment)?)?;
+        let bytes = read_whole(&self.directory, run.segment)?;
         let index = index(&bytes, run.segment);
         let gaps = catalog.reindex(run.segment, &index);
         let index = Arc::new(index);
@@ -169,14 +169,15 @@ impl Files {
     }
 
     /// The same from an index that is there.
-    fn indexed(&mut self, run: &IndexRun) -> io::Result<Option<Vec<(u32, u32)>>> {
+    fn indexed(&mut self, run: &IndexRun) -> io::Result<Option<Vec<IndexEntry>>> {
         let (from, count) = (run.entry as usize, run.count as usize);
+        let positions = (run.first.number()..).map(Position::of_number);
         if let Some(index) = self.unwritten.get(&run.segment) {
-            return Ok(index.entries.get(from..from + count).map(<[_]>::to_vec));
+            let places = index.entries.get(from..from + count);
+            return Ok(places.map(|places| positions.zip(places).map(IndexEntry::of).collect()));
         }
         let path = SegmentFile::Index(run.segment).path(&self.directory);
-        let opened = self.indexes.get(run.segment, || open_index(&path, run.segment));
-        let index = match opened {
+        let index = match self.indexes.get(run.segment, || open_index(&path, run.segment)) {
             Ok(index) if u64::from(run.entry) + u64::from(run.count) <= index.count.into() => index,
             Ok(_) => return Ok(None),
             // Too many open files, say, are no reason to write it anew.
@@ -184,14 +185,14 @@ impl Files {
             Err(_) => return Ok(None),
         };
         let mut bytes = vec![0; count * INDEX_ENTRY_BYTES];
-        index
-            .file
-            .read_exact_at(&mut bytes, (INDEX_HEAD_BYTES + from * INDEX_ENTRY_BYTES) as u64)?;
-        let entries: Vec<(u32, u32)> = bytes.chunks_exact(INDEX_ENTRY_BYTES).map(entry).collect();
-        let sound = |(offset, length): &(u32, u32)| {
-            Address { segment: run.segment, offset: *offset, length: *length }.is_sound()
-        };
-        Ok(entries.iter().all(sound).then_some(entries))
+        let start = INDEX_HEAD_BYTES + from * INDEX_ENTRY_BYTES;
+        index.file.read_exact_at(&mut bytes, start as u64)?;
+        let (places, _) = bytes.as_chunks::<INDEX_ENTRY_BYTES>();
+        let places: Vec<(u32, u32)> = places.iter().map(place).collect();
+        let entries: Vec<IndexEntry> = positions.zip(&places).map(IndexEntry::of).collect();
+        // It was checked when it was opened, and the disk may have changed since.
+        let is_sound = entries.iter().all(|entry| entry.at(run.segment).is_sound());
+        Ok(is_sound.then_some(entries))
     }
 
     /// The record of a topic's message at a place; `None` when it is damaged.
@@ -239,20 +240,9 @@ pub(super) fn is_transient(error: &io::Error) -> bool {
         .is_some_and(|number| errors.iter().any(|errno| errno.raw_os_error() == number))
 }
 
-/// All bytes of a file.
-pub(super) fn read_whole(file: &File) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; file.metadata()?.len() as usize];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read_at(&mut bytes[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
+/// All bytes of a segment.
+pub(super) fn read_whole(directory: &Path, segment: u32) -> io::Result<Vec<u8>> {
+    fs::read(SegmentFile::Segment(segment).path(directory))
 }
 
 /// The index of a segment, of its bytes.
@@ -293,8 +283,8 @@ pub(super) fn write_index(directory: &Path, segment: u32, index: &Index) -> io::
 
 /// Opens an index that is whole.
 fn open_index(path: &Path, segment: u32) -> io::Result<IndexFile> {
-    let file = File::open(path)?;
-    let bytes = read_whole(&file)?;
+    let (mut file, mut bytes) = (File::open(path)?, Vec::new());
+    file.read_to_end(&mut bytes)?;
     let damaged = || io::Error::from(io::ErrorKind::InvalidData);
     let (head, rest) = bytes.split_at_checked(INDEX_HEAD_BYTES).ok_or_else(damaged)?;
     let count = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
@@ -307,10 +297,10 @@ fn open_index(path: &Path, segment: u32) -> io::Result<IndexFile> {
     Ok(IndexFile { file, count })
 }
 
-fn entry(bytes: &[u8]) -> (u32, u32) {
-    let number =
-        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    (number(0), number(4))
+/// Offset and length of a message.
+fn place(bytes: &[u8; INDEX_ENTRY_BYTES]) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = *bytes;
+    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
 }
 
 /// The last few that were used, by segment; the last one first.
