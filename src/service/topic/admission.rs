@@ -68,8 +68,8 @@ impl<A: Archive> TopicOwner<A> {
         // A partition that is left of a larger number is there, and takes nothing more.
         self.catalog.check_partition(&options.topic)?;
         let names = WantedNames::Of(self.partitions_of(&options.topic), 0);
-        let stage = OpeningStage::Checking(TopicQuestion::Produce(options));
-        self.begin_opening(connection, TopicOpening::new(stage, ReaderStart::Latest, names))
+        let question = TopicQuestion::Produce(options);
+        self.begin_checking(connection, question, ReaderStart::Latest, names)
     }
 
     fn consume(
@@ -99,8 +99,7 @@ impl<A: Archive> TopicOwner<A> {
             return Ok(());
         }
         let start = if options.earliest { ReaderStart::Earliest } else { ReaderStart::Latest };
-        let stage = OpeningStage::Checking(TopicQuestion::Consume(options));
-        self.begin_opening(connection, TopicOpening::new(stage, start, names))
+        self.begin_checking(connection, TopicQuestion::Consume(options), start, names)
     }
 
     fn read(
@@ -128,7 +127,8 @@ impl<A: Archive> TopicOwner<A> {
         let id =
             self.peers.consumers.insert(TopicConsumer::reader(connection, options, subscription));
         self.peers.roles.insert(connection, ConnectionRole::Consumer(id));
-        self.begin_opening(connection, TopicOpening::new(OpeningStage::Joining(id), start, names))
+        let (stage, new) = (OpeningStage::Joining(id), NewTopics::default());
+        self.begin_opening(connection, TopicOpening { question: None, start, stage, names, new })
     }
 
     /// A consumer or reader of non-persistent topics.
@@ -189,6 +189,19 @@ impl<A: Archive> TopicOwner<A> {
         Ok(names)
     }
 
+    /// Begins to look whether something is in the way of a connection.
+    fn begin_checking(
+        &mut self,
+        connection: ConnectionRef,
+        question: TopicQuestion,
+        start: ReaderStart,
+        names: WantedNames,
+    ) -> Result<(), TopicRefusal> {
+        let (stage, new) = (OpeningStage::Checking, NewTopics::default());
+        let opening = TopicOpening { question: Some(question), start, stage, names, new };
+        self.begin_opening(connection, opening)
+    }
+
     /// Begins to take a connection into its topics, and ends it too if they are few.
     fn begin_opening(
         &mut self,
@@ -197,7 +210,7 @@ impl<A: Archive> TopicOwner<A> {
     ) -> Result<(), TopicRefusal> {
         let is_short =
             matches!(&opening.names, WantedNames::Of(names, _) if names.len() <= AT_ONCE_MAX);
-        if opening.question().is_some() {
+        if opening.question.is_some() {
             self.peers.roles.insert(connection, ConnectionRole::Opening);
         }
         self.peers.openings.insert(connection, opening);
@@ -214,71 +227,65 @@ impl<A: Archive> TopicOwner<A> {
         let Some(mut opening) = self.peers.openings.remove(&connection) else {
             return WorkProgress::Done;
         };
-        let progress = match std::mem::replace(&mut opening.stage, OpeningStage::Over) {
-            OpeningStage::Joining(id) => self.go_on_joining(id, connection, &mut opening, slice),
-            OpeningStage::Checking(question) => {
-                self.go_on_checking(connection, question, &mut opening, slice)
-            }
-            OpeningStage::Creating(question) => {
-                self.go_on_creating(connection, question, &mut opening, slice)
-            }
-            stage @ (OpeningStage::Admitted(_) | OpeningStage::Over) => {
-                opening.stage = stage;
-                WorkProgress::Done
+        let went = match opening.stage {
+            OpeningStage::Checking => self.go_on_checking(connection, &mut opening, slice),
+            OpeningStage::Admitted => Ok(Some(WorkProgress::Done)),
+            OpeningStage::Creating => self.go_on_creating(connection, &mut opening, slice),
+            OpeningStage::Joining(id) => {
+                Ok(self.go_on_joining(id, connection, &mut opening, slice))
             }
         };
-        if !matches!(opening.stage, OpeningStage::Over) {
-            self.peers.openings.insert(connection, opening);
+
+        match went {
+            Ok(Some(progress)) => {
+                self.peers.openings.insert(connection, opening);
+                return progress;
+            }
+            Ok(None) => {}
+            Err(hindrance) => {
+                // It is nothing yet, and waits or is refused as if it had just come.
+                self.peers.roles.remove(&connection);
+                if let Some(question) = opening.question {
+                    self.hinder(connection, hindrance, question);
+                }
+            }
         }
-        progress
+        WorkProgress::Done
     }
 
+    /// Returns whether there is more to do now, as the other stages do; nothing when it is over.
     fn go_on_checking(
         &mut self,
         connection: ConnectionRef,
-        question: TopicQuestion,
         opening: &mut TopicOpening,
         slice: &mut Slice,
-    ) -> WorkProgress {
-        let checked = self.check_some(&question, opening, slice);
-        let window = match &question {
-            TopicQuestion::Consume(options) => options.window.clone(),
+    ) -> Result<Option<WorkProgress>, Hindrance> {
+        if self.check_some(opening, slice)? == WorkProgress::More {
+            return Ok(Some(WorkProgress::More));
+        }
+        let window = match &opening.question {
+            Some(TopicQuestion::Consume(options)) => options.window.clone(),
             _ => None,
         };
-        let checked = match checked {
-            Ok(WorkProgress::Done) => {
-                let room = self.check_new(&opening.new, window.as_deref());
-                room.map(|()| WorkProgress::Done).map_err(Hindrance::from)
-            }
-            other => other,
-        };
-        match checked {
-            Ok(WorkProgress::More) => opening.stage = OpeningStage::Checking(question),
-            Ok(WorkProgress::Done) if window.is_some() => {
-                // There may be something in its way at other owners: it waits for them.
-                opening.stage = OpeningStage::Admitted(question);
-                self.reply(connection, TopicAnswer::Ready);
-                return WorkProgress::Done;
-            }
-            Ok(WorkProgress::Done) => self.begin_joining(connection, question, opening),
-            Err(hindrance) => {
-                self.peers.roles.remove(&connection);
-                self.hinder(connection, hindrance, question);
-                return WorkProgress::Done;
-            }
+        self.check_new(&opening.new, window.as_deref())?;
+        if window.is_some() {
+            // There may be something in its way at other owners: it waits for them.
+            opening.stage = OpeningStage::Admitted;
+            self.reply(connection, TopicAnswer::Ready);
+            return Ok(Some(WorkProgress::Done));
         }
-        WorkProgress::More
+        self.begin_joining(connection, opening);
+        Ok(Some(WorkProgress::More))
     }
 
     fn check_some(
         &mut self,
-        question: &TopicQuestion,
         opening: &mut TopicOpening,
         slice: &mut Slice,
     ) -> Result<WorkProgress, Hindrance> {
-        let new = &mut opening.new;
-        match (&mut opening.names, question) {
-            (WantedNames::Matching(after), TopicQuestion::Consume(options)) => {
+        let TopicOpening { question, names, new, .. } = opening;
+        match (names, question) {
+            (WantedNames::Matching(after), Some(TopicQuestion::Consume(options))) => {
                 let WantedTopics::Matching { namespace, pattern } = &options.topics else {
                     return Ok(WorkProgress::Done);
                 };
@@ -287,10 +294,10 @@ impl<A: Archive> TopicOwner<A> {
                     owner.check_consumer(options, name, new)
                 })
             }
-            (WantedNames::Of(names, at), TopicQuestion::Consume(options)) => {
+            (WantedNames::Of(names, at), Some(TopicQuestion::Consume(options))) => {
                 each_named(names, at, slice, |name, _| self.check_consumer(options, name, new))
             }
-            (WantedNames::Of(names, at), TopicQuestion::Produce(options)) => {
+            (WantedNames::Of(names, at), Some(TopicQuestion::Produce(options))) => {
                 let own = options.name.as_deref().unwrap_or_default();
                 each_named(names, at, slice, |name, _| match self.find_topic(name)? {
                     Some(id) => self.check_producer(id, own),
@@ -307,11 +314,8 @@ impl<A: Archive> TopicOwner<A> {
     /// Its other owners admit it too.
     pub(super) fn join_admitted(&mut self, connection: ConnectionRef) {
         let Some(mut opening) = self.peers.openings.remove(&connection) else { return };
-        match std::mem::replace(&mut opening.stage, OpeningStage::Over) {
-            OpeningStage::Admitted(question) => {
-                self.begin_joining(connection, question, &mut opening)
-            }
-            stage => opening.stage = stage,
+        if matches!(opening.stage, OpeningStage::Admitted) {
+            self.begin_joining(connection, &mut opening);
         }
         if let Err(refusal) = self.begin_opening(connection, opening) {
             self.refuse(connection, refusal);
@@ -319,14 +323,13 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// Nothing is in its way: it becomes what it wants to be.
-    fn begin_joining(
-        &mut self,
-        connection: ConnectionRef,
-        question: TopicQuestion,
-        opening: &mut TopicOpening,
-    ) {
-        let TopicQuestion::Consume(options) = question else {
-            return opening.enter(OpeningStage::Creating(question));
+    fn begin_joining(&mut self, connection: ConnectionRef, opening: &mut TopicOpening) {
+        let options = match opening.question.take() {
+            Some(TopicQuestion::Consume(options)) => options,
+            question => {
+                opening.question = question;
+                return opening.enter(OpeningStage::Creating);
+            }
         };
         let consumer = TopicConsumer::new(connection, *options, self.owner.index());
         let is_matching = consumer.pattern().is_some();
@@ -342,32 +345,21 @@ impl<A: Archive> TopicOwner<A> {
     fn go_on_creating(
         &mut self,
         connection: ConnectionRef,
-        question: TopicQuestion,
         opening: &mut TopicOpening,
         slice: &mut Slice,
-    ) -> WorkProgress {
-        let (WantedNames::Of(names, at), TopicQuestion::Produce(options)) =
-            (&mut opening.names, &question)
+    ) -> Result<Option<WorkProgress>, Hindrance> {
+        let TopicOpening { question, names, .. } = opening;
+        let (WantedNames::Of(names, at), Some(TopicQuestion::Produce(options))) = (names, question)
         else {
-            return WorkProgress::Done;
+            return Ok(None);
         };
-        let created = each_named(names, at, slice, |name, _| self.open_topic(name).map(drop));
-        let opened = match created {
-            Ok(WorkProgress::More) => {
-                opening.stage = OpeningStage::Creating(question);
-                return WorkProgress::More;
-            }
-            Ok(WorkProgress::Done) => self.add_producer(connection, options, names),
-            Err(refusal) => Err(refusal.into()),
-        };
-        match opened {
-            Ok(()) => self.reply(connection, TopicAnswer::Opened),
-            Err(hindrance) => {
-                self.peers.roles.remove(&connection);
-                self.hinder(connection, hindrance, question);
-            }
+        let created = each_named(names, at, slice, |name, _| self.open_topic(name).map(drop))?;
+        if created == WorkProgress::More {
+            return Ok(Some(WorkProgress::More));
         }
-        WorkProgress::Done
+        self.add_producer(connection, options, names)?;
+        self.reply(connection, TopicAnswer::Opened);
+        Ok(None)
     }
 
     /// A producer of topics that are there; others may have come in its way meanwhile.
@@ -404,7 +396,7 @@ impl<A: Archive> TopicOwner<A> {
         connection: ConnectionRef,
         opening: &mut TopicOpening,
         slice: &mut Slice,
-    ) -> WorkProgress {
+    ) -> Option<WorkProgress> {
         let start = opening.start;
         let joined = match &mut opening.names {
             WantedNames::Of(names, at) => each_named(names, at, slice, |name, labelled| {
@@ -413,17 +405,15 @@ impl<A: Archive> TopicOwner<A> {
             WantedNames::Matching(after) => self.join_matching(id, after, start, slice),
         };
         match joined {
-            Ok(WorkProgress::More) => {
-                opening.stage = OpeningStage::Joining(id);
-                return WorkProgress::More;
-            }
+            Ok(WorkProgress::More) => return Some(WorkProgress::More),
             Ok(WorkProgress::Done) if self.starts_elsewhere(id, start) => {
                 self.end_consumer(id, Cause::Invalid.because("messageId is of another topic"));
             }
+            // Its subscriptions may be new, and are to be safe before it is told.
             Ok(WorkProgress::Done) => self.commits.answers.push(PendingAnswer::Opened(connection)),
             Err(refusal) => self.end_consumer(id, refusal),
         }
-        WorkProgress::Done
+        None
     }
 
     /// A reader waits for a topic that is not there.
@@ -450,11 +440,11 @@ impl<A: Archive> TopicOwner<A> {
         else {
             return false;
         };
-        let is_to_come = |name: &TopicName| {
+        // A topic that is still to come may be the message's.
+        let is_to_come = reader.awaits.iter().any(|name| {
             message.partition.is_none() || message.partition == name.partition_number()
-        };
-        !reader.sources.iter().any(|source| self.is_of(source.topic, message))
-            && !reader.awaits.iter().any(is_to_come)
+        });
+        !is_to_come && !reader.sources.iter().any(|source| self.is_of(source.topic, message))
     }
 
     /// Finds what is in the way of a consumer in a topic before anything is changed for it, and counts the topic if it is

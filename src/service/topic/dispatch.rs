@@ -29,27 +29,24 @@ const TURN_BYTES: usize = 64;
 /// When what the archive could not read is tried again.
 const RETRY_NS: u64 = 1_000_000_000;
 
-/// What has become of a turn.
-enum DispatchTurn {
-    /// So many bytes were delivered, and there may be more.
-    Given(usize),
-    /// Nothing was delivered, and there may be more.
+/// Why nothing is delivered in a turn.
+enum NoDelivery {
+    /// There may be more.
     Again,
     /// There is nothing for now; something else makes it ready.
     Idle,
+    /// The archive cannot be read, and has told what is wrong.
+    Fault,
 }
 
-/// The next message of a subscription.
-enum NextMessage {
-    /// This one, which is pending already.
-    Replay(Arc<StoredMessage>),
-    /// This one, with its time in the index or 0.
-    New(Arc<StoredMessage>, u64),
-    /// As [`DispatchTurn`] has it.
-    Again,
-    /// Likewise.
-    Idle,
+impl From<ArchiveError> for NoDelivery {
+    fn from(_: ArchiveError) -> Self {
+        Self::Fault
+    }
 }
+
+/// A message that is to be delivered, with its time in the index of delayed messages, or 0.
+type NextMessage = (Arc<StoredMessage>, u64);
 
 impl<A: Archive> TopicOwner<A> {
     /// Delivers at most so many bytes. Returns whether there is more to deliver.
@@ -98,18 +95,18 @@ impl<A: Archive> TopicOwner<A> {
                 _ => self.turn(id),
             };
             match turn {
-                Ok(DispatchTurn::Given(given)) => bytes += given.max(TURN_BYTES),
-                Ok(DispatchTurn::Again) => {
+                Ok(given) => bytes += given.max(TURN_BYTES),
+                Err(NoDelivery::Again) => {
                     bytes += TURN_BYTES;
                     break;
                 }
-                Ok(DispatchTurn::Idle) => return bytes,
-                Err(_) => {
-                    // The archive has told what is wrong.
+                Err(NoDelivery::Idle) => return bytes,
+                Err(NoDelivery::Fault) => {
                     self.loaded.wake_at(self.after(RETRY_NS), id);
                     return bytes;
                 }
             }
+            // At the end of the topic others get the same message next, whose frame is shared.
             let read = self.loaded.subs[id].state.read.position;
             if bytes >= READ_BYTES_MAX || !self.loaded.topics[topic].is_behind(read) {
                 break;
@@ -119,26 +116,17 @@ impl<A: Archive> TopicOwner<A> {
         bytes
     }
 
-    fn turn(&mut self, id: SubId) -> Result<DispatchTurn, ArchiveError> {
+    /// A turn of a subscription. Returns how many bytes were delivered, as do those of its parts.
+    fn turn(&mut self, id: SubId) -> Result<usize, NoDelivery> {
         let Some(at) = self.choose(id) else {
             self.block(id);
-            return Ok(DispatchTurn::Idle);
+            return Err(NoDelivery::Idle);
         };
-        let next = self.next(id)?;
-        if matches!(next, NextMessage::Replay(_) | NextMessage::New(..)) {
-            self.loaded.subs[id].turn = at + 1;
-        }
-        Ok(match next {
-            NextMessage::Replay(message) => {
-                self.loaded.subs[id].replay.remove(&message.position);
-                DispatchTurn::Given(self.give(id, at, &message, 0, 0))
-            }
-            NextMessage::New(message, deliver_ms) => {
-                DispatchTurn::Given(self.give(id, at, &message, deliver_ms, 0))
-            }
-            NextMessage::Again => DispatchTurn::Again,
-            NextMessage::Idle => DispatchTurn::Idle,
-        })
+        let (message, deliver_ms) = self.next(id)?;
+        let sub = &mut self.loaded.subs[id];
+        sub.turn = at + 1;
+        sub.replay.remove(&message.position);
+        Ok(self.give(id, at, &message, deliver_ms, 0))
     }
 
     /// The member whose turn it is, of those that take more.
@@ -183,15 +171,15 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// The next message of a subscription, which is taken from the log or the index unless it comes again.
-    fn next(&mut self, id: SubId) -> Result<NextMessage, ArchiveError> {
+    fn next(&mut self, id: SubId) -> Result<NextMessage, NoDelivery> {
         for _ in 0..LOOKS_MAX {
             let sub = &self.loaded.subs[id];
             let Some(position) = sub.replay.first().copied() else { return self.next_new(id) };
             if let Some(message) = self.fetch_pending(id, position)? {
-                return Ok(NextMessage::Replay(message));
+                return Ok((message, 0));
             }
         }
-        Ok(NextMessage::Again)
+        Err(NoDelivery::Again)
     }
 
     /// The message of something pending. One that is not there any more is given up.
@@ -235,17 +223,18 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// The next message that has not been pending.
-    fn next_new(&mut self, id: SubId) -> Result<NextMessage, ArchiveError> {
+    fn next_new(&mut self, id: SubId) -> Result<NextMessage, NoDelivery> {
         let sub = &mut self.loaded.subs[id];
         if sub.pending.len() >= self.rules.unacked_max.max(1) {
+            // What is acknowledged makes room, and has it ready again.
             sub.is_full = true;
-            return Ok(NextMessage::Idle);
+            return Err(NoDelivery::Idle);
         }
         if sub.state.by_index
             && sub.due_ms <= self.now.unix_ms
             && let Some((deliver_ms, message)) = self.next_due(id)?
         {
-            return Ok(NextMessage::New(message, deliver_ms));
+            return Ok((message, deliver_ms));
         }
         let LoadedTopics { subs, topics, cache, .. } = &mut self.loaded;
         let sub = &mut subs[id];
@@ -261,16 +250,16 @@ impl<A: Archive> TopicOwner<A> {
                 if !std::mem::replace(&mut sub.is_at_tail, true) {
                     topic.tail_waiters.push(id);
                 }
-                return Ok(NextMessage::Idle);
+                return Err(NoDelivery::Idle);
             };
             sub.pass(&message);
-            if sub.state.by_index && message.was_delayed() {
-                sub.state.skipped += 1;
-            } else {
-                return Ok(NextMessage::New(message, 0));
+            if !sub.state.by_index || !message.was_delayed() {
+                return Ok((message, 0));
             }
+            // It comes by the index, at its time.
+            sub.state.skipped += 1;
         }
-        Ok(NextMessage::Again)
+        Err(NoDelivery::Again)
     }
 
     /// The next delayed message whose time has come.
@@ -403,7 +392,7 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// A turn of a subscription whose keys choose consumers.
-    fn turn_of_keys(&mut self, id: SubId) -> Result<DispatchTurn, ArchiveError> {
+    fn turn_of_keys(&mut self, id: SubId) -> Result<usize, NoDelivery> {
         for _ in 0..LOOKS_MAX {
             let Some(position) = self.loaded.subs[id].replay.first().copied() else { break };
             if let Some(message) = self.fetch_pending(id, position)? {
@@ -412,7 +401,7 @@ impl<A: Archive> TopicOwner<A> {
             }
         }
         if !self.loaded.subs[id].replay.is_empty() {
-            return Ok(DispatchTurn::Again);
+            return Err(NoDelivery::Again);
         }
         let count = self.loaded.subs[id].members.len();
         let mut any_room = false;
@@ -434,7 +423,7 @@ impl<A: Archive> TopicOwner<A> {
         }
         if !any_room {
             self.block(id);
-            return Ok(DispatchTurn::Idle);
+            return Err(NoDelivery::Idle);
         }
         self.new_of_keys(id)
     }
@@ -445,36 +434,32 @@ impl<A: Archive> TopicOwner<A> {
         at: usize,
         position: Position,
         key: u32,
-    ) -> Result<DispatchTurn, ArchiveError> {
+    ) -> Result<usize, NoDelivery> {
         let Some(message) = self.fetch_pending(id, position)? else {
-            return Ok(DispatchTurn::Again);
+            return Err(NoDelivery::Again);
         };
         let sub = &mut self.loaded.subs[id];
         sub.unassign(key);
         sub.keys.unwait(key, position);
-        Ok(DispatchTurn::Given(self.give(id, at, &message, 0, key)))
+        Ok(self.give(id, at, &message, 0, key))
     }
 
     /// New messages go to the consumers of their keys, or wait for those.
-    fn new_of_keys(&mut self, id: SubId) -> Result<DispatchTurn, ArchiveError> {
+    fn new_of_keys(&mut self, id: SubId) -> Result<usize, NoDelivery> {
         for _ in 0..LOOKS_MAX {
             let sub = &mut self.loaded.subs[id];
             if sub.keys.waiting() >= READ_AHEAD_MAX {
                 sub.is_full = true;
-                return Ok(DispatchTurn::Idle);
+                return Err(NoDelivery::Idle);
             }
-            let (message, deliver_ms) = match self.next_new(id)? {
-                NextMessage::New(message, deliver_ms) => (message, deliver_ms),
-                NextMessage::Again => return Ok(DispatchTurn::Again),
-                NextMessage::Replay(_) | NextMessage::Idle => return Ok(DispatchTurn::Idle),
-            };
+            let (message, deliver_ms) = self.next_new(id)?;
             let key = message.key_hash();
             let sub = &self.loaded.subs[id];
-            let Some(at) = sub.member_of(key) else { return Ok(DispatchTurn::Idle) };
+            let Some(at) = sub.member_of(key) else { return Err(NoDelivery::Idle) };
             let has_room = self.peers.has_room(sub.members[at].consumer);
             let is_next = sub.taker_of(key).is_some() && sub.keys.first_waiting(key).is_none();
             if has_room && is_next {
-                return Ok(DispatchTurn::Given(self.give(id, at, &message, deliver_ms, key)));
+                return Ok(self.give(id, at, &message, deliver_ms, key));
             }
             let bytes = message.len();
             self.park(id, message.position, key, Some((bytes as u32, deliver_ms)));
@@ -482,7 +467,7 @@ impl<A: Archive> TopicOwner<A> {
                 self.block_on(id, at);
             }
         }
-        Ok(DispatchTurn::Again)
+        Err(NoDelivery::Again)
     }
 
     /// A message waits for the consumer of its key: one that is pending, or a new one with its size and time.

@@ -1,7 +1,6 @@
 //! A connection that gets other rights while it is open.
 
 use super::handles::{ConsumerId, Label};
-use super::opening::TopicOpening;
 use super::owner::TopicOwner;
 use super::peers::ConnectionRole;
 use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, WorkProgress};
@@ -40,9 +39,8 @@ impl<A: Archive> TopicOwner<A> {
             }
             Some(ConnectionRole::Opening) => {
                 let opening = self.peers.openings.get(&connection);
-                opening
-                    .and_then(TopicOpening::question)
-                    .is_none_or(|question| question.is_allowed(&rights))
+                let question = opening.and_then(|opening| opening.question.as_ref());
+                question.is_none_or(|question| question.is_allowed(&rights))
             }
             None => true,
         };

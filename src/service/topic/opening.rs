@@ -6,6 +6,8 @@ use super::{ReaderStart, TopicName, TopicQuestion};
 /// A producer, consumer or reader on its way into its topics.
 #[derive(Debug)]
 pub(super) struct TopicOpening {
+    /// What it has asked, until it is a consumer or open.
+    pub(super) question: Option<TopicQuestion>,
     /// Where its new subscriptions start; a topic that is not the message's from its first one.
     pub(super) start: ReaderStart,
     pub(super) stage: OpeningStage,
@@ -16,18 +18,16 @@ pub(super) struct TopicOpening {
 
 /// How far it is. What is in its way is found before anything is changed for it, so that a refused connection leaves
 /// nothing behind.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum OpeningStage {
-    /// A [`TopicQuestion::Produce`] or [`TopicQuestion::Consume`] is checked, topic by topic.
-    Checking(TopicQuestion),
+    /// What it wants is checked, topic by topic.
+    Checking,
     /// Nothing is in its way here: it waits for its other owners.
-    Admitted(TopicQuestion),
-    /// The topics of a [`TopicQuestion::Produce`] are created.
-    Creating(TopicQuestion),
+    Admitted,
+    /// The topics of a producer are created.
+    Creating,
     /// A consumer or reader enters its topics.
     Joining(ConsumerId),
-    /// It is refused, or open.
-    Over,
 }
 
 /// Topics of a stage.
@@ -57,20 +57,6 @@ pub(super) enum Labelled {
 }
 
 impl TopicOpening {
-    pub(super) fn new(stage: OpeningStage, start: ReaderStart, names: WantedNames) -> Self {
-        Self { start, stage, names, new: NewTopics::default() }
-    }
-
-    /// The question, until it is granted.
-    pub(super) fn question(&self) -> Option<&TopicQuestion> {
-        match &self.stage {
-            OpeningStage::Checking(question)
-            | OpeningStage::Admitted(question)
-            | OpeningStage::Creating(question) => Some(question),
-            OpeningStage::Joining(_) | OpeningStage::Over => None,
-        }
-    }
-
     /// Goes on to a stage, with its first topic.
     pub(super) fn enter(&mut self, stage: OpeningStage) {
         self.stage = stage;
