@@ -56,13 +56,11 @@ pub struct VerificationCall {
 /// The place of each dialect's verifier: that of the first dialect that has the same.
 #[must_use]
 pub fn places(remotes: &Remotes) -> Vec<Option<usize>> {
-    let is_same = |one: &Arc<RemoteVerifier>, other: &Option<Arc<RemoteVerifier>>| {
-        other.as_ref().is_some_and(|other| Arc::ptr_eq(one, other))
-    };
-    let place = |remote: &Option<Arc<RemoteVerifier>>| {
-        remote.as_ref().and_then(|one| remotes.iter().position(|other| is_same(one, other)))
-    };
-    remotes.iter().map(place).collect()
+    let place = remotes.iter().map(|remote| {
+        let one = remote.as_ref()?;
+        remotes.iter().position(|other| other.as_ref().is_some_and(|other| Arc::ptr_eq(one, other)))
+    });
+    place.collect()
 }
 
 impl Verification {

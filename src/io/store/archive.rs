@@ -312,8 +312,8 @@ impl Disk {
             return None;
         }
         let (there, _) = segment::list(directory).ok()?;
-        let is_absent = |number: &&u32| there.binary_search(number).is_err();
-        let number = self.catalog.segments.keys().chain(self.log.prepared()).find(is_absent)?;
+        let mut known = self.catalog.segments.keys().chain(self.log.prepared());
+        let number = known.find(|number| there.binary_search(number).is_err())?;
         Some(absent(&segment::SegmentFile::Segment(*number).path(directory)))
     }
 

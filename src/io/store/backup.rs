@@ -114,21 +114,9 @@ pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup
 
     let target = free_name(&backups);
     let unfinished = target.with_extension(UNFINISHED);
-    let copy = || {
-        make_directory(&unfinished)?;
-        let mut new_bytes = 0;
-        for copier in copiers {
-            new_bytes += copier.copy_to(&unfinished, earlier.as_deref())?;
-        }
-        format::write_format(&unfinished, settings.writers as u32)?;
-        fs::rename(&unfinished, &target)?;
-        sync_directory(&backups)?;
-        let path = fs::canonicalize(&target)?;
-        let messages = copiers.iter().map(|copier| copier.messages).sum();
-        let bytes = disk_bytes(&path);
-        Ok(Backup { path, messages, bytes, new_bytes, removed: Vec::new() })
-    };
-    let mut made = copy().map_err(|error: io::Error| {
+    let made = make(copiers, &unfinished, &target, earlier.as_deref());
+    let mut made = made.map_err(|error| {
+        // Nothing with the name of a backup is left that is none.
         let _ = fs::remove_dir_all(&unfinished);
         failed(error)
     })?;
@@ -142,6 +130,29 @@ pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup
         })?;
     }
     Ok(made)
+}
+
+/// Copies all logs to a directory that gets its name when it is whole.
+fn make(
+    copiers: &[Copier],
+    unfinished: &Path,
+    target: &Path,
+    earlier: Option<&Path>,
+) -> io::Result<Backup> {
+    make_directory(unfinished)?;
+    let mut new_bytes = 0;
+    for copier in copiers {
+        new_bytes += copier.copy_to(unfinished, earlier)?;
+    }
+    format::write_format(unfinished, copiers.len() as u32)?;
+    fs::rename(unfinished, target)?;
+    // The name has to outlast a loss of power as the files do.
+    sync_directory(target.parent().unwrap_or(target))?;
+
+    let path = fs::canonicalize(target)?;
+    let messages = copiers.iter().map(|copier| copier.messages).sum();
+    let bytes = disk_bytes(&path);
+    Ok(Backup { path, messages, bytes, new_bytes, removed: Vec::new() })
 }
 
 /// Keeps other daemons from the directory where backups are made, for as long as one is.
@@ -250,12 +261,13 @@ fn take_over(
 
 /// Whether two files begin alike: with the checks of the first messages, no two segments do.
 fn same_content(one: &Path, other: &Path) -> io::Result<bool> {
-    let beginning = |path: &Path| -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(64 * 1024).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
     Ok(beginning(one)? == beginning(other)?)
+}
+
+fn beginning(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(64 * 1024).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The backups in a directory, the oldest first: whatever has the name of one and is a store.
@@ -289,9 +301,12 @@ fn is_stamp(path: &Path) -> bool {
         15 => byte == b'Z',
         _ => byte.is_ascii_digit(),
     });
-    let is_number =
-        |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    is_stamp && (number.is_empty() || number.strip_prefix('-').is_some_and(is_number))
+    // Those of one second are told apart by a number.
+    let is_numbered = match number.strip_prefix('-') {
+        Some(number) => !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()),
+        None => number.is_empty(),
+    };
+    is_stamp && is_numbered
 }
 
 /// Removes all backups of a directory but the newest ones. Returns those that are gone.

@@ -252,6 +252,11 @@ impl Segment {
         self.live == 0 && self.delayed == 0
     }
 
+    /// How much of it is needed.
+    pub(super) fn needed_permille(&self) -> u64 {
+        self.needed() * 1000 / u64::from(self.length).max(1)
+    }
+
     /// Bytes in it that are needed, about.
     pub(super) fn needed(&self) -> u64 {
         (self.live + self.delayed).min(self.length.into())

@@ -466,10 +466,12 @@ impl StoreLog {
 
     /// Writes once more in its place what a sync has failed for that began before its segment was full.
     fn mend_full(&self, catalog: &Catalog) -> io::Result<()> {
-        let is_full = |chunk: &&LogChunk| {
-            chunk.segment < self.active.number && catalog.segments.contains_key(&chunk.segment)
-        };
-        for chunk in self.syncing.iter().chain(&self.unsynced).filter(is_full) {
+        for chunk in self.syncing.iter().chain(&self.unsynced) {
+            // That of the newest is written anew elsewhere, and what has gone is not needed.
+            if chunk.segment >= self.active.number || !catalog.segments.contains_key(&chunk.segment)
+            {
+                continue;
+            }
             let path = SegmentFile::Segment(chunk.segment).path(&self.directory);
             let file = File::options().write(true).open(path)?;
             file.write_all_at(&chunk.bytes, chunk.offset as u64)?;

@@ -108,17 +108,17 @@ impl Disk {
 
     /// What could not be read is damaged only if the disk works otherwise: else nothing is left out.
     fn doubt(&mut self, error: &io::Error) -> Result<(), ArchiveError> {
-        let unreadable = || ArchiveError(format!("the store cannot be read: {error}").into());
+        let unreadable = ArchiveError(format!("the store cannot be read: {error}").into());
         // Of a segment that is not there the next look tells, and nothing is left out for it.
         if segment::is_transient(error) || error.kind() == io::ErrorKind::NotFound {
-            return Err(unreadable());
+            return Err(unreadable);
         }
         if self.health.reason().is_none()
             && let Err(error) = self.health.trial()
         {
             self.fail(&error);
         }
-        if self.health.reason().is_some() { Err(unreadable()) } else { Ok(()) }
+        if self.health.reason().is_some() { Err(unreadable) } else { Ok(()) }
     }
 
     /// Counts and tells of damaged messages, unless that was done already.

@@ -30,6 +30,8 @@ const BYTES_AT_ONCE: u64 = 64 * 1024;
 const SEARCHED_AT_ONCE: usize = 512 * 1024;
 /// Segments full of what is not needed, beyond as many bytes as are, before segments are compacted.
 const NEEDLESS_SEGMENTS_MIN: u64 = 8;
+/// How much of a segment may be needed for it to be compacted: beyond that more would be written than given back.
+const COMPACTED_PERMILLE_MAX: u64 = 500;
 /// Segments that would go after a checkpoint, for which one is made before its time; one alone when the disk is full.
 const DEAD_MIN: u64 = 2;
 /// How often it is looked whether there is something to do, beside each new segment.
@@ -133,12 +135,11 @@ impl Disk {
         }
         // A full disk has room for so much of it.
         let left = self.segment_bytes().saturating_sub(self.log.active.end() as u64) / 2;
-        let has_room = |segment: &Segment| self.refusal().is_none() || segment.needed() <= left;
+        let most = if self.refusal().is_some() { left } else { u64::MAX };
         let old = segments.range(..self.log.from);
-        let old = old.filter(|(_, segment)| !segment.is_dead() && has_room(segment));
-        let part = |segment: &Segment| segment.needed() * 1000 / u64::from(segment.length).max(1);
-        let (number, segment) = old.min_by_key(|(_, segment)| part(segment))?;
-        (part(segment) <= 500).then_some(*number)
+        let old = old.filter(|(_, segment)| !segment.is_dead() && segment.needed() <= most);
+        let (number, segment) = old.min_by_key(|(_, segment)| segment.needed_permille())?;
+        (segment.needed_permille() <= COMPACTED_PERMILLE_MAX).then_some(*number)
     }
 
     /// Says of segments that they are needed no more.

@@ -70,11 +70,14 @@ pub(super) fn list(directory: &Path) -> io::Result<(Vec<u32>, Vec<String>)> {
 /// Bytes that the files of a directory take. Some may go meanwhile.
 pub(super) fn files_bytes(path: &Path) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
-    let bytes = |entry: io::Result<fs::DirEntry>| match entry?.metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        metadata => Ok(metadata?.blocks() * 512),
-    };
-    fs::read_dir(path)?.map(bytes).sum()
+    let mut bytes = 0;
+    for entry in fs::read_dir(path)? {
+        match entry?.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            metadata => bytes += metadata?.blocks() * 512,
+        }
+    }
+    Ok(bytes)
 }
 
 /// Files that are open for reading, those that were used last.
@@ -285,14 +288,14 @@ pub(super) fn write_index(directory: &Path, segment: u32, index: &Index) -> io::
 fn open_index(path: &Path, segment: u32) -> io::Result<IndexFile> {
     let (mut file, mut bytes) = (File::open(path)?, Vec::new());
     file.read_to_end(&mut bytes)?;
-    let damaged = || io::Error::from(io::ErrorKind::InvalidData);
-    let (head, rest) = bytes.split_at_checked(INDEX_HEAD_BYTES).ok_or_else(damaged)?;
+    let damaged = io::ErrorKind::InvalidData;
+    let (head, rest) = bytes.split_at_checked(INDEX_HEAD_BYTES).ok_or(damaged)?;
     let count = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
     let is_whole = &head[..8] == INDEX_MAGIC
         && rest.len() == count as usize * INDEX_ENTRY_BYTES
         && head[16..24] == xxh3_64_with_seed(rest, segment.into()).to_le_bytes();
     if !is_whole {
-        return Err(damaged());
+        return Err(damaged.into());
     }
     Ok(IndexFile { file, count })
 }

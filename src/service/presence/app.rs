@@ -226,24 +226,16 @@ impl AppPresence {
     /// What is asked of its channels, as far as they are occupied.
     #[must_use]
     pub fn answer(&self, inquiry: &ChannelInquiry) -> PresenceAnswer {
-        let counts = |name: &str| {
-            let (subscriptions, users) = self.counts(name)?;
-            Some(ChannelCounts {
-                name: name.into(),
-                subscriptions,
-                users: users.map(|users| users as u32),
-            })
-        };
         PresenceAnswer::Channels(match inquiry {
             ChannelInquiry::Channels { prefix, .. } => {
-                self.channels(prefix).filter_map(|(name, ..)| counts(name)).collect()
+                self.channels(prefix).filter_map(|(name, ..)| self.counted(name)).collect()
             }
-            ChannelInquiry::Channel(name, _) => counts(name).into_iter().collect(),
+            ChannelInquiry::Channel(name, _) => self.counted(name).into_iter().collect(),
             ChannelInquiry::Counts(named) => {
-                named.iter().filter_map(|(name, _)| counts(name)).collect()
+                named.iter().filter_map(|(name, _)| self.counted(name)).collect()
             }
             ChannelInquiry::Batch(named) => {
-                named.iter().flatten().filter_map(|(name, _)| counts(name)).collect()
+                named.iter().flatten().filter_map(|(name, _)| self.counted(name)).collect()
             }
             ChannelInquiry::Users(name) => {
                 return PresenceAnswer::Users(
@@ -252,6 +244,12 @@ impl AppPresence {
             }
             ChannelInquiry::Dismiss(_) => Vec::new(),
         })
+    }
+
+    fn counted(&self, name: &str) -> Option<ChannelCounts> {
+        let (subscriptions, users) = self.counts(name)?;
+        let users = users.map(|users| users as u32);
+        Some(ChannelCounts { name: name.into(), subscriptions, users })
     }
 
     /// Tells the counts that have waited for their moment.

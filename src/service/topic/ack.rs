@@ -4,7 +4,7 @@ use super::handles::{ConsumerId, Label, SubId, TopicId};
 use super::maintenance::TEND_BYTES;
 use super::owner::TopicOwner;
 use super::peers::ConnectionRole;
-use super::pending::{Pending, PendingState};
+use super::pending::PendingState;
 use super::source::ConsumerSource;
 use super::timers::Timer;
 use super::{
@@ -135,10 +135,9 @@ impl<A: Archive> TopicOwner<A> {
             let position = message.position;
             let sub = self.loaded.subs.get(source.sub);
             let pending = sub.and_then(|sub| sub.pending.get(&position));
-            let its = |pending: &&Pending| {
-                pending.state == PendingState::Held && pending.holder as usize == id
-            };
-            if pending.filter(its).is_some() {
+            // It may have been taken from this consumer meanwhile, and be with another.
+            if pending.is_some_and(|it| it.state == PendingState::Held && it.holder as usize == id)
+            {
                 self.send_back(source.sub, position, delay_ns);
             }
         }

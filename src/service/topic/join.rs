@@ -188,15 +188,13 @@ impl<A: Archive> TopicOwner<A> {
         if self.peers.leaving == 0 {
             return true;
         }
-        let is_over = |member: &&SubscriptionMember| {
+        let over = sub.members.iter().filter(|member| {
             self.peers.consumers.get(member.consumer).is_some_and(TopicConsumer::is_over)
-        };
-        let over: Vec<(ConsumerId, ConsumerSource)> = sub
-            .members
-            .iter()
-            .filter(is_over)
+        });
+        let over: Vec<(ConsumerId, ConsumerSource)> = over
             .map(|member| {
-                (member.consumer, ConsumerSource { topic: sub.topic, sub: id, label: member.label })
+                let source = ConsumerSource { topic: sub.topic, sub: id, label: member.label };
+                (member.consumer, source)
             })
             .collect();
         for (consumer, source) in over {
@@ -340,14 +338,6 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Whether there will be more messages for a consumer.
     pub(super) fn end_of_topic(&self, consumer: ConsumerId) -> TopicAnswer {
-        let is_over = |source: ConsumerSource| {
-            let (Some(topic), Some(sub)) =
-                (self.loaded.topics.get(source.topic), self.loaded.subs.get(source.sub))
-            else {
-                return true;
-            };
-            topic.state.terminated && sub.backlog(&topic.state.next) == 0
-        };
         let Some(consumer) = self.peers.consumers.get(consumer) else {
             return TopicAnswer::EndOfTopic(false);
         };
@@ -356,6 +346,14 @@ impl<A: Archive> TopicOwner<A> {
             Some(window) => window.has_topic(),
             None => !consumer.sources.is_empty(),
         };
-        TopicAnswer::EndOfTopic(has_topic && consumer.sources.iter().all(is_over))
+        let is_over = consumer.sources.iter().all(|source| {
+            // What is gone has nothing more either.
+            let topic = self.loaded.topics.get(source.topic);
+            let sub = topic.zip(self.loaded.subs.get(source.sub));
+            sub.is_none_or(|(topic, sub)| {
+                topic.state.terminated && sub.backlog(&topic.state.next) == 0
+            })
+        });
+        TopicAnswer::EndOfTopic(has_topic && is_over)
     }
 }

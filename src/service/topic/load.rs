@@ -148,10 +148,14 @@ impl<A: Archive> TopicOwner<A> {
         let subs: Vec<SubId> = topic.subs.values().copied().collect();
         // The last message, which tells where the next one goes, may not be readable when the topic comes back.
         let is_dirty = topic.is_dirty || topic.published.0 > 0 || is_news;
-        let dirty = |sub: &&SubId| self.loaded.subs.get(**sub).is_some_and(|sub| sub.is_dirty);
-        let dirty: Vec<SubId> = subs.iter().filter(dirty).copied().collect();
-        let saved = if is_dirty { self.save_topic(id) } else { Ok(()) };
-        if saved.is_err() || dirty.iter().any(|sub| self.save_sub(*sub).is_err()) {
+        let mut saved = if is_dirty { self.save_topic(id) } else { Ok(()) };
+        for sub in &subs {
+            if self.loaded.subs.get(*sub).is_some_and(|sub| sub.is_dirty) {
+                saved = saved.and_then(|()| self.save_sub(*sub));
+            }
+        }
+        if saved.is_err() {
+            // It stays, with what could not be written.
             return self.arm_idle(id, IDLE_NS);
         }
         self.remember_backlogs(id);
@@ -200,12 +204,10 @@ impl<A: Archive> TopicOwner<A> {
                 // Of those that come and go where nothing is published.
                 topic.tail_waiters.sort_unstable();
                 topic.tail_waiters.dedup();
-                let subs = &self.loaded.subs;
-                let waits = |id: &SubId| {
-                    subs.get(*id)
-                        .is_some_and(|waiter| waiter.topic == sub.topic && waiter.is_at_tail)
-                };
-                topic.tail_waiters.retain(waits);
+                topic.tail_waiters.retain(|id| {
+                    let waiter = self.loaded.subs.get(*id);
+                    waiter.is_some_and(|waiter| waiter.topic == sub.topic && waiter.is_at_tail)
+                });
             }
         }
     }

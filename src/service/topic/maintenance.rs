@@ -312,11 +312,10 @@ impl<A: Archive> TopicOwner<A> {
         };
         let (before, after) = topic.marks.around(first, visible.position, is_kept);
         let after_bytes = after.map_or(visible.bytes, |after| after.place.bytes);
-        let is_near = |before: &Mark| after_bytes.saturating_sub(before.place.bytes) <= NEAR_BYTES;
-        let kept = match before.filter(|before| is_hurried && is_near(before)) {
-            Some(before) => Some(before),
-            None => self.search(id, first, is_kept)?,
-        };
+        let near = before.filter(|before| {
+            is_hurried && after_bytes.saturating_sub(before.place.bytes) <= NEAR_BYTES
+        });
+        let kept = if near.is_some() { near } else { self.search(id, first, is_kept)? };
         let to = kept.map_or(visible.position, |kept| kept.place.position).min(bound.position);
         self.loaded.topics[id].marks.trim(to, kept);
         // A delayed message was published before its time: those of a time before the first that is kept are not kept.
@@ -355,17 +354,15 @@ impl<A: Archive> TopicOwner<A> {
         if quota == 0 || next.bytes < topic.quota_check_bytes {
             return None;
         }
-        let subs: Vec<SubId> = topic.subs.values().copied().collect();
-        let backlog = |sub: &SubId| {
-            self.loaded
-                .subs
-                .get(*sub)
-                .filter(|sub| sub.durable)
-                .map_or(0, |sub| sub.backlog_bytes(&next))
-        };
-        let over: Vec<SubId> = subs.iter().filter(|sub| backlog(sub) >= quota).copied().collect();
+        let (mut over, mut slowest) = (Vec::new(), 0);
+        for id in topic.subs.values() {
+            // What does not outlast its consumers holds nobody up.
+            let Some(sub) = self.loaded.subs.get(*id).filter(|sub| sub.durable) else { continue };
+            let backlog = sub.backlog_bytes(&next);
+            slowest = slowest.max(backlog);
+            over.extend((backlog >= quota).then_some(*id));
+        }
         if over.is_empty() {
-            let slowest = subs.iter().map(backlog).max().unwrap_or(0);
             // No backlog grows by more than the topic does.
             self.loaded.topics[id].quota_check_bytes = next.bytes + (quota - slowest);
             return None;
@@ -377,8 +374,10 @@ impl<A: Archive> TopicOwner<A> {
         let kept = quota - quota / 10;
         for sub in over {
             let from = self.loaded.subs[sub].needs_from();
-            let is_past = |mark: &Mark| mark.place.bytes.saturating_add(kept) >= next.bytes;
-            if let Ok(found) = self.search(id, from, is_past) {
+            let found =
+                self.search(id, from, |mark| mark.place.bytes.saturating_add(kept) >= next.bytes);
+            // What cannot be searched is given up the next time.
+            if let Ok(found) = found {
                 let place = found.map_or(self.loaded.topics[id].visible, |mark| mark.place);
                 self.give_up(sub, &place);
             }

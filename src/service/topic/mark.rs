@@ -71,10 +71,10 @@ impl Marks {
     /// Forgets those below a position. `first` is the first message from there on, if that is known.
     pub(super) fn trim(&mut self, below: Position, first: Option<Mark>) {
         while self.all.pop_front_if(|mark| mark.place.position < below).is_some() {}
-        let is_known = |first: &Mark| {
-            self.all.front().is_none_or(|mark| first.place.position < mark.place.position)
-        };
-        if let Some(first) = first.filter(is_known) {
+        // Unless another mark says it already.
+        if let Some(first) = first
+            && self.all.front().is_none_or(|mark| first.place.position < mark.place.position)
+        {
             self.all.push_front(first);
         }
     }

@@ -130,14 +130,13 @@ impl<A: Archive> TopicOwner<A> {
     /// not been taken into it yet.
     pub(super) fn is_promised(&self, topic: TopicId, subscription: &str) -> bool {
         let name = &self.loaded.topics[topic].name;
-        let is_of = |id: &ConsumerId| {
-            self.peers
-                .consumers
-                .get(*id)
-                .is_some_and(|it| &*it.options.subscription == subscription)
-        };
-        self.peers.created.iter().any(|created| created.name == *name)
-            && self.peers.matching.iter().any(|id| is_of(id) && self.is_wanted(*id, name))
+        let is_new = self.peers.created.iter().any(|created| created.name == *name);
+        is_new
+            && self.peers.matching.iter().any(|id| {
+                let consumer = self.peers.consumers.get(*id);
+                consumer.is_some_and(|it| &*it.options.subscription == subscription)
+                    && self.is_wanted(*id, name)
+            })
     }
 
     /// Whether a topic is one that a consumer of a pattern should have and does not have yet.

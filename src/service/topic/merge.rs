@@ -95,8 +95,10 @@ fn metrics(answers: &[(u16, Box<[u8]>)]) -> Value {
             };
         }
     }
-    let told = |(name, metrics): (String, Map<String, Value>)| serde_json::json!({"metrics": metrics, "dimensions": {"namespace": name}});
-    Value::Array(spaces.into_iter().map(told).collect())
+    let told = spaces.into_iter().map(|(name, metrics)| {
+        serde_json::json!({"metrics": metrics, "dimensions": {"namespace": name}})
+    });
+    told.collect()
 }
 
 #[cfg(test)]

@@ -75,10 +75,8 @@ impl TopicName {
         for part in parts {
             check(part)?;
         }
-        let is_space = |part: &&str| {
-            part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-=:._".contains(&byte))
-        };
-        if !spaces.iter().all(is_space) {
+        let mut space_bytes = spaces.iter().flat_map(|part| part.bytes());
+        if !space_bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-=:._".contains(&byte)) {
             return Err(NameError(
                 "tenant, cluster and namespace may hold letters, digits and -=:._",
             ));

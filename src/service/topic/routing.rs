@@ -31,8 +31,6 @@ fn java(text: &str) -> u32 {
 
 /// MurmurHash3, 32 bit, seed 0.
 pub(super) fn murmur3(bytes: &[u8]) -> u32 {
-    let scramble =
-        |word: u32| word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
     let (words, rest) = bytes.as_chunks::<4>();
     let mut hash = words.iter().fold(0u32, |hash, word| {
         let mixed = (hash ^ scramble(u32::from_le_bytes(*word))).rotate_left(13);
@@ -45,6 +43,11 @@ pub(super) fn murmur3(bytes: &[u8]) -> u32 {
     hash = (hash ^ hash >> 16).wrapping_mul(0x85eb_ca6b);
     hash = (hash ^ hash >> 13).wrapping_mul(0xc2b2_ae35);
     hash ^ hash >> 16
+}
+
+/// A word as MurmurHash3 mixes it in.
+fn scramble(word: u32) -> u32 {
+    word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593)
 }
 
 #[cfg(test)]

@@ -108,14 +108,18 @@ impl Transient {
     fn shares(&self, key: &TransientKey) -> Shares {
         let members = self.subs.get(key).map_or(&[][..], |members| members);
         let of = members.len() as u32;
-        let members = members.iter().filter_map(|id| self.all.get(*id));
-        let share = |(one, place): (&TransientConnection, u32)| match one.kind {
-            Some(SubscriptionType::Shared | SubscriptionType::KeyShared) => {
-                (one.connection, TopicAnswer::Share { place, of })
-            }
-            _ => (one.connection, TopicAnswer::Share { place: 0, of: u32::from(place == 0) }),
-        };
-        members.zip(0u32..).map(share).collect()
+        let members = members.iter().filter_map(|id| self.all.get(*id)).zip(0u32..);
+        let shares = members.map(|(one, place)| {
+            let is_shared =
+                matches!(one.kind, Some(SubscriptionType::Shared | SubscriptionType::KeyShared));
+            // Elsewhere the first gets all, and the others stand by.
+            let share = match is_shared {
+                true => TopicAnswer::Share { place, of },
+                false => TopicAnswer::Share { place: 0, of: u32::from(place == 0) },
+            };
+            (one.connection, share)
+        });
+        shares.collect()
     }
 }
 

@@ -251,8 +251,8 @@ impl Hook {
     }
 
     fn hear(&mut self, trouble: WebhookTrouble, now: Now) -> Option<WebhookNews> {
-        let name = || format!("the webhook of app {} at {}", self.app.id, self.endpoint.host());
-        self.complaints.hear(trouble, name, now)
+        let (app, host) = (&self.app.id, self.endpoint.host());
+        self.complaints.hear(trouble, || format!("the webhook of app {app} at {host}"), now)
     }
 }
 

@@ -36,8 +36,10 @@ impl AppWebhooks {
     pub(super) fn configure(&mut self, webhooks: Vec<(WebhookApp, WebhookSettings)>, now: Now) {
         let mut former = std::mem::take(&mut self.hooks);
         for (app, settings) in webhooks {
-            let same = |hook: &Hook| hook.app.id == app.id && hook.settings.url == settings.url;
-            match former.iter().position(same) {
+            let known = former
+                .iter()
+                .position(|hook| hook.app.id == app.id && hook.settings.url == settings.url);
+            match known {
                 Some(place) => {
                     let mut hook = former.remove(place);
                     (hook.app, hook.settings) = (app, settings);
