@@ -6,6 +6,7 @@
 
 pub mod changes;
 mod environment;
+pub mod listing;
 mod problems;
 pub mod sample;
 pub mod schema;

@@ -156,12 +156,12 @@ impl<'a> SampleText<'a> {
     }
 }
 
-fn description(schema: &Value) -> &str {
+pub(super) fn description(schema: &Value) -> &str {
     schema.get("description").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// What the type and the text of a key do not say: its range, and the names of a list.
-fn bounds(schema: &Value) -> String {
+pub(super) fn bounds(schema: &Value) -> String {
     let bound = |name| schema.get(name).and_then(Value::as_u64);
     let of_type = [u8::MAX.into(), u16::MAX.into(), u32::MAX.into()];
     let max = bound("maximum").filter(|max| !of_type.contains(max));

@@ -190,10 +190,10 @@ pub(super) fn is_one_key(schema: &Value) -> bool {
     schema.get("examples").is_some() || (members(schema).is_empty() && elements(schema).is_none())
 }
 
-/// The schema of a table, by its name as it stands in brackets.
-fn at(table: &str) -> Option<&'static Value> {
+/// The schema of a table, by its name as it stands in brackets; `.` is the root.
+pub(super) fn at(table: &str) -> Option<&'static Value> {
     let mut schema: &Value = &SCHEMA;
-    for part in table.split('.') {
+    for part in table.split('.').filter(|part| !part.is_empty()) {
         let inner = elements(schema).unwrap_or(schema);
         schema = members(inner).into_iter().find(|(name, _)| *name == part)?.1;
     }
