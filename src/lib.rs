@@ -45,6 +45,7 @@
 //!
 //! - [`io`]: sockets, clocks, files and threads; the only part that may name them, beside the commands
 //! - [`config`]: the configuration file, composed of every module's settings
+//! - [`manual`]: a page for each protocol and each task, and man pages made of them
 //! - [`cli`]: the commands of the program
 //! - [`bench`]: one more command: the load generator
 //!
@@ -74,6 +75,7 @@ pub mod frame;
 pub mod http;
 pub mod io;
 pub mod json;
+pub mod manual;
 pub mod message;
 pub mod metrics;
 pub mod outbox;

@@ -1,14 +1,16 @@
-//! Runs what README.md and tuning.md show, and compares what it prints.
+//! Runs what README.md, tuning.md and the pages of the manual show, and compares what it prints. Each is run by
+//! itself.
 //!
 //! A fenced block that opens with `console` is a piece of a terminal's transcript: `$ ` starts a command, `> `
 //! goes on with it, `^C` interrupts what runs, anything else is output. All blocks share one shell, except
-//! those with `terminal=NAME`: each name is a shell of its own, whose last command is left running, and whose
-//! output is waited for rather than compared whole. `needs=NAME` names a program or a Python module.
+//! those with `terminal:NAME`: each name is a shell of its own, whose last command is left running, and whose
+//! output is waited for rather than compared whole. `needs:NAME` names a program or a Python module.
 //!
 //! The daemon gets free ports and a state directory of its own; in the commands and in the output they take
-//! the places of those that README.md names. `…` stands for any text within a line, and numbers of four
+//! the places of those that the page names. `…` stands for any text within a line, and numbers of four
 //! digits or more (times, sessions' lengths) are not compared.
 
+use fanfare::manual::{ManualPage, PAGES};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -17,8 +19,12 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-const README: Document = Document { name: "README.md", text: include_str!("../README.md") };
-const TUNING: Document = Document { name: "tuning.md", text: include_str!("../tuning.md") };
+const README: Document =
+    Document { name: "README.md", folder: ".", text: include_str!("../README.md") };
+const TUNING: Document =
+    Document { name: "tuning.md", folder: ".", text: include_str!("../tuning.md") };
+/// As many lines as a newcomer reads before the first command.
+const README_LINES_MAX: usize = 200;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fanfare");
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -31,7 +37,23 @@ const MARK: &str = "-- end of command --";
 #[derive(Clone, Copy)]
 struct Document {
     name: &'static str,
+    /// Where its links start.
+    folder: &'static str,
     text: &'static str,
+}
+
+impl Document {
+    fn of(page: &ManualPage) -> Self {
+        Self { name: page.name, folder: "src/manual", text: page.source }
+    }
+
+    fn page(name: &str) -> Self {
+        Self::of(ManualPage::named(name).unwrap_or_else(|| panic!("there is no page {name}")))
+    }
+
+    fn all() -> Vec<Self> {
+        [README, TUNING].into_iter().chain(PAGES.iter().map(Self::of)).collect()
+    }
 }
 
 struct Block {
@@ -64,7 +86,7 @@ fn fenced(document: Document, language: &str) -> Vec<(usize, &'static str, Vec<&
 fn blocks(document: Document) -> Vec<Block> {
     let block = |(line, attributes, body): (usize, &'static str, Vec<&'static str>)| {
         let attribute = |name: &str| {
-            attributes.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+            attributes.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix(':'))
         };
         let mut steps = vec![Step::default()];
         for text in body {
@@ -84,7 +106,7 @@ fn blocks(document: Document) -> Vec<Block> {
     fenced(document, "console").into_iter().map(block).collect()
 }
 
-/// Where things are in this run, and what README.md calls them.
+/// Where things are in this run, and what a page calls them.
 struct Place {
     state: tempfile::TempDir,
     clients: String,
@@ -118,7 +140,7 @@ impl Place {
         self.state.path().display().to_string()
     }
 
-    /// A command of README.md as it is run here.
+    /// A command of a page as it is run here.
     fn command(&self, command: &str) -> String {
         let directory = Path::new(PROGRAM).parent().expect("a program is in a directory").display();
         command
@@ -133,7 +155,7 @@ impl Place {
             .replace("127.0.0.1:9500", &self.admin)
     }
 
-    /// A line of output as README.md shows it.
+    /// A line of output as a page shows it.
     fn output(&self, line: &str) -> String {
         let relative =
             PROGRAM.strip_prefix(HERE).map_or(PROGRAM, |path| path.trim_start_matches('/'));
@@ -256,7 +278,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Whether a line is what README.md shows.
+/// Whether a line is what a page shows.
 fn matches(expected: &str, actual: &str) -> bool {
     let (expected, actual) = (without_times(expected), without_times(actual));
     let mut parts = expected.split('…');
@@ -290,27 +312,61 @@ fn without_times(line: &str) -> String {
 
 #[test]
 fn what_the_readme_shows_is_what_happens() {
-    use fanfare::cli::locate::{SERVICE_CONFIGURATION, SERVICE_SOCKET};
-    if [SERVICE_CONFIGURATION, SERVICE_SOCKET].iter().any(|path| Path::new(path).exists()) {
-        eprintln!("skipped: a fanfare service runs here, and the commands would publish to it");
-        return;
-    }
-    assert!(
-        blocks(README).len() >= 10,
-        "README.md has only {} console blocks",
-        blocks(README).len()
-    );
+    let count = blocks(README).len();
+    assert!(count >= 8, "README.md has only {count} console blocks");
     perform(README);
 }
 
 #[test]
 fn what_the_page_on_tuning_shows_of_fanfare_is_what_it_prints() {
-    assert!(
-        blocks(TUNING).len() >= 3,
-        "tuning.md has only {} console blocks",
-        blocks(TUNING).len()
-    );
+    let count = blocks(TUNING).len();
+    assert!(count >= 3, "tuning.md has only {count} console blocks");
     perform(TUNING);
+}
+
+/// A test for each page, so that they run side by side.
+macro_rules! run {
+    ($($test:ident: $name:literal;)+) => {
+        const RUN: &[&str] = &[$($name),+];
+
+        $(#[test]
+        fn $test() {
+            perform(Document::page($name));
+        })+
+    };
+}
+
+run! {
+    the_page_on_commands_is_what_happens: "commands";
+    the_page_on_feeds_is_what_happens: "feeds";
+    the_page_on_personiums_event_bus_is_what_happens: "personium-event";
+    the_page_on_personiums_topics_is_what_happens: "personium-topic";
+    the_page_on_wazo_is_what_happens: "wazo";
+    the_page_on_channels_is_what_happens: "channel";
+    the_page_on_echo_is_what_happens: "echo";
+    the_page_on_pulsar_is_what_happens: "pulsar";
+    the_page_on_the_store_is_what_happens: "store";
+    the_page_on_tokens_is_what_happens: "tokens";
+    the_page_on_the_configuration_is_what_happens: "configuration";
+    the_page_on_tls_is_what_happens: "tls";
+    the_page_on_the_service_is_what_happens: "service";
+}
+
+#[test]
+fn every_page_that_shows_a_terminal_is_run() {
+    let shows = |page: &&ManualPage| !blocks(Document::of(page)).is_empty();
+    let shown: Vec<&str> = PAGES.iter().filter(shows).map(|page| page.name).collect();
+    assert_eq!(shown, RUN);
+}
+
+#[test]
+fn the_readme_is_short_and_lists_every_page() {
+    assert!(README.text.lines().count() <= README_LINES_MAX);
+    let row = |page: &ManualPage| {
+        format!("| [{}](src/manual/{}.md) | {} |\n", page.name, page.name, page.title())
+    };
+    let rows: String = PAGES.iter().map(row).collect();
+    assert!(README.text.contains(&rows), "README.md, The manual:\n{rows}");
 }
 
 /// What needs a proxy, a sandbox or a slow network to be printed is looked up where it is written.
@@ -339,6 +395,11 @@ fn what_the_page_on_tuning_quotes_is_in_the_source() {
 
 /// Runs the console blocks of a page, from the first to the last.
 fn perform(document: Document) {
+    use fanfare::cli::locate::{SERVICE_CONFIGURATION, SERVICE_SOCKET};
+    if [SERVICE_CONFIGURATION, SERVICE_SOCKET].iter().any(|path| Path::new(path).exists()) {
+        eprintln!("skipped: a fanfare service runs here, and the commands would publish to it");
+        return;
+    }
     let name = document.name;
     let place = Place::new();
     let blocks = blocks(document);
@@ -380,23 +441,31 @@ fn compare(step: &Step, actual: &[String], place: &Place) {
 }
 
 #[test]
-fn the_configuration_of_the_readme_can_run() {
-    let blocks = fenced(README, "toml");
-    assert!(!blocks.is_empty());
-    for (line, _, body) in blocks {
-        let config = fanfare::config::Config::read(&body.join("\n"), std::iter::empty());
-        let config = config.unwrap_or_else(|error| panic!("README.md:{line}: {error:?}"));
-        assert_eq!(config.problems(), Vec::<String>::new(), "README.md:{line}");
+fn every_configuration_that_is_shown_can_run() {
+    let mut count = 0;
+    for document in Document::all() {
+        for (line, _, body) in fenced(document, "toml") {
+            let name = document.name;
+            count += 1;
+            let config = fanfare::config::Config::read(&body.join("\n"), std::iter::empty());
+            let config = config.unwrap_or_else(|error| panic!("{name}:{line}: {error:?}"));
+            assert_eq!(config.problems(), Vec::<String>::new(), "{name}:{line}");
+        }
     }
+    assert!(count >= 10, "only {count} configurations are shown");
 }
 
 #[test]
 fn the_files_that_the_documents_name_exist() {
-    for Document { text, .. } in [README, TUNING] {
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+    for Document { name, folder, text } in Document::all() {
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let definitions =
+            text.lines().filter_map(|line| Some(line.strip_prefix('[')?.split_once("]: ")?.1));
+        for link in links.chain(definitions) {
             let path = link.split('#').next().unwrap_or(link);
             if !path.contains("://") && !path.is_empty() {
-                assert!(Path::new(HERE).join(path).exists(), "there is no {path}");
+                let exists = Path::new(HERE).join(folder).join(path).exists();
+                assert!(exists, "{name}: there is no {path}");
             }
         }
     }

@@ -1,17 +1,24 @@
 //! Holds the files of `systemd/` against the program: the sample configuration is made from the schema of the
-//! configuration and can run, the README's figures are its defaults, and the unit fits them.
+//! configuration and can run, the manual's tables of keys and of limits have its defaults, and the unit fits
+//! them.
 //!
-//! `REWRITE=1 cargo test --test sample` writes the sample and the README's figures anew.
+//! `REWRITE=1 cargo test --test sample` writes the sample and those tables anew.
 
 use fanfare::config::Config;
+use fanfare::config::listing::listing;
 use fanfare::config::sample::{sample, waiting};
-use fanfare::config::schema::{Key, keys};
+use fanfare::config::schema::{Key, is_list, keys};
+use fanfare::manual::{ManualPage, PAGES};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
 const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
-const README: &str = include_str!("../README.md");
+
+/// What begins a table of keys in a page, with the names of the tables; and what ends it.
+const KEYS: &str = "<!-- keys: ";
+const END: &str = "<!-- end -->\n";
 
 /// Compares a file with what it should be, or writes it.
 fn hold(file: &str, now: &str, expected: &str) {
@@ -164,40 +171,93 @@ fn figure(value: i64, key: &str) -> String {
     }
 }
 
-/// A row of the README's tables says ``| … | 1 MiB (`limits.outbox_bytes_max`) | … |``: the first key's default.
+/// A row of the manual's tables says ``| … | 1 MiB (`limits.outbox_bytes_max`) | … |``: the first key's default.
 #[test]
-fn the_limits_that_the_readme_tells_are_the_defaults() {
+fn the_limits_that_the_manual_tells_are_the_defaults() {
     let default = |path: &str| {
         let key = keys().iter().find(|key| key.path.replace(".0.", ".") == path)?;
         key.default()?.as_i64().filter(|value| *value > 0)
     };
-    let (mut looked_at, mut readme) = (0, String::new());
-    for row in README.split_inclusive('\n') {
-        let limit = row.split('|').nth(2).filter(|_| row.starts_with("| ")).unwrap_or_default();
-        let found = limit.split_once("(`").and_then(|(cell, keys)| {
-            let key = keys.split('`').next()?;
-            Some((cell, key, default(key)?, told(cell, key)?))
-        });
-        let Some((cell, key, default, (told, place))) = found else {
-            readme += row;
-            continue;
-        };
-        looked_at += 1;
-        let right = if told == default {
-            cell.into()
-        } else {
-            [&cell[..place.start], &figure(default, key), &cell[place.end..]].concat()
-        };
-        readme += &row.replacen(cell, &right, 1);
+    let mut looked_at = 0;
+    for page in PAGES {
+        let mut right = String::new();
+        for row in page.source.split_inclusive('\n') {
+            let limit = row.split('|').nth(2).filter(|_| row.starts_with("| ")).unwrap_or_default();
+            let found = limit.split_once("(`").and_then(|(cell, keys)| {
+                let key = keys.split('`').next()?;
+                Some((cell, key, default(key)?, told(cell, key)?))
+            });
+            let Some((cell, key, default, (told, place))) = found else {
+                right += row;
+                continue;
+            };
+            looked_at += 1;
+            let new = if told == default {
+                cell.into()
+            } else {
+                [&cell[..place.start], &figure(default, key), &cell[place.end..]].concat()
+            };
+            right += &row.replacen(cell, &new, 1);
+        }
+        hold(&format!("src/manual/{}.md", page.name), page.source, &right);
     }
     assert!(looked_at > 30, "only {looked_at} rows have a key");
-    hold("README.md", README, &readme);
+}
+
+/// The tables of keys of a page: what precedes each, the names of its tables, and what follows the last.
+fn key_tables(page: &ManualPage) -> (Vec<(&'static str, Vec<&'static str>)>, &'static str) {
+    let (mut tables, mut rest) = (Vec::new(), page.source);
+    while let Some((before, after)) = rest.split_once(KEYS) {
+        let (names, table) = after.split_once(" -->\n").expect("a marker ends");
+        tables.push((before, names.split(' ').collect()));
+        rest = table.split_once(END).expect("a table ends").1;
+    }
+    (tables, rest)
 }
 
 #[test]
-fn the_readme_tells_what_waits_for_a_restart() {
-    let readme = README.split_whitespace().collect::<Vec<_>>().join(" ").replace('`', "");
-    assert!(readme.contains(&waiting()), "README.md, Configuration: {}", waiting());
+fn the_tables_of_keys_in_the_manual_are_made_from_the_settings() {
+    for page in PAGES {
+        let (tables, rest) = key_tables(page);
+        let mut right = String::new();
+        for (before, names) in tables {
+            let list = names.iter().map(|name| {
+                let list = listing(name).unwrap_or_else(|| panic!("{}: no {name}", page.name));
+                // The only table of a place has the heading above it.
+                let title = match (names.len() > 1, is_list(name)) {
+                    (false, _) => String::new(),
+                    (true, false) => format!("`[{name}]`\n\n"),
+                    (true, true) => format!("`[[{name}]]`\n\n"),
+                };
+                format!("{title}{list}\n")
+            });
+            right += &format!("{before}{KEYS}{} -->\n\n", names.join(" "));
+            right += &(list.collect::<String>() + END);
+        }
+        hold(&format!("src/manual/{}.md", page.name), page.source, &(right + rest));
+    }
+}
+
+#[test]
+fn the_manual_has_a_table_of_every_key() {
+    let names = PAGES.iter().flat_map(|page| key_tables(page).0).flat_map(|(_, names)| names);
+    let told: Vec<(&str, String)> = names.map(|name| (name, listing(name).unwrap())).collect();
+    let unique: BTreeSet<&str> = told.iter().map(|(name, _)| *name).collect();
+    assert_eq!(unique.len(), told.len(), "a table is there twice");
+    for key in keys() {
+        let path = key.path.replace(".0.", ".");
+        let table = path.rsplit_once('.').map_or(".", |(table, _)| table);
+        // Tables of tokens are alike in several dialects, and are there once.
+        let own = listing(table).unwrap_or_else(|| panic!("there is no table {table}"));
+        assert!(told.iter().any(|(_, list)| *list == own), "the manual has no table of [{table}]");
+    }
+}
+
+#[test]
+fn the_manual_tells_what_waits_for_a_restart() {
+    let page = ManualPage::named("configuration").unwrap().source;
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ").replace('`', "");
+    assert!(page.contains(&waiting()), "src/manual/configuration.md: {}", waiting());
 }
 
 #[test]
@@ -262,7 +322,7 @@ fn the_unit_is_well_formed_and_sandboxed() {
         return;
     };
     assert!(security.status.success(), "{}", String::from_utf8_lossy(&security.stdout));
-    let verify = String::from_utf8(analyze(&["verify"]).unwrap().stderr).unwrap();
+    let verify = String::from_utf8(analyze(&["verify", "--man=no"]).unwrap().stderr).unwrap();
     let wrong: Vec<&str> = verify
         .lines()
         .filter(|line| {

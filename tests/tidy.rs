@@ -368,7 +368,7 @@ fn no_file_names_a_path_of_somebodys_machine() {
             // Cargo.lock and URLs have paths of their own; a machine's starts after a space or a quote.
             let hits = forbidden.iter().filter(|word| {
                 line.match_indices(word.as_str()).any(|(at, _)| {
-                    // Ann is the reader of README.md.
+                    // Ann is the reader of README.md and the manual.
                     !line[at + word.len()..].starts_with("ann/")
                         && !line[..at].ends_with(|c: char| {
                             c.is_alphanumeric() || matches!(c, '.' | '~' | '}' | '_' | '-')

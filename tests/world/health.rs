@@ -1,6 +1,7 @@
 //! Health and readiness beside whatever else comes to the admin listener, and for each dialect.
 
-use crate::harness::{Client, Daemon, Haproxy, PATH, Setup, eventually, head};
+use crate::harness::{Client, Daemon, Haproxy, PATH, Setup, eventually, head, placed, shown};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Whether health is told at once. The machine may be busy with other tests, so it is asked a few times.
@@ -97,25 +98,26 @@ fn a_feed_that_is_away_concerns_the_dialects_that_it_feeds() {
 #[test]
 fn haproxy_takes_out_the_dialect_that_is_not_ready_and_leaves_the_other() {
     let daemon = half_fed();
-    let readme = include_str!("../../README.md");
-    let before = |dialect: &str| {
-        let check = format!(
-            "http-check send meth GET uri /readyz?dialect={dialect} ver HTTP/1.1 hdr Host fanfare"
-        );
-        assert!(readme.contains(&check), "README.md shows another than {check}");
-        let port = daemon.admin.port();
-        let words = format!("check port {port} inter 100ms fall 1 rise 1\noption httpchk\n{check}");
-        Haproxy::before(daemon.address, "http", &words)
-    };
-    let (Some(channel), Some(personium)) = (before("channel"), before("personium-event")) else {
-        return;
-    };
-    let come = |haproxy: &Haproxy| {
-        let mut client = Client::raw(haproxy.address);
+    let [_, checked] = &shown("proxies", "haproxy")[..] else { panic!("the page has two") };
+    let configuration = placed(
+        checked,
+        &[
+            ("10.0.0.1:8080", daemon.address.to_string()),
+            ("10.0.0.2:8080", daemon.address.to_string()),
+            (
+                "port 9500 inter 2s fall 2",
+                format!("port {} inter 100ms fall 1", daemon.admin.port()),
+            ),
+        ],
+    );
+    let Some(haproxy) = Haproxy::of(&configuration) else { return };
+    let [channel, personium] = haproxy.addresses[..] else { panic!("it has two frontends") };
+    let come = |address: SocketAddr| {
+        let mut client = Client::raw(address);
         client.bytes(head(PATH).as_bytes());
         client.answer()
     };
     // Nobody is there to be asked for channel, whatever the request; for the other there is.
-    eventually("the one is out", || come(&channel) == 503);
-    eventually("the other is in", || come(&personium) == 101);
+    eventually("the one is out", || come(channel) == 503);
+    eventually("the other is in", || come(personium) == 101);
 }

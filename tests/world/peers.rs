@@ -1,7 +1,9 @@
 //! Where clients are: how many connections an address may have, and what proxies say of the clients behind them. The
 //! proxies are a real nginx and a real HAProxy.
 
-use crate::harness::{Authority, Client, Daemon, Haproxy, Nginx, PATH, Setup, eventually, head};
+use crate::harness::{
+    Authority, Client, Daemon, Haproxy, Nginx, PATH, Setup, event, eventually, head, placed, shown,
+};
 use std::net::{Ipv4Addr, SocketAddr};
 
 const LIMITED: &str = "handshakes_total{outcome=\"limit\"}";
@@ -134,7 +136,7 @@ fn haproxy_tells_the_client_in_both_versions_of_the_proxy_protocol() {
         assert!(line.contains("refused: 127.0.0.5:") && line.contains("127.0.0.5 has 1"), "{line}");
         assert_eq!(come(own(6), haproxy.address, "").0, 101, "{words}");
         here.follow();
-        daemon.publisher().send(crate::harness::event("works", "through"));
+        daemon.publisher().send(event("works", "through"));
         assert!(here.text().contains("through"));
     }
 }
@@ -151,7 +153,7 @@ fn the_preamble_comes_before_tls_and_a_refusal_before_its_handshake() {
     here.follow();
     assert!(Client::raw_from(own(5), haproxy.address).encrypted(&client).is_err());
     assert!(told_full(&daemon).contains("127.0.0.5 has 1 already"));
-    daemon.publisher().send(crate::harness::event("works", "encrypted"));
+    daemon.publisher().send(event("works", "encrypted"));
     assert!(here.text().contains("encrypted"));
 }
 
@@ -219,4 +221,56 @@ fn a_listener_for_proxies_takes_nobody_else() {
     assert_eq!(status, 400);
     daemon.await_log("trusted_proxies does not have 127.0.0.5", 1);
     assert_eq!(daemon.metric("refusals_total{reason=\"proxy_untrusted\"}"), 1);
+}
+
+#[test]
+fn the_nginx_of_the_manual_tells_who_the_client_is_whatever_that_says_itself() {
+    let daemon = limited(1).start();
+    let [location, _] = &shown("proxies", "nginx")[..] else { panic!("the page has two") };
+    let location =
+        placed(location, &[("http://127.0.0.1:8080", format!("http://{}", daemon.address))]);
+    let Some(nginx) = Nginx::of(&format!("server {{\nlisten 8081;\n{location}}}\n")) else {
+        return;
+    };
+    let forged = "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.2\r\n";
+    let (status, mut here) = come(own(5), nginx.address, forged);
+    assert_eq!(status, 101);
+    assert_eq!(come(own(5), nginx.address, forged).0, 429);
+    assert!(told_full(&daemon).contains("127.0.0.5 has 1 already"));
+    assert_eq!(come(own(6), nginx.address, forged).0, 101);
+    here.follow();
+    daemon.publisher().send(event("works", "through"));
+    assert!(here.text().contains("through"));
+}
+
+#[test]
+fn the_upstreams_of_the_manuals_nginx_leave_out_a_daemon_that_takes_nobody() {
+    let daemon = Setup::new().start();
+    let [_, upstream] = &shown("proxies", "nginx")[..] else { panic!("the page has two") };
+    // Nobody listens at the first.
+    let places = [
+        ("10.0.0.1:8080", "127.0.0.1:1".to_owned()),
+        ("10.0.0.2:8080", daemon.address.to_string()),
+    ];
+    let Some(nginx) = Nginx::of(&placed(upstream, &places)) else { return };
+    let clients: Vec<(u16, Client)> = (0..4).map(|_| come(own(5), nginx.address, "")).collect();
+    assert!(clients.iter().all(|(status, _)| *status == 101));
+}
+
+#[test]
+fn the_haproxy_of_the_manual_tells_the_client_and_leaves_tls_to_the_daemon() {
+    let authority = Authority::new();
+    let daemon = limited(1).tls(&authority).set("listen.0.proxy_protocol", true).start();
+    let [passing, _] = &shown("proxies", "haproxy")[..] else { panic!("the page has two") };
+    let places = [("10.0.0.2:8443", daemon.address.to_string())];
+    let Some(haproxy) = Haproxy::of(&placed(passing, &places)) else { return };
+    let client = authority.client();
+    let mut here = Client::raw_from(own(5), haproxy.address).encrypted(&client).unwrap();
+    here.bytes(head(PATH).as_bytes());
+    assert_eq!(here.answer(), 101);
+    assert!(Client::raw_from(own(5), haproxy.address).encrypted(&client).is_err());
+    assert!(told_full(&daemon).contains("127.0.0.5 has 1 already"));
+    here.follow();
+    daemon.publisher().send(event("works", "encrypted"));
+    assert!(here.text().contains("encrypted"));
 }

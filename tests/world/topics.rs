@@ -336,7 +336,7 @@ fn a_copy_of_the_store_is_a_store_of_the_moment_it_was_made() {
     let copied = json(&daemon, &["backup"]);
     publisher.send(line("t", "after") + &line("other", "after"));
     assert_eq!(publisher.receipt(), (3, 0));
-    // As the README has it: what was copied takes the place of the store.
+    // As the manual has it: what was copied takes the place of the store.
     let restored = durable();
     let serve = restored.command();
     let config = restored.path("fanfare.toml");

@@ -27,6 +27,12 @@ impl Nginx {
 
     /// The same with these lines alone beside `proxy_pass`, so that nothing is said of upgrades without them.
     pub(crate) fn with(daemon: SocketAddr, lines: &str) -> Option<Self> {
+        let location = format!("location / {{\nproxy_pass http://{daemon};\n{lines}\n}}\n");
+        Self::of(&format!("server {{\nlisten 8081;\n{location}}}\n"))
+    }
+
+    /// A proxy with this in its block `http`; the port 8081 is replaced by a free one of loopback.
+    pub(crate) fn of(http: &str) -> Option<Self> {
         // Debian has it where only root looks.
         let path = std::env::var_os("PATH")?;
         let places = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
@@ -43,10 +49,11 @@ impl Nginx {
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {place}/{kind};\n"))
             .concat();
+        assert!(http.contains("listen 8081;"), "{http}");
+        let http = http.replace("listen 8081;", &format!("listen {address};"));
         let configuration = format!(
             "daemon off;\nmaster_process off;\npid {place}/pid;\nerror_log stderr;\nevents {{}}\n\
-             http {{\naccess_log off;\n{temporary}server {{\nlisten {address};\nlocation / {{\n\
-             proxy_pass http://{daemon};\n{lines}\n}}\n}}\n}}\n"
+             http {{\naccess_log off;\n{temporary}{http}}}\n"
         );
         let file = directory.path().join("nginx.conf");
         std::fs::write(&file, configuration).unwrap();
