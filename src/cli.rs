@@ -10,6 +10,7 @@ pub mod configuration;
 mod dial;
 pub mod error;
 pub mod explain;
+pub mod help;
 mod load;
 pub mod locate;
 mod logging;

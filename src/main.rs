@@ -1,13 +1,13 @@
 //! The program: arguments in, one command out.
 
-use argh::FromArgs;
+use argh::{FromArgs, SubCommands as _};
 use fanfare::bench::Bench;
 use fanfare::cli::arguments::{self, Asked};
 use fanfare::cli::error::CliStatus;
 use fanfare::cli::output::{note, print};
 use fanfare::cli::{
-    CliError, check::Check, configuration::ConfigCommand, publish::Publish, serve::Serve,
-    subscribe::SubscribeCommand, token::TokenCommand, topics::TopicsCommand,
+    CliError, check::Check, configuration::ConfigCommand, help::HelpCommand, publish::Publish,
+    serve::Serve, subscribe::SubscribeCommand, token::TokenCommand, topics::TopicsCommand,
 };
 use std::process::ExitCode;
 
@@ -19,6 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(FromArgs)]
 #[argh(
     example = "fanfare serve",
+    note = "`fanfare help` lists the pages of the manual, `fanfare help TOPIC` shows one.",
     error_code(0, "done"),
     error_code(1, "it failed, and says why"),
     error_code(2, "the command line is wrong"),
@@ -64,6 +65,12 @@ fn run() -> Result<ExitCode, CliError> {
     let words = words.map_err(|word| CliError::usage(format!("{word:?} is not text in UTF-8")))?;
     // Whoever types nothing wants to know what there is.
     let words = if words.is_empty() { vec!["--help".to_owned()] } else { words };
+    if let [word, rest @ ..] = &words[..]
+        && word == "help"
+        && let Some(help) = manual(rest)
+    {
+        return help;
+    }
     let arguments: Arguments = match arguments::read("fanfare", &words)? {
         Asked::Command(arguments) => arguments,
         Asked::Help(text) => {
@@ -88,4 +95,23 @@ fn run() -> Result<ExitCode, CliError> {
         }
         None => Err(CliError::usage("there is no command; `fanfare --help` tells what there is")),
     }
+}
+
+/// `fanfare help …` when it asks for the manual. The grammar takes that word for the option wherever it
+/// stands and allows no command of this name; `fanfare help COMMAND` remains the command's help.
+fn manual(words: &[String]) -> Option<Result<ExitCode, CliError>> {
+    let commands = commands();
+    if words.first().is_some_and(|word| commands.contains(&word.as_str())) {
+        return None;
+    }
+    let shown = |asked| match asked {
+        Asked::Command(help) => HelpCommand::run(help, &commands),
+        Asked::Help(text) => print(&text).map(|()| ExitCode::SUCCESS),
+    };
+    Some(arguments::read::<HelpCommand>("fanfare help", words).and_then(shown))
+}
+
+/// The names of the program's commands.
+fn commands() -> Vec<&'static str> {
+    FanfareCommand::COMMANDS.iter().map(|command| command.name).collect()
 }

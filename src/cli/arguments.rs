@@ -4,7 +4,7 @@
 
 use super::CliError;
 use super::error::printable;
-use argh::{EarlyExit, TopLevelCommand};
+use argh::{EarlyExit, FromArgs};
 
 /// Characters of a word that are shown.
 const WORD_CHARS_MAX: usize = 100;
@@ -25,7 +25,7 @@ pub enum Asked<T> {
 ///
 /// # Errors
 /// A word that does not belong there, with what was probably meant.
-pub fn read<T: TopLevelCommand>(program: &str, words: &[String]) -> Result<Asked<T>, CliError> {
+pub fn read<T: FromArgs>(program: &str, words: &[String]) -> Result<Asked<T>, CliError> {
     let words = separated(words);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match T::from_args(&[program], &words) {
@@ -56,7 +56,7 @@ fn separated(words: &[String]) -> Vec<String> {
 }
 
 /// The command that the words lead to as far as they are known, and its help.
-fn innermost<T: TopLevelCommand>(program: &str, words: &[&str]) -> (String, String) {
+fn innermost<T: FromArgs>(program: &str, words: &[&str]) -> (String, String) {
     let help = |path: &[&str]| {
         let asked: Vec<&str> = path.iter().copied().chain(["--help"]).collect();
         T::from_args(&[program], &asked).err().map_or_else(String::new, |help| help.output)

@@ -119,7 +119,8 @@ pub enum ConfigError {
 }
 
 /// `; did you mean "…"?`, or nothing when nothing is near.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+#[must_use]
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
     match near {
         Some((distance, known)) if distance <= 1 + name.len() / 3 => {

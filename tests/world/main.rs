@@ -25,6 +25,7 @@ mod grants;
 mod handshake;
 mod hangs;
 mod health;
+mod help;
 mod laravel;
 mod limits;
 mod locate;

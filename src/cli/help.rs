@@ -1,0 +1,106 @@
+//! `fanfare help`: the manual, on the terminal or as man pages.
+
+use super::CliError;
+use super::error::printable;
+use super::output::print;
+use crate::config::words::nearest;
+use crate::manual::{ManualPage, PAGES};
+use argh::FromArgs;
+use std::ffi::OsStr;
+use std::io::{IsTerminal as _, Write as _, stdout};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+/// Characters of a topic that are shown.
+const TOPIC_CHARS_MAX: usize = 100;
+
+/// Show a page of the manual, or list all.
+#[derive(FromArgs, Debug)]
+#[argh(
+    example = "{command_name}\n{command_name} feeds\n{command_name} --man /usr/local/share/man",
+    note = "On a terminal a page goes through $PAGER, or less."
+)]
+pub struct HelpCommand {
+    /// the page; without it, the list of all
+    #[argh(positional)]
+    topic: Option<String>,
+    /// write the pages as man pages below this directory, in man1 and man7
+    #[argh(option, arg_name = "dir")]
+    man: Option<PathBuf>,
+}
+
+impl HelpCommand {
+    /// Shows the page. `commands` are those of the program, which explain themselves.
+    ///
+    /// # Errors
+    /// When there is no such page, or it cannot be written.
+    pub fn run(self, commands: &[&str]) -> Result<ExitCode, CliError> {
+        if let Some(directory) = self.man {
+            return write_man(&directory);
+        }
+        let Some(topic) = self.topic else { return show(&contents()) };
+        match ManualPage::named(&topic) {
+            Some(page) => show(&page.plain()),
+            None => Err(unknown(&topic, commands)),
+        }
+    }
+}
+
+/// The list of pages.
+fn contents() -> String {
+    let width = PAGES.iter().map(|page| page.name.len()).max().unwrap_or(0);
+    let lines = PAGES.iter().map(|page| format!("  {:width$}  {}\n", page.name, page.title()));
+    let list: String = lines.collect();
+    format!(
+        "`fanfare help TOPIC` shows a page of the manual:\n\n{list}\n\
+         `fanfare --help` lists the commands, `fanfare COMMAND --help` explains one.\n"
+    )
+}
+
+fn unknown(topic: &str, commands: &[&str]) -> CliError {
+    let known = PAGES.iter().map(|page| page.name).chain(commands.iter().copied());
+    let near = nearest(topic, known);
+    let shown = printable(topic, TOPIC_CHARS_MAX);
+    CliError::usage(format!(
+        "there is no page \"{shown}\" in the manual{near}\nRun `fanfare help` for the list."
+    ))
+}
+
+fn write_man(directory: &Path) -> Result<ExitCode, CliError> {
+    for page in PAGES {
+        let file = page.man_file();
+        let section = file.rsplit('.').next().unwrap_or_default();
+        let section = directory.join(format!("man{section}"));
+        let path = section.join(&file);
+        std::fs::create_dir_all(&section)
+            .and_then(|()| std::fs::write(&path, page.man()))
+            .map_err(|error| CliError::new(format!("cannot write {}: {error}", path.display())))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows a text: by a pager on a terminal, else as it is.
+fn show(text: &str) -> Result<ExitCode, CliError> {
+    if !stdout().is_terminal() || !is_paged(text) {
+        print(text)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a pager has shown the text. One that does not exist or does not start has not.
+fn is_paged(text: &str) -> bool {
+    let pager = std::env::var_os("PAGER").filter(|pager| !pager.is_empty());
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(pager.as_deref().unwrap_or(OsStr::new("less")));
+    // As git does: a text that fits is only printed, and what was shown stays there.
+    if std::env::var_os("LESS").is_none() {
+        command.env("LESS", "FRX");
+    }
+    let Ok(mut pager) = command.stdin(Stdio::piped()).spawn() else { return false };
+    if let Some(mut input) = pager.stdin.take() {
+        // Fails when the reader has seen enough and left.
+        let _ = input.write_all(text.as_bytes());
+    }
+    // The shell's words for a command that it cannot run.
+    pager.wait().is_ok_and(|status| !matches!(status.code(), Some(126 | 127)))
+}

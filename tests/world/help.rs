@@ -1,0 +1,79 @@
+//! `fanfare help`: the pages of the manual on a terminal, in a pipe and as man pages.
+
+use crate::cli::run;
+use crate::harness::command;
+use fanfare::manual::PAGES;
+use std::process::Command;
+
+#[test]
+fn help_lists_the_pages_and_shows_each() {
+    let (code, list, _) = run(&mut command(&["help"]));
+    assert_eq!(code, Some(0));
+    for page in PAGES {
+        assert!(list.contains(&format!("  {} ", page.name)) && list.contains(page.title()));
+        let (code, text, said) = run(&mut command(&["help", page.name]));
+        assert!(code == Some(0) && said.is_empty(), "{said}");
+        assert_eq!(text, page.plain());
+    }
+}
+
+#[test]
+fn help_names_the_nearest_page_or_command() {
+    let (code, out, said) = run(&mut command(&["help", "limit"]));
+    assert!(code == Some(2) && out.is_empty());
+    assert!(
+        said.contains("no page \"limit\"") && said.contains("did you mean \"limits\"?"),
+        "{said}"
+    );
+    let (code, _, said) = run(&mut command(&["help", "pubish"]));
+    assert!(code == Some(2) && said.contains("did you mean \"publish\"?"), "{said}");
+    let (code, _, said) = run(&mut command(&["help", "tls", "more"]));
+    assert_eq!(code, Some(2), "{said}");
+}
+
+#[test]
+fn a_command_after_help_explains_itself() {
+    let short = run(&mut command(&["help", "topics"]));
+    assert_eq!(short, run(&mut command(&["topics", "--help"])));
+    let (code, help, _) = run(&mut command(&["help", "--help"]));
+    assert!(code == Some(0) && help.contains("fanfare help feeds"), "{help}");
+}
+
+#[test]
+fn on_a_terminal_a_page_goes_through_the_pager() {
+    let program = env!("CARGO_BIN_EXE_fanfare");
+    let on_terminal = |pager: &str, topic: &str| {
+        let mut script = Command::new("script");
+        script.args(["-qec", &format!("{program} help {topic}"), "/dev/null"]);
+        run(script.env("PAGER", pager).env("LESS", ""))
+    };
+    let (code, shown, _) = on_terminal("sed 's/^/paged: /'", "tls");
+    assert!(code == Some(0) && shown.starts_with("paged: TLS"), "{shown}");
+    // Without the pager the page is there all the same.
+    let (code, shown, _) = on_terminal("no-such-pager", "tls");
+    assert!(code == Some(0) && shown.contains("TLS: CERTIFICATES"), "{shown}");
+    // It may be left before the end.
+    assert_eq!(on_terminal("head -n 1", "limits").0, Some(0));
+}
+
+#[test]
+fn the_pages_are_written_as_man_pages_that_man_takes() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().display().to_string();
+    let (code, _, said) = run(&mut command(&["help", "--man", &place]));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(directory.path().join("man1/fanfare.1").exists());
+    for page in PAGES {
+        let file = page.man_file();
+        let section = file.rsplit('.').next().unwrap();
+        let path = directory.path().join(format!("man{section}")).join(&file);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), page.man());
+        let formatted =
+            Command::new("groff").args(["-man", "-ww", "-z", "-k", "-Tutf8"]).arg(&path).output();
+        // Debian has it wherever it has man.
+        let Ok(formatted) = formatted else { continue };
+        assert_eq!(String::from_utf8_lossy(&formatted.stderr), "", "{file}");
+    }
+    let (code, _, said) = run(&mut command(&["help", "--man", "/dev/null/man"]));
+    assert!(code == Some(1) && said.contains("cannot write"), "{said}");
+}
