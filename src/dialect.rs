@@ -4,14 +4,37 @@
 //! [`Actions`]. A conversation with it is data, so its tests need no socket and no clock. Whatever is slow
 //! (verifying a token at a remote service, one day a store) is an action out and an input back.
 //!
-//! Adding a protocol is one file in `dialect/` and one line in the list at the end of this file, which
-//! makes the closed enum that a shard stores: no allocation and no virtual call per connection.
+//! Adding a protocol is one file or folder in `dialect/` and one line in the list below, which makes the closed enum
+//! that a shard stores (no allocation and no virtual call per connection), the settings of all, and the tables of the
+//! configuration. What the rest of the daemon has to know of a protocol is in its [`Dialect`] and its [`DialectTable`](table::DialectTable).
+
+/// Hands the list of protocols to a macro. A line has the variant of [`Kind`], the type of a session, and where the
+/// protocol has settings, the name of their table in the configuration and their type. A listener asks its protocols in
+/// this order.
+macro_rules! with_dialects {
+    ($make:ident) => {
+        $make! {
+            PersoniumEvent: personium::event::PersoniumEvent, [personium] personium::PersoniumSettings;
+            PersoniumTopic: personium::topic::PersoniumTopic;
+            Channel: channel::Channel, [channel] channel::ChannelSettings;
+            Echo: echo::Echo, [echo] echo::EchoSettings;
+            Pulsar: pulsar::Pulsar, [pulsar] pulsar::PulsarSettings;
+            #[cfg(feature = "conformance")]
+            Mirror: mirror::Mirror;
+            // Takes any path, so it is asked last.
+            Wazo: wazo::Wazo, [wazo] wazo::WazoSettings;
+        }
+    };
+}
+pub(crate) use with_dialects;
 
 mod action;
+mod broker;
 pub mod channel;
 pub mod client;
 mod early;
 pub mod echo;
+mod fed;
 mod grants;
 mod input;
 #[cfg(feature = "conformance")]
@@ -25,19 +48,19 @@ mod upgrade;
 pub mod wazo;
 
 pub use self::action::{Action, Actions, DialectTally};
-pub use self::channel::publish_relayed;
-pub use self::echo::{SocketId, hides_private};
+pub use self::broker::{AmqpHeader, AmqpMessage, RedisChannels, RedisCodec, RedisSource};
+pub use self::fed::{FeedAddress, Unusable};
 pub use self::input::{Context, Input, PerShard, Rng};
-pub use self::protocol::{Admission, DeliveryForm, Dialect, Unusable};
+pub use self::protocol::{Admission, DeliveryForm, Dialect};
 pub use self::settings::Settings;
-pub use self::upgrade::{Request, Served, Upgrade};
-pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
+pub use self::table::AppFacts;
+pub use self::upgrade::{ClaimedPaths, Request, Served, Upgrade};
 
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::service::DialectId;
 use crate::service::presence::{PresenceAnswer, PresenceQuestion, PresenceVoice};
-use crate::service::topic::{Recipient, StoredMessage};
+use crate::service::topic::{MessageDraft, Recipient, StoredMessage, TopicName};
 use crate::service::webhook::Recipients;
 use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
@@ -46,7 +69,10 @@ use std::borrow::Cow;
 /// Makes the closed set of dialects from the list below: the names that configuration uses, the words that
 /// start a feed's address, and the enum that holds any session.
 macro_rules! dialects {
-    ($($(#[$attribute:meta])* $variant:ident: $type:ty;)+) => {
+    ($(
+        $(#[$attribute:meta])*
+        $variant:ident: $type:ty $(, [$table:ident] $settings:ty)?;
+    )+) => {
         /// Which protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Kind { $($(#[$attribute])* #[doc = concat!("See [`", stringify!($type), "`].")] $variant,)+ }
@@ -59,9 +85,90 @@ macro_rules! dialects {
             #[must_use]
             pub const fn name(self) -> &'static str { match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::NAME,)+ } }
 
-            /// The word that starts a feed's address.
+            /// See [`Dialect::FEED`].
             #[must_use]
-            pub const fn word(self) -> &'static str { match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::WORD,)+ } }
+            pub const fn feed(self) -> FeedAddress {
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::FEED,)+ }
+            }
+
+            /// See [`Dialect::PATHS`].
+            #[must_use]
+            pub const fn paths(self) -> ClaimedPaths {
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::PATHS,)+ }
+            }
+
+            /// See [`Dialect::CLOSE_BUS_LOST`].
+            #[must_use]
+            pub const fn close_bus_lost(self) -> Option<(u16, &'static str)> {
+                match self {
+                    $($(#[$attribute])* Kind::$variant => <$type as Dialect>::CLOSE_BUS_LOST,)+
+                }
+            }
+
+            /// See [`Dialect::TALLIES`].
+            #[must_use]
+            pub const fn tallies(self) -> &'static [(DialectTally, &'static str)] {
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::TALLIES,)+ }
+            }
+
+            /// See [`Dialect::append`].
+            #[must_use]
+            pub fn append(
+                self,
+                place: &str,
+                event: &Event<'_, '_>,
+                now: Now,
+            ) -> Option<Result<(TopicName, MessageDraft), Unusable>> {
+                match self {
+                    $($(#[$attribute])* Kind::$variant => {
+                        <$type as Dialect>::append(place, event, now)
+                    })+
+                }
+            }
+
+            /// See [`Dialect::publish_message`].
+            ///
+            /// # Errors
+            /// As [`Dialect::publish_message`].
+            pub fn publish_message(
+                self,
+                message: &AmqpMessage<'_>,
+                has_headers: bool,
+                event: &Event<'_, '_>,
+                draft: &mut Draft,
+            ) -> Result<(), Unusable> {
+                match self {
+                    $($(#[$attribute])* Kind::$variant => {
+                        <$type as Dialect>::publish_message(message, has_headers, event, draft)
+                    })+
+                }
+            }
+
+            /// See [`Dialect::publish_relayed`].
+            ///
+            /// # Errors
+            /// As [`Dialect::publish_relayed`].
+            pub fn publish_relayed(
+                self,
+                json: &[u8],
+                settings: &Settings,
+                draft: &mut Draft,
+            ) -> Result<(), Unusable> {
+                match self {
+                    $($(#[$attribute])* Kind::$variant => {
+                        <$type as Dialect>::publish_relayed(json, settings, draft)
+                    })+
+                }
+            }
+
+            /// See [`Dialect::carry_on`].
+            pub fn carry_on(self, before: &Settings, after: &Settings) {
+                match self {
+                    $($(#[$attribute])* Kind::$variant => {
+                        <$type as Dialect>::carry_on(before, after)
+                    })+
+                }
+            }
 
             /// The dialect that a topic belongs to.
             #[must_use]
@@ -250,17 +357,7 @@ macro_rules! dialects {
     };
 }
 
-dialects! {
-    PersoniumEvent: personium::event::PersoniumEvent;
-    PersoniumTopic: personium::topic::PersoniumTopic;
-    Channel: channel::Channel;
-    Echo: echo::Echo;
-    Pulsar: pulsar::Pulsar;
-    #[cfg(feature = "conformance")]
-    Mirror: mirror::Mirror;
-    // Takes any path, so it is asked last.
-    Wazo: wazo::Wazo;
-}
+with_dialects!(dialects);
 
 /// Everybody whom these settings have told by webhooks.
 #[must_use]
@@ -275,6 +372,23 @@ impl Kind {
     #[must_use]
     pub fn named(name: &str) -> Option<Kind> {
         Kind::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// The dialect whose lines of a feed have this address.
+    #[must_use]
+    pub fn of_address(address: &str) -> Option<Kind> {
+        let word = address.split('/').next()?;
+        Kind::ALL.iter().copied().find(|kind| kind.feed().word == word)
+    }
+
+    /// The dialects that a table of the configuration is for.
+    pub fn of_table(table: &dyn table::DialectTable) -> impl Iterator<Item = Kind> {
+        table.dialects().iter().filter_map(|name| Kind::named(name))
+    }
+
+    /// The dialects that a bus feeds.
+    pub fn fed_by_bus() -> impl Iterator<Item = Kind> {
+        Kind::ALL.iter().copied().filter(|kind| kind.close_bus_lost().is_some())
     }
 
     /// The number by which services know it.

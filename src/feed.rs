@@ -8,29 +8,19 @@ pub mod amqp;
 pub mod redis;
 pub mod unix;
 
-use crate::dialect::{Kind, Settings, Unusable, publish_relayed, pulsar};
+use crate::dialect::{AmqpMessage, FeedAddress, Kind, Settings, Unusable};
 use crate::event::{EventError, Parser};
 use crate::frame::{Draft, Publication};
-use crate::service::topic::{MessageDraft, TopicDomain, TopicName};
+use crate::service::topic::{MessageDraft, TopicName};
 use crate::text::excerpt;
 use crate::wheel::Now;
 use std::sync::Arc;
 
-/// Longest address; the longest legal one is a Pulsar topic name.
+/// Longest address; the longest legal one has the name of a durable topic.
 pub const ADDRESS_BYTES_MAX: usize = 1024;
 
 /// Characters of a wrong address that its publisher is shown: enough to know it again.
 const SHOWN_CHARS_MAX: usize = 64;
-
-/// The words that may start an address, with the least and the most parts that follow each.
-const WORDS: [(&str, usize, usize); 6] = [
-    ("event", 1, 1),
-    ("topic", 3, 3),
-    ("wazo", 0, 2),
-    ("channel", 0, 0),
-    ("echo", 1, 1),
-    ("pulsar", 4, 5),
-];
 
 /// Why a publisher's line is refused. The text is what the publisher reads.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -93,82 +83,75 @@ impl Intake {
         now: Now,
         publish: &mut dyn FnMut(Publication),
     ) -> Result<Taken, Rejection> {
-        let (word, place) = split(address)?;
-        let kind = Kind::ALL.iter().find(|kind| kind.word() == word && self.spoken.contains(kind));
+        let (kind, place) = split(address)?;
+        if !self.spoken.contains(&kind) {
+            self.parser.parse(json, |_| ())?;
+            return Ok(Taken::NoListener);
+        }
         let (settings, draft) = (&self.settings, &mut self.draft);
-        let taken = self.parser.parse(json, |event| match kind {
-            None => Ok(Taken::NoListener),
-            Some(Kind::Pulsar) if is_stored(place) => pulsar::append(place, event, settings, now)
-                .map(|(topic, message)| Taken::Append(topic, message)),
-            Some(kind) => {
+        let taken = self.parser.parse(json, |event| match kind.append(place, event, now) {
+            Some(stored) => stored.map(|(topic, message)| Taken::Append(topic, message)),
+            None => {
                 kind.publish(place, event, settings, now, draft, publish).map(|()| Taken::Published)
             }
         })??;
         Ok(taken)
     }
 
-    /// One message that a client of another node has sent in a channel. `None` when it is good but nobody speaks
-    /// `channel`.
+    /// One message that a client of another node has sent in a dialect. `None` when it is good but nobody speaks that.
     ///
     /// # Errors
     /// When it is no such message; the reason is for the log.
-    pub fn take_relay(&mut self, json: &[u8], now: Now) -> Result<Option<Publication>, Rejection> {
-        publish_relayed(json, &self.settings, &mut self.draft)?;
-        Ok(self.spoken.contains(&Kind::Channel).then(|| self.draft.finish(now)))
+    pub fn take_relay(
+        &mut self,
+        kind: Kind,
+        json: &[u8],
+        now: Now,
+    ) -> Result<Option<Publication>, Rejection> {
+        kind.publish_relayed(json, &self.settings, &mut self.draft)?;
+        Ok(self.spoken.contains(&kind).then(|| self.draft.finish(now)))
     }
 
-    /// One message of Wazo's bus. `None` when it is good but nobody speaks `wazo`.
+    /// One message of the bus, for a dialect that it feeds. `None` when it is good but nobody speaks that.
     ///
     /// # Errors
     /// When it is no event; the reason is for the log.
     pub fn take_message(
         &mut self,
-        message: &amqp::AmqpMessage<'_>,
+        kind: Kind,
+        message: &AmqpMessage<'_>,
         exchange: amqp::ExchangeType,
         now: Now,
     ) -> Result<Option<Publication>, Rejection> {
-        message.check()?;
-        let spoken = self.spoken.contains(&Kind::Wazo);
-        let draft = &mut self.draft;
-        self.parser.parse(message.body, |event| message.publish(exchange, event, draft))??;
+        amqp::check(message)?;
+        let has_headers = exchange == amqp::ExchangeType::Headers;
+        let (spoken, draft) = (self.spoken.contains(&kind), &mut self.draft);
+        self.parser.parse(message.body, |event| {
+            kind.publish_message(message, has_headers, event, draft)
+        })??;
         Ok(spoken.then(|| self.draft.finish(now)))
     }
 }
 
-/// Whether what is fed for a place of `pulsar` is stored.
-fn is_stored(place: &str) -> bool {
-    place.split('/').next().and_then(TopicDomain::named) == Some(TopicDomain::Persistent)
-}
-
-/// The first word of an address and the rest, after a check of its shape.
-fn split(address: &str) -> Result<(&str, &str), Rejection> {
-    let (word, place) = address.split_once('/').unwrap_or((address, ""));
-    let Some((_, least, most)) = WORDS.into_iter().find(|known| known.0 == word) else {
-        let words = WORDS.map(|known| known.0).join(", ");
+/// The dialect of an address and the part after its word, after a check of its shape.
+fn split(address: &str) -> Result<(Kind, &str), Rejection> {
+    let place = address.split_once('/').map_or("", |(_, place)| place);
+    let Some(kind) = Kind::of_address(address) else {
+        let words: Vec<&str> = Kind::ALL.iter().map(|kind| kind.feed().word).collect();
         return Err(Rejection::Address(format!(
-            "unknown address \"{}\": its first word is one of {words}",
-            excerpt(address, SHOWN_CHARS_MAX)
+            "unknown address \"{}\": its first word is one of {}",
+            excerpt(address, SHOWN_CHARS_MAX),
+            words.join(", ")
         )));
     };
+    let FeedAddress { parts: (least, most), shape, .. } = kind.feed();
     let parts = if address.contains('/') { place.split('/').count() } else { 0 };
     let empty = place.split('/').any(str::is_empty) && parts > 0;
     if parts < least || parts > most || empty || address.len() > ADDRESS_BYTES_MAX {
         return Err(Rejection::Address(format!(
-            "malformed address \"{}\": {}",
-            excerpt(address, SHOWN_CHARS_MAX),
-            shape(word)
+            "malformed address \"{}\": {shape}",
+            excerpt(address, SHOWN_CHARS_MAX)
         )));
     }
-    Ok((word, place))
-}
-
-fn shape(word: &str) -> &'static str {
-    match word {
-        "event" => "write event/CELL",
-        "topic" => "write topic/CELL/BOX/PATH",
-        "wazo" => "write wazo, wazo/TENANT or wazo/TENANT/USER",
-        "channel" => "write channel alone",
-        "echo" => "write echo/APP-ID",
-        _ => "write pulsar/persistent/TENANT/NAMESPACE/TOPIC, or non-persistent",
-    }
+    Ok((kind, place))
 }

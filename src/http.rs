@@ -11,7 +11,7 @@ mod response;
 mod status;
 
 pub use self::admin::{AdminToken, Asking, TopicCall, admin, answer, call};
-pub use self::metrics::{AppFacts, Exposition, Facts, Process, Room, metrics};
+pub use self::metrics::{Exposition, Facts, Process, Room, metrics};
 pub use self::response::{
     AnswerForm, CONTINUE, Persistence, content_type, put_answer, put_not_allowed, refusal,
     refusal_saying, response, speaks_tls, unserved, wants_proxy, without_body,

@@ -230,7 +230,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let mut hub = Hub::new(plan.shards, owners, &spoken, &plan.settings)?;
     hub.feed = feed_settings;
     let hub = Arc::new(hub);
-    let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay);
+    let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay.is_some());
     // Before any shard runs, so that each knows of an outage before it takes anybody.
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &hub)?;
     bridge::configure(&hub, &plan.settings, feeds)?;

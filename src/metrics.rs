@@ -242,7 +242,7 @@ pub struct Metrics {
     /// Messages received, by dialect.
     pub messages: [Counter; Kind::ALL.len()],
     /// What dialects count of their own.
-    pub tallies: [Counter; DialectTally::COUNT],
+    pub tallies: [[Counter; DialectTally::COUNT]; Kind::ALL.len()],
     /// Bytes given to sockets, before TLS.
     pub bytes_out: Counter,
     /// Bytes taken from sockets, after TLS.

@@ -476,7 +476,7 @@ impl Shard {
         let mut list = std::mem::take(&mut actions.list);
         let (mut answer, because) = (None, actions.reason);
         for tally in actions.tallies.drain(..) {
-            self.metrics.tallies[tally as usize].add(1);
+            self.metrics.tallies[kind as usize][tally as usize].add(1);
         }
         for action in list.drain(..) {
             match action {

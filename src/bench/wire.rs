@@ -366,7 +366,10 @@ mod tests {
             let sampled = sampled(kind, 150, true);
             let (line, body) = (text(&sampled.line, 3, 9), text(&sampled.body, 3, 9));
             let (address, fed) = line.split_once(' ').unwrap();
-            assert!(address.split('/').next() == Some(kind.word()) && fed == body + "\n", "{line}");
+            assert!(
+                address.split('/').next() == Some(kind.feed().word) && fed == body + "\n",
+                "{line}"
+            );
             assert!(line.contains("o000003") && !line.contains("o000000"), "{line}");
             let padding = |text: &str| text.matches('x').count();
             let delivered = text(&sampled.event, 3, 9);

@@ -3,9 +3,9 @@
 use super::certificates::certificates;
 use super::paths;
 use crate::config::Config;
-use crate::dialect::channel::Relay;
+use crate::dialect::Kind;
 use crate::feed::amqp::{AmqpBroker, AmqpFeedSettings};
-use crate::feed::redis::{EchoSource, RedisTopics, Server};
+use crate::feed::redis::{RedisTopics, Server};
 use crate::io::{Bus, Redis};
 use crate::trust;
 use rustls::{ClientConfig, RootCertStore};
@@ -46,13 +46,12 @@ pub(super) fn redis(config: &Config) -> Result<Option<Redis>, String> {
         None => format!("feed.redis.url: {problem}"),
     })?;
     let trust = trust("feed.redis", "rediss", server.is_encrypted(), settings.ca_file.as_deref())?;
-    let echo = config.echo.redis.as_ref();
+    let tables = config.dialects();
+    let relaying = tables.iter().find(|table| table.relay().is_some());
     let topics = RedisTopics {
         prefix: settings.prefix.clone(),
-        broadcast: true,
-        relay: config.channel.relay == Relay::Redis,
-        echo: echo
-            .map(|source| EchoSource { app: source.app.clone(), prefix: source.prefix.clone() }),
+        sources: tables.iter().filter_map(|table| table.redis_source()).collect(),
+        relay: relaying.and_then(|table| Kind::of_table(*table).next()),
     };
     Ok(Some(Redis { server, topics, trust }))
 }

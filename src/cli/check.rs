@@ -206,26 +206,10 @@ pub(super) fn describe(plan: &Plan) -> String {
         lines += &format!("admin  {}: /healthz /readyz /metrics{topics}\n", admin.address);
     }
     describe_feeds(plan, &mut lines);
-    if let Some(callback) =
-        plan.settings.channel.callback.as_ref().filter(|_| speaks(plan, Kind::Channel))
-        && let Ok(endpoint) = callback.url.endpoint()
-    {
-        let kinds = callback.kinds.join(", ");
-        lines += &format!("tells  channel: {}, what clients say in {kinds}\n", endpoint.host());
-    }
-    for app in plan.settings.echo.apps.iter().filter(|_| speaks(plan, Kind::Echo)) {
-        let (path, key) = (&plan.settings.echo.path, &app.settings.key);
-        let state = if app.settings.enabled { "" } else { ", not enabled" };
-        lines += &format!("app    echo: {} at {path}/app/{key}{state}\n", app.settings.id);
-        for hook in &app.settings.webhook {
-            let host = hook
-                .url
-                .endpoint()
-                .map_or_else(|_| "nobody".to_owned(), |endpoint| endpoint.host().to_owned());
-            lines += &format!(
-                "tells  echo: {host}, what happens in the channels of {}\n",
-                app.settings.id
-            );
+    let tables = plan.settings.tables();
+    for table in tables.filter(|table| Kind::of_table(*table).any(|kind| speaks(plan, kind))) {
+        for (what, rest) in table.describe() {
+            lines += &format!("{what:<6} {rest}\n");
         }
     }
     let spoken = Kind::ALL.iter().filter(|kind| speaks(plan, **kind));
@@ -253,12 +237,11 @@ fn describe_feeds(plan: &Plan, lines: &mut String) {
         *lines += &format!("feed   {broker} exchange {} ({kind})\n", settings.exchange);
     }
     if let Some(Redis { server, topics, .. }) = &plan.redis {
-        let pattern = topics.echo.as_ref().map(|source| source.pattern());
-        let channels: Vec<String> = topics.channels().into_iter().chain(pattern).collect();
+        let channels = [topics.channels(), topics.patterns()].concat();
         *lines += &format!("feed   {server} channels {}\n", channels.join(", "));
-        if topics.relay && speaks(plan, Kind::Channel) {
-            let channel = topics.relays();
-            *lines += &format!("relay  channel: what clients say, on {server} channel {channel}\n");
+        if let Some(kind) = topics.relay.filter(|kind| speaks(plan, *kind)) {
+            let (name, channel) = (kind.name(), topics.relays());
+            *lines += &format!("relay  {name}: what clients say, on {server} channel {channel}\n");
         }
     }
 }

@@ -4,7 +4,6 @@
 use super::{CliError, bus, certificates, explain::explain, paths, resources};
 use crate::config::{self, Config, ConfigError};
 use crate::dialect::Kind;
-use crate::dialect::echo::{App, AppSettings};
 use crate::http::AdminToken;
 use crate::io::{Admin, Bus, Listen, Plan, Redis};
 use crate::setting::Secret;
@@ -51,16 +50,11 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
             Err(problem) => problems.push(problem),
         }
     }
-    let is_echo = |listen: &crate::config::ListenTable| {
-        listen.dialects.iter().any(|name| name == Kind::Echo.name())
-    };
-    // The secrets of apps that nobody can connect to are nobody's business.
-    if config.listen.iter().any(is_echo) {
-        for settings in &config.echo.app {
-            match secret(settings) {
-                Ok(secret) => config.echo.apps.push(Arc::new(App::new(settings.clone(), secret))),
-                Err(problem) => problems.extend(problem),
-            }
+    let spoken: Vec<Kind> = config.listen.iter().flat_map(|it| it.kinds()).flatten().collect();
+    for table in config.dialects_mut() {
+        // The secrets of apps that nobody can connect to are nobody's business.
+        if Kind::of_table(table).any(|kind| spoken.contains(&kind)) {
+            problems.extend(table.read_secrets(&secret));
         }
     }
     let amqp = &config.feed.amqp;
@@ -125,20 +119,16 @@ fn listen(config: &Config, problems: &mut Vec<String>, notes: &mut Vec<String>) 
     listeners
 }
 
-/// The secret of an app of `echo`; what is wrong with the settings themselves is told already.
-fn secret(app: &AppSettings) -> Result<Secret, Option<String>> {
-    let Some(path) = &app.secret_file else { return app.secret.clone().ok_or(None) };
-    let name = format!("[[echo.app]] {:?} secret_file", app.id);
-    let bytes = paths::read_small(path, &name).map_err(|error| Some(error.to_string()))?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| Some(format!("{name}: it is not UTF-8 text")))?;
+/// The secret in a file, which is called by `name` in messages.
+fn secret(name: &str, path: &Path) -> Result<Secret, String> {
+    let bytes = paths::read_small(path, name).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{name}: it is not UTF-8 text"))?;
     // Editors and `echo` leave the end of a line after it.
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
-        Err(Some(format!("{name}: it is empty")))
-    } else {
-        Ok(Secret(text.into()))
+        return Err(format!("{name}: it is empty"));
     }
+    Ok(Secret(text.into()))
 }
 
 /// The verifier of one table's tokens, with the files that it needs.
@@ -188,13 +178,26 @@ fn plan(
         (true, true) if shards > available.len() => vec![],
         (true, true) => available,
     };
-    if bus.is_some() && !listen.iter().any(|listen| listen.kinds.contains(&Kind::Wazo)) {
-        notes.push(
-            "[feed.amqp] feeds wazo, and no [[listen]] has it among its dialects: nobody gets its events"
-                .into(),
-        );
+    let spoken: Vec<Kind> = listen.iter().flat_map(|it| it.kinds.iter().copied()).collect();
+    if bus.is_some() && !Kind::fed_by_bus().any(|kind| spoken.contains(&kind)) {
+        let names: Vec<&str> = Kind::fed_by_bus().map(Kind::name).collect();
+        notes.push(format!(
+            "[feed.amqp] feeds {}, and no [[listen]] has it among its dialects: nobody gets its events",
+            names.join(" and ")
+        ));
     }
-    notes.extend(redis.as_mut().and_then(|redis| wanted(redis, &listen)));
+    if let Some(redis) = &mut redis
+        && !leave_wanted(redis, &spoken)
+    {
+        let tables = config.dialects();
+        let fed: Vec<&str> = tables.iter().map(|table| table.fed_by_redis()).collect();
+        let fed: Vec<&str> = fed.into_iter().filter(|fed| !fed.is_empty()).collect();
+        // It is listened to all the same, so that metrics show what comes.
+        notes.push(format!(
+            "[feed.redis] feeds {}, and no [[listen]] has one of them among its dialects: nobody gets its events",
+            fed.join(", and ")
+        ));
+    }
     notes.extend(resources::note());
     let descriptors = resources::descriptor_limit();
     let most = descriptors.saturating_sub(resources::descriptors_kept(&config, shards)).max(1);
@@ -228,23 +231,17 @@ fn plan(
     }
 }
 
-/// Leaves out what no listener's dialect wants of Redis. Returns what is odd about the rest.
-fn wanted(redis: &mut Redis, listen: &[Listen]) -> Option<String> {
-    let speaks =
-        |word| listen.iter().flat_map(|listen| &listen.kinds).any(|kind| kind.word() == word);
+/// Leaves out what no listener's dialect wants of Redis. Returns false, and leaves all, when none wants anything.
+fn leave_wanted(redis: &mut Redis, spoken: &[Kind]) -> bool {
     let topics = &mut redis.topics;
-    if speaks("channel") || (speaks("echo") && topics.echo.is_some()) {
-        topics.broadcast = speaks("channel");
-        topics.relay &= speaks("channel");
-        topics.echo = topics.echo.take().filter(|_| speaks("echo"));
-        return None;
+    let is_wanted = topics.kinds().iter().any(|kind| spoken.contains(kind));
+    if is_wanted {
+        let speaks =
+            |address: &str| Kind::of_address(address).is_some_and(|kind| spoken.contains(&kind));
+        topics.sources.retain(|source| speaks(&source.address));
+        topics.relay = topics.relay.filter(|kind| spoken.contains(kind));
     }
-    // It is listened to all the same, so that metrics show what comes.
-    Some(
-        "[feed.redis] feeds channel, and echo by [echo.redis], and no [[listen]] has one of them among its dialects: \
-         nobody gets its events"
-            .into(),
-    )
+    is_wanted
 }
 
 /// How many shards there are to be.

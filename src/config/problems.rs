@@ -1,19 +1,15 @@
 //! What is readable but cannot run, each with what to do.
 
 use super::tables::{AdminTable, Config, TlsTable};
-use crate::dialect::Kind;
-use crate::dialect::channel::Relay;
+use crate::dialect::RedisChannels;
 use crate::dialect::table::DialectTable;
-use crate::feed::redis::PAYLOAD_BYTES_MAX;
+use crate::dialect::{ClaimedPaths, Kind};
 use crate::feed::unix;
 use crate::http::AdminToken;
 use std::net::SocketAddr;
 
 /// Maximum number of listeners.
 const LISTENERS_MAX: usize = 64;
-/// Longest message of a client that is relayed: around it stand the channel's and the sender's name, and a token is
-/// hardly longer than what is left for them.
-const RELAYED_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 128 * 1024;
 
 impl Config {
     /// What is readable but cannot run, each with what to do.
@@ -33,14 +29,15 @@ impl Config {
                 Err(problem) => problems.push(problem),
                 Ok(kinds) if kinds.is_empty() => problems
                     .push(format!("[[listen]] {}: no dialects: name at least one", listen.address)),
-                Ok(kinds) if kinds.contains(&Kind::Channel) && kinds.contains(&Kind::Wazo) => {
-                    problems.push(format!(
-                        "[[listen]] {}: wazo and channel both take /?token=…: give each a listener of its own",
-                        listen.address
-                    ));
+                Ok(kinds) => {
+                    problems.extend(rivals(&kinds).map(|names| {
+                        format!(
+                            "[[listen]] {}: {names} both take /?token=…: give each a listener of its own",
+                            listen.address
+                        )
+                    }));
                     spoken.extend(kinds);
                 }
-                Ok(kinds) => spoken.extend(kinds),
             }
             problems.extend(listen.tls.iter().flat_map(|tls| tls.problems(listen.address)));
             if listen.proxy_protocol && self.trusted_proxies.is_empty() {
@@ -69,7 +66,9 @@ impl Config {
         problems.extend(self.feed.redis.problems());
         problems.extend(self.without_redis());
         problems.extend(self.entangled_prefixes(&spoken));
-        problems.extend(self.unsendable());
+        let outbox_bytes_max = self.limits.outbox_bytes_max;
+        let tables = self.dialects().into_iter();
+        problems.extend(tables.flat_map(|table| table.outbox_problems(outbox_bytes_max)));
         problems.extend(self.senseless_sizes());
         problems.extend(self.out_of_range.iter().cloned());
         problems
@@ -77,68 +76,48 @@ impl Config {
 }
 
 impl Config {
-    /// What is to go over Redis and has none, or is more than goes over it.
+    /// What is to go over Redis and has none.
     fn without_redis(&self) -> Vec<String> {
-        let (channel, redis) = (&self.channel, &self.feed.redis);
-        let relays = channel.relay == Relay::Redis;
-        let mut problems = Vec::new();
-        if redis.url.is_none() && redis.url_file.is_none() {
-            let wanting = [
-                (relays, "channel.relay = \"redis\""),
-                (self.echo.redis.is_some(), "[echo.redis]"),
-            ];
-            problems.extend(wanting.into_iter().filter(|(wants, _)| *wants).map(|(_, key)| {
-                format!("{key} needs a Redis: write feed.redis.url or feed.redis.url_file, or leave it out")
-            }));
+        let redis = &self.feed.redis;
+        if redis.url.is_some() || redis.url_file.is_some() {
+            return Vec::new();
         }
-        if relays && channel.message_bytes_max > RELAYED_BYTES_MAX {
-            problems.push(format!(
-                "channel.message_bytes_max = {}: with relay = \"redis\" at most {RELAYED_BYTES_MAX}, or other daemons \
-                 take no long messages",
-                channel.message_bytes_max
-            ));
-        }
-        problems
+        let wanting = self.dialects().into_iter().filter_map(DialectTable::needs_redis);
+        let problem = |key: &str| {
+            format!(
+                "{key} needs a Redis: write feed.redis.url or feed.redis.url_file, or leave it out"
+            )
+        };
+        wanting.map(problem).collect()
     }
 
     /// Prefixes of two applications of one Redis, of which one begins like the other: what is published under the longer
     /// one comes under the shorter one too.
     fn entangled_prefixes(&self, spoken: &[Kind]) -> Option<String> {
-        let (channel, echo) = (&self.feed.redis.prefix, &self.echo.redis.as_ref()?.prefix);
-        let has_channel = spoken.contains(&Kind::Channel) || self.channel.relay == Relay::Redis;
-        let begins = channel.starts_with(echo.as_str()) || echo.starts_with(channel.as_str());
-        (has_channel && spoken.contains(&Kind::Echo) && channel != echo && begins).then(|| {
-            format!(
-                "feed.redis.prefix = {channel:?} and echo.redis.prefix = {echo:?}: one begins like the other, so events \
-                 of one application could reach pages of the other; write the same where it is one application, and \
-                 otherwise give one of them another REDIS_PREFIX"
-            )
-        })
-    }
-
-    /// Limits of Echo's apps that promise what no client could be sent.
-    fn unsendable(&self) -> Vec<String> {
-        let outbox = self.limits.outbox_bytes_max;
-        let mut problems = Vec::new();
-        for app in &self.echo.app {
-            let name = format!("[[echo.app]] {:?}", app.id);
-            let list = app.list_bytes();
-            if list > outbox {
-                problems.push(format!(
-                    "{name}: the list of {} members of {} bytes each may come to {list} bytes, but limits.outbox_bytes_max \
-                     is {outbox}: raise that, or lower presence_members_max or member_bytes_max",
-                    app.presence_members_max, app.member_bytes_max
-                ));
-            }
-            let event = app.event_bytes();
-            if event > outbox {
-                problems.push(format!(
-                    "{name}: an event may come to {event} bytes, but limits.outbox_bytes_max is {outbox}, so one event \
-                     could close every client: raise that, or lower data_bytes_max or request_bytes_max"
-                ));
+        let mut prefixes: Vec<(String, String)> = Vec::new();
+        for table in self.dialects() {
+            let is_spoken = Kind::of_table(table).any(|kind| spoken.contains(&kind));
+            match table.redis_source().map(|source| source.channels) {
+                Some(RedisChannels::Named(_)) if is_spoken || table.relay().is_some() => {
+                    prefixes.push(("feed.redis.prefix".into(), self.feed.redis.prefix.clone()));
+                }
+                Some(RedisChannels::Under(prefix, _)) if is_spoken => {
+                    prefixes.push((format!("{}.redis.prefix", table.name()), prefix));
+                }
+                _ => {}
             }
         }
-        problems
+        let entangled = |a: &str, b: &str| a != b && (a.starts_with(b) || b.starts_with(a));
+        let mut pairs = prefixes.iter().enumerate().flat_map(|(place, first)| {
+            prefixes[place + 1..].iter().map(move |second| (first, second))
+        });
+        let ((key, prefix), (other_key, other)) =
+            pairs.find(|(first, second)| entangled(&first.1, &second.1))?;
+        Some(format!(
+            "{key} = {prefix:?} and {other_key} = {other:?}: one begins like the other, so events of one application \
+             could reach pages of the other; write the same where it is one application, and otherwise give one of \
+             them another REDIS_PREFIX"
+        ))
     }
 
     /// Limits that contradict each other.
@@ -155,15 +134,12 @@ impl Config {
             ));
         }
         let outbox = self.limits.outbox_bytes_max;
-        for (key, value) in [
-            ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
-            ("channel.message_bytes_max", self.channel.message_bytes_max),
-        ] {
-            if outbox < value {
-                problems.push(format!(
-                    "limits.outbox_bytes_max ({outbox}) is less than {key} ({value}): one event could close every client"
-                ));
-            }
+        let line = self.feed.unix.line_bytes_max;
+        if outbox < line {
+            problems.push(format!(
+                "limits.outbox_bytes_max ({outbox}) is less than feed.unix.line_bytes_max ({line}): one event could \
+                 close every client"
+            ));
         }
         problems
     }
@@ -182,6 +158,13 @@ impl Config {
             twice[0]
         ))
     }
+}
+
+/// The names of two dialects that one listener cannot tell apart: both take `/`.
+fn rivals(kinds: &[Kind]) -> Option<String> {
+    let mut rivals = kinds.iter().filter(|kind| kind.paths() != ClaimedPaths::Own);
+    let (first, second) = (rivals.next()?, rivals.next()?);
+    Some(format!("{} and {}", second.name(), first.name()))
 }
 
 impl AdminTable {

@@ -1,10 +1,10 @@
 //! What is known of each key, in one place: the settings of every module, as `schemars` derives a JSON Schema from them.
 //!
 //! Documentation comments become descriptions, `Default` gives defaults, and attributes beside a field add what neither
-//! says: `range` its bounds (held by `out_of_range`), `example` a value where there is no default, and three extensions:
+//! says: `range` its bounds (held by `out_of_range`), `example` a value where there is no default, and four extensions:
 //! `x-sample`, what the sample configuration sets; `x-restart`, that a change waits for the next start; `x-verifiers`,
-//! those that suit a dialect's tokens. Names of environment variables, nearest names, the sample configuration and the
-//! schema for editors are made from it.
+//! those that suit a dialect's tokens; `x-before`, the tables that this one stands before. Names of environment
+//! variables, nearest names, the sample configuration and the schema for editors are made from it.
 
 use super::tables::Config;
 use schemars::generate::SchemaSettings;
@@ -19,6 +19,8 @@ pub(super) const OPTIONAL: &str = "x-optional";
 pub(super) const SAMPLE: &str = "x-sample";
 const RESTART: &str = "x-restart";
 const VERIFIERS: &str = "x-verifiers";
+/// The tables that a table stands before, where it is declared after them.
+const BEFORE: &str = "x-before";
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
@@ -222,8 +224,9 @@ fn complete(schema: &mut Value, written: &Value) {
             for (name, schema) in members.iter_mut() {
                 complete(schema, &written[name]);
             }
-            if members.contains_key("properties") {
-                members.insert(ORDER.into(), written["required"].clone());
+            if let Some(properties) = members.get("properties") {
+                let order = in_order(&written["required"], properties);
+                members.insert(ORDER.into(), order);
             }
             if let Some(Value::String(text)) = members.get_mut("description") {
                 let paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
@@ -247,6 +250,21 @@ fn complete(schema: &mut Value, written: &Value) {
         }
         _ => {}
     }
+}
+
+/// The names of members in the order of their declaration, but those that stand before others moved there.
+fn in_order(declared: &Value, members: &Value) -> Value {
+    let mut names = declared.as_array().cloned().unwrap_or_default();
+    for name in declared.as_array().into_iter().flatten() {
+        let later = name.as_str().and_then(|name| members[name][BEFORE].as_array());
+        let (Some(later), Some(from)) = (later, names.iter().position(|it| it == name)) else {
+            continue;
+        };
+        if let Some(to) = names[..from].iter().position(|it| later.contains(it)) {
+            names[to..=from].rotate_right(1);
+        }
+    }
+    names.into()
 }
 
 fn without_null(members: &mut Map<String, Value>) {

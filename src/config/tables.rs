@@ -1,13 +1,8 @@
 //! The tables of the configuration file. What a module or a dialect is told stands beside its own code.
 
 use super::words::nearest;
-use crate::dialect::channel::ChannelSettings;
-use crate::dialect::echo::EchoSettings;
-use crate::dialect::personium::PersoniumSettings;
-use crate::dialect::pulsar::PulsarSettings;
 use crate::dialect::table::DialectTable;
-use crate::dialect::wazo::WazoSettings;
-use crate::dialect::{Kind, Settings};
+use crate::dialect::{Kind, Settings, with_dialects};
 use crate::feed::amqp::AmqpFeedSettings;
 use crate::feed::redis::RedisFeedSettings;
 use crate::feed::unix::UnixFeedSettings;
@@ -25,100 +20,112 @@ use std::path::PathBuf;
 /// Threads that may be asked for; more than any machine's CPUs is a slip of the pen.
 const THREADS_MAX: usize = 1024;
 
-/// The configuration of fanfare.
-// Tables are documented where they are declared.
-#[allow(missing_docs)]
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Shards, one thread each; 0 is one per CPU that the daemon may use.
-    #[schemars(range(max = THREADS_MAX), extend("x-restart" = true))]
-    pub threads: usize,
-    /// The CPUs of the shards, in order, as in [2, 3]; empty is all that the daemon may use.
-    #[schemars(extend("x-restart" = true))]
-    pub cpus: Vec<usize>,
-    /// Whether each shard stays on its CPU; false where other busy programs share the machine's CPUs.
-    #[schemars(extend("x-restart" = true))]
-    pub pin: bool,
-    /// "io_uring", "epoll", or "auto": io_uring, and epoll where the kernel or a sandbox refuses it.
-    #[schemars(extend("x-restart" = true))]
-    pub driver: Driver,
-    /// Clients of the whole daemon; 0 is the descriptor limit less what the daemon itself needs. More get a 503.
-    pub max_connections: usize,
-    /// The proxies in front: addresses and networks, like ["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"]. What they say of
-    /// their clients is believed: X-Forwarded-For, Forwarded, and the PROXY protocol. From any other client it is not.
-    #[schemars(with = "Vec<String>", extend("default" = []))]
-    pub trusted_proxies: Networks,
-    /// Seconds that clients have to close when the daemon stops. Keep TimeoutStopSec= of the unit above it.
-    pub drain_s: u32,
-    pub listen: Vec<ListenTable>,
-    #[schemars(extend("x-restart" = true))]
-    pub admin: Option<AdminTable>,
-    pub feed: FeedTable,
-    pub limits: Limits,
-    pub log: LogTable,
-    pub personium: PersoniumSettings,
-    pub channel: ChannelSettings,
-    pub echo: EchoSettings,
-    #[schemars(extend("x-restart" = true))]
-    pub store: store::StoreSettings,
-    pub pulsar: PulsarSettings,
-    pub wazo: WazoSettings,
-    /// What is out of its range.
-    #[serde(skip)]
-    pub(super) out_of_range: Vec<String>,
+/// Makes the configuration from the list of protocols.
+macro_rules! config {
+    ($(
+        $(#[$attribute:meta])*
+        $variant:ident: $session:ty $(, [$table:ident] $($settings:ident)::+)?;
+    )+) => {
+        /// The configuration of fanfare.
+        // Tables are documented where they are declared.
+        #[allow(missing_docs)]
+        #[derive(Debug, Deserialize, JsonSchema)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Config {
+            /// Shards, one thread each; 0 is one per CPU that the daemon may use.
+            #[schemars(range(max = THREADS_MAX), extend("x-restart" = true))]
+            pub threads: usize,
+            /// The CPUs of the shards, in order, as in [2, 3]; empty is all that the daemon may
+            /// use.
+            #[schemars(extend("x-restart" = true))]
+            pub cpus: Vec<usize>,
+            /// Whether each shard stays on its CPU; false where other busy programs share the
+            /// machine's CPUs.
+            #[schemars(extend("x-restart" = true))]
+            pub pin: bool,
+            /// "io_uring", "epoll", or "auto": io_uring, and epoll where the kernel or a sandbox
+            /// refuses it.
+            #[schemars(extend("x-restart" = true))]
+            pub driver: Driver,
+            /// Clients of the whole daemon; 0 is the descriptor limit less what the daemon itself
+            /// needs. More get a 503.
+            pub max_connections: usize,
+            /// The proxies in front: addresses and networks, like ["127.0.0.1", "10.0.0.0/8",
+            /// "2001:db8::/32"]. What they say of their clients is believed: X-Forwarded-For,
+            /// Forwarded, and the PROXY protocol. From any other client it is not.
+            #[schemars(with = "Vec<String>", extend("default" = []))]
+            pub trusted_proxies: Networks,
+            /// Seconds that clients have to close when the daemon stops. Keep TimeoutStopSec= of
+            /// the unit above it.
+            pub drain_s: u32,
+            pub listen: Vec<ListenTable>,
+            #[schemars(extend("x-restart" = true))]
+            pub admin: Option<AdminTable>,
+            pub feed: FeedTable,
+            pub limits: Limits,
+            pub log: LogTable,
+            $($(pub $table: crate::dialect::$($settings)::+,)?)+
+            #[schemars(extend("x-restart" = true, "x-before" = tables_with_topics()))]
+            pub store: store::StoreSettings,
+            /// What is out of its range.
+            #[serde(skip)]
+            pub(super) out_of_range: Vec<String>,
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self {
+                    threads: 0,
+                    cpus: vec![],
+                    pin: true,
+                    driver: Driver::Auto,
+                    max_connections: 0,
+                    trusted_proxies: Networks::default(),
+                    drain_s: 10,
+                    listen: vec![],
+                    admin: None,
+                    feed: FeedTable::default(),
+                    limits: Limits::default(),
+                    log: LogTable::default(),
+                    $($($table: Default::default(),)?)+
+                    store: store::StoreSettings::default(),
+                    out_of_range: vec![],
+                }
+            }
+        }
+
+        impl Config {
+            /// The tables of dialects.
+            #[must_use]
+            pub fn dialects(&self) -> Vec<&dyn DialectTable> {
+                vec![$($(&self.$table,)?)+]
+            }
+
+            /// The tables of dialects, to be completed with what their files hold.
+            pub fn dialects_mut(&mut self) -> Vec<&mut dyn DialectTable> {
+                vec![$($(&mut self.$table,)?)+]
+            }
+
+            /// Takes out what sessions are told.
+            #[must_use]
+            pub fn take_settings(&mut self) -> Settings {
+                Settings {
+                    $($($table: take(&mut self.$table),)?)+
+                    trusted_proxies: take(&mut self.trusted_proxies),
+                }
+            }
+        }
+    };
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            threads: 0,
-            cpus: vec![],
-            pin: true,
-            driver: Driver::Auto,
-            max_connections: 0,
-            trusted_proxies: Networks::default(),
-            drain_s: 10,
-            listen: vec![],
-            admin: None,
-            feed: FeedTable::default(),
-            limits: Limits::default(),
-            log: LogTable::default(),
-            personium: PersoniumSettings::default(),
-            channel: ChannelSettings::default(),
-            echo: EchoSettings::default(),
-            pulsar: PulsarSettings::default(),
-            store: store::StoreSettings::default(),
-            wazo: WazoSettings::default(),
-            out_of_range: vec![],
-        }
-    }
-}
+with_dialects!(config);
 
-impl Config {
-    /// The tables of dialects.
-    #[must_use]
-    pub fn dialects(&self) -> [&dyn DialectTable; 5] {
-        [&self.personium, &self.channel, &self.echo, &self.pulsar, &self.wazo]
-    }
-
-    /// The tables of dialects, to be completed with what their files hold.
-    pub fn dialects_mut(&mut self) -> [&mut dyn DialectTable; 5] {
-        [&mut self.personium, &mut self.channel, &mut self.echo, &mut self.pulsar, &mut self.wazo]
-    }
-
-    /// Takes out what sessions are told.
-    #[must_use]
-    pub fn take_settings(&mut self) -> Settings {
-        Settings {
-            personium: take(&mut self.personium),
-            channel: take(&mut self.channel),
-            echo: take(&mut self.echo),
-            pulsar: take(&mut self.pulsar),
-            wazo: take(&mut self.wazo),
-            trusted_proxies: take(&mut self.trusted_proxies),
-        }
-    }
+/// The names of the tables whose dialects have durable topics. What is read of the store belongs before them.
+fn tables_with_topics() -> Vec<&'static str> {
+    let has_topics = |name: &&str| Kind::named(name).is_some_and(Kind::has_topics);
+    let settings = Settings::default();
+    let tables = settings.tables().filter(|table| table.dialects().iter().any(has_topics));
+    tables.map(DialectTable::name).collect()
 }
 
 /// Where clients connect; as many [[listen]] as there are addresses.

@@ -16,7 +16,10 @@ mod target;
 pub use self::settings::{CHANNEL_BYTES_MAX, ChannelSettings, Relay};
 
 use self::shape::Shaped;
-use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
+use crate::dialect::{
+    Action, Actions, Admission, ClaimedPaths, Context, Dialect, FeedAddress, Input, Unusable,
+    Upgrade,
+};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::json::{self, DEPTH_MAX, RawValue};
@@ -66,12 +69,14 @@ enum ChannelStage {
 
 impl Dialect for Channel {
     const NAME: &'static str = "channel";
-    const WORD: &'static str = "channel";
+    const FEED: FeedAddress =
+        FeedAddress { word: "channel", parts: (0, 0), shape: "write channel alone" };
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::ChannelClient;
     const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "ping timeout");
     const ECHOES_SUBPROTOCOL: bool = true;
+    const PATHS: ClaimedPaths = ClaimedPaths::Root;
 
     fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
         settings.channel.message_bytes_max
@@ -173,25 +178,21 @@ impl Dialect for Channel {
         publish(draft.finish(now));
         Ok(())
     }
-}
 
-/// Fills `draft` with what another node has relayed: an object with the channel, its sender and the data as its
-/// client has sent them.
-///
-/// # Errors
-/// When it is no such thing.
-pub fn publish_relayed(
-    json: &[u8],
-    settings: &crate::dialect::Settings,
-    draft: &mut Draft,
-) -> Result<(), Unusable> {
-    let settings = &settings.channel;
-    let Fed { channel, sender, data } =
-        Fed::read(json, PAYLOAD_BYTES_MAX + settings.message_bytes_max)?;
-    let sender = sender.filter(|sender| json::is_object(sender));
-    let sender = sender.ok_or_else(|| Unusable("\"sender\" must be an object".into()))?;
-    put_broadcast(&channel, sender.get(), data, settings, draft);
-    Ok(())
+    /// An object with the channel, its sender and the data as its client has sent them.
+    fn publish_relayed(
+        json: &[u8],
+        settings: &crate::dialect::Settings,
+        draft: &mut Draft,
+    ) -> Result<(), Unusable> {
+        let settings = &settings.channel;
+        let bytes_max = PAYLOAD_BYTES_MAX + settings.message_bytes_max;
+        let Fed { channel, sender, data } = Fed::read(json, bytes_max)?;
+        let sender = sender.filter(|sender| json::is_object(sender));
+        let sender = sender.ok_or_else(|| Unusable("\"sender\" must be an object".into()))?;
+        put_broadcast(&channel, sender.get(), data, settings, draft);
+        Ok(())
+    }
 }
 
 impl Channel {

@@ -5,11 +5,11 @@
 //! is known to the shard that owns the app's presence (see [`presence`](crate::service::presence)), which every subscription is
 //! noted to. A presence channel is joined when that shard has answered, any other at once.
 //!
-//! In reading order: `app`, `limit` and `problems` are the settings, `name`, `topic` and `socket` what channels and
-//! connections are called, `signature` what the app's own server has signed. Of a session, `entrance` lets a client in,
-//! `live` is what it has then, `message` reads what it says, `auth` and `member` what was signed for it, `subscription`
-//! and `presence` are its channels, `refusal` why it does not get one, `client_event` and `signin` the rest of what it can
-//! do, `closes` its end. `event` and `rest` are the publishers' side, `announce` the owner's.
+//! In reading order: `app`, `limit`, `table` and `problems` are the settings, `name`, `topic` and `socket` what channels
+//! and connections are called, `signature` what the app's own server has signed. Of a session, `entrance` lets a client
+//! in, `live` is what it has then, `message` reads what it says, `auth` and `member` what was signed for it,
+//! `subscription` and `presence` are its channels, `refusal` why it does not get one, `client_event` and `signin` the
+//! rest of what it can do, `closes` its end. `event`, `rest` and `redis` are the publishers' side, `announce` the owner's.
 
 mod announce;
 mod app;
@@ -26,17 +26,18 @@ mod message;
 mod name;
 mod presence;
 mod problems;
+mod redis;
 mod refusal;
 mod rest;
 mod signature;
 mod signin;
 mod socket;
 mod subscription;
+mod table;
 mod topic;
 
 pub use self::announce::listed_bytes;
-pub use self::app::{App, AppSettings, Broadcaster, DrainCode, EchoSettings, carry_on};
-pub use self::name::hides_private;
+pub use self::app::{App, AppSettings, Broadcaster, DrainCode, EchoSettings};
 pub use self::socket::{EchoReach, NoSocketId, SocketId};
 pub use self::topic::topic_of;
 
@@ -46,8 +47,8 @@ use self::event::{Broadcast, BroadcastForm};
 use self::live::EchoLive;
 use self::message::EchoMessage;
 use crate::dialect::{
-    Action, Actions, Admission, Context, Dialect, DialectTally, Input, Request, Served, Unusable,
-    Upgrade,
+    Action, Actions, Admission, Context, Dialect, DialectTally, FeedAddress, Input, Request,
+    Served, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -58,6 +59,8 @@ use crate::service::webhook::Recipients;
 use crate::wheel::{Now, SECOND_NS};
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The code of what is no message. The reference has none for it.
 const MALFORMED: u16 = 4300;
@@ -69,13 +72,21 @@ pub struct Echo {
 
 impl Dialect for Echo {
     const NAME: &'static str = "echo";
-    const WORD: &'static str = "echo";
+    const FEED: FeedAddress =
+        FeedAddress { word: "echo", parts: (1, 1), shape: "write echo/APP-ID" };
     const WITHOUT_TOKENS: &'static str = ": the app's secret signs for them";
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EchoClient;
     const TOPIC: u8 = topic::TOPIC;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (4201, "Pong reply not received.");
     const CLOSE_SLOW: (u16, &'static str) = (4100, "Slow consumer.");
+    const TALLIES: &'static [(DialectTally, &'static str)] = &[
+        (DialectTally::Ignored, ""),
+        (DialectTally::Unauthorized, "AuthError"),
+        (DialectTally::BadName, "InvalidChannel"),
+        (DialectTally::OverLimit, "LimitReached"),
+        (DialectTally::ClientEvent, ""),
+    ];
 
     fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
         settings.echo.apps.iter().map(|app| app.message_bytes_max()).max().unwrap_or(0)
@@ -186,6 +197,15 @@ impl Dialect for Echo {
         }
         broadcast.publish(app, now, draft, publish);
         Ok(())
+    }
+
+    fn carry_on(before: &crate::dialect::Settings, after: &crate::dialect::Settings) {
+        for app in &after.echo.apps {
+            let known = before.echo.by_id(&app.id).filter(|known| !Arc::ptr_eq(known, app));
+            if let Some(known) = known {
+                app.events.store(known.events.load(Relaxed), Relaxed);
+            }
+        }
     }
 }
 

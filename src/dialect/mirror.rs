@@ -7,7 +7,7 @@ use crate::dialect::client::{
     ClientExample, ClientProfile, DialectClient, Sample, Site, Subscriber, TokenPlace,
 };
 use crate::dialect::{
-    Action, Actions, Admission, Context, Dialect, Input, Settings, Unusable, Upgrade,
+    Action, Actions, Admission, Context, Dialect, FeedAddress, Input, Settings, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -45,7 +45,8 @@ impl Mirror {
 
 impl Dialect for Mirror {
     const NAME: &'static str = "mirror";
-    const WORD: &'static str = "mirror";
+    const FEED: FeedAddress =
+        FeedAddress { word: "mirror", parts: (0, 0), shape: "nothing is fed to a mirror" };
     const TOPIC: u8 = TOPIC;
     const CLIENT: &'static dyn DialectClient = &MirrorClient;
     const PING: &'static [u8] = b"";

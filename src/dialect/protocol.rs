@@ -1,12 +1,15 @@
 //! What every protocol implements.
 
 use super::client::DialectClient;
-use super::{Actions, Context, Input, Request, Served, Settings, Upgrade};
+use super::{
+    Actions, AmqpMessage, ClaimedPaths, Context, DialectTally, FeedAddress, Input, Request, Served,
+    Settings, Unusable, Upgrade,
+};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::presence::{PresenceAnswer, PresenceQuestion, PresenceVoice};
-use crate::service::topic::{Recipient, StoredMessage};
+use crate::service::topic::{MessageDraft, Recipient, StoredMessage, TopicName};
 use crate::service::webhook::Recipients;
 use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
@@ -27,11 +30,6 @@ pub enum Admission {
     Last(u8, u16, &'static str),
 }
 
-/// Why a fed event cannot be published. The reason is shown to the publisher.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct Unusable(pub String);
-
 /// Which bytes a durable message has for a session. Sessions with the same form share them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryForm {
@@ -47,8 +45,10 @@ pub struct DeliveryForm {
 pub trait Dialect: Sized {
     /// The name that configuration and metrics use.
     const NAME: &'static str;
-    /// The word that starts a feed's address.
-    const WORD: &'static str;
+    /// The addresses of its lines in a feed.
+    const FEED: FeedAddress;
+    /// The paths that it takes.
+    const PATHS: ClaimedPaths = ClaimedPaths::Own;
     /// Whether its sessions ask for durable topics, so that a store is opened; they are told where the client is.
     const HAS_TOPICS: bool = false;
     /// Why its clients have no tokens, behind that they have none; empty where they have.
@@ -65,6 +65,10 @@ pub trait Dialect: Sized {
     const ECHOES_SUBPROTOCOL: bool = false;
     /// The code and reason that end a session which reads too slowly.
     const CLOSE_SLOW: (u16, &'static str) = (1013, "too slow");
+    /// The code and reason that end a session when the bus is away that feeds its dialect; `None` where none does.
+    const CLOSE_BUS_LOST: Option<(u16, &'static str)> = None;
+    /// What its sessions count, with the word by which the client is told, if it is.
+    const TALLIES: &'static [(DialectTally, &'static str)] = &[];
     /// The longest message a client may send, in bytes.
     fn message_bytes_max(settings: &Settings) -> usize;
 
@@ -176,4 +180,42 @@ pub trait Dialect: Sized {
         draft: &mut Draft,
         publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable>;
+
+    /// What an event comes to that is fed for `place` and is stored before it is delivered; `None` where it is
+    /// published at once.
+    fn append(
+        _place: &str,
+        _event: &Event<'_, '_>,
+        _now: Now,
+    ) -> Option<Result<(TopicName, MessageDraft), Unusable>> {
+        None
+    }
+
+    /// Fills `draft` with the event in the body of a message of the bus, addressed by its headers, or by the body alone.
+    ///
+    /// # Errors
+    /// When it is no event of the dialect.
+    fn publish_message(
+        _message: &AmqpMessage<'_>,
+        _has_headers: bool,
+        _event: &Event<'_, '_>,
+        _draft: &mut Draft,
+    ) -> Result<(), Unusable> {
+        Err(Unusable("no bus feeds this dialect".into()))
+    }
+
+    /// Fills `draft` with what a client of another daemon has said, as a session has it relayed.
+    ///
+    /// # Errors
+    /// When it is no such thing.
+    fn publish_relayed(
+        _json: &[u8],
+        _settings: &Settings,
+        _draft: &mut Draft,
+    ) -> Result<(), Unusable> {
+        Err(Unusable("nothing is relayed in this dialect".into()))
+    }
+
+    /// Lets what is counted go on where settings take the place of others.
+    fn carry_on(_before: &Settings, _after: &Settings) {}
 }

@@ -22,7 +22,6 @@ mod volatile;
 mod wish;
 
 pub use self::credentials::{CLAIMS, rights};
-pub use self::fed::append;
 pub use self::settings::{BacklogPolicy, DefaultRights, Partitioned, PulsarSettings};
 
 use self::consumer::ConsumerCommand;
@@ -32,15 +31,15 @@ use self::path::{ApiVersion, PathError, PulsarEndpoint, Statistics};
 use self::role::{PulsarRole, PulsarWish, RoleState, status_of};
 use self::wish::wish;
 use super::{
-    Action, Actions, Admission, Context, DeliveryForm, Dialect, Input, Request, Served, Unusable,
-    Upgrade,
+    Action, Actions, Admission, Context, DeliveryForm, Dialect, FeedAddress, Input, Request,
+    Served, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::topic::{
-    Cause, MessageId, Position, Recipient, Right, Rights, StoredMessage, TopicAnswer, TopicDomain,
-    TopicInquiry, TopicQuestion, WantedTopics,
+    Cause, MessageDraft, MessageId, Position, Recipient, Right, Rights, StoredMessage, TopicAnswer,
+    TopicDomain, TopicInquiry, TopicName, TopicQuestion, WantedTopics,
 };
 use crate::service::verification::TokenAnswer;
 use crate::service::{Answer, Question};
@@ -92,7 +91,11 @@ enum PulsarStage {
 
 impl Dialect for Pulsar {
     const NAME: &'static str = "pulsar";
-    const WORD: &'static str = "pulsar";
+    const FEED: FeedAddress = FeedAddress {
+        word: "pulsar",
+        parts: (4, 5),
+        shape: "write pulsar/persistent/TENANT/NAMESPACE/TOPIC, or non-persistent",
+    };
     const HAS_TOPICS: bool = true;
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::PulsarClient;
     const TOPIC: u8 = volatile::TOPIC;
@@ -251,6 +254,14 @@ impl Dialect for Pulsar {
         let serial = volatile::hash(event.json) ^ now.monotonic_ns;
         publish(volatile::publication(&topic, &message, serial, draft, now));
         Ok(())
+    }
+
+    fn append(
+        place: &str,
+        event: &Event<'_, '_>,
+        now: Now,
+    ) -> Option<Result<(TopicName, MessageDraft), Unusable>> {
+        fed::append(place, event, now)
     }
 }
 

@@ -1,38 +1,48 @@
 //! The settings of all protocols.
 
-use super::{channel, echo, personium, pulsar, wazo};
+use super::table::DialectTable;
 use crate::proxy::Networks;
 use crate::service::topic::TopicRules;
 
-/// The settings of every dialect, with the verifier of its tokens.
-#[derive(Default)]
-pub struct Settings {
-    /// Of both Personium dialects.
-    pub personium: personium::PersoniumSettings,
-    /// Of `channel`.
-    pub channel: channel::ChannelSettings,
-    /// Of `echo`.
-    pub echo: echo::EchoSettings,
-    /// Of `pulsar`.
-    pub pulsar: pulsar::PulsarSettings,
-    /// Of `wazo`.
-    pub wazo: wazo::WazoSettings,
-    /// The proxies that are believed when they name their clients.
-    pub trusted_proxies: Networks,
+/// Makes the settings of all from the list of protocols.
+macro_rules! settings {
+    ($(
+        $(#[$attribute:meta])*
+        $variant:ident: $session:ty $(, [$table:ident] $($settings:ident)::+)?;
+    )+) => {
+        /// The settings of every dialect, with the verifier of its tokens.
+        #[derive(Default)]
+        pub struct Settings {
+            $($(
+                #[doc = concat!("The table `[", stringify!($table), "]`.")]
+                pub $table: super::$($settings)::+,
+            )?)+
+            /// The proxies that are believed when they name their clients.
+            pub trusted_proxies: Networks,
+        }
+
+        impl Settings {
+            /// The tables of all.
+            pub fn tables(&self) -> impl Iterator<Item = &dyn DialectTable> {
+                [$($(&self.$table as &dyn DialectTable,)?)+].into_iter()
+            }
+        }
+    };
 }
+
+with_dialects!(settings);
 
 impl Settings {
     /// How many publications may be kept of the topics that one of them belongs to, any number when 0; nothing when
     /// none is to be kept.
     #[must_use]
     pub fn retained_max(&self, topic: &[u8]) -> Option<usize> {
-        // Echo's are the only ones that are kept.
-        self.echo.retained_max(topic)
+        self.tables().find_map(|table| table.retained_max(topic))
     }
 
     /// The rules of the durable topics.
     #[must_use]
     pub fn topic_rules(&self) -> TopicRules {
-        self.pulsar.rules()
+        self.tables().find_map(DialectTable::topic_rules).unwrap_or_default()
     }
 }

@@ -65,3 +65,14 @@ pub enum Served {
     /// What a service says; see [`Dialect::answer`](super::Dialect::answer).
     Asked(Question),
 }
+
+/// The paths that a dialect takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimedPaths {
+    /// Those of its own shape.
+    Own,
+    /// `/` alone.
+    Root,
+    /// Any that no other dialect of the listener takes.
+    Any,
+}

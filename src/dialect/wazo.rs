@@ -10,6 +10,7 @@
 //! and every session watches for its own, beside what its client subscribes to.
 
 mod acl;
+mod bus;
 mod client;
 mod event;
 mod message;
@@ -28,7 +29,10 @@ use self::event::{EventTarget, SESSION_DELETED, TOPIC};
 use self::message::{WazoRequest, WazoVersion};
 use self::pass::Pass;
 use crate::dialect::early::Early;
-use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
+use crate::dialect::{
+    Action, Actions, Admission, AmqpMessage, ClaimedPaths, Context, Dialect, FeedAddress, Input,
+    Unusable, Upgrade,
+};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
@@ -73,11 +77,17 @@ struct WazoLive {
 
 impl Dialect for Wazo {
     const NAME: &'static str = "wazo";
-    const WORD: &'static str = "wazo";
+    const FEED: FeedAddress = FeedAddress {
+        word: "wazo",
+        parts: (0, 2),
+        shape: "write wazo, wazo/TENANT or wazo/TENANT/USER",
+    };
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::WazoClient;
     const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1011, "keepalive ping timeout");
+    const CLOSE_BUS_LOST: Option<(u16, &'static str)> = Some((1011, "bus connection lost"));
+    const PATHS: ClaimedPaths = ClaimedPaths::Any;
 
     fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
         settings.wazo.message_bytes_max
@@ -188,6 +198,15 @@ impl Dialect for Wazo {
         Addressed::by_body(event, scope)?.publish(event, draft)?;
         publish(draft.finish(now));
         Ok(())
+    }
+
+    fn publish_message(
+        message: &AmqpMessage<'_>,
+        has_headers: bool,
+        event: &Event<'_, '_>,
+        draft: &mut Draft,
+    ) -> Result<(), Unusable> {
+        bus::publish(message, has_headers, event, draft)
     }
 }
 

@@ -1,9 +1,8 @@
 //! The RabbitMQ feed's settings, and what a message of the bus means.
 //!
-//! Wazo publishes its events on an exchange. On the headers exchange of today a message's headers say its
-//! name, the right that reading it takes, and whom it is for, and its body is passed on as it is; on the
-//! topic exchange of old the body says all of that. A message that is no event is refused: whoever reads the
-//! bus counts and acknowledges it, since it would be no better the next time.
+//! An application publishes its events on an exchange: on a headers exchange the headers of a message may say whom it
+//! is for, on a topic exchange its body does; the dialect that the bus feeds reads both. A message that is no event is
+//! refused: whoever reads the bus counts and acknowledges it, since it would be no better the next time.
 //!
 //! This file does not know how messages come: headers and bytes go in, publications come out.
 
@@ -12,7 +11,7 @@ mod message;
 mod screen;
 
 pub use self::broker::AmqpBroker;
-pub use self::message::{AmqpHeader, AmqpMessage};
+pub(super) use self::message::check;
 pub use self::screen::{REFUSED, Screen};
 
 use crate::setting::Secret;

@@ -1,27 +1,26 @@
 //! The Redis feed's settings, and what a message on one of its channels means.
 //!
-//! Laravel publishes on channels that begin with a prefix. `<prefix>broadcast` is for the dialect `channel`,
-//! `<prefix>relay` is what other daemons pass on of their clients, and everything under the prefix of an
-//! [`EchoSource`] may be for an app of the dialect `echo`. A message that cannot be used is refused, and one that
-//! was never meant for this feed is left aside; Redis keeps neither.
+//! Back ends publish on channels that begin with a prefix, each dialect's where its [`RedisSource`] says;
+//! `<prefix>relay` is what other daemons pass on of their clients. A message that cannot be used is refused, and one
+//! that was never meant for this feed is left aside; Redis keeps neither.
 //!
 //! This file does not know how messages come: channels and bytes go in, publications come out.
 
-mod echo;
 mod node;
 mod server;
 
-pub use self::echo::EchoSource;
 pub use self::node::RelayNode;
 pub use self::server::{RedisPlace, Server};
 
 use super::{Intake, Rejection};
-use crate::dialect::Unusable;
+use crate::dialect::{Kind, Unusable};
+use crate::dialect::{RedisChannels, RedisSource};
 use crate::frame::Publication;
 use crate::json::DEPTH_MAX;
 use crate::setting::Secret;
 use crate::wheel::Now;
 use schemars::JsonSchema;
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Longest message, in bytes: as long as a line of the unix feed may be.
@@ -75,17 +74,18 @@ impl RedisFeedSettings {
 /// Longest prefix: Redis sets none, and nobody's is near.
 const PREFIX_BYTES_MAX: usize = 256;
 
+/// The name, behind the prefix, of the channel of what daemons pass on.
+const RELAY: &str = "relay";
+
 /// What is listened to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RedisTopics {
     /// What Laravel puts before the names of its channels.
     pub prefix: String,
-    /// Whether there may be messages for the dialect `channel`.
-    pub broadcast: bool,
-    /// Whether daemons pass their clients' messages on to each other.
-    pub relay: bool,
-    /// Where there may be messages for the dialect `echo`.
-    pub echo: Option<EchoSource>,
+    /// Where there may be messages for dialects.
+    pub sources: Vec<RedisSource>,
+    /// The dialect whose clients' messages daemons pass on to each other.
+    pub relay: Option<Kind>,
 }
 
 /// A message as Redis delivers it.
@@ -113,23 +113,36 @@ pub enum RedisTaken {
 }
 
 impl RedisTopics {
-    /// The Redis channel of Laravel's broadcasts.
-    #[must_use]
-    pub fn broadcasts(&self) -> String {
-        format!("{}broadcast", self.prefix)
-    }
-
     /// The Redis channel of what daemons pass on.
     #[must_use]
     pub fn relays(&self) -> String {
-        format!("{}relay", self.prefix)
+        format!("{}{RELAY}", self.prefix)
     }
 
     /// The Redis channels to subscribe to.
     #[must_use]
     pub fn channels(&self) -> Vec<String> {
-        let broadcasts = self.broadcast.then(|| self.broadcasts());
-        broadcasts.into_iter().chain(self.relay.then(|| self.relays())).collect()
+        let named = self.sources.iter().filter_map(|source| match source.channels {
+            RedisChannels::Named(name) => Some(format!("{}{name}", self.prefix)),
+            RedisChannels::Under(..) => None,
+        });
+        named.chain(self.relay.map(|_| self.relays())).collect()
+    }
+
+    /// The patterns to subscribe to.
+    #[must_use]
+    pub fn patterns(&self) -> Vec<String> {
+        self.sources.iter().filter_map(RedisSource::pattern).collect()
+    }
+
+    /// The dialects that may have messages there.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<Kind> {
+        let fed = self.sources.iter().filter_map(|source| Kind::of_address(&source.address));
+        let mut kinds: Vec<Kind> = fed.chain(self.relay).collect();
+        kinds.sort();
+        kinds.dedup();
+        kinds
     }
 
     /// What to make of a message.
@@ -145,8 +158,8 @@ impl RedisTopics {
     ) -> Result<RedisTaken, Rejection> {
         let RedisMessage { channel, by_pattern, payload } = *message;
         let name = channel.strip_prefix(&self.prefix).unwrap_or_default();
-        let is_relay = !by_pattern && name == "relay";
-        if is_relay && node.is_own(payload) {
+        let relay = self.relay.filter(|_| !by_pattern && name == RELAY);
+        if relay.is_some() && node.is_own(payload) {
             return Ok(RedisTaken::Own);
         }
         if payload.len() > PAYLOAD_BYTES_MAX {
@@ -155,25 +168,50 @@ impl RedisTopics {
                 format!("the message has {bytes} bytes; at most {PAYLOAD_BYTES_MAX} are taken");
             return Err(Unusable(reason).into());
         }
-        let mut taken = None;
-        let publish = &mut |publication| taken = Some(publication);
-        if by_pattern {
-            let Some(source) = &self.echo else { return Ok(RedisTaken::Ignored) };
-            let Some(event) = source.event(channel, payload)? else {
-                return Ok(RedisTaken::Ignored);
-            };
-            if depth(payload) > DEPTH_MAX {
-                return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")).into());
-            }
-            intake.take(&format!("echo/{}", source.app), event.as_bytes(), now, publish)?;
-        } else if is_relay {
-            taken = intake.take_relay(payload, now)?;
-        } else {
-            intake.take("channel", payload, now, publish)?;
+        if let Some(kind) = relay {
+            let taken = intake.take_relay(kind, payload, now)?;
+            return Ok(taken.map_or(RedisTaken::NoListener, RedisTaken::Publication));
         }
+
+        let line = if by_pattern {
+            self.rewritten(channel, payload)?
+        } else {
+            self.named(name).map(|address| (address, Cow::Borrowed(payload)))
+        };
+        let Some((address, event)) = line else { return Ok(RedisTaken::Ignored) };
+        let mut taken = None;
+        intake.take(address, &event, now, &mut |publication| taken = Some(publication))?;
         Ok(taken.map_or(RedisTaken::NoListener, RedisTaken::Publication))
     }
+
+    /// The address of what is published on the channel with this name behind the prefix.
+    fn named(&self, name: &str) -> Option<&str> {
+        let mut named = self.sources.iter();
+        let source =
+            named.find(|it| matches!(it.channels, RedisChannels::Named(own) if own == name))?;
+        Some(&source.address)
+    }
+
+    /// The line of a feed that a message comes to for the first source that wants it: its address and event.
+    fn rewritten<'a>(
+        &self,
+        channel: &str,
+        payload: &'a [u8],
+    ) -> Result<Option<FeedLine<'_, 'a>>, Unusable> {
+        for RedisSource { address, channels } in &self.sources {
+            let RedisChannels::Under(prefix, codec) = channels else { continue };
+            let Some(event) = codec(prefix, channel, payload)? else { continue };
+            if depth(payload) > DEPTH_MAX {
+                return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")));
+            }
+            return Ok(Some((address, Cow::Owned(event.into_bytes()))));
+        }
+        Ok(None)
+    }
 }
+
+/// The address and the event of a line of a feed.
+type FeedLine<'s, 'p> = (&'s str, Cow<'p, [u8]>);
 
 /// How deep the arrays and objects of a JSON text nest.
 fn depth(json: &[u8]) -> usize {
@@ -203,11 +241,15 @@ fn depth(json: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Settings;
     use std::sync::Arc;
 
     fn topics() -> RedisTopics {
-        let echo = EchoSource { app: "app".into(), prefix: "p-".into() };
-        RedisTopics { prefix: "p-".into(), broadcast: true, relay: true, echo: Some(echo) }
+        let mut settings = Settings::default();
+        let redis = settings.echo.redis.get_or_insert_default();
+        (redis.app, redis.prefix) = ("app".into(), "p-".into());
+        let sources = settings.tables().filter_map(|table| table.redis_source()).collect();
+        RedisTopics { prefix: "p-".into(), sources, relay: Kind::named("channel") }
     }
 
     /// What a message comes to when nobody speaks anything.
@@ -231,9 +273,10 @@ mod tests {
     #[test]
     fn only_what_is_wanted_is_subscribed_to() {
         assert_eq!(topics().channels(), ["p-broadcast", "p-relay"]);
-        assert_eq!(RedisTopics { relay: false, ..topics() }.channels(), ["p-broadcast"]);
+        assert_eq!(topics().patterns(), ["p-*"]);
+        assert_eq!(RedisTopics { relay: None, ..topics() }.channels(), ["p-broadcast"]);
         assert_eq!(
-            RedisTopics { broadcast: false, relay: false, ..topics() }.channels(),
+            RedisTopics { sources: vec![], relay: None, ..topics() }.channels(),
             Vec::<String>::new()
         );
     }

@@ -3,7 +3,7 @@
 mod facts;
 mod family;
 
-pub use self::facts::{AppFacts, Facts, Process, Room};
+pub use self::facts::{Facts, Process, Room};
 
 use self::family::{Families, MetricValues};
 use super::admin::Asking;
@@ -165,6 +165,20 @@ impl Snapshot {
             .collect()
     }
 
+    /// What the sessions of each dialect have counted of these, by the word that the client was told, if it was.
+    fn by_tally(&self, tallies: &[DialectTally]) -> MetricValues {
+        let mut values = Vec::new();
+        for kind in Kind::ALL {
+            let counted = kind.tallies().iter().filter(|(tally, _)| tallies.contains(tally));
+            for (tally, word) in counted {
+                let word = Some(("type", *word)).filter(|(_, word)| !word.is_empty());
+                let labels = [("dialect", kind.name())].into_iter().chain(word).collect();
+                values.push((labels, self.sum(|m| &m.tallies[*kind as usize][*tally as usize])));
+            }
+        }
+        values
+    }
+
     fn by_reason(&self, numbers: impl Fn(&Metrics) -> &[Counter]) -> MetricValues {
         Reason::ALL
             .iter()
@@ -263,21 +277,17 @@ impl Snapshot {
         let about = "Events that met a subscription without a session, which is a fault of fanfare";
         out.counter("orphaned_subscriptions", about, self.one(|m| &m.orphaned_subscriptions))?;
 
-        let echo = ("dialect", Kind::Echo.name());
-        let of = |tally: DialectTally| self.sum(|m| &m.tallies[tally as usize]);
         let about = "Messages of an unknown kind, which were ignored";
-        out.counter("messages_ignored", about, vec![(vec![echo], of(DialectTally::Ignored))])?;
-        let errors = [
-            ("AuthError", DialectTally::Unauthorized),
-            ("InvalidChannel", DialectTally::BadName),
-            ("LimitReached", DialectTally::OverLimit),
-        ];
-        let errors = errors.map(|(name, tally)| (vec![echo, ("type", name)], of(tally)));
+        out.counter("messages_ignored", about, self.by_tally(&[DialectTally::Ignored]))?;
+        let errors = self.by_tally(&[
+            DialectTally::Unauthorized,
+            DialectTally::BadName,
+            DialectTally::OverLimit,
+        ]);
         let about = "Subscriptions that were refused, by the type that the client was told";
-        out.counter("subscription_errors", about, errors.into())?;
-        let refused = vec![(vec![echo], of(DialectTally::ClientEvent))];
+        out.counter("subscription_errors", about, errors)?;
         let about = "Events of clients for other clients that were refused";
-        out.counter("client_events_refused", about, refused)
+        out.counter("client_events_refused", about, self.by_tally(&[DialectTally::ClientEvent]))
     }
 
     fn requests(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {

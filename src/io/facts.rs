@@ -2,16 +2,15 @@
 
 use super::Hub;
 use super::configured::LastConfiguration;
-use crate::dialect::{Kind, echo};
-use crate::http::{AppFacts, Facts, Process};
+use crate::dialect::AppFacts;
+use crate::dialect::{Kind, Settings};
+use crate::http::{Facts, Process};
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// Apps of `echo` that are told apart, in the order of the configuration: each is two lines of every scrape.
+/// Apps that are told apart, in the order of the configuration: each is two lines of every scrape.
 const APPS_MAX: usize = 100;
 /// How long whoever asks for metrics waits for the store; it may be busy, and the rest is worth telling.
 const STORE_PATIENCE: Duration = Duration::from_millis(200);
@@ -25,7 +24,7 @@ impl Hub {
         let LastConfiguration { is_good, taken_s, limits, certificates } =
             self.configured.lock().clone();
         let settings = self.settings();
-        let speaks = |kind| self.spoken.contains(&kind);
+        let has_topics = self.spoken.iter().any(|kind| kind.has_topics());
         Facts {
             process: Process { start_s: self.started_ms as f64 / 1e3, ..process() },
             connections_max: limits.connections_max as u64,
@@ -34,26 +33,24 @@ impl Hub {
             partial_bytes_max: limits.partial_bytes_max as u64,
             connections_per_address_max: (limits.connections_per_address_max > 0)
                 .then_some(limits.connections_per_address_max as u64),
-            topics_max: speaks(Kind::Pulsar).then_some(settings.pulsar.topics_max as u64),
+            topics_max: has_topics.then(|| settings.topic_rules().topics_max as u64),
             is_configured: is_good,
             configured_s: taken_s,
             certificates,
             room,
             backlogs: backlogs.unwrap_or_default(),
-            apps: if speaks(Kind::Echo) { apps(&settings.echo) } else { vec![] },
+            apps: apps(&settings, &self.spoken),
         }
     }
 }
 
-/// The apps that are told apart, and all others as one without an id.
-fn apps(settings: &echo::EchoSettings) -> Vec<AppFacts> {
-    let told = |app: &Arc<echo::App>| AppFacts {
-        id: Arc::clone(&app.id),
-        connections: app.connections.load(Relaxed) as u64,
-        events: app.events.load(Relaxed),
-    };
-    let mut apps: Vec<AppFacts> = settings.apps.iter().take(APPS_MAX).map(told).collect();
-    let others = settings.apps.iter().skip(APPS_MAX).map(told).reduce(|all, app| AppFacts {
+/// The apps of the spoken dialects that are told apart, and all others as one without an id.
+fn apps(settings: &Settings, spoken: &[Kind]) -> Vec<AppFacts> {
+    let tables = settings.tables();
+    let tables = tables.filter(|table| Kind::of_table(*table).any(|kind| spoken.contains(&kind)));
+    let mut apps: Vec<AppFacts> = tables.flat_map(|table| table.apps()).collect();
+    let others = apps.split_off(apps.len().min(APPS_MAX));
+    let others = others.into_iter().reduce(|all, app| AppFacts {
         connections: all.connections + app.connections,
         events: all.events + app.events,
         ..all

@@ -8,8 +8,8 @@ use super::handoff::{Change, Parcel};
 use super::listen::Listener;
 use super::slot::Slot;
 use super::{Daemon, Hub, Listen, certificates, listen};
-use crate::dialect::channel::Relay;
-use crate::dialect::{Kind, Settings, echo};
+use crate::dialect::table::DialectTable;
+use crate::dialect::{Kind, Settings};
 use crate::feed::unix;
 use crate::shard::Limits;
 use std::collections::VecDeque;
@@ -80,8 +80,9 @@ impl Daemon {
         }
         bridge::configure(&self.hub, &settings, Feeds::default())?;
         let hub = &self.hub;
-        let left = [left, self.late_relay(&settings)].concat();
-        echo::carry_on(&hub.settings().echo, &settings.echo);
+        let left = [left, self.late_relays(&settings)].concat();
+        let before = hub.settings();
+        Kind::ALL.iter().for_each(|kind| kind.carry_on(&before, &settings));
         *hub.feed.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(feed);
         *hub.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
         hub.store.configure(&settings);
@@ -92,18 +93,23 @@ impl Daemon {
         Ok(left)
     }
 
-    /// That what clients say cannot be told to other daemons before the next start, if it is to be from now on.
-    fn late_relay(&self, settings: &Settings) -> Vec<String> {
-        let relay = settings.channel.relay;
-        let is_late =
-            relay == Relay::Redis && relay != self.hub.settings().channel.relay && !self.relays;
-        if is_late {
+    /// The keys that have clients' messages told to other daemons from now on, which they cannot be before the next start.
+    fn late_relays(&self, settings: &Settings) -> Vec<String> {
+        if self.relays {
+            return Vec::new();
+        }
+        let before = self.hub.settings();
+        let before: Vec<&str> = before.tables().filter_map(DialectTable::relay).collect();
+        let keys = settings.tables().filter_map(DialectTable::relay);
+        let late: Vec<String> =
+            keys.filter(|key| !before.contains(key)).map(str::to_owned).collect();
+        for key in &late {
             tracing::warn!(
-                "channel.relay = \"redis\" needs a restart: until then what clients say is lost to other daemons, as \
+                "{key} = \"redis\" needs a restart: until then what clients say is lost to other daemons, as \
                  fanfare_relays_total counts"
             );
         }
-        is_late.then(|| "channel.relay".to_owned()).into_iter().collect()
+        late
     }
 
     /// What becomes of the listeners. Those that are new listen already, and nobody accepts there yet.

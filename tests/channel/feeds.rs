@@ -87,7 +87,7 @@ fn data_may_be_nested_128_levels_deep() {
             "{depth} fed"
         );
         assert_eq!(
-            intake.take_relay(of_depth(depth).as_bytes(), now).is_ok(),
+            intake.take_relay(Kind::Channel, of_depth(depth).as_bytes(), now).is_ok(),
             good,
             "{depth} relayed"
         );
@@ -109,7 +109,8 @@ fn intake(change: impl FnOnce(&mut channel::ChannelSettings)) -> Intake {
 }
 
 fn relayed(json: &str) -> Result<Option<Publication>, String> {
-    let taken = intake(|_| ()).take_relay(json.as_bytes(), fanfare::wheel::Now::default());
+    let taken =
+        intake(|_| ()).take_relay(Kind::Channel, json.as_bytes(), fanfare::wheel::Now::default());
     taken.map_err(|rejection| rejection.to_string())
 }
 
@@ -129,7 +130,8 @@ fn what_clients_say_is_told_to_other_nodes_which_shape_and_deliver_it() {
     // The other node adds and removes the name of the node at the beginning.
     for text in [&*relays[0], &relays[0].replacen('{', r#"{"node":"5f0c","#, 1)] {
         let mut there = with(&["ann", "bob"]);
-        let publication = there.intake.take_relay(text.as_bytes(), there.now).unwrap().unwrap();
+        let publication =
+            there.intake.take_relay(Kind::Channel, text.as_bytes(), there.now).unwrap().unwrap();
         there.shard.deliver(&Arc::new(publication), there.now);
         there.flush();
         assert_eq!(
@@ -145,9 +147,12 @@ fn nothing_is_relayed_unless_it_is_asked_for() {
     let mut bus = with(&["ann"]);
     bus.say("ann", r#"{"data":{}}"#);
     assert!(bus.relays.is_empty() && bus.webhooks.is_empty());
-    assert!(intake(|_| ()).take_relay(b"{", bus.now).is_err());
-    let no_listener = Intake::new(vec![], Arc::default())
-        .take_relay(br#"{"channel":"c","sender":{},"data":{}}"#, bus.now);
+    assert!(intake(|_| ()).take_relay(Kind::Channel, b"{", bus.now).is_err());
+    let no_listener = Intake::new(vec![], Arc::default()).take_relay(
+        Kind::Channel,
+        br#"{"channel":"c","sender":{},"data":{}}"#,
+        bus.now,
+    );
     assert!(no_listener.unwrap().is_none());
 }
 
@@ -176,8 +181,11 @@ fn what_no_node_has_relayed_is_refused() {
     let long =
         format!(r#"{{"channel":"c","sender":{{}},"data":{{"a":"{}"}}}}"#, "x".repeat(1_200_000));
     assert!(relayed(&long).unwrap_err().contains("at most 1114112 bytes"));
-    let bytes =
-        intake(|_| ()).take_relay(b"{\"channel\":\"\xFF\"}", fanfare::wheel::Now::default());
+    let bytes = intake(|_| ()).take_relay(
+        Kind::Channel,
+        b"{\"channel\":\"\xFF\"}",
+        fanfare::wheel::Now::default(),
+    );
     assert!(bytes.unwrap_err().to_string().contains("not UTF-8"));
 }
 

@@ -5,7 +5,7 @@ use crate::{
     app_settings, bus, come, publication, publish, settings, sign, subscription, told, webhook,
 };
 use fanfare::dialect::echo::{App, AppSettings, EchoReach, SocketId};
-use fanfare::dialect::{DialectTally, Settings};
+use fanfare::dialect::{DialectTally, Kind, Settings};
 use fanfare::setting::Secret;
 use fanfare::shard::Limits;
 use serde_json::json;
@@ -117,7 +117,7 @@ fn a_name_outside_the_rules_is_refused() {
         );
         assert_eq!(refused(&bus.heard("a"), channel), ("InvalidChannel".into(), 400));
     }
-    assert_eq!(bus.metrics.tallies[DialectTally::BadName as usize].get(), 8);
+    assert_eq!(bus.metrics.tallies[Kind::Echo as usize][DialectTally::BadName as usize].get(), 8);
 }
 
 #[test]
@@ -154,7 +154,10 @@ fn without_a_good_signature_a_channel_is_refused_and_the_connection_kept() {
         publish(&mut bus, channel, "secret");
         assert!(bus.heard("a").is_empty());
     }
-    assert_eq!(bus.metrics.tallies[DialectTally::Unauthorized as usize].get(), 18);
+    assert_eq!(
+        bus.metrics.tallies[Kind::Echo as usize][DialectTally::Unauthorized as usize].get(),
+        18
+    );
     let wrong_type = r#"{"event":"pusher:subscribe","data":{"channel":"private-x","auth":7}}"#;
     bus.say("a", wrong_type);
     assert!(bus.heard("a")[0].contains("4300"));
@@ -190,7 +193,7 @@ fn channels_beyond_the_limit_and_data_that_are_too_large_are_refused() {
             assert!(heard[0].contains("succeeded"));
         }
     }
-    assert_eq!(bus.metrics.tallies[DialectTally::OverLimit as usize].get(), 4);
+    assert_eq!(bus.metrics.tallies[Kind::Echo as usize][DialectTally::OverLimit as usize].get(), 4);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use crate::conversation::Bus;
 use crate::{HOST, PATH, app_settings, bus, come, settings};
-use fanfare::dialect::DialectTally;
 use fanfare::dialect::echo::{App, AppSettings, DrainCode};
+use fanfare::dialect::{DialectTally, Kind};
 use fanfare::http::{self, DaemonStatus, Exposition, Facts};
 use fanfare::message::Received;
 use fanfare::setting::Secret;
@@ -81,7 +81,7 @@ fn what_is_not_known_is_ignored_and_counted() {
     }
     bus.say("a", r#"{"event":"pusher:pong","data":{}}"#);
     assert!(bus.heard("a").is_empty());
-    assert_eq!(bus.metrics.tallies[DialectTally::Ignored as usize].get(), 5);
+    assert_eq!(bus.metrics.tallies[Kind::Echo as usize][DialectTally::Ignored as usize].get(), 5);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::conversation::Bus;
 use crate::{bus, come, subscription, told, webhook};
-use fanfare::dialect::DialectTally;
+use fanfare::dialect::{DialectTally, Kind};
 
 /// Two clients in a private and a presence channel, and one in the private channel alone.
 fn three(bus: &mut Bus) {
@@ -74,7 +74,10 @@ fn a_whisper_is_refused_where_it_has_no_place() {
     bus.say("a", &data(10_240));
     assert!(bus.heard("a").is_empty());
     assert_eq!(bus.heard("b").len(), 2, "the limits are of characters, and of decoded bytes");
-    assert_eq!(bus.metrics.tallies[DialectTally::ClientEvent as usize].get(), 8);
+    assert_eq!(
+        bus.metrics.tallies[Kind::Echo as usize][DialectTally::ClientEvent as usize].get(),
+        8
+    );
     bus.say("a", r#"{"event":"client-x","channel":7}"#);
     assert!(bus.heard("a")[0].contains("4300"));
 }

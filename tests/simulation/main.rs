@@ -22,7 +22,7 @@ use fanfare::reason::Reason;
 use fanfare::shard::{ConnectionEvent, Id, Limits, Outgoing, Shard};
 use fanfare::token::Verifier;
 use fanfare::wheel::Now;
-use model::{Occasion, Phase, Say, Session, Tally};
+use model::{DialectTally, Occasion, Phase, Say, Session};
 use network::{Client, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
@@ -70,7 +70,7 @@ struct Node {
     shard: Shard,
     metrics: Arc<Metrics>,
     clients: BTreeMap<Id, Client>,
-    tally: Tally,
+    tally: DialectTally,
 }
 
 struct World {
@@ -124,7 +124,7 @@ impl World {
         let node = |_| {
             let metrics = Arc::new(Metrics::default());
             let shard = Shard::new(Arc::clone(&settings), limits, Arc::clone(&metrics), now);
-            Node { shard, metrics, clients: BTreeMap::new(), tally: Tally::default() }
+            Node { shard, metrics, clients: BTreeMap::new(), tally: DialectTally::default() }
         };
         Self {
             random: Random(seed),

@@ -106,12 +106,12 @@ pub(crate) struct Session {
 }
 
 /// What all sessions of a shard count together.
-pub(crate) struct Tally {
+pub(crate) struct DialectTally {
     pub(crate) ends: [u64; Reason::COUNT],
     pub(crate) deliveries: u64,
 }
 
-impl Default for Tally {
+impl Default for DialectTally {
     fn default() -> Self {
         Self { ends: [0; Reason::COUNT], deliveries: 0 }
     }
@@ -184,7 +184,7 @@ impl Session {
     }
 
     /// What a handshake that is claimed has for an answer.
-    pub(crate) fn upgraded(&mut self, response: &[u8], now: Now, tally: &mut Tally) {
+    pub(crate) fn upgraded(&mut self, response: &[u8], now: Now, tally: &mut DialectTally) {
         self.phase = Phase::Open;
         self.push(response.into(), true, now, tally);
         if self.phase == Phase::Open {
@@ -193,12 +193,12 @@ impl Session {
         }
     }
 
-    pub(crate) fn refused(&mut self, status: u16, now: Now, tally: &mut Tally) {
+    pub(crate) fn refused(&mut self, status: u16, now: Now, tally: &mut DialectTally) {
         self.push(fanfare::http::refusal(status).into(), true, now, tally);
         self.finish(now);
     }
 
-    fn push(&mut self, bytes: Rc<[u8]>, own: bool, now: Now, tally: &mut Tally) {
+    fn push(&mut self, bytes: Rc<[u8]>, own: bool, now: Now, tally: &mut DialectTally) {
         self.pending.push_back(Frame { bytes, kept: false, own });
         let turn = |own: bool| {
             let frames =
@@ -221,7 +221,7 @@ impl Session {
         reason: &str,
         end: usize,
         now: Now,
-        tally: &mut Tally,
+        tally: &mut DialectTally,
     ) {
         match self.phase {
             Phase::Head => self.refused(503, now, tally),
@@ -257,7 +257,7 @@ impl Session {
         over
     }
 
-    pub(crate) fn tick(&mut self, now: Now, tally: &mut Tally) {
+    pub(crate) fn tick(&mut self, now: Now, tally: &mut DialectTally) {
         if self.deadline <= now.tick() {
             self.deadline = NEVER;
             match self.phase {
@@ -276,7 +276,7 @@ impl Session {
         }
     }
 
-    fn expire(&mut self, now: Now, tally: &mut Tally) {
+    fn expire(&mut self, now: Now, tally: &mut DialectTally) {
         match &mut self.live {
             Some(live) if live.expires_ms > ms(now) => self.deadline = tick_after(live.expires_ms),
             Some(live) if !live.expired => {
@@ -287,7 +287,7 @@ impl Session {
         }
     }
 
-    pub(crate) fn deliver(&mut self, occasion: &Occasion, now: Now, tally: &mut Tally) {
+    pub(crate) fn deliver(&mut self, occasion: &Occasion, now: Now, tally: &mut DialectTally) {
         let Some(live) = self.live.as_ref().filter(|_| self.phase == Phase::Open) else { return };
         let selected = live.expired || self.rules.iter().any(|rule| selects(rule, occasion));
         if self.cell != occasion.cell || !selected {
@@ -301,7 +301,12 @@ impl Session {
     }
 
     /// Hears something whole. Returns what it publishes.
-    pub(crate) fn hear(&mut self, say: &Say, now: Now, tally: &mut Tally) -> Option<Occasion> {
+    pub(crate) fn hear(
+        &mut self,
+        say: &Say,
+        now: Now,
+        tally: &mut DialectTally,
+    ) -> Option<Occasion> {
         // Whatever comes shows that the peer lives.
         if !matches!(say, Say::Garbage) {
             self.misses = 0;
@@ -326,7 +331,7 @@ impl Session {
         None
     }
 
-    fn command(&mut self, say: &Say, now: Now, tally: &mut Tally) -> Option<Occasion> {
+    fn command(&mut self, say: &Say, now: Now, tally: &mut DialectTally) -> Option<Occasion> {
         if let Say::Token { until_s, writes } = say {
             let remaining_ms =
                 until_s.map_or(0, |until_s| (until_s * 1000).saturating_sub(now.unix_ms));
@@ -369,7 +374,7 @@ impl Session {
         None
     }
 
-    fn begin(&mut self, length_ms: u64, writes: bool, now: Now, tally: &mut Tally) {
+    fn begin(&mut self, length_ms: u64, writes: bool, now: Now, tally: &mut DialectTally) {
         let (expires_ms, length_s) = (ms(now) + length_ms, length_ms / 1000);
         self.live = Some(Live { expires_ms, expired: false, writes });
         self.push(
@@ -393,7 +398,7 @@ impl Session {
         }
     }
 
-    fn reply(&mut self, reply: Result<&str, (&str, &str)>, now: Now, tally: &mut Tally) {
+    fn reply(&mut self, reply: Result<&str, (&str, &str)>, now: Now, tally: &mut DialectTally) {
         let (ms, seconds) = (now.unix_ms, now.unix_ms / 1000);
         let text = match (self.current, reply) {
             (true, Ok(done)) => {
@@ -415,7 +420,7 @@ impl Session {
         self.push(text_frame(&text), true, now, tally);
     }
 
-    fn state(&mut self, now: Now, tally: &mut Tally) {
+    fn state(&mut self, now: Now, tally: &mut DialectTally) {
         let [kind, object] = if self.current { ["Type", "Object"] } else { ["type", "object"] };
         let rules = self
             .rules

@@ -1,6 +1,6 @@
 //! A client and its socket: what the socket takes, what the client reads of it, and what it sends back.
 
-use crate::model::{Occasion, Phase, Say, Session, Tally};
+use crate::model::{DialectTally, Occasion, Phase, Say, Session};
 use fanfare::frame;
 use fanfare::message::{self, Interest, MessageInbox};
 use fanfare::outbox::Sent;
@@ -146,7 +146,7 @@ impl Client {
         id: Id,
         shard: &mut Shard,
         now: Now,
-        tally: &mut Tally,
+        tally: &mut DialectTally,
         published: &mut Vec<Occasion>,
     ) {
         let mut bytes: Vec<u8> = self.outgoing.drain(..count.min(self.outgoing.len())).collect();

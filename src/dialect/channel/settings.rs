@@ -1,5 +1,6 @@
 //! The table `[channel]` of the configuration, with `[channel.shape]` and `[channel.callback]`.
 
+use crate::dialect::broker::{RedisChannels, RedisSource};
 use crate::dialect::table::DialectTable;
 use crate::service::webhook::CallbackSettings;
 use crate::setting::LONGEST_MESSAGE_BYTES;
@@ -10,6 +11,10 @@ use std::collections::BTreeMap;
 
 /// Longest name of a channel that may be allowed: what a subscription can be, less what stands around it.
 pub const CHANNEL_BYTES_MAX: usize = 4000;
+
+/// Longest message of a client that is relayed: around it stand the channel's and the sender's name, and a token is
+/// hardly longer than what is left for them of the longest message that a feed takes.
+const RELAYED_BYTES_MAX: usize = 1024 * 1024 - 128 * 1024;
 
 /// The dialect channel: what pages of a Laravel application speak.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -100,6 +105,43 @@ impl DialectTable for ChannelSettings {
     fn longest_messages(&self) -> Vec<(&'static str, usize)> {
         vec![("channel.message_bytes_max", self.message_bytes_max)]
     }
+
+    fn outbox_problems(&self, outbox_bytes_max: usize) -> Vec<String> {
+        let value = self.message_bytes_max;
+        let problem = (outbox_bytes_max < value).then(|| {
+            format!(
+                "limits.outbox_bytes_max ({outbox_bytes_max}) is less than channel.message_bytes_max ({value}): one event \
+                 could close every client"
+            )
+        });
+        problem.into_iter().collect()
+    }
+
+    fn redis_source(&self) -> Option<RedisSource> {
+        let channels = RedisChannels::Named("broadcast");
+        Some(RedisSource { address: "channel".into(), channels })
+    }
+
+    fn fed_by_redis(&self) -> &'static str {
+        "channel"
+    }
+
+    fn needs_redis(&self) -> Option<&'static str> {
+        self.relay().map(|_| "channel.relay = \"redis\"")
+    }
+
+    fn relay(&self) -> Option<&'static str> {
+        (self.relay == Relay::Redis).then_some("channel.relay")
+    }
+
+    fn describe(&self) -> Vec<(&'static str, String)> {
+        let told = self.callback.as_ref().and_then(|callback| {
+            let (endpoint, kinds) = (callback.url.endpoint().ok()?, callback.kinds.join(", "));
+            let host = endpoint.host();
+            Some(("tells", format!("channel: {host}, what clients say in {kinds}")))
+        });
+        told.into_iter().collect()
+    }
 }
 
 impl ChannelSettings {
@@ -125,6 +167,13 @@ impl ChannelSettings {
         if let Some(origin) = self.origins.iter().find(|origin| origin.ends_with('/')) {
             problems.push(format!(
                 "[channel] origins: {origin:?} ends with a slash, and browsers send none"
+            ));
+        }
+        if self.relay == Relay::Redis && self.message_bytes_max > RELAYED_BYTES_MAX {
+            problems.push(format!(
+                "channel.message_bytes_max = {}: with relay = \"redis\" at most {RELAYED_BYTES_MAX}, or other daemons \
+                 take no long messages",
+                self.message_bytes_max
             ));
         }
         let callback = self.callback.iter().flat_map(CallbackSettings::problems);

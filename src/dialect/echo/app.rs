@@ -1,14 +1,13 @@
 //! The apps that `echo` serves, which never see each other: their names, secrets and limits.
 
 use super::limit::MESSAGE_BYTES_MAX;
-use super::topic::TOPIC;
 use crate::service::webhook::{WebhookApp, WebhookSettings};
 use crate::setting::{LONGEST_MESSAGE_BYTES, Secret};
 use schemars::JsonSchema;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// The dialect echo: Laravel Echo by the protocol of Pusher Channels, with its HTTP API for publishers on the same port.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
@@ -255,22 +254,5 @@ impl EchoSettings {
             };
             webhook.iter().map(move |hook| (of.clone(), hook.clone()))
         })
-    }
-
-    /// How many events the cache channels keep of the app that a topic is of, any number when 0; nothing when there
-    /// is no such app.
-    #[must_use]
-    pub fn retained_max(&self, topic: &[u8]) -> Option<usize> {
-        let id = topic.strip_prefix(&[TOPIC])?.split(|byte| *byte == 0).next()?;
-        Some(self.by_id(std::str::from_utf8(id).ok()?)?.settings.cache_entries_max)
-    }
-}
-
-/// Lets what is counted of apps go on where these settings take the place of others.
-pub fn carry_on(before: &EchoSettings, after: &EchoSettings) {
-    for app in &after.apps {
-        if let Some(known) = before.by_id(&app.id).filter(|known| !Arc::ptr_eq(known, app)) {
-            app.events.store(known.events.load(Relaxed), Relaxed);
-        }
     }
 }

@@ -54,8 +54,7 @@ impl ChannelKind {
 
 /// Whether a public name has that of a private or presence channel inside. On a Redis whose applications have prefixes
 /// of which one begins like the other it is how a private channel of the longer prefix looks from the shorter one.
-#[must_use]
-pub fn hides_private(name: &str) -> bool {
+pub(super) fn hides_private(name: &str) -> bool {
     let marks = ["private-", "presence-"];
     !marks.iter().any(|mark| name.starts_with(mark)) && marks.iter().any(|mark| name.contains(mark))
 }

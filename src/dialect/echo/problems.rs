@@ -1,33 +1,8 @@
 //! What is wrong with the settings of `echo`, each with what to do.
 
 use super::app::{AppSettings, EchoSettings};
-use crate::dialect::table::DialectTable;
 use crate::service::webhook::WebhookSettings;
 use ahash::AHashSet;
-
-impl DialectTable for EchoSettings {
-    fn name(&self) -> &'static str {
-        "echo"
-    }
-
-    fn dialects(&self) -> &'static [&'static str] {
-        &["echo"]
-    }
-
-    fn problems(&self, is_spoken: bool) -> Vec<String> {
-        self.problems(is_spoken)
-    }
-
-    fn longest_messages(&self) -> Vec<(&'static str, usize)> {
-        let of_app = |app: &AppSettings| {
-            [
-                ("echo.app.message_bytes_max", app.message_bytes_max),
-                ("echo.app.request_bytes_max", app.request_bytes_max),
-            ]
-        };
-        self.app.iter().flat_map(of_app).collect()
-    }
-}
 
 impl EchoSettings {
     /// What is readable but cannot run, when some listener speaks the dialect or none does.

@@ -26,7 +26,9 @@ use crate::dialect::grants::{cells, may, of_list};
 use crate::dialect::personium::PersoniumSettings;
 use crate::dialect::personium::cell::{CELL_BYTES_MAX, is_for, is_name};
 use crate::dialect::personium::reply::{self, CLOSE, keepalive};
-use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
+use crate::dialect::{
+    Action, Actions, Admission, Context, Dialect, FeedAddress, Input, Unusable, Upgrade,
+};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
@@ -72,7 +74,8 @@ struct Narrow {
 
 impl Dialect for PersoniumEvent {
     const NAME: &'static str = "personium-event";
-    const WORD: &'static str = "event";
+    const FEED: FeedAddress =
+        FeedAddress { word: "event", parts: (1, 1), shape: "write event/CELL" };
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EventBusClient;
     const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = reply::PING;

@@ -20,7 +20,9 @@ use crate::dialect::grants::{cells, may, of_list};
 use crate::dialect::personium::PersoniumSettings;
 use crate::dialect::personium::cell::{CELL_BYTES_MAX, is_for, is_name, is_segment};
 use crate::dialect::personium::reply::{self, CLOSE, keepalive, put_error, put_session};
-use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
+use crate::dialect::{
+    Action, Actions, Admission, Context, Dialect, FeedAddress, Input, Unusable, Upgrade,
+};
 use crate::event::{Event, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
@@ -70,7 +72,8 @@ impl Term {
 
 impl Dialect for PersoniumTopic {
     const NAME: &'static str = "personium-topic";
-    const WORD: &'static str = "topic";
+    const FEED: FeedAddress =
+        FeedAddress { word: "topic", parts: (3, 3), shape: "write topic/CELL/BOX/PATH" };
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::TopicClient;
     const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = reply::PING;

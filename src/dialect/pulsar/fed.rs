@@ -6,21 +6,16 @@ use crate::event::Event;
 use crate::service::topic::{MessageDraft, TopicDomain, TopicName};
 use crate::wheel::Now;
 
-/// Lays out a fed event for its topic, whose place is `persistent/…`: the event is as a producer's message.
-///
-/// # Errors
-/// When the place is no such topic, or the event no message.
-pub fn append(
+/// Lays out a fed event for its topic, when that is stored: its place is `persistent/…`. The event is as a producer's
+/// message.
+pub(super) fn append(
     place: &str,
     event: &Event<'_, '_>,
-    _settings: &crate::dialect::Settings,
     now: Now,
-) -> Result<(TopicName, MessageDraft), Unusable> {
-    let topic = topic_of(place)?;
-    if topic.domain() != TopicDomain::Persistent {
-        return Err(Unusable("the topic is not persistent".into()));
-    }
-    Ok((topic, message(event, now)?))
+) -> Option<Result<(TopicName, MessageDraft), Unusable>> {
+    let domain = place.split('/').next().and_then(TopicDomain::named);
+    let is_stored = domain == Some(TopicDomain::Persistent);
+    is_stored.then(|| Ok((topic_of(place)?, message(event, now)?)))
 }
 
 pub(super) fn topic_of(place: &str) -> Result<TopicName, Unusable> {

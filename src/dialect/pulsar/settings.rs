@@ -144,6 +144,10 @@ impl DialectTable for PulsarSettings {
     fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
         Some((self.token.as_ref(), &mut self.verifier))
     }
+
+    fn topic_rules(&self) -> Option<TopicRules> {
+        Some(self.rules())
+    }
 }
 
 impl PulsarSettings {

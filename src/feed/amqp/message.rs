@@ -1,111 +1,29 @@
-//! One message of the bus, and whom it is for.
+//! What is refused of a message of the bus, whomever it is for.
 
-use super::{BODY_BYTES_MAX, ExchangeType};
-use crate::dialect::{Addressed, RequiredAcl, Scope, Unusable, event_name};
-use crate::event::Event;
-use crate::frame::Draft;
-use smallvec::SmallVec;
+use super::BODY_BYTES_MAX;
+use crate::dialect::{AmqpMessage, Unusable};
 
-/// Starts the headers that name a user.
-const USER: &str = "user_uuid:";
-/// Stands for every user.
-const EVERYONE: &str = "*";
-
-/// What a header says, as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AmqpHeader<'a> {
-    /// UTF-8.
-    Text(&'a str),
-    /// Yes or no.
-    Bool(bool),
-    /// Nothing, and says so.
-    Null,
-    /// Anything else.
-    Other,
-}
-
-/// A message as the broker delivers it.
-#[derive(Clone, Debug, Default)]
-pub struct AmqpMessage<'a> {
-    /// Names and values; a name comes once.
-    pub headers: SmallVec<[(&'a str, AmqpHeader<'a>); 12]>,
-    /// What clients get, byte for byte.
-    pub body: &'a [u8],
-    /// Whether its headers could not be read, so that there are none.
-    pub is_refused: bool,
-}
-
-impl<'a> AmqpMessage<'a> {
-    /// Refuses headers that could not be read, and a body that is too long to be passed on.
-    pub(in crate::feed) fn check(&self) -> Result<(), Unusable> {
-        if self.is_refused {
-            return Err(Unusable(
-                "its headers are longer than a frame (frame_max in feed.amqp.url), nested too deep, or not UTF-8".into(),
-            ));
-        }
-        if self.body.len() <= BODY_BYTES_MAX {
-            return Ok(());
-        }
-        Err(Unusable(format!(
-            "the body has {} bytes; at most {BODY_BYTES_MAX} are taken",
-            self.body.len()
-        )))
+/// Refuses headers that could not be read, and a body that is too long to be passed on.
+pub(in crate::feed) fn check(message: &AmqpMessage<'_>) -> Result<(), Unusable> {
+    if message.is_refused {
+        return Err(Unusable(
+            "its headers are longer than a frame (frame_max in feed.amqp.url), nested too deep, or not UTF-8".into(),
+        ));
     }
-
-    /// Fills `draft` with the event in the body, addressed as its exchange has it.
-    pub(in crate::feed) fn publish(
-        &self,
-        exchange: ExchangeType,
-        event: &Event<'_, '_>,
-        draft: &mut Draft,
-    ) -> Result<(), Unusable> {
-        match exchange {
-            ExchangeType::Topic => Addressed::by_body(event, None)?.publish(event, draft),
-            ExchangeType::Headers => self.publish_by_headers(event, draft),
-        }
+    if message.body.len() <= BODY_BYTES_MAX {
+        return Ok(());
     }
-
-    fn publish_by_headers(&self, event: &Event<'_, '_>, draft: &mut Draft) -> Result<(), Unusable> {
-        let name = self.text("name").or_else(|| event_name(event)).ok_or_else(|| {
-            Unusable("the event has no name, neither as a header nor in its body".into())
-        })?;
-        let users: SmallVec<[&str; 8]> = self.users().filter(|user| *user != EVERYONE).collect();
-        let everyone = self.users().any(|user| user == EVERYONE);
-        let scope = Scope { tenant: self.text("tenant_uuid"), everyone, users: &users };
-        let required_acl = self.required_acl()?;
-        Addressed { name, required_acl, scope: Some(scope) }.publish(event, draft)
-    }
-
-    fn required_acl(&self) -> Result<RequiredAcl<'a>, Unusable> {
-        match self.get("required_acl") {
-            None => Ok(RequiredAcl::Missing),
-            Some(AmqpHeader::Null) => Ok(RequiredAcl::Nothing),
-            Some(AmqpHeader::Text(text)) => Ok(RequiredAcl::Text(text)),
-            Some(_) => Err(Unusable("the header \"required_acl\" must be a string or null".into())),
-        }
-    }
-
-    /// The users for whom a header says that the event is for them.
-    fn users(&self) -> impl Iterator<Item = &'a str> {
-        let named = self.headers.iter().filter(|(_, value)| *value == AmqpHeader::Bool(true));
-        named.filter_map(|(name, _)| name.strip_prefix(USER))
-    }
-
-    fn text(&self, name: &str) -> Option<&'a str> {
-        match self.get(name) {
-            Some(AmqpHeader::Text(text)) => Some(text),
-            _ => None,
-        }
-    }
-
-    fn get(&self, name: &str) -> Option<AmqpHeader<'a>> {
-        self.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| *value)
-    }
+    Err(Unusable(format!(
+        "the body has {} bytes; at most {BODY_BYTES_MAX} are taken",
+        message.body.len()
+    )))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::ExchangeType;
     use super::*;
+    use crate::dialect::AmqpHeader;
     use crate::dialect::Kind;
     use crate::feed::Intake;
     use crate::wheel::Now;
@@ -120,6 +38,7 @@ mod tests {
         let message =
             AmqpMessage { headers: headers.iter().copied().collect(), body, is_refused: false };
         let taken = Intake::new(vec![Kind::Wazo], Arc::default()).take_message(
+            Kind::Wazo,
             &message,
             exchange,
             Now::default(),
@@ -172,6 +91,7 @@ mod tests {
             is_refused: false,
         };
         let taken = Intake::new(vec![], Arc::default()).take_message(
+            Kind::Wazo,
             &message,
             ExchangeType::Headers,
             Now::default(),

@@ -2,6 +2,7 @@
 //! store and its room, and the largest of what has names: backlogs of subscriptions, topics, apps.
 
 use super::family::{Families, MetricValues, one};
+use crate::dialect::AppFacts;
 use crate::service::topic::{Holding, TopicBacklog};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelValue, NoLabelSet};
@@ -38,7 +39,7 @@ pub struct Facts {
     pub room: Option<Room>,
     /// The largest backlogs.
     pub backlogs: Vec<TopicBacklog>,
-    /// The apps of `echo`, as many as are told apart, and all others together.
+    /// The apps, as many as are told apart, and all others together.
     pub apps: Vec<AppFacts>,
 }
 
@@ -101,17 +102,6 @@ impl Room {
         let about = "When the oldest message of such a topic was published";
         dates(out, "topic_oldest_message_timestamp", about, oldest.collect())
     }
-}
-
-/// An app of `echo`.
-#[derive(Clone, Debug)]
-pub struct AppFacts {
-    /// Its id.
-    pub id: Arc<str>,
-    /// Its connections.
-    pub connections: u64,
-    /// Events that were taken for it.
-    pub events: u64,
 }
 
 /// What the system knows of the process.

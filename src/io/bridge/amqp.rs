@@ -19,8 +19,9 @@ use super::super::handoff::Parcel;
 use super::super::{Hub, ROOM_PAUSE, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
+use crate::dialect::{AmqpHeader, AmqpMessage};
 use crate::feed::Intake;
-use crate::feed::amqp::{AmqpHeader, AmqpMessage, OnBusLoss, REFUSED};
+use crate::feed::amqp::{OnBusLoss, REFUSED};
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
 use lapin::message::Delivery;
@@ -30,14 +31,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-/// The dialects that are fed from there.
-const FED: [Kind; 1] = [Kind::Wazo];
-/// Code and reason of sessions that end because the broker is away.
-const OUTAGE: (u16, &str) = (1011, "bus connection lost");
-
 /// The feed.
 pub(in crate::io) struct AmqpFeed {
     bus: Bus,
+    /// The dialects that it feeds.
+    kinds: Vec<Kind>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     intake: Intake,
@@ -55,9 +53,10 @@ impl AmqpFeed {
         metrics.amqp.configured.set(1);
         let hub = Arc::clone(hub);
         let intake = Intake::new(spoken, hub.settings());
-        let feed = Self { bus, hub, metrics, intake, pauses: Pauses::default() };
+        let kinds = Kind::fed_by_bus().collect();
+        let feed = Self { bus, kinds, hub, metrics, intake, pauses: Pauses::default() };
         let reason = format!("no events from RabbitMQ: connecting to {}", feed.bus.broker);
-        feed.hub.gaps.begin(GapSource::Amqp, &FED, &reason);
+        feed.hub.gaps.begin(GapSource::Amqp, &feed.kinds, &reason);
         feed.tell_outage(true);
         feed
     }
@@ -76,7 +75,7 @@ impl AmqpFeed {
             let pause = self.pauses.next();
             let (broker, advice) = (self.bus.broker.to_string(), fault.advice(&self.bus));
             let reason = format!("no events from RabbitMQ at {broker}: {advice}");
-            self.hub.gaps.begin(GapSource::Amqp, &FED, &reason);
+            self.hub.gaps.begin(GapSource::Amqp, &self.kinds, &reason);
             tracing::error!(
                 broker,
                 "no events from RabbitMQ at {broker}: {advice}; trying again in {} s",
@@ -133,14 +132,19 @@ impl AmqpFeed {
         let events = &self.metrics.events[Origin::Amqp as usize];
         let mut publications = Vec::with_capacity(batch.len());
         for delivery in batch.iter() {
-            match self.intake.take_message(&message(delivery), exchange, now) {
-                Ok(Some(publication)) => publications.push(publication),
-                Ok(None) => events[Outcome::NoListener as usize].add(1),
-                Err(rejection) => {
-                    events[Outcome::Rejected as usize].add(1);
-                    LogLine::AmqpRejected.warn(now, || {
-                        format!("a message from RabbitMQ was dropped, it is no event: {rejection}")
-                    });
+            let message = message(delivery);
+            for kind in &self.kinds {
+                match self.intake.take_message(*kind, &message, exchange, now) {
+                    Ok(Some(publication)) => publications.push(publication),
+                    Ok(None) => events[Outcome::NoListener as usize].add(1),
+                    Err(rejection) => {
+                        events[Outcome::Rejected as usize].add(1);
+                        LogLine::AmqpRejected.warn(now, || {
+                            format!(
+                                "a message from RabbitMQ was dropped, it is no event: {rejection}"
+                            )
+                        });
+                    }
                 }
             }
         }
@@ -155,7 +159,10 @@ impl AmqpFeed {
     /// Tells every shard whether the broker is away, if that is to be the sessions' business.
     fn tell_outage(&self, away: bool) {
         if self.bus.settings.on_bus_loss == OnBusLoss::Close {
-            self.hub.post_to_all(|| Parcel::Outage(Kind::Wazo, away.then_some(OUTAGE)));
+            for kind in &self.kinds {
+                let close = kind.close_bus_lost().filter(|_| away);
+                self.hub.post_to_all(|| Parcel::Outage(*kind, close));
+            }
         }
     }
 }

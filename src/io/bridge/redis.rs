@@ -23,7 +23,7 @@ use super::super::{Hub, ROOM_PAUSE, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
 use crate::feed::Intake;
-use crate::feed::redis::{RedisMessage, RedisTaken, RedisTopics, RelayNode};
+use crate::feed::redis::{RedisMessage, RedisTaken, RelayNode};
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
 use std::io;
@@ -68,7 +68,7 @@ impl RedisFeed {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
         metrics.redis.configured.set(1);
-        let kinds = fed(&redis.topics);
+        let kinds = redis.topics.kinds();
         let reason = format!("no events from Redis: connecting to {}", redis.server);
         hub.gaps.begin(GapSource::Redis, &kinds, &reason);
         Ok(Self {
@@ -104,7 +104,7 @@ impl RedisFeed {
     async fn read(&mut self) -> Result<(), RedisFault> {
         let connection = RedisConnection::open(&self.redis).await?;
         let (hub, metrics) = (Arc::clone(&self.hub), Arc::clone(&self.metrics));
-        let publisher = if self.redis.topics.relay {
+        let publisher = if self.redis.topics.relay.is_some() {
             Some(connection::publisher(&self.redis).await?)
         } else {
             None
@@ -239,8 +239,7 @@ impl RedisFeed {
         self.metrics.redis.connected.set(1);
         self.hub.gaps.end(GapSource::Redis);
         let (server, topics) = (self.redis.server.to_string(), &self.redis.topics);
-        let pattern = topics.echo.as_ref().map(|source| source.pattern());
-        let channels = topics.channels().into_iter().chain(pattern).collect::<Vec<_>>().join(" ");
+        let channels = [topics.channels(), topics.patterns()].concat().join(" ");
         match self.gap.take() {
             None => {
                 tracing::info!(server, channels, "events come from Redis at {server}: {channels}")
@@ -255,16 +254,12 @@ impl RedisFeed {
     }
 }
 
-/// The dialects that are fed from there.
-fn fed(topics: &RedisTopics) -> Vec<Kind> {
-    let channel = (topics.broadcast || topics.relay).then_some(Kind::Channel);
-    channel.into_iter().chain(topics.echo.as_ref().map(|_| Kind::Echo)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::handoff::{MAILBOX, Parcel};
     use super::*;
+    use crate::dialect::{RedisChannels, RedisSource};
+    use crate::feed::redis::RedisTopics;
     use redis::{Msg, Value};
 
     fn hub() -> Arc<Hub> {
@@ -273,9 +268,14 @@ mod tests {
         Arc::new(hub)
     }
 
+    fn sources() -> Vec<RedisSource> {
+        let channels = RedisChannels::Named("broadcast");
+        vec![RedisSource { address: "channel".into(), channels }]
+    }
+
     fn feed(hub: &Arc<Hub>) -> RedisFeed {
         let server = crate::feed::redis::Server::read("redis://:hunter2@redis.example").unwrap();
-        let topics = RedisTopics { prefix: "p-".into(), broadcast: true, relay: false, echo: None };
+        let topics = RedisTopics { prefix: "p-".into(), sources: sources(), relay: None };
         let metrics = Arc::clone(&hub.metrics[1]);
         RedisFeed::new(Redis { server, topics, trust: None }, vec![], hub, metrics).unwrap()
     }

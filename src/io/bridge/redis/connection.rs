@@ -57,9 +57,9 @@ impl RedisConnection {
             let refused = RedisFault::at(RedisStep::Subscribe(channel.clone()));
             sink.subscribe(channel).await.map_err(refused)?;
         }
-        if let Some(source) = &redis.topics.echo {
-            let refused = RedisFault::at(RedisStep::Subscribe(source.pattern()));
-            sink.psubscribe(source.pattern()).await.map_err(refused)?;
+        for pattern in redis.topics.patterns() {
+            let refused = RedisFault::at(RedisStep::Subscribe(pattern.clone()));
+            sink.psubscribe(pattern).await.map_err(refused)?;
         }
         let ping = ping(&sink);
         Ok(Self { sink, stream, gauge, heard: Instant::now(), ping })
@@ -175,6 +175,7 @@ async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::{RedisChannels, RedisSource};
     use crate::feed::redis::{RedisTopics, Server};
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixListener;
@@ -205,7 +206,9 @@ mod tests {
         let path = directory.path().join("redis.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let server = Server::read(&format!("redis+unix://{}", path.display())).unwrap();
-        let topics = RedisTopics { prefix: "p-".into(), broadcast: true, relay: false, echo: None };
+        let channels = RedisChannels::Named("broadcast");
+        let sources = vec![RedisSource { address: "channel".into(), channels }];
+        let topics = RedisTopics { prefix: "p-".into(), sources, relay: None };
         let redis = Redis { server, topics, trust: None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         std::thread::scope(|scope| {

@@ -146,6 +146,7 @@ mod tests {
     use super::super::backlog::RedisBacklog;
     use super::super::connection::{RedisConnection, publisher};
     use super::*;
+    use crate::dialect::Kind;
     use crate::feed::redis::{RedisTopics, Server};
     use std::path::Path;
     use std::process::{Child, Command, Stdio};
@@ -203,7 +204,8 @@ mod tests {
         let child =
             command.arg(&socket).current_dir(directory).stdout(Stdio::null()).spawn().ok()?;
         let server = Server::read(&format!("redis+unix://{}", socket.display())).unwrap();
-        let topics = RedisTopics { prefix: "p-".into(), broadcast: false, relay: true, echo: None };
+        let relay = Kind::ALL.first().copied();
+        let topics = RedisTopics { prefix: "p-".into(), sources: vec![], relay };
         Some((child, Redis { server, topics, trust: None }))
     }
 

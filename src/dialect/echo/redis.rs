@@ -4,51 +4,32 @@
 //! `{"name":"App\\Events\\X","channels":["<channel>"],"data":"{…}","socket_id":"1.2"}`. Values keep their bytes:
 //! nothing is read as a number and written anew, and no key changes its place.
 
-use crate::dialect::{SocketId, Unusable, hides_private};
+use super::name::hides_private;
+use super::socket::SocketId;
+use crate::dialect::Unusable;
 use crate::json::{self, RawValue, quoted};
 
-/// Whose events they are, and where they are published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EchoSource {
-    /// The id of the app.
-    pub app: String,
-    /// Starts the name of every Redis channel; what follows is the channel of the app.
-    pub prefix: String,
-}
-
-impl EchoSource {
-    /// What to subscribe to, as a pattern of Redis.
-    #[must_use]
-    pub fn pattern(&self) -> String {
-        let mut pattern = String::with_capacity(self.prefix.len() + 1);
-        for character in self.prefix.chars() {
-            if matches!(character, '*' | '?' | '[' | ']' | '\\') {
-                pattern.push('\\');
-            }
-            pattern.push(character);
-        }
-        pattern + "*"
+/// The event of a message on a Redis channel under a prefix, as a publisher of the unix feed would write it. `None`
+/// when the message is nothing of the broadcaster's: others may publish under the same prefix.
+///
+/// # Errors
+/// When the channel is public here, but may be a private one of an application with a longer prefix, whose events
+/// are not for everybody.
+pub(super) fn event(
+    prefix: &str,
+    channel: &str,
+    payload: &[u8],
+) -> Result<Option<String>, Unusable> {
+    let Some(channel) = channel.strip_prefix(prefix) else { return Ok(None) };
+    let Some(event) = written(channel, payload) else { return Ok(None) };
+    if hides_private(channel) {
+        return Err(Unusable(format!(
+            "after the prefix {prefix:?} the channel is public here, but looks like a private one under a longer prefix: \
+             let no application's prefix begin like another's, and no public channel have \"private-\" or \
+             \"presence-\" in its name"
+        )));
     }
-
-    /// The event of a message on a Redis channel, as a publisher of the unix feed would write it. `None` when the
-    /// message is nothing of the broadcaster's: others may publish under the same prefix.
-    ///
-    /// # Errors
-    /// When the channel is public here, but may be a private one of an application with a longer prefix, whose events
-    /// are not for everybody.
-    pub fn event(&self, channel: &str, payload: &[u8]) -> Result<Option<String>, Unusable> {
-        let Some(channel) = channel.strip_prefix(&self.prefix) else { return Ok(None) };
-        let Some(event) = written(channel, payload) else { return Ok(None) };
-        if hides_private(channel) {
-            return Err(Unusable(format!(
-                "after the prefix {:?} the channel is public here, but looks like a private one under a longer prefix: \
-                 let no application's prefix begin like another's, and no public channel have \"private-\" or \
-                 \"presence-\" in its name",
-                self.prefix
-            )));
-        }
-        Ok(Some(event))
-    }
+    Ok(Some(event))
 }
 
 /// What the broadcaster has published in a channel, as a publisher of the unix feed would write it.
@@ -93,14 +74,8 @@ fn without(object: &str, unwanted: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn source(prefix: &str) -> EchoSource {
-        EchoSource { app: "app-id".into(), prefix: prefix.into() }
-    }
-
     fn event(payload: &str) -> Option<String> {
-        source("p-").event("p-private-Chat.1", payload.as_bytes()).unwrap()
+        super::event("p-", "p-private-Chat.1", payload.as_bytes()).unwrap()
     }
 
     /// What the event's `data` is, when the broadcaster's is `data`.
@@ -108,18 +83,6 @@ mod tests {
         let made = event(&format!("{{\"event\":\"e\",\"data\":{data}}}")).unwrap();
         let made: serde_json::Value = serde_json::from_str(&made).unwrap();
         made["data"].as_str().unwrap().to_owned()
-    }
-
-    #[test]
-    fn the_prefix_is_taken_literally() {
-        for (prefix, pattern) in [
-            ("", "*"),
-            ("laravel-database-", "laravel-database-*"),
-            ("a*b?c[d]e\\f^g-", "a\\*b\\?c\\[d\\]e\\\\f^g-*"),
-            ("é:", "é:*"),
-        ] {
-            assert_eq!(source(prefix).pattern(), pattern);
-        }
     }
 
     #[test]
@@ -132,7 +95,7 @@ mod tests {
             r#"{"name":"App\\Events\\ChatMessageSent","channels":["private-Chat.1"],"data":"{\"message\":\"hi\",\"user\":{\"id\":1,\"name\":\"Ann\"}}","socket_id":"1.2"}"#
         );
         let quotes =
-            source("p-").event("p-a\"b\\\u{e9}", br#"{"event":"e","data":{}}"#).unwrap().unwrap();
+            super::event("p-", "p-a\"b\\\u{e9}", br#"{"event":"e","data":{}}"#).unwrap().unwrap();
         assert_eq!(quotes, r#"{"name":"e","channels":["a\"b\\é"],"data":"{}","socket_id":null}"#);
     }
 
@@ -203,13 +166,13 @@ mod tests {
         ] {
             assert_eq!(event(payload), None, "{payload}");
         }
-        assert_eq!(source("p-").event("p-x", b"{\"event\":\"\xff\",\"data\":{}}"), Ok(None));
-        assert_eq!(source("p-").event("q-x", br#"{"event":"e","data":{}}"#), Ok(None));
+        assert_eq!(super::event("p-", "p-x", b"{\"event\":\"\xff\",\"data\":{}}"), Ok(None));
+        assert_eq!(super::event("p-", "q-x", br#"{"event":"e","data":{}}"#), Ok(None));
     }
 
     #[test]
     fn a_private_channel_under_a_longer_prefix_is_no_public_one_here() {
-        let event = |channel: &str, payload: &[u8]| source("myapp_").event(channel, payload);
+        let event = |channel: &str, payload: &[u8]| super::event("myapp_", channel, payload);
         let broadcast = br#"{"event":"e","data":{}}"#;
         for channel in [
             "myapp_staging_private-user.1",

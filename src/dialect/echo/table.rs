@@ -1,0 +1,127 @@
+//! What the rest of the daemon asks of the settings of `echo`.
+
+use super::app::{App, AppSettings, EchoSettings};
+use super::redis;
+use super::topic::TOPIC;
+use crate::dialect::broker::{RedisChannels, RedisSource};
+use crate::dialect::table::{AppFacts, DialectTable, SecretReader};
+use crate::setting::Secret;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl DialectTable for EchoSettings {
+    fn name(&self) -> &'static str {
+        "echo"
+    }
+
+    fn dialects(&self) -> &'static [&'static str] {
+        &["echo"]
+    }
+
+    fn problems(&self, is_spoken: bool) -> Vec<String> {
+        self.problems(is_spoken)
+    }
+
+    fn outbox_problems(&self, outbox_bytes_max: usize) -> Vec<String> {
+        self.app.iter().flat_map(|app| unsendable(app, outbox_bytes_max)).collect()
+    }
+
+    fn read_secrets(&mut self, read: &SecretReader<'_>) -> Vec<String> {
+        let mut problems = Vec::new();
+        for settings in &self.app {
+            match secret(settings, read) {
+                Ok(Some(secret)) => {
+                    self.apps.push(Arc::new(App::new(settings.clone(), secret)));
+                }
+                Ok(None) => {}
+                Err(problem) => problems.push(problem),
+            }
+        }
+        problems
+    }
+
+    fn longest_messages(&self) -> Vec<(&'static str, usize)> {
+        let of_app = |app: &AppSettings| {
+            [
+                ("echo.app.message_bytes_max", app.message_bytes_max),
+                ("echo.app.request_bytes_max", app.request_bytes_max),
+            ]
+        };
+        self.app.iter().flat_map(of_app).collect()
+    }
+
+    fn redis_source(&self) -> Option<RedisSource> {
+        let source = self.redis.as_ref()?;
+        Some(RedisSource {
+            address: format!("echo/{}", source.app),
+            channels: RedisChannels::Under(source.prefix.clone(), redis::event),
+        })
+    }
+
+    fn fed_by_redis(&self) -> &'static str {
+        "echo by [echo.redis]"
+    }
+
+    fn needs_redis(&self) -> Option<&'static str> {
+        self.redis.as_ref().map(|_| "[echo.redis]")
+    }
+
+    fn describe(&self) -> Vec<(&'static str, String)> {
+        let mut lines = Vec::new();
+        for app in &self.apps {
+            let AppSettings { id, key, enabled, webhook, .. } = &app.settings;
+            let state = if *enabled { "" } else { ", not enabled" };
+            lines.push(("app", format!("echo: {id} at {}/app/{key}{state}", self.path)));
+            for hook in webhook {
+                let endpoint = hook.url.endpoint();
+                let host = endpoint.as_ref().map_or("nobody", |endpoint| endpoint.host());
+                let told = format!("echo: {host}, what happens in the channels of {id}");
+                lines.push(("tells", told));
+            }
+        }
+        lines
+    }
+
+    fn apps(&self) -> Vec<AppFacts> {
+        let facts = self.apps.iter().map(|app| AppFacts {
+            id: Arc::clone(&app.id),
+            connections: app.connections.load(Relaxed) as u64,
+            events: app.events.load(Relaxed),
+        });
+        facts.collect()
+    }
+
+    /// How many events the cache channels keep of the topic's app.
+    fn retained_max(&self, topic: &[u8]) -> Option<usize> {
+        let id = topic.strip_prefix(&[TOPIC])?.split(|byte| *byte == 0).next()?;
+        Some(self.by_id(std::str::from_utf8(id).ok()?)?.settings.cache_entries_max)
+    }
+}
+
+/// The secret of an app; nothing when its settings have none.
+fn secret(app: &AppSettings, read: &SecretReader<'_>) -> Result<Option<Secret>, String> {
+    let Some(path) = &app.secret_file else { return Ok(app.secret.clone()) };
+    read(&format!("[[echo.app]] {:?} secret_file", app.id), path).map(Some)
+}
+
+/// Limits of an app that promise what no client could be sent.
+fn unsendable(app: &AppSettings, outbox: usize) -> Vec<String> {
+    let name = format!("[[echo.app]] {:?}", app.id);
+    let mut problems = Vec::new();
+    let list = app.list_bytes();
+    if list > outbox {
+        problems.push(format!(
+            "{name}: the list of {} members of {} bytes each may come to {list} bytes, but limits.outbox_bytes_max \
+             is {outbox}: raise that, or lower presence_members_max or member_bytes_max",
+            app.presence_members_max, app.member_bytes_max
+        ));
+    }
+    let event = app.event_bytes();
+    if event > outbox {
+        problems.push(format!(
+            "{name}: an event may come to {event} bytes, but limits.outbox_bytes_max is {outbox}, so one event \
+             could close every client: raise that, or lower data_bytes_max or request_bytes_max"
+        ));
+    }
+    problems
+}
