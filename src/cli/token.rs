@@ -17,8 +17,8 @@ use serde_json::{Map, Value};
 
 use super::output::{note, print};
 use super::{CliError, error::CliStatus, explain::explain, locate::Located, paths};
-use crate::dialect::pulsar;
-use crate::service::topic;
+use crate::dialect::Settings;
+use crate::dialect::table::DialectTable;
 use crate::token::{mint, mint_leniently};
 
 /// Mint a signed token (JWT) and print it.
@@ -156,12 +156,12 @@ impl TokenCommand {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let claims = self.claims(since_1970.as_secs())?;
         let mut key = self.key()?;
-        key.may_be_short = self.channel.is_some();
+        let settings = Settings::default();
+        let table = self.table(&settings);
+        key.may_be_short = table.takes_short_secrets();
         let token = signed(&key, asked, &claims)?;
-        if is_for_a_cell(&claims) && !claims.contains_key("aud") && !claims.contains_key("iss") {
-            note(
-                "note: the token names no cell, and Personium's protocols ask for one; see --cell",
-            );
+        if let Ok(Some(odd)) = table.review(&claims) {
+            note(&format!("note: {odd}"));
         }
         print(&format!("{token}\n"))?;
         Ok(ExitCode::SUCCESS)
@@ -171,46 +171,53 @@ impl TokenCommand {
         let exp = now_s.checked_add(self.expires_in_s).filter(|_| self.expires_in_s > 0);
         let exp = exp
             .ok_or_else(|| CliError::usage("--expires-in-s must be at least 1, and no eternity"))?;
+        let settings = Settings::default();
+        let table = self.table(&settings);
         let mut claims = Map::new();
         claims.insert("iat".into(), now_s.into());
         claims.insert("exp".into(), exp.into());
-        let usual_scope = (self.table() == "personium").then_some("event-read");
-        let scope = self.scope.as_deref().or(usual_scope);
-        for (name, value) in [
-            ("aud", self.cell.as_deref()),
-            ("sub", self.subject.as_deref()),
-            ("scope", scope),
-            ("channel", self.channel.as_deref()),
-            ("name", self.name.as_deref()),
-        ] {
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                claims.insert(name.into(), value.into());
-            }
+        if let Some(scope) = table.usual_scope().filter(|_| self.scope.is_none()) {
+            claims.insert("scope".into(), scope.into());
         }
-        if !self.acl.is_empty() {
-            claims.insert("acl".into(), self.acl.clone().into());
-        }
-        for (claim, globs) in
-            pulsar::CLAIMS.into_iter().zip([&self.produce, &self.consume, &self.read])
-        {
-            if !globs.is_empty() {
-                claims.insert(claim.into(), topic_globs(globs)?.into());
-            }
-        }
-        if let Some(id) = &self.id {
-            claims.insert(
-                "id".into(),
-                id.parse::<i64>().map_or_else(|_| id.as_str().into(), Value::from),
-            );
-        }
+        claims.extend(self.options().map(|(name, value)| (name.to_owned(), value)));
         for claim in &self.claim {
             let (name, value) = further_claim(claim)?;
             claims.insert(name, value);
         }
+        table.review(&claims).map_err(CliError::new)?;
         Ok(claims)
     }
 
+    /// The claims that options stand for, as far as they are given.
+    fn options(&self) -> impl Iterator<Item = (&'static str, Value)> {
+        let texts = [
+            ("aud", &self.cell),
+            ("sub", &self.subject),
+            ("scope", &self.scope),
+            ("channel", &self.channel),
+            ("name", &self.name),
+        ];
+        let texts = texts.into_iter().filter_map(|(name, text)| {
+            let text = text.as_deref().filter(|text| !text.is_empty())?;
+            Some((name, text.into()))
+        });
+        let lists = [
+            ("acl", &self.acl),
+            ("pulsar_produce", &self.produce),
+            ("pulsar_consume", &self.consume),
+            ("pulsar_read", &self.read),
+        ];
+        let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        let lists = lists.map(|(name, list)| (name, list.clone().into()));
+        let id = self
+            .id
+            .as_ref()
+            .map(|id| ("id", id.parse::<i64>().map_or_else(|_| id.as_str().into(), Value::from)));
+        texts.chain(lists).chain(id)
+    }
+
     fn key(&self) -> Result<SigningKey, CliError> {
+        let settings = Settings::default();
         let mut key = match (&self.secret_file, &self.key_file) {
             (Some(_), Some(_)) => {
                 return Err(CliError::usage("--secret-file and --key-file exclude each other"));
@@ -227,20 +234,15 @@ impl TokenCommand {
                 }
             }
             (None, None) => match &self.config {
-                Some(path) => return key_of_configuration(path, self.table()),
+                Some(path) => return key_of_configuration(path, self.table(&settings).name()),
                 None => return self.key_of_located(),
             },
         };
         if let Some(path) = &self.config {
-            key.algorithm =
-                configured_jwt(path, self.table())?.and_then(|jwt| first_algorithm(&jwt));
+            key.algorithm = configured_jwt(path, self.table(&settings).name())?
+                .and_then(|jwt| first_algorithm(&jwt));
         }
         Ok(key)
-    }
-
-    fn is_for_pulsar(&self) -> bool {
-        self.pulsar
-            || [&self.produce, &self.consume, &self.read].iter().any(|globs| !globs.is_empty())
     }
 
     /// The key of the daemon that is meant where none is named.
@@ -249,37 +251,23 @@ impl TokenCommand {
         let located = Located::find();
         located.tell(INSTEAD);
         let key = match located.configuration() {
-            Some(path) => key_of_configuration(path, self.table()),
+            Some(path) => key_of_configuration(path, self.table(&Settings::default()).name()),
             None => development_secret(),
         };
         key.map_err(|error| located.about(&error, INSTEAD))
     }
 
-    /// The table of a configuration that verifies such a token.
-    fn table(&self) -> &'static str {
-        match (&self.channel, self.acl.is_empty()) {
-            (Some(_), _) => "channel",
-            (None, false) => "wazo",
-            (None, true) if self.is_for_pulsar() => "pulsar",
-            (None, true) => "personium",
-        }
-    }
-}
-
-/// Globs of topics, of which the daemon takes so many.
-fn topic_globs(globs: &[String]) -> Result<Vec<String>, CliError> {
-    if globs.len() > topic::GLOBS_MAX {
-        return Err(CliError::new(format!(
-            "a token opens nothing with more than {} globs: name a namespace, such as 'acme/orders/*'",
-            topic::GLOBS_MAX
-        )));
-    }
-    match globs.iter().find(|glob| !topic::is_glob(glob)) {
-        Some(bad) => Err(CliError::new(format!(
-            "{bad:?} names no topic of Pulsar: write TENANT/NAMESPACE/TOPIC, such as 'acme/orders/*', without \
-             persistent://"
-        ))),
-        None => Ok(globs.to_vec()),
+    /// The table of a configuration that verifies such a token: the one that an option names, or whose claims are asked
+    /// for; else the first.
+    fn table<'s>(&self, settings: &'s Settings) -> &'s dyn DialectTable {
+        let named = self.pulsar.then_some("pulsar");
+        let asked: Vec<&str> = self.options().map(|(claim, _)| claim).collect();
+        let mut tables = settings.tables().filter(|table| {
+            let has_claims = table.claims().iter().any(|claim| asked.contains(claim));
+            has_claims || named == Some(table.name())
+        });
+        let found = tables.next().or_else(|| settings.tables().next());
+        found.expect("some dialect has a table")
     }
 }
 
@@ -347,14 +335,6 @@ fn signed(
             names.join(", ")
         ))
     })
-}
-
-/// Whether the scope holds a privilege of the event bus or a topic, whose tokens must name their cell.
-fn is_for_a_cell(claims: &Map<String, Value>) -> bool {
-    let scope = claims.get("scope").and_then(Value::as_str).unwrap_or_default();
-    scope
-        .split(' ')
-        .any(|word| matches!(word, "root" | "event" | "event-read" | "stream-receive" | "all"))
 }
 
 fn development_secret() -> Result<SigningKey, CliError> {
@@ -432,9 +412,14 @@ mod tests {
     use std::{fs, process::Command};
 
     use super::*;
+    use crate::service::topic::GLOBS_MAX;
 
     fn parsed(arguments: &[&str]) -> TokenCommand {
         TokenCommand::from_args(&["token"], arguments).unwrap()
+    }
+
+    fn table_of(token: &TokenCommand) -> &'static str {
+        token.table(&Settings::default()).name()
     }
 
     fn decoded(token: &str, secret: &[u8]) -> (Algorithm, Map<String, Value>) {
@@ -467,7 +452,7 @@ mod tests {
             parsed(&["--channel", "chat:1", "--id", "1", "--name", "Ann", "--expires-in-s", "60"]);
         let claims = Value::Object(token.claims(1000).unwrap());
         let expected = serde_json::json!({"channel": "chat:1", "id": 1, "name": "Ann", "iat": 1000, "exp": 1060});
-        assert_eq!((claims, token.table()), (expected, "channel"));
+        assert_eq!((claims, table_of(&token)), (expected, "channel"));
         let token = parsed(&["--channel", "chat:1", "--id", "ann"]);
         assert_eq!(token.claims(1000).unwrap()["id"], "ann");
         let dir = tempfile::tempdir().unwrap();
@@ -485,7 +470,7 @@ mod tests {
         let token = parsed(&["--pulsar", "--subject", "ann"]);
         let claims = Value::Object(token.claims(1000).unwrap());
         assert_eq!(claims, serde_json::json!({"sub": "ann", "iat": 1000, "exp": 4600}));
-        assert_eq!(token.table(), "pulsar");
+        assert_eq!(table_of(&token), "pulsar");
     }
 
     #[test]
@@ -505,12 +490,12 @@ mod tests {
         assert_eq!(claims.remove("pulsar_consume"), Some(serde_json::json!(["t/n/a", "t/n/b"])));
         assert_eq!(claims.remove("pulsar_read"), Some(serde_json::json!(["p/c/n/x"])));
         assert_eq!(Value::Object(claims), serde_json::json!({"iat": 1000, "exp": 4600}));
-        assert_eq!(token.table(), "pulsar");
+        assert_eq!(table_of(&token), "pulsar");
         for bad in ["t/n", "*", "persistent://t/n/x", "t//x", ""] {
             let error = parsed(&["--read", bad]).claims(1000).unwrap_err().to_string();
             assert!(error.contains("TENANT/NAMESPACE/TOPIC"), "{error}");
         }
-        let many = ["--read", "t/n/x"].repeat(topic::GLOBS_MAX + 1);
+        let many = ["--read", "t/n/x"].repeat(GLOBS_MAX + 1);
         assert!(parsed(&many).claims(1000).unwrap_err().to_string().contains("name a namespace"));
     }
 

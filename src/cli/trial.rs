@@ -8,14 +8,13 @@ use super::locate::{ADDRESS_FILE, FEED_FILE, TOKEN_FILE};
 use super::output::note;
 use super::{CliError, certificates, paths};
 use crate::config::Config;
-use crate::dialect::Kind;
-use crate::dialect::client::ClientExample;
+use crate::dialect::client::TrialPlace;
+use crate::dialect::{ClaimedPaths, Kind};
 use crate::io::Daemon;
 use crate::text::hex;
 use crate::token::{Algorithm, mint};
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -33,10 +32,6 @@ const LISTENERS: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:9502"];
 /// Where they connect with it.
 const OVER_TLS: &str = "127.0.0.1:8443";
 
-/// The app of `echo`.
-const APP_ID: &str = "app-id";
-const APP_KEY: &str = "app-key";
-
 /// What the mode of a file allows to others than its owner.
 const OTHERS: u32 = 0o077;
 /// How long the printed tokens are good.
@@ -49,8 +44,8 @@ pub(super) struct Trial {
     /// The text of its configuration.
     pub(super) configuration: String,
     secret: Vec<u8>,
-    /// Of the app of `echo`.
-    app_secret: String,
+    /// Those of the dialects that have one of their own.
+    secrets: Vec<(Kind, String)>,
     directory: PathBuf,
     socket: PathBuf,
     certificate: PathBuf,
@@ -62,8 +57,6 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
     make_private(&directory)?;
     let secret_file = directory.join("jwt.secret");
     let secret = secret_in(&secret_file)?;
-    let app_secret_file = directory.join("echo.secret");
-    let app_secret = String::from_utf8_lossy(&secret_in(&app_secret_file)?).trim().to_owned();
     let admin_token_file = directory.join(TOKEN_FILE);
     secret_in(&admin_token_file)?;
     drop_exposed(&directory.join(certificates::KEY_FILE))?;
@@ -93,6 +86,15 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
         .into_iter()
         .filter_map(|table| table.token().is_some().then(|| table.name()));
     let tables: String = with_tokens.map(|name| format!("[{name}]\ntoken = {token}\n")).collect();
+    let (mut secrets, mut own_tables) = (Vec::new(), String::new());
+    for kind in Kind::ALL {
+        let file = directory.join(format!("{}.secret", kind.name()));
+        if let Some(table) = kind.client().trial_table(&string(&file)) {
+            let secret = String::from_utf8_lossy(&secret_in(&file)?).trim().to_owned();
+            secrets.push((*kind, secret));
+            own_tables += &table;
+        }
+    }
     let configuration = format!(
         "{listeners}\
          {over_tls}tls = {{ certificate = {certificate}, key = {key} }}\n\
@@ -100,16 +102,15 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
          [feed.unix]\npath = {socket}\nmode = \"0600\"\n\
          {tables}\
          [store]\npath = {store}\n\
-         [[echo.app]]\nid = \"{APP_ID}\"\nkey = \"{APP_KEY}\"\nsecret_file = {app_secret}\n",
+         {own_tables}",
         over_tls = listen(OVER_TLS, &is_over_tls),
         certificate = string(&certificate),
         key = string(&key),
         socket = string(&socket),
         store = string(&directory.join("store")),
-        app_secret = string(&app_secret_file),
         admin_token = string(&admin_token_file),
     );
-    Ok(Trial { configuration, secret, app_secret, directory, socket, certificate })
+    Ok(Trial { configuration, secret, secrets, directory, socket, certificate })
 }
 
 impl Trial {
@@ -160,24 +161,17 @@ impl Trial {
             if named { format!(" --socket {}", quoted(&self.socket)) } else { String::new() };
         for kind in Kind::ALL {
             let Some(address) = addresses.get(listener_of(*kind)) else { continue };
-            if *kind == Kind::Echo {
-                text += &self.echo(*address, *over_tls, &program, &socket);
-                continue;
-            }
-            if *kind == Kind::Pulsar {
-                text += &self.pulsar(*address, *over_tls, &program, &socket);
-                continue;
-            }
-            let ClientExample { path, options, place, event, .. } = kind.client().example();
-            let token = self.token(*kind);
-            let name = kind.name();
-            let with_tls = format!("  with TLS   wss://{over_tls}{path}\n");
-            let with_tls = if is_over_tls(*kind) { &*with_tls } else { "" };
-            text += &format!(
-                "\n{name}\n  url        ws://{address}{path}\n{with_tls}  token      {token}\n\
-                 \n  follow it  {program} subscribe ws://{address}{path} {options}--token {token}\n\
-                 \n  publish    {program} publish{socket} {place} '{event}'\n"
-            );
+            let (address, over_tls) = (address.to_string(), over_tls.to_string());
+            let secret = self.secrets.iter().find(|(of, _)| of == kind);
+            text += &kind.client().welcome(&TrialPlace {
+                name: kind.name(),
+                address: &address,
+                over_tls: is_over_tls(*kind).then_some(&over_tls),
+                program: &program,
+                socket: &socket,
+                token: &self.token(*kind),
+                secret: secret.map_or("", |(_, secret)| secret),
+            });
         }
         text + "\nCtrl-C stops it.\n"
     }
@@ -189,62 +183,16 @@ impl Trial {
         claims.insert("exp".into(), (now_s + TOKEN_S).into());
         mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default()
     }
-
-    /// What to paste into producers and consumers.
-    fn pulsar(
-        &self,
-        address: SocketAddr,
-        over_tls: SocketAddr,
-        program: &str,
-        socket: &str,
-    ) -> String {
-        let ClientExample { path, place, event, .. } = Kind::Pulsar.client().example();
-        let token = self.token(Kind::Pulsar);
-        let topic = place.trim_start_matches("pulsar/persistent/");
-        let producer = format!("/ws/v2/producer/persistent/{topic}");
-        format!(
-            "\npulsar\n  producer   ws://{address}{producer}?token={token}\n\
-             \n  consumer   ws://{address}{path}?token={token}\n\
-             \n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n  token      {token}\n\
-             \n  follow it  {program} subscribe ws://{address}{path} --token {token}\n\
-             \n  publish    {program} publish{socket} {place} '{event}'\n\
-             \n  look at it {program} topics list\n"
-        )
-    }
-
-    /// What to paste into a Laravel application and its page.
-    fn echo(
-        &self,
-        address: SocketAddr,
-        over_tls: SocketAddr,
-        program: &str,
-        socket: &str,
-    ) -> String {
-        let (host, port, tls_port) = (address.ip(), address.port(), over_tls.port());
-        let ClientExample { path, place, event, .. } = Kind::Echo.client().example();
-        format!(
-            "\necho\n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n\
-             \n  Laravel    its .env, then `php artisan config:clear`\n\
-             BROADCAST_CONNECTION=pusher\nPUSHER_APP_ID={APP_ID}\nPUSHER_APP_KEY={APP_KEY}\n\
-             PUSHER_APP_SECRET={secret}\nPUSHER_HOST={host}\nPUSHER_PORT={port}\nPUSHER_SCHEME=http\nPUSHER_APP_CLUSTER=mt1\n\
-             \n  its page   with laravel-echo and pusher-js\n\
-             new Echo({{broadcaster:\"pusher\",key:\"{APP_KEY}\",cluster:\"mt1\",wsHost:\"{host}\",wsPort:{port},\
-             wssPort:{tls_port},forceTLS:false,enabledTransports:[\"ws\",\"wss\"]}})\n\
-             \n  follow it  {program} subscribe ws://{address}{path} --echo room\n\
-             \n  publish    {program} publish{socket} {place} '{event}'\n",
-            secret = self.app_secret
-        )
-    }
 }
 
-/// Wazo takes any path, so it has the port that its clients know to itself.
+/// A dialect that takes any path has the port that its clients know to itself.
 fn listener_of(kind: Kind) -> usize {
-    usize::from(kind == Kind::Wazo)
+    usize::from(kind.paths() == ClaimedPaths::Any)
 }
 
-/// Both `wazo` and `channel` take `/?token=`, so they have no port in common.
+/// A dialect that takes `/` has no port in common with one that takes any path.
 fn is_over_tls(kind: Kind) -> bool {
-    kind != Kind::Channel
+    kind.paths() != ClaimedPaths::Root
 }
 
 /// The way to call this program from where the user is.

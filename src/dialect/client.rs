@@ -52,6 +52,24 @@ pub trait DialectClient: Sync {
     /// What to try the dialect with in the development set-up.
     fn example(&self) -> ClientExample;
 
+    /// The table of its own that the development set-up has for it; the file of a secret, as TOML, goes in.
+    fn trial_table(&self, _secret_file: &str) -> Option<String> {
+        None
+    }
+
+    /// What to paste where in the development set-up.
+    fn welcome(&self, trial: &TrialPlace<'_>) -> String {
+        let ClientExample { path, options, place, event, .. } = self.example();
+        let TrialPlace { name, address, program, socket, token, .. } = trial;
+        let with_tls = trial.over_tls.map(|there| format!("  with TLS   wss://{there}{path}\n"));
+        let with_tls = with_tls.unwrap_or_default();
+        format!(
+            "\n{name}\n  url        ws://{address}{path}\n{with_tls}  token      {token}\n\
+             \n  follow it  {program} subscribe ws://{address}{path} {options}--token {token}\n\
+             \n  publish    {program} publish{socket} {place} '{event}'\n"
+        )
+    }
+
     /// The table of a configuration that sets up the dialect, with tokens or requests signed by `secret`.
     fn table(&self, secret: &str) -> String;
 
@@ -80,6 +98,25 @@ pub trait DialectClient: Sync {
     fn producer(&self, _site: &Site, _topic: &str) -> Option<DurableProducer> {
         None
     }
+}
+
+/// Where a dialect is spoken in the development set-up, and how to come there.
+#[derive(Clone, Copy)]
+pub struct TrialPlace<'a> {
+    /// The name of the dialect.
+    pub name: &'a str,
+    /// Address and port.
+    pub address: &'a str,
+    /// Address and port with TLS, if it is spoken there.
+    pub over_tls: Option<&'a str>,
+    /// The way to call this program.
+    pub program: &'a str,
+    /// The option of `fanfare publish` that names the feed, with a space before it; or nothing.
+    pub socket: &'a str,
+    /// A token for the example.
+    pub token: &'a str,
+    /// The secret of its own table, if it has one.
+    pub secret: &'a str,
 }
 
 /// What to try a dialect with in the development set-up.

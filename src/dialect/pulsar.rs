@@ -21,8 +21,8 @@ mod time;
 mod volatile;
 mod wish;
 
-pub use self::credentials::{CLAIMS, rights};
-pub use self::settings::{BacklogPolicy, DefaultRights, Partitioned, PulsarSettings};
+pub use self::credentials::rights;
+pub use self::settings::{BacklogPolicy, CLAIMS, DefaultRights, Partitioned, PulsarSettings};
 
 use self::consumer::ConsumerCommand;
 use self::delivery::SendError;

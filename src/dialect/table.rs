@@ -4,6 +4,7 @@ use super::broker::RedisSource;
 use crate::service::topic::TopicRules;
 use crate::setting::Secret;
 use crate::token::{TokenSettings, Verifier};
+use serde_json::{Map, Value};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -53,6 +54,24 @@ pub trait DialectTable {
     /// Whether a secret is taken that is shorter than it should be, with a warning, as it is in use elsewhere already.
     fn takes_short_secrets(&self) -> bool {
         false
+    }
+
+    /// The claims that only its tokens have.
+    fn claims(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The scope of a token that an operator makes without saying one.
+    fn usual_scope(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Looks at the claims of a token that an operator makes. Returns what to tell of them.
+    ///
+    /// # Errors
+    /// When no such token opens anything: what to write instead.
+    fn review(&self, _claims: &Map<String, Value>) -> Result<Option<&'static str>, String> {
+        Ok(None)
     }
 
     /// Takes in the secrets of those whom it serves, from their files where they have some. Returns what is wrong with

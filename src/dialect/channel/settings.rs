@@ -98,6 +98,10 @@ impl DialectTable for ChannelSettings {
         Some((self.token.as_ref(), &mut self.verifier))
     }
 
+    fn claims(&self) -> &'static [&'static str] {
+        &["channel"]
+    }
+
     fn takes_short_secrets(&self) -> bool {
         true
     }

@@ -3,7 +3,7 @@
 
 use crate::dialect::client::{
     ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
-    RequestSigner, Sample, Site, Subscriber, TokenPlace,
+    RequestSigner, Sample, Site, Subscriber, TokenPlace, TrialPlace,
 };
 use crate::text::hex;
 use md5::{Digest as _, Md5};
@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 /// Id and key of the app of a daemon that is started for a measurement.
 const APP: (&str, &str) = ("bench", "bench-key");
+
+/// Those of the app of the development set-up.
+const TRIAL_APP: (&str, &str) = ("app-id", "app-key");
 
 /// A client of an app.
 pub(super) struct EchoClient;
@@ -110,6 +113,31 @@ impl DialectClient for EchoClient {
             place: "echo/app-id",
             event: r#"{"name":"App\\Events\\MessageSent","channels":["room"],"data":"{\"message\":\"Hello World\"}"}"#,
         }
+    }
+
+    fn trial_table(&self, secret_file: &str) -> Option<String> {
+        let (id, key) = TRIAL_APP;
+        Some(format!("[[echo.app]]\nid = \"{id}\"\nkey = \"{key}\"\nsecret_file = {secret_file}\n"))
+    }
+
+    /// What to paste into a Laravel application and its page.
+    fn welcome(&self, trial: &TrialPlace<'_>) -> String {
+        let ClientExample { path, place, event, .. } = self.example();
+        let TrialPlace { address, program, socket, secret, .. } = trial;
+        let over_tls = trial.over_tls.unwrap_or_default();
+        let ((host, port), (_, tls_port)) = (host_and_port(address), host_and_port(over_tls));
+        let (id, key) = TRIAL_APP;
+        format!(
+            "\necho\n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n\
+             \n  Laravel    its .env, then `php artisan config:clear`\n\
+             BROADCAST_CONNECTION=pusher\nPUSHER_APP_ID={id}\nPUSHER_APP_KEY={key}\n\
+             PUSHER_APP_SECRET={secret}\nPUSHER_HOST={host}\nPUSHER_PORT={port}\nPUSHER_SCHEME=http\nPUSHER_APP_CLUSTER=mt1\n\
+             \n  its page   with laravel-echo and pusher-js\n\
+             new Echo({{broadcaster:\"pusher\",key:\"{key}\",cluster:\"mt1\",wsHost:\"{host}\",wsPort:{port},\
+             wssPort:{tls_port},forceTLS:false,enabledTransports:[\"ws\",\"wss\"]}})\n\
+             \n  follow it  {program} subscribe ws://{address}{path} --echo room\n\
+             \n  publish    {program} publish{socket} {place} '{event}'\n"
+        )
     }
 
     fn table(&self, secret: &str) -> String {
@@ -213,6 +241,12 @@ impl Signer {
     pub fn publish(&self, body: &[u8], now_s: u64) -> String {
         self.request("POST", &format!("/apps/{}/events", self.id), body, now_s)
     }
+}
+
+/// Host and port of an address; an IPv6 host without its brackets.
+fn host_and_port(address: &str) -> (&str, &str) {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    (host.trim_matches(['[', ']']), port)
 }
 
 #[cfg(test)]

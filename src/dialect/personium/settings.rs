@@ -6,6 +6,7 @@ use crate::setting::LONGEST_MESSAGE_BYTES;
 use crate::text::start;
 use crate::token::{TokenSettings, Verifier};
 use schemars::JsonSchema;
+use serde_json::{Map, Value};
 
 /// The dialects personium-event and personium-topic.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
@@ -75,6 +76,22 @@ impl DialectTable for PersoniumSettings {
 
     fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
         Some((self.token.as_ref(), &mut self.verifier))
+    }
+
+    fn usual_scope(&self) -> Option<&'static str> {
+        Some("event-read")
+    }
+
+    fn review(&self, claims: &Map<String, Value>) -> Result<Option<&'static str>, String> {
+        let scope = claims.get("scope").and_then(Value::as_str).unwrap_or_default();
+        // The privileges of the event bus and of topics, whose tokens must name their cell.
+        let is_for_a_cell = scope
+            .split(' ')
+            .any(|word| matches!(word, "root" | "event" | "event-read" | "stream-receive" | "all"));
+        let is_named = claims.contains_key("aud") || claims.contains_key("iss");
+        Ok((is_for_a_cell && !is_named).then_some(
+            "the token names no cell, and Personium's protocols ask for one; see --cell",
+        ))
     }
 
     fn longest_messages(&self) -> Vec<(&'static str, usize)> {

@@ -3,7 +3,7 @@
 
 use crate::dialect::client::{
     ClientExample, ClientProfile, ClientStage, DialectClient, DurableProducer, NUMBER_DIGITS,
-    Sample, Site, Subscriber, TokenPlace,
+    Sample, Site, Subscriber, TokenPlace, TrialPlace,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -63,6 +63,23 @@ impl DialectClient for PulsarClient {
             place: "pulsar/persistent/public/default/demo",
             event: r#"{"payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1"}}"#,
         }
+    }
+
+    /// What to paste into producers and consumers.
+    fn welcome(&self, trial: &TrialPlace<'_>) -> String {
+        let ClientExample { path, place, event, .. } = self.example();
+        let TrialPlace { address, program, socket, token, .. } = trial;
+        let over_tls = trial.over_tls.unwrap_or_default();
+        let topic = place.trim_start_matches("pulsar/persistent/");
+        let producer = format!("/ws/v2/producer/persistent/{topic}");
+        format!(
+            "\npulsar\n  producer   ws://{address}{producer}?token={token}\n\
+             \n  consumer   ws://{address}{path}?token={token}\n\
+             \n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n  token      {token}\n\
+             \n  follow it  {program} subscribe ws://{address}{path} --token {token}\n\
+             \n  publish    {program} publish{socket} {place} '{event}'\n\
+             \n  look at it {program} topics list\n"
+        )
     }
 
     fn table(&self, _: &str) -> String {

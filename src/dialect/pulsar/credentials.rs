@@ -7,16 +7,13 @@
 
 use super::jackson::{self, JacksonError};
 use super::params::Params;
-use super::settings::{DefaultRights, PulsarSettings};
+use super::settings::{CLAIMS, DefaultRights, PulsarSettings};
 use crate::dialect::grants::of_list;
 use crate::json::RawValue;
 use crate::service::topic::Rights;
 use crate::token::{Grant, NEVER_MS};
 use crate::wheel::{NEVER, Now, TICK_MS, Tick};
 use std::borrow::Cow;
-
-/// The claims that narrow a grant: lists of globs of `TENANT/NAMESPACE/TOPIC`.
-pub const CLAIMS: [&str; 3] = ["pulsar_produce", "pulsar_consume", "pulsar_read"];
 
 /// What asks a client for its next token, byte for byte as PIP-292 has it.
 pub(super) const CHALLENGE: &[u8] = br#"{"type":"AUTH_CHALLENGE","authChallenge":{"challenge":{"authMethodName":"token","authData":"token"},"protocolVersion":0}}"#;

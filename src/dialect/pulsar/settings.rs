@@ -1,11 +1,14 @@
 //! The table `[pulsar]` of the configuration.
 
 use crate::dialect::table::DialectTable;
-use crate::service::topic::{TopicDomain, TopicName, TopicRules};
+use crate::service::topic::{GLOBS_MAX, TopicDomain, TopicName, TopicRules, is_glob};
 use crate::token::{TokenSettings, Verifier};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
+
+/// The claims that narrow a grant: lists of globs of `TENANT/NAMESPACE/TOPIC`.
+pub const CLAIMS: [&str; 3] = ["pulsar_produce", "pulsar_consume", "pulsar_read"];
 
 /// Partitioned topics that may be configured; each is looked through when a topic is opened.
 const PARTITIONED_MAX: usize = 10_000;
@@ -143,6 +146,28 @@ impl DialectTable for PulsarSettings {
 
     fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
         Some((self.token.as_ref(), &mut self.verifier))
+    }
+
+    fn claims(&self) -> &'static [&'static str] {
+        &CLAIMS
+    }
+
+    fn review(&self, claims: &Map<String, Value>) -> Result<Option<&'static str>, String> {
+        for globs in CLAIMS.iter().filter_map(|claim| claims.get(*claim)?.as_array()) {
+            if globs.len() > GLOBS_MAX {
+                return Err(format!(
+                    "a token opens nothing with more than {GLOBS_MAX} globs: name a namespace, such as 'acme/orders/*'"
+                ));
+            }
+            let mut globs = globs.iter().filter_map(Value::as_str);
+            if let Some(bad) = globs.find(|glob| !is_glob(glob)) {
+                return Err(format!(
+                    "{bad:?} names no topic of Pulsar: write TENANT/NAMESPACE/TOPIC, such as 'acme/orders/*', without \
+                     persistent://"
+                ));
+            }
+        }
+        Ok(None)
     }
 
     fn topic_rules(&self) -> Option<TopicRules> {

@@ -64,6 +64,10 @@ impl DialectTable for WazoSettings {
         Some((self.token.as_ref(), &mut self.verifier))
     }
 
+    fn claims(&self) -> &'static [&'static str] {
+        &["acl"]
+    }
+
     fn longest_messages(&self) -> Vec<(&'static str, usize)> {
         vec![("wazo.message_bytes_max", self.message_bytes_max)]
     }
