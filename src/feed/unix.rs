@@ -363,7 +363,8 @@ mod tests {
     const GOOD: &str = r#"event/c {"Type":"t","Object":"o","Info":"i"}"#;
 
     fn feed(publisher: &mut Publisher, bytes: &[u8]) -> (usize, String) {
-        let mut intake = Intake::new(vec![Kind::PersoniumEvent], std::sync::Arc::default());
+        let mut intake =
+            Intake::new(vec![Kind::named("personium-event").unwrap()], std::sync::Arc::default());
         let (mut published, mut replies) = (0, Vec::new());
         publisher.read(bytes, 1000, &mut intake, Now::default(), |_| published += 1, &mut replies);
         (published, String::from_utf8(replies).unwrap())
@@ -486,7 +487,7 @@ mod tests {
 
     /// Feeds bytes to a publisher while somebody speaks `pulsar`.
     fn feed_topics(publisher: &mut Publisher, bytes: &[u8]) -> (UnixCounts, String) {
-        let spoken = vec![Kind::PersoniumEvent, Kind::Pulsar];
+        let spoken = vec![Kind::named("personium-event").unwrap(), Kind::named("pulsar").unwrap()];
         let (mut intake, mut replies) =
             (Intake::new(spoken, std::sync::Arc::default()), Vec::new());
         let counts = publisher.read(bytes, 1000, &mut intake, Now::default(), drop, &mut replies);

@@ -26,7 +26,7 @@ fn worker() -> (Worker, SocketAddr) {
     let metrics = Arc::clone(&hub.metrics[0]);
     let limits = Limits { head_bytes_max: 400, ..Limits::default() };
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now());
-    let kinds = [Kind::PersoniumEvent, Kind::Echo, Kind::Pulsar].into();
+    let kinds = ["personium-event", "echo", "pulsar"].map(|name| Kind::named(name).unwrap()).into();
     let wake = hub.mailboxes[0].waker().as_fd();
     let listener = Listener { socket, kinds, tls: None, proxied: false };
     let clients = Clients::new(Arc::default());

@@ -346,7 +346,7 @@ mod tests {
         client.write_all(sent.as_bytes()).unwrap();
         let metrics = Arc::clone(&hub.metrics[0]);
         let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), clock::now());
-        let kinds = [Kind::Echo, Kind::Pulsar].into();
+        let kinds = ["echo", "pulsar"].map(|name| Kind::named(name).unwrap()).into();
         let listener = Listener { socket, kinds, tls: None, proxied: false };
         let wake = hub.mailboxes[0].waker().as_fd();
         let clients = Clients::new(Arc::default());

@@ -4,7 +4,7 @@
 //! verification of tokens a session has one question at most that counts, and it is kept after the answer: a token that
 //! was granted can be taken back until the session says that it may be forgotten.
 
-use super::session::Phase;
+use super::session::{Phase, Session};
 use super::{ConnectionEvent, Id, Outgoing, Shard};
 use crate::dialect::{AnyDialect, Input, Kind};
 use crate::reason::Reason;
@@ -137,8 +137,7 @@ impl Shard {
     /// Whether the peer of a connection has sent its last, which is then still to be read. The answer to
     /// [`ConnectionEvent::Probe`]. Of a session that has ended the owner of the topics knows.
     pub fn probed(&mut self, id: Id, is_closing: bool, now: Now) {
-        let dialect = self.sessions.get(id as usize).and_then(|session| session.dialect.as_ref());
-        if let Some(kind) = dialect.map(AnyDialect::kind) {
+        if let Some(kind) = self.sessions.get(id as usize).and_then(Session::kind) {
             self.ask(id, kind, Question::Topic(TopicQuestion::Probed { is_closing }), now);
         }
     }

@@ -3,7 +3,7 @@
 use super::report::Told;
 use super::session::Phase;
 use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, ConnectionEvent, Id, Shard};
-use crate::dialect::{Action, Actions, AnyDialect, Input, Kind};
+use crate::dialect::{Action, Actions, Input, Kind};
 use crate::frame;
 use crate::http::{AnswerForm, Persistence};
 use crate::message::Violation;
@@ -53,7 +53,7 @@ impl Shard {
                     self.respond(id, &crate::http::refusal(503), Reason::Drain, now);
                 }
                 Phase::Open => {
-                    let kind = self.sessions[id as usize].dialect.as_ref().map(AnyDialect::kind);
+                    let kind = self.sessions[id as usize].kind();
                     let going = kind.map(|kind| kind.close_stopping(&self.shared.settings));
                     let (code, reason) = going.unwrap_or((CLOSE_GOING_AWAY, ""));
                     self.close(id, code, reason, Reason::Drain, now);
@@ -101,7 +101,7 @@ impl Shard {
         let before = session.outbox.backlog_bytes() as u64;
         self.turn.abandon(&mut session.outbox);
         self.metrics.outbox_bytes.add((session.outbox.backlog_bytes() as u64).wrapping_sub(before));
-        let kind = session.dialect.as_ref().map(AnyDialect::kind);
+        let kind = session.kind();
         let (code, reason) = kind.map_or((CLOSE_TRY_LATER, "too slow"), Kind::close_slow);
         self.close(id, code, reason, Reason::Slow, now);
     }

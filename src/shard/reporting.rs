@@ -44,7 +44,7 @@ impl Shard {
         now: Now,
     ) {
         self.metrics.refusals[reason as usize].add(1);
-        let kind = self.sessions[id as usize].dialect.as_ref().map(AnyDialect::kind);
+        let kind = self.sessions[id as usize].kind();
         let Some(more) = admit(reason, kind, now) else { return };
 
         let mut rest = String::new();
@@ -82,7 +82,7 @@ impl Shard {
     }
 
     fn put_subject(&self, rest: &mut String, dialect: Option<&AnyDialect>) {
-        let known = dialect.and_then(AnyDialect::subject);
+        let known = dialect.and_then(|dialect| dialect.subject());
         let subject =
             known.as_deref().or(self.why.subject.as_deref()).filter(|subject| !subject.is_empty());
         if let Some(subject) = subject {

@@ -147,6 +147,13 @@ pub(super) struct Session {
     pub(super) asks_topics: bool,
 }
 
+impl Session {
+    /// Its protocol, once one has claimed it.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        Some(self.dialect.as_ref()?.kind())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,8 +37,8 @@ mod tests {
     ) -> Result<String, String> {
         let message =
             AmqpMessage { headers: headers.iter().copied().collect(), body, is_refused: false };
-        let taken = Intake::new(vec![Kind::Wazo], Arc::default()).take_message(
-            Kind::Wazo,
+        let taken = Intake::new(vec![Kind::named("wazo").unwrap()], Arc::default()).take_message(
+            Kind::named("wazo").unwrap(),
             &message,
             exchange,
             Now::default(),
@@ -91,7 +91,7 @@ mod tests {
             is_refused: false,
         };
         let taken = Intake::new(vec![], Arc::default()).take_message(
-            Kind::Wazo,
+            Kind::named("wazo").unwrap(),
             &message,
             ExchangeType::Headers,
             Now::default(),

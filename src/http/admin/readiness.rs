@@ -83,6 +83,10 @@ fn ready<'a>(gaps: impl Iterator<Item = &'a Gap>) -> String {
 mod tests {
     use super::*;
 
+    fn kind(name: &str) -> Kind {
+        Kind::named(name).unwrap()
+    }
+
     fn status(gaps: &[(&[Kind], &str)]) -> DaemonStatus {
         let gap = |(kinds, reason): &(&[Kind], &str)| Gap {
             kinds: kinds.to_vec(),
@@ -91,7 +95,7 @@ mod tests {
         DaemonStatus {
             ready: true,
             gaps: gaps.iter().map(gap).collect(),
-            spoken: vec![Kind::PersoniumEvent, Kind::Channel, Kind::Wazo],
+            spoken: vec![kind("personium-event"), kind("channel"), kind("wazo")],
             ..DaemonStatus::default()
         }
     }
@@ -99,15 +103,15 @@ mod tests {
     #[test]
     fn each_dialect_is_ready_by_itself_and_all_are_not_when_none_is() {
         let is_ready = |query, status: &DaemonStatus| readiness(query, status).0 == 200;
-        let away = status(&[(&[Kind::Channel, Kind::Echo], "no Redis")]);
+        let away = status(&[(&[kind("channel"), kind("echo")], "no Redis")]);
         assert_eq!(readiness("", &away), (200, "ready\nbut not channel, echo: no Redis\n".into()));
         assert!(is_ready("dialect=personium-event", &away) && is_ready("dialect=wazo&_=1", &away));
         assert_eq!(readiness("dialect=channel", &away), (503, "no Redis\n".into()));
         assert!(!is_ready("dialect=wazo&dialect=channel", &away));
-        let both = status(&[(&[Kind::Channel], "no Redis"), (&[Kind::Wazo], "no bus")]);
+        let both = status(&[(&[kind("channel")], "no Redis"), (&[kind("wazo")], "no bus")]);
         assert!(is_ready("", &both) && !is_ready("dialect=wazo", &both));
         let mut fed = both;
-        fed.spoken = vec![Kind::Channel, Kind::Wazo];
+        fed.spoken = vec![kind("channel"), kind("wazo")];
         assert_eq!(readiness("", &fed), (503, "no Redis\nno bus\n".into()));
     }
 
