@@ -92,6 +92,19 @@ fn cells(line: &str) -> Vec<String> {
     cells.into_iter().map(|cell| cell.trim().to_owned()).collect()
 }
 
+/// The rows of a table below its heads, for where it has no columns: a cell of the third column on is not
+/// understood without its head, nor is one of the second beside it.
+pub(super) fn labelled(rows: &[Vec<String>]) -> Vec<Vec<String>> {
+    let Some((heads, rows)) = rows.split_first() else { return vec![] };
+    let label = |(column, cell): (usize, &String)| match heads.get(column) {
+        Some(head) if column > 0 && heads.len() > 2 && !head.is_empty() && !cell.is_empty() => {
+            format!("{head}: {cell}")
+        }
+        _ => cell.clone(),
+    };
+    rows.iter().map(|row| row.iter().enumerate().map(label).collect()).collect()
+}
+
 /// Takes the markup of a text apart.
 pub(super) fn spans(text: &str) -> Vec<PageSpan> {
     let mut spans = Vec::new();

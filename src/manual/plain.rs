@@ -1,6 +1,6 @@
 //! A page for a terminal: lines of one width, tables laid out.
 
-use super::markdown::{PageBlock, PageSpan, spans};
+use super::markdown::{PageBlock, PageSpan, labelled, spans};
 
 /// Characters of a line: what every terminal has.
 const WIDTH: usize = 80;
@@ -21,8 +21,7 @@ pub(super) fn write(page: &[PageBlock<'_>]) -> String {
         }
         was_item = is_item;
         match block {
-            PageBlock::Heading(1, title) => text += &format!("{}\n", title.to_uppercase()),
-            PageBlock::Heading(_, title) => text += &format!("{}\n", shown(title)),
+            PageBlock::Heading(_, title) => text += &format!("{}\n", raised(title)),
             PageBlock::Paragraph(words) => wrap(&mut text, "", "", &shown(words)),
             PageBlock::Item(words) => wrap(&mut text, "- ", "  ", &shown(words)),
             PageBlock::Code(lines) => {
@@ -43,6 +42,15 @@ fn shown(text: &str) -> String {
         PageSpan::Text(text) | PageSpan::Strong(text) => text,
         PageSpan::Code(code) => format!("`{code}`"),
         PageSpan::Page(name) => format!("`fanfare help {name}`"),
+    });
+    spans.collect()
+}
+
+/// A heading, in capitals as man(1) has it; code stays as it is.
+fn raised(title: &str) -> String {
+    let spans = spans(title).into_iter().map(|span| match span {
+        PageSpan::Text(text) | PageSpan::Strong(text) => text.to_uppercase(),
+        PageSpan::Code(text) | PageSpan::Page(text) => text,
     });
     spans.collect()
 }
@@ -68,27 +76,28 @@ fn wrap(text: &mut String, first: &str, other: &str, words: &str) {
 
 /// Adds a table: in columns if it fits so, else each row as a small list.
 fn table(text: &mut String, rows: &[Vec<String>]) {
-    let rows: Vec<Vec<String>> =
+    let cells: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
+        let cells = cells.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    let fits = widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1) <= WIDTH;
-    for row in rows.iter().filter(|row| row.iter().any(|cell| !cell.is_empty())) {
-        if fits {
+    if widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1) <= WIDTH {
+        for row in cells.iter().filter(|row| row.iter().any(|cell| !cell.is_empty())) {
             let cells = row.iter().zip(&widths);
             let line: String =
                 cells.map(|(cell, width)| format!("{cell:width$}{:GAP$}", "")).collect();
             *text += &format!("{}\n", line.trim_end());
-            continue;
         }
-        let indent = " ".repeat(INDENT);
+        return;
+    }
+    let indent = " ".repeat(INDENT);
+    for row in labelled(rows) {
         for (column, cell) in row.iter().enumerate().filter(|(_, cell)| !cell.is_empty()) {
             let margin = if column == 0 { "" } else { &indent };
-            wrap(text, margin, margin, cell);
+            wrap(text, margin, margin, &shown(cell));
         }
     }
 }
@@ -113,7 +122,9 @@ mod tests {
         let narrow = write(&blocks("| | |\n|---|---|\n| `a` | [tls] |\n| bcd | e |\n"));
         assert_eq!(narrow, "`a`  `fanfare help tls`\nbcd  e\n");
         let cell = "word ".repeat(20);
-        let wide = write(&blocks(&format!("| x | y |\n|---|---|\n| a | {cell} |\n")));
-        assert!(wide.starts_with("x\n    y\na\n    word"), "{wide}");
+        let wide = write(&blocks(&format!("| | |\n|---|---|\n| a | {cell} |\n")));
+        assert!(wide.starts_with("a\n    word word"), "{wide}");
+        let wide = write(&blocks(&format!("| x | y | |\n|---|---|---|\n| a | b | {cell} |\n")));
+        assert!(wide.starts_with("a\n    y: b\n    word word"), "{wide}");
     }
 }

@@ -1,6 +1,6 @@
 //! A page for man(7).
 
-use super::markdown::{PageBlock, PageSpan, spans};
+use super::markdown::{PageBlock, PageSpan, labelled, spans};
 
 /// The page that is the program's own.
 const PROGRAM: &str = "commands";
@@ -17,6 +17,8 @@ pub(super) fn entry(page: &str) -> (String, u8) {
 pub(super) fn write(name: &str, title: &str, page: &[PageBlock<'_>], names: &[&str]) -> String {
     let (own, section) = entry(name);
     let version = env!("CARGO_PKG_VERSION");
+    // whatis(1) finds the program by what it is.
+    let title = if name == PROGRAM { env!("CARGO_PKG_DESCRIPTION") } else { title };
     // Addresses and names of keys are not to be divided, nor lines with one stretched.
     let mut text = format!(
         ".TH {} {section} \"\" \"fanfare {version}\" \"fanfare\"\n\
@@ -25,6 +27,9 @@ pub(super) fn write(name: &str, title: &str, page: &[PageBlock<'_>], names: &[&s
         escaped(&own),
         escaped(title)
     );
+    if name == PROGRAM {
+        text += ".SH SYNOPSIS\n\\fBfanfare\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR...]\n";
+    }
     // The text above the first section has none in Markdown.
     if !matches!(page.get(1), Some(PageBlock::Heading(..))) {
         text += ".SH DESCRIPTION\n";
@@ -32,7 +37,7 @@ pub(super) fn write(name: &str, title: &str, page: &[PageBlock<'_>], names: &[&s
     for block in page.iter().skip(1) {
         match block {
             PageBlock::Heading(2, title) => {
-                text += &format!(".SH {}\n", escaped(&title.to_uppercase()));
+                text += &format!(".SH {}\n", heading(title));
             }
             PageBlock::Heading(_, title) => text += &format!(".SS {}\n", inline(title)),
             PageBlock::Paragraph(words) => text += &format!(".PP\n{}\n", inline(words)),
@@ -55,15 +60,24 @@ fn code(text: &mut String, lines: &[&str]) {
     *text += ".EE\n.RE\n";
 }
 
-/// Each row below its first cell. Heads are only read beside columns, and there are none here.
+/// Each row below its first cell: a page of man has no room for columns.
 fn table(text: &mut String, rows: &[Vec<String>]) {
-    for row in rows.iter().skip(1) {
+    for row in labelled(rows) {
         let cells: Vec<String> = row.iter().map(|cell| inline(cell)).collect();
         let first = cells.first().map_or("", String::as_str);
         let others = cells.iter().skip(1).filter(|cell| !cell.is_empty()).cloned();
         let others = others.collect::<Vec<_>>().join("\n.br\n");
         *text += &format!(".TP\n{first}\n{others}\n");
     }
+}
+
+/// In capitals, but for code.
+fn heading(title: &str) -> String {
+    let spans = spans(title).into_iter().map(|span| match span {
+        PageSpan::Text(text) | PageSpan::Strong(text) => escaped(&text.to_uppercase()),
+        PageSpan::Code(text) | PageSpan::Page(text) => escaped(&text),
+    });
+    guarded(&spans.collect::<String>())
 }
 
 fn reference(name: &str) -> String {
