@@ -54,7 +54,8 @@ use std::path::PathBuf;
                A daemon that runs already:\n  \
                {command_name} fanout --url ws://127.0.0.1:8080/cell/__event --socket /run/fanfare/events.sock \
                --token TOKEN --pid 1234",
-    note = "Without --url a daemon is started for the measurement and ended after it."
+    note = "Without --url a daemon is started for the measurement and ended after it.",
+    note = "The manual: fanfare help figures"
 )]
 pub struct Bench {
     #[argh(subcommand)]

@@ -21,7 +21,8 @@ use std::process::ExitCode;
 #[argh(
     subcommand,
     name = "check",
-    example = "{command_name}\n{command_name} --config /etc/fanfare/fanfare.toml"
+    example = "{command_name}\n{command_name} --config /etc/fanfare/fanfare.toml",
+    note = "The manual: fanfare help configuration"
 )]
 pub struct Check {
     /// the configuration file; default: /etc/fanfare/fanfare.toml

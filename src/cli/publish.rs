@@ -40,7 +40,8 @@ use crate::feed::unix::TOO_MANY_PUBLISHERS;
     note = "Exits 0 when the daemon accepted every event, 1 when it rejected one, 75 when it is out of reach or never \
             gave its receipt.",
     note = "Without --socket: $FANFARE_FEED_UNIX_PATH, else the development daemon's if it runs, else that of the system \
-            service (/etc/fanfare/fanfare.toml)."
+            service (/etc/fanfare/fanfare.toml).",
+    note = "The manual: fanfare help feeds"
 )]
 pub struct Publish {
     /// the daemon's unix socket

@@ -25,7 +25,8 @@ use std::time::{Duration, Instant};
     note = "Without --config a development set-up runs on loopback: every dialect, a generated secret in the \
             state directory, TLS, the unix feed; it prints addresses, tokens and commands to paste. SIGHUP \
             reloads the configuration and says which keys were applied, SIGTERM drains and stops, a second SIGTERM at least a second \
-            later stops at once."
+            later stops at once.",
+    note = "The manual: fanfare help commands, fanfare help service"
 )]
 pub struct Serve {
     /// the configuration file

@@ -36,7 +36,8 @@ use crate::token::{mint, mint_leniently};
                {command_name} --check-file token.txt\n\
                {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim 'event_types=[\"chat\"]'",
     note = "Without --config, --secret-file or --key-file, the token is for the development daemon if it runs \
-            (`fanfare serve` without a configuration), else for the system service (/etc/fanfare/fanfare.toml)."
+            (`fanfare serve` without a configuration), else for the system service (/etc/fanfare/fanfare.toml).",
+    note = "The manual: fanfare help tokens"
 )]
 pub struct TokenCommand {
     #[argh(
