@@ -68,8 +68,10 @@ fn the_pages_are_written_as_man_pages_that_man_takes() {
         let section = file.rsplit('.').next().unwrap();
         let path = directory.path().join(format!("man{section}")).join(&file);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), page.man());
-        let formatted =
-            Command::new("groff").args(["-man", "-ww", "-z", "-k", "-Tutf8"]).arg(&path).output();
+        let formatted = Command::new("groff")
+            .args(["-man", "-ww", "-Wbreak", "-z", "-k", "-Tutf8"])
+            .arg(&path)
+            .output();
         // Debian has it wherever it has man.
         let Ok(formatted) = formatted else { continue };
         assert_eq!(String::from_utf8_lossy(&formatted.stderr), "", "{file}");
