@@ -204,7 +204,9 @@ impl Shard {
     /// Whether there is nothing for which a moment may come: no connection, no presence, nothing that is kept.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.sessions.is_empty() && self.presence.is_empty() && self.shared.retained.is_empty()
+        self.sessions.is_empty()
+            && self.presence.iter().all(Presence::is_empty)
+            && self.shared.retained.is_empty()
     }
 
     /// A new connection, whose request is awaited.

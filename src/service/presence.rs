@@ -91,6 +91,11 @@ impl PresenceHost<'_> {
 }
 
 impl Presence {
+    /// Whether no channel here is occupied.
+    pub fn is_empty(&self) -> bool {
+        self.apps.is_empty()
+    }
+
     /// Apps with an occupied channel here.
     pub fn apps(&self) -> impl Iterator<Item = &str> {
         self.apps.keys().map(|app| &**app)

@@ -91,7 +91,12 @@ mod tests {
         for channel in ["room", "presence-a", "presence-a"] {
             ask(&mut shard, 1, "1", PresenceRequest::Leave(channel.into()));
         }
+        assert!(!shard.is_idle(), "there is another app");
         assert_eq!(shard.presence.iter().flat_map(Presence::apps).collect::<Vec<_>>(), ["2"]);
+        for channel in ["room", "presence-a", "presence-a"] {
+            ask(&mut shard, 1, "2", PresenceRequest::Leave(channel.into()));
+        }
+        assert!(shard.is_idle(), "such a shard need not turn at every tick");
     }
 
     #[test]
