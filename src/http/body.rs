@@ -88,6 +88,8 @@ enum Step {
     End,
     /// So many bytes and fields of the trailer have come.
     Trailer(usize, usize),
+    /// It is whole. It may be read again: what is behind it is another request's.
+    Whole,
 }
 
 impl Chunks {
@@ -131,13 +133,15 @@ impl Chunks {
                     };
                     self.at += line.len() + 2;
                     if line.is_empty() {
-                        return Ok(Some(self.at));
+                        self.step = Step::Whole;
+                        continue;
                     }
                     if fields == TRAILERS_MAX || !is_field(line) {
                         return Err(BAD_CHUNKS);
                     }
                     self.step = Step::Trailer(length + line.len() + 2, fields + 1);
                 }
+                Step::Whole => return Ok(Some(self.at)),
             }
         }
     }
@@ -206,6 +210,17 @@ mod tests {
             );
         }
         assert_eq!(chunked("0\r\n\r\n", 1, 0).unwrap().unwrap(), "");
+    }
+
+    #[test]
+    fn a_whole_body_stays_whole_when_it_is_read_again_before_what_is_behind_it() {
+        let mut framing = Framing::of(Coding::Chunked, 100).unwrap();
+        let mut bytes = b"4\r\nWiki\r\n0\r\n\r\nGET / HTTP/1.1\r\n".to_vec();
+        assert_eq!(framing.read(&mut bytes, 100).unwrap(), Some(14));
+        assert_eq!(framing.read(&mut bytes, 100).unwrap(), Some(14));
+        framing.leave_out(&mut bytes, 0);
+        assert_eq!(bytes, b"WikiGET / HTTP/1.1\r\n");
+        assert_eq!((framing.read(&mut bytes, 100).unwrap(), framing.len()), (Some(4), 4));
     }
 
     #[test]
