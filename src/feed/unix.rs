@@ -123,8 +123,8 @@ enum Owed {
     Append { line: u64 },
     /// Ready lines.
     Reply(Vec<u8>),
-    /// A receipt: what was known when it was asked for.
-    Receipt(UnixCounts),
+    /// A receipt: what was known when it was asked for, and whether it tells how many sessions were reached.
+    Receipt { total: UnixCounts, tells_reached: bool },
 }
 
 impl Publisher {
@@ -176,7 +176,8 @@ impl Publisher {
             // Bytes of the socket are copied once; what is kept from before stays where it is.
             self.unread_at = if held.is_empty() { 0 } else { held.len() - rest.len() };
             self.unread = if held.is_empty() { rest.to_vec() } else { held };
-        } else if !self.skipping && self.partial.len() + rest.len() > line_bytes_max {
+        } else if !self.skipping && self.partial.len() + rest.len() > line_bytes_max + 1 {
+            // One byte more may be the carriage return of a line's end.
             self.partial = Vec::new();
             self.skipping = true;
         } else if !self.skipping {
@@ -242,10 +243,10 @@ impl Publisher {
                     }
                 },
                 Owed::Reply(lines) => replies.extend_from_slice(&lines),
-                Owed::Receipt(UnixCounts { accepted, no_listener, rejected }) => {
-                    let (accepted, rejected) =
-                        (accepted + no_listener + settled.accepted, rejected + settled.rejected);
-                    put_receipt(accepted, rejected, self.reached, replies);
+                Owed::Receipt { total, tells_reached } => {
+                    let accepted = total.accepted + total.no_listener + settled.accepted;
+                    let reached = self.reached.filter(|_| tells_reached);
+                    put_receipt(accepted, total.rejected + settled.rejected, reached, replies);
                 }
             }
         }
@@ -298,7 +299,8 @@ impl Publisher {
                     replies,
                 );
             }
-            return self.owed.push(Owed::Receipt(total));
+            let tells_reached = self.wants_reached();
+            return self.owed.push(Owed::Receipt { total, tells_reached });
         }
         if line == REACHED {
             // Those before it are not counted.
@@ -387,6 +389,29 @@ mod tests {
             published += feed(&mut publisher, &[byte]).0;
         }
         assert_eq!(published, 2);
+    }
+
+    #[test]
+    fn the_longest_line_may_end_with_a_carriage_return_wherever_it_is_cut() {
+        let head = r#"event/c {"Type":"t","Object":"o","Info":""#;
+        let line = format!("{head}{}\"}}\r\n", "x".repeat(1000 - head.len() - 2));
+        for cut in 1..line.len() {
+            let mut publisher = Publisher::default();
+            let (first, second) = line.as_bytes().split_at(cut);
+            let replies = feed(&mut publisher, first).1 + &feed(&mut publisher, second).1;
+            assert_eq!((publisher.total.accepted, replies.as_str()), (1, ""), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_asked_for_before_sessions_are_to_be_told_does_not_tell_them() {
+        let (mut publisher, mut replies) = (Publisher::default(), Vec::new());
+        let mut intake = Intake::new(vec![Kind::Pulsar], std::sync::Arc::default());
+        let lines = b"pulsar/persistent/t/n/x {\"payload\":\"\"}\n\nreached\n";
+        publisher.read(lines, 1000, &mut intake, Now::default(), |_| (), &mut replies);
+        assert!(publisher.owes() && publisher.wants_reached());
+        publisher.settle(vec![Ok(())], &mut replies);
+        assert_eq!(String::from_utf8(replies).unwrap(), "{\"accepted\":1,\"rejected\":0}\n");
     }
 
     #[test]
