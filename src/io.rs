@@ -58,6 +58,8 @@ pub use self::bridge::ask_once;
 pub use self::bridge::redis::Redis;
 pub use self::clock::now;
 pub use self::reload::{RenewError, Renewal};
+#[doc(hidden)]
+pub use self::request::{Pieces, PiecesNext};
 pub use self::watchdog::end_after;
 
 use self::bridge::Feeds;

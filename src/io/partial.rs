@@ -22,6 +22,16 @@ impl PartialRequest {
         progress.leave_out_framing(&mut bytes);
         Self { bytes, progress }
     }
+
+    /// Keeps what is left when so many bytes of it are done with.
+    pub(super) fn after(mut self, used: usize, progress: Progress) -> Self {
+        if used > 0 {
+            self.bytes.drain(..used);
+            // The request before it may have been long, and the rest is not.
+            self.bytes.shrink_to_fit();
+        }
+        Self::new(self.bytes, progress)
+    }
 }
 
 /// The parts of requests, and the memory of all parts. Those of messages and records are held by their sockets.

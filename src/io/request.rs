@@ -5,8 +5,10 @@
 //! are kept until it is whole.
 
 mod pending;
+mod pieces;
 
 pub(super) use self::pending::{Body, Progress, Talk, refuse};
+pub use self::pieces::{Pieces, PiecesNext};
 
 use super::handshake::{self, Found};
 

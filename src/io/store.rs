@@ -35,6 +35,8 @@ pub use self::format::OpenError;
 pub(super) use self::handle::Store;
 pub use self::log::Unsynced;
 pub(super) use self::owner::start;
+#[doc(hidden)]
+pub use self::record::{bodies, rewritten, segment_of};
 pub use self::restore::{RestoreError, Restored, restore};
 pub use self::segment::DESCRIPTORS_MAX;
 pub use self::settings::{Durability, StoreSettings};

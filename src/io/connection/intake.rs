@@ -69,15 +69,11 @@ impl Sockets {
         }
         if used < bytes.len() {
             let fresh = if is_fresh { bytes[used..].to_vec() } else { Vec::new() };
-            let bytes = held.map_or(fresh, |mut held| {
-                if used > 0 {
-                    held.bytes.drain(..used);
-                    // The request before it may have been long, and the rest is not.
-                    held.bytes.shrink_to_fit();
-                }
-                held.bytes
-            });
-            self.partials.put(id, PartialRequest::new(bytes, progress));
+            let rest = match held {
+                Some(held) => held.after(used, progress),
+                None => PartialRequest::new(fresh, progress),
+            };
+            self.partials.put(id, rest);
             socket.holds = true;
         }
         match next {

@@ -306,6 +306,40 @@ fn length(bytes: &[u8], segment: u32, offset: usize) -> Option<usize> {
         .then_some(u32::from_le_bytes(length) as usize)
 }
 
+/// What a body becomes when it is read and written again; `None` when it is none. For fuzz targets, which cannot see
+/// records.
+#[must_use]
+pub fn rewritten(body: &[u8]) -> Option<Vec<u8>> {
+    let record = Record::read(body)?;
+    let mut again = Vec::new();
+    record.write(&mut again);
+    assert_eq!(Record::read(&again).as_ref(), Some(&record), "what is written is read");
+    Some(again)
+}
+
+/// A segment of records with these bodies. For fuzz targets, as the next.
+#[must_use]
+pub fn segment_of(bodies: &[&[u8]], segment: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for body in bodies {
+        let offset = bytes.len();
+        put(segment, offset, &mut bytes, |out| out.extend_from_slice(body));
+    }
+    bytes
+}
+
+/// The bodies of the records that a scan finds in a segment, and where each begins.
+#[must_use]
+pub fn bodies(bytes: &[u8], segment: u32) -> Vec<(usize, &[u8])> {
+    let found = RecordScan::new(bytes, segment, 0);
+    found
+        .filter_map(|found| match found {
+            FoundRecord::Record { body, offset, .. } => Some((offset, body)),
+            FoundRecord::Damage { .. } | FoundRecord::End { .. } => None,
+        })
+        .collect()
+}
+
 /// What stands at a place of a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FoundRecord<'a> {
