@@ -1,0 +1,78 @@
+//! Bytes of a broker, and messages of Wazo's bus.
+
+use super::{Input, NOW, cuts, wire};
+use fanfare::dialect::Kind;
+use fanfare::feed::Intake;
+use fanfare::feed::amqp::{AmqpHeader, AmqpMessage, ExchangeType, Screen};
+use std::sync::Arc;
+
+/// Longest frame that was agreed.
+const FRAME_BYTES_MAX: usize = 256;
+
+/// The first byte chooses: bytes of the wire, or a message.
+pub(crate) fn run(input: &[u8]) {
+    let mut input = Input(input);
+    match input.byte() & 1 {
+        0 => frames(&mut input),
+        _ => message(&mut input),
+    }
+}
+
+/// What goes on to the client is the same however it is cut, goes through a second screen as it is, and has no frame
+/// that is longer than agreed and would have to be read.
+fn frames(input: &mut Input<'_>) {
+    let seed = input.byte();
+    let mut outcomes =
+        cuts(seed, input.0.len()).into_iter().map(|sizes| (passed(input.0, &sizes), sizes));
+    let (whole, _) = outcomes.next().expect("it comes whole first");
+    for (pieces, sizes) in outcomes {
+        assert_eq!(pieces, whole, "in pieces of {sizes:?}");
+    }
+    assert_eq!(passed(&whole, &[whole.len()]), whole, "what was screened is clean");
+}
+
+fn passed(bytes: &[u8], sizes: &[usize]) -> Vec<u8> {
+    let (mut screen, mut out) = (Screen::new(FRAME_BYTES_MAX), Vec::new());
+    let mut rest = bytes;
+    for size in sizes {
+        let (piece, after) = rest.split_at(*size);
+        rest = after;
+        screen.pass(piece, &mut out);
+    }
+    out
+}
+
+/// Lines of headers, as `name=text`, `name?` for yes, `name!` for null and `name` for anything else; an empty one, and
+/// the body.
+fn message(input: &mut Input<'_>) {
+    let (exchange, is_refused) = match input.byte() % 4 {
+        0 => (ExchangeType::Topic, false),
+        1 => (ExchangeType::Headers, true),
+        _ => (ExchangeType::Headers, false),
+    };
+    let mut message = AmqpMessage { is_refused, ..AmqpMessage::default() };
+    loop {
+        let line = input.until(b'\n');
+        if line.is_empty() {
+            break;
+        }
+        let Ok(line) = std::str::from_utf8(line) else { return };
+        let header = match (line.split_once('='), line.strip_suffix('?'), line.strip_suffix('!')) {
+            (Some((name, text)), ..) => (name, AmqpHeader::Text(text)),
+            (_, Some(name), _) => (name, AmqpHeader::Bool(true)),
+            (.., Some(name)) => (name, AmqpHeader::Null),
+            _ => (line, AmqpHeader::Other),
+        };
+        // A broker's table has a name once.
+        if message.headers.iter().all(|known| known.0 != header.0) {
+            message.headers.push(header);
+        }
+    }
+    message.body = input.0;
+    let taken =
+        Intake::new(Kind::ALL.to_vec(), Arc::default()).take_message(&message, exchange, NOW);
+    match taken {
+        Ok(publication) => wire::check_publication(&publication.expect("wazo is spoken")),
+        Err(rejection) => assert!(!rejection.to_string().is_empty()),
+    }
+}

@@ -1,0 +1,143 @@
+//! Requests of one connection, whole against in pieces: what is answered, published and asked is the same however the
+//! bytes are cut, and whether or not there is room for what they publish.
+
+use super::{Input, NOW, cuts};
+use fanfare::dialect::echo::{App, AppSettings, EchoSettings};
+use fanfare::dialect::{Kind, Settings, personium, pulsar, wazo};
+use fanfare::io::{Pieces, PiecesNext};
+use fanfare::metrics::Metrics;
+use fanfare::outbox::Sent;
+use fanfare::service::Question;
+use fanfare::setting::Secret;
+use fanfare::shard::{ConnectionEvent, Id, Limits, Outgoing, Shard};
+use std::sync::Arc;
+
+/// Longest head, and longest body of a publisher's request.
+const BYTES_MAX: usize = 1024;
+/// Turns in which a connection may have nothing to do before it is taken for one that hangs.
+const TURNS_MAX: usize = 10_000;
+/// What is sent while a body is awaited: whether it is depends on how the request is cut.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What has come of a connection.
+#[derive(Default, PartialEq)]
+struct Outcome {
+    answered: Vec<u8>,
+    published: Vec<Vec<u8>>,
+    asked: Vec<String>,
+    /// What is behind the handshake of a session.
+    frames: Option<Vec<u8>>,
+    is_over: bool,
+}
+
+/// The first byte says how the rest is cut.
+pub(crate) fn run(input: &[u8]) {
+    let mut input = Input(input);
+    let seed = input.byte();
+    let bytes = input.0;
+    let whole = read(bytes, &[bytes.len()], false);
+    let without_room = read(bytes, &[bytes.len()], true);
+    assert!(without_room == whole, "without room: {without_room:?}\nwith room: {whole:?}");
+    for sizes in cuts(seed, bytes.len()).into_iter().skip(1) {
+        let pieces = read(bytes, &sizes, seed & 2 == 2);
+        assert!(pieces == whole, "in pieces of {sizes:?}: {pieces:?}\nwhole: {whole:?}");
+    }
+}
+
+/// Reads a connection in pieces; each is a turn of its own, and every other turn has no room where room comes late.
+fn read(bytes: &[u8], sizes: &[usize], room_is_late: bool) -> Outcome {
+    let limits = Limits { head_bytes_max: BYTES_MAX, ..Limits::default() };
+    let mut shard = Shard::new(settings(), limits, Arc::new(Metrics::default()), NOW);
+    let id = shard.accept(NOW);
+    let mut connection = Pieces::new(id).expect("a descriptor is to be had");
+    let (mut outcome, mut rest, mut turns) = (Outcome::default(), bytes, 0..TURNS_MAX);
+    let mut sizes = sizes.iter();
+    let mut piece: &[u8] = b"";
+    loop {
+        let turn = turns.next().expect("a connection goes on");
+        let has_room = !room_is_late || turn % 2 == 1;
+        let next = connection.take(piece, Kind::ALL, has_room, &mut shard, NOW);
+        let may_go_on = settle(id, &mut shard, &mut outcome);
+        match next {
+            PiecesNext::Over => {
+                outcome.is_over = true;
+                return outcome;
+            }
+            PiecesNext::Session(left) => {
+                let kept = &bytes[bytes.len() - rest.len() - left..];
+                outcome.frames = Some(kept.to_vec());
+                return outcome;
+            }
+            PiecesNext::Later if has_room && !may_go_on && shard.is_asked(id) => {
+                // Nobody answers here.
+                outcome.frames = None;
+                return outcome;
+            }
+            PiecesNext::Later => piece = b"",
+            PiecesNext::More => match sizes.next() {
+                Some(size) => (piece, rest) = rest.split_at(*size),
+                None => return outcome,
+            },
+        }
+    }
+}
+
+/// Does what the daemon does between two turns. Returns whether the next request may be read now.
+fn settle(id: Id, shard: &mut Shard, outcome: &mut Outcome) -> bool {
+    while shard.has_questions() {
+        for (from, question) in shard.take_questions() {
+            if let Question::Presence(question) = question {
+                shard.ask_presence(from, *question, NOW);
+            } else {
+                outcome.asked.push(format!("{question:?}"));
+            }
+        }
+    }
+    for outgoing in shard.take_outgoing() {
+        match outgoing {
+            Outgoing::Publication(publication) => {
+                outcome.published.push([publication.topic(), publication.frame(0)].concat());
+            }
+            Outgoing::Answer(connection, answer) => shard.answer(connection, answer, NOW),
+        }
+    }
+    let answered = &mut outcome.answered;
+    shard.flush(NOW, |_, bytes| {
+        answered.extend_from_slice(bytes);
+        Sent::Bytes(bytes.len())
+    });
+    while let Some(at) = answered.windows(CONTINUE.len()).position(|part| part == CONTINUE) {
+        answered.drain(at..at + CONTINUE.len());
+    }
+    shard.take_events().any(|event| event == ConnectionEvent::Ready(id))
+}
+
+/// What every dialect takes: an app of echo, tokens of anybody.
+fn settings() -> Arc<Settings> {
+    let app = AppSettings {
+        id: "app-id".into(),
+        key: "app-key".into(),
+        request_bytes_max: BYTES_MAX,
+        ..AppSettings::default()
+    };
+    let apps = vec![Arc::new(App::new(app, Secret("app-secret".into())))];
+    Arc::new(Settings {
+        echo: EchoSettings { apps, ..EchoSettings::default() },
+        personium: personium::PersoniumSettings { anonymous: true, ..Default::default() },
+        pulsar: pulsar::PulsarSettings { anonymous: true, ..Default::default() },
+        wazo: wazo::WazoSettings { anonymous: true, ..Default::default() },
+        ..Settings::default()
+    })
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outcome")
+            .field("answered", &self.answered.escape_ascii().to_string())
+            .field("published", &self.published.len())
+            .field("asked", &self.asked)
+            .field("frames", &self.frames)
+            .field("is_over", &self.is_over)
+            .finish()
+    }
+}

@@ -1,0 +1,138 @@
+//! Tokens, keys and lists of tokens, and the answers of verifiers that are asked.
+
+use super::{Input, NOW};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fanfare::token::{
+    Finding, Grant, TokenInquiry, TokenSettings, Verdict, Verifier, grants_the_same,
+};
+use hmac::{Hmac, Mac as _};
+
+const SECRET: &[u8] = b"an example secret that is long enough for HS512, 64 bytes or more";
+const RSA: &[u8] = include_bytes!("../../data/keys/rsa.pub.pem");
+const P256: &[u8] = include_bytes!("../../data/keys/p256.pub.pem");
+const ED25519: &[u8] = include_bytes!("../../data/keys/ed25519.pub.pem");
+
+/// The first byte chooses what the rest is.
+pub(crate) fn run(input: &[u8]) {
+    let mut input = Input(input);
+    match input.byte() % 8 {
+        0 => signed(&mut input),
+        1 => written(input.0),
+        2 => jwks(&mut input),
+        3 => built("jwt = { algorithms = ['RS256'], public_key_file = 'p' }", input.0, ""),
+        4 => built("jwt = { algorithms = ['ES256'], public_key_file = 'p' }", input.0, ""),
+        5 => list(&mut input),
+        6 => answered(
+            "introspection = { url = 'https://i/', roles = { 'r1' = ['b', 'a'] } }",
+            &mut input,
+        ),
+        _ => answered("wazo_auth = { url = 'https://pbx:9497/' }", &mut input),
+    }
+}
+
+fn settings(text: &str) -> TokenSettings {
+    toml::from_str(text).expect("settings are TOML")
+}
+
+fn verifier(text: &str, material: &[u8]) -> Verifier {
+    Verifier::new(&settings(text), Some(material)).expect("a verifier of good keys")
+}
+
+/// A header and claims, apart by NUL, under a true signature.
+fn signed(input: &mut Input<'_>) {
+    let (header, claims) = (input.until(0), input.0);
+    let message = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET).expect("any length does");
+    mac.update(message.as_bytes());
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()));
+    let text = "jwt = { algorithms = ['HS256'], secret_file = 's', leeway_s = 60 }";
+    check(&verifier(text, SECRET).verify(&token, NOW.unix_ms));
+    let lenient = Verifier::lenient(&settings(text), Some(SECRET)).expect("a verifier of a secret");
+    check(&lenient.verify(&token, NOW.unix_ms));
+}
+
+/// A token as somebody writes it.
+fn written(bytes: &[u8]) {
+    let Ok(token) = std::str::from_utf8(bytes) else { return };
+    for (text, material) in [
+        ("jwt = { algorithms = ['HS256', 'HS512'], secret_file = 's' }", SECRET),
+        ("jwt = { algorithms = ['RS256', 'PS256'], public_key_file = 'p' }", RSA),
+        ("jwt = { algorithms = ['ES256'], public_key_file = 'p' }", P256),
+        ("jwt = { algorithms = ['EdDSA'], public_key_file = 'p' }", ED25519),
+    ] {
+        check(&verifier(text, material).verify(token, NOW.unix_ms));
+    }
+    let remote = verifier("introspection = { url = 'http://i/' }", b"");
+    if remote.verify(token, NOW.unix_ms) == Verdict::Ask {
+        let asked = remote.remote().expect("it is remote").request(TokenInquiry::Grant, token);
+        assert!(!asked.uri().to_string().contains(token) || token.len() < 16);
+    }
+    let remote = verifier("wazo_auth = { url = 'https://pbx:9497/' }", b"");
+    if remote.verify(token, NOW.unix_ms) == Verdict::Ask {
+        let remote = remote.remote().expect("it is remote");
+        let asked = remote.request(TokenInquiry::Recheck, token);
+        assert_eq!(asked.uri().path().matches('/').count(), 3, "a token is one segment: {token:?}");
+    }
+}
+
+/// A set of keys, and behind NUL a token.
+fn jwks(input: &mut Input<'_>) {
+    let (set, token) = (input.until(0), input.0);
+    let token = String::from_utf8_lossy(token);
+    built(
+        "jwt = { algorithms = ['HS256', 'RS256', 'ES256', 'EdDSA'], jwks_file = 'j' }",
+        set,
+        &token,
+    );
+    built("jwt = { algorithms = ['HS256'], jwks_file = 'j' }", set, &token);
+    built("jwt = { algorithms = ['ES256'], jwks_file = 'j' }", set, &token);
+}
+
+/// A list of tokens, and behind NUL one of them.
+fn list(input: &mut Input<'_>) {
+    let (list, token) = (input.until(0), input.0);
+    built("static = { file = 'tokens.toml' }", list, &String::from_utf8_lossy(token));
+}
+
+/// Whatever material there is, a verifier is made of it or a sentence tells why not, without a part of it.
+fn built(text: &str, material: &[u8], token: &str) {
+    match Verifier::new(&settings(text), Some(material)) {
+        Ok(verifier) => check(&verifier.verify(token, NOW.unix_ms)),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// A status and the body of a verifier's answer.
+fn answered(text: &str, input: &mut Input<'_>) {
+    let (status, inquiry) = match input.byte() % 4 {
+        0 => (200, TokenInquiry::Recheck),
+        1 => (u16::from(input.byte()) + 200, TokenInquiry::Grant),
+        _ => (200, TokenInquiry::Grant),
+    };
+    let verifier = Verifier::new(&settings(text), None).expect("a verifier without keys");
+    let remote = verifier.remote().expect("it is remote");
+    match remote.read(inquiry, status, input.0, NOW.unix_ms) {
+        Finding::Granted(grant) => {
+            let left_s = grant.expires_at_ms.saturating_sub(NOW.unix_ms) / 1000;
+            assert!(remote.recheck_in_s(left_s) > 0, "it would be asked without a pause");
+            check(&Verdict::Granted(grant));
+        }
+        Finding::Confirmed => assert_eq!(inquiry, TokenInquiry::Recheck),
+        Finding::Refused(refusal) => assert!(!refusal.to_string().is_empty()),
+        Finding::Unclear(reason) => assert!(!reason.is_empty()),
+    }
+}
+
+/// A grant holds now, and is the same when it comes from another thread or process.
+fn check(verdict: &Verdict) {
+    let Verdict::Granted(grant) = verdict else { return };
+    assert!(grant.expires_at_ms > NOW.unix_ms);
+    assert!(grants_the_same(grant, grant));
+    let written = serde_json::to_string(grant).expect("a grant is written as JSON");
+    let read: Grant = serde_json::from_str(&written).expect("and read");
+    assert_eq!(&read, grant);
+    for claim in ["sub", "scope", "acl", "channel", "pulsar_produce"] {
+        let _ = (grant.text(claim), grant.words(claim).count(), grant.list(claim));
+    }
+}
