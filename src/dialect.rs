@@ -4,17 +4,20 @@
 //! [`Actions`]. A conversation with it is data, so its tests need no socket and no clock. Whatever is slow
 //! (verifying a token at a remote service, one day a store) is an action out and an input back.
 //!
-//! Adding a protocol is one file or folder in `dialect/` and one line in the list below, which makes the closed enum
-//! that a shard stores (no allocation and no virtual call per connection), the settings of all, and the tables of the
-//! configuration. What the rest of the daemon has to know of a protocol is in its [`Dialect`] and its [`DialectTable`](table::DialectTable).
+//! Adding a protocol is one file or folder in `dialect/` with its `mod`, and one line in the list below. The list
+//! makes the closed enum that a shard stores (no allocation and no virtual call per connection), the settings of all,
+//! and the tables of the configuration. What the rest of the daemon has to know of a protocol is in its [`Dialect`],
+//! its [`DialectTable`](table::DialectTable) and its [`DialectClient`](client::DialectClient).
 
-/// Hands the list of protocols to a macro. A line has the variant of [`Kind`], the type of a session, and where the
+/// Hands the list of protocols to a macro, behind what else it is given in brackets. A line has the variant of [`Kind`], the type of a session, and where the
 /// protocol has settings, the name of their table in the configuration and their type. A listener asks its protocols in
 /// this order.
 macro_rules! with_dialects {
-    ($make:ident) => {
+    ($make:ident $($argument:tt)*) => {
         $make! {
-            PersoniumEvent: personium::event::PersoniumEvent, [personium] personium::PersoniumSettings;
+            [$($argument)*]
+            PersoniumEvent: personium::event::PersoniumEvent,
+                [personium] personium::PersoniumSettings;
             PersoniumTopic: personium::topic::PersoniumTopic;
             Channel: channel::Channel, [channel] channel::ChannelSettings;
             Echo: echo::Echo, [echo] echo::EchoSettings;
@@ -66,109 +69,25 @@ use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
 use std::borrow::Cow;
 
-/// Makes the closed set of dialects from the list below: the names that configuration uses, the words that
-/// start a feed's address, and the enum that holds any session.
+/// Makes the closed set of dialects from the list, and the enum that holds any session.
 macro_rules! dialects {
-    ($(
+    ([] $(
         $(#[$attribute:meta])*
         $variant:ident: $type:ty $(, [$table:ident] $settings:ty)?;
     )+) => {
         /// Which protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Kind { $($(#[$attribute])* #[doc = concat!("See [`", stringify!($type), "`].")] $variant,)+ }
+        pub enum Kind {
+            $(
+                $(#[$attribute])*
+                #[doc = concat!("See [`", stringify!($type), "`].")]
+                $variant,
+            )+
+        }
 
         impl Kind {
             /// All, in the order a listener asks them.
             pub const ALL: &'static [Kind] = &[$($(#[$attribute])* Kind::$variant,)+];
-
-            /// The name that configuration and metrics use.
-            #[must_use]
-            pub const fn name(self) -> &'static str { match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::NAME,)+ } }
-
-            /// See [`Dialect::FEED`].
-            #[must_use]
-            pub const fn feed(self) -> FeedAddress {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::FEED,)+ }
-            }
-
-            /// See [`Dialect::PATHS`].
-            #[must_use]
-            pub const fn paths(self) -> ClaimedPaths {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::PATHS,)+ }
-            }
-
-            /// See [`Dialect::CLOSE_BUS_LOST`].
-            #[must_use]
-            pub const fn close_bus_lost(self) -> Option<(u16, &'static str)> {
-                match self {
-                    $($(#[$attribute])* Kind::$variant => <$type as Dialect>::CLOSE_BUS_LOST,)+
-                }
-            }
-
-            /// See [`Dialect::TALLIES`].
-            #[must_use]
-            pub const fn tallies(self) -> &'static [(DialectTally, &'static str)] {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::TALLIES,)+ }
-            }
-
-            /// See [`Dialect::append`].
-            #[must_use]
-            pub fn append(
-                self,
-                place: &str,
-                event: &Event<'_, '_>,
-                now: Now,
-            ) -> Option<Result<(TopicName, MessageDraft), Unusable>> {
-                match self {
-                    $($(#[$attribute])* Kind::$variant => {
-                        <$type as Dialect>::append(place, event, now)
-                    })+
-                }
-            }
-
-            /// See [`Dialect::publish_message`].
-            ///
-            /// # Errors
-            /// As [`Dialect::publish_message`].
-            pub fn publish_message(
-                self,
-                message: &AmqpMessage<'_>,
-                has_headers: bool,
-                event: &Event<'_, '_>,
-                draft: &mut Draft,
-            ) -> Result<(), Unusable> {
-                match self {
-                    $($(#[$attribute])* Kind::$variant => {
-                        <$type as Dialect>::publish_message(message, has_headers, event, draft)
-                    })+
-                }
-            }
-
-            /// See [`Dialect::publish_relayed`].
-            ///
-            /// # Errors
-            /// As [`Dialect::publish_relayed`].
-            pub fn publish_relayed(
-                self,
-                json: &[u8],
-                settings: &Settings,
-                draft: &mut Draft,
-            ) -> Result<(), Unusable> {
-                match self {
-                    $($(#[$attribute])* Kind::$variant => {
-                        <$type as Dialect>::publish_relayed(json, settings, draft)
-                    })+
-                }
-            }
-
-            /// See [`Dialect::carry_on`].
-            pub fn carry_on(self, before: &Settings, after: &Settings) {
-                match self {
-                    $($(#[$attribute])* Kind::$variant => {
-                        <$type as Dialect>::carry_on(before, after)
-                    })+
-                }
-            }
 
             /// The dialect that a topic belongs to.
             #[must_use]
@@ -179,185 +98,329 @@ macro_rules! dialects {
                 }
             }
 
-            /// See [`Dialect::HAS_TOPICS`].
-            #[must_use]
-            pub const fn has_topics(self) -> bool {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::HAS_TOPICS,)+ }
-            }
-
-            /// Publishes an event fed for `place`; see [`Dialect::publish`].
-            ///
-            /// # Errors
-            /// As [`Dialect::publish`].
-            pub fn publish(
-                self,
-                place: &str,
-                event: &Event<'_, '_>,
-                settings: &Settings,
-                now: Now,
-                draft: &mut Draft,
-                publish: &mut dyn FnMut(Publication),
-            ) -> Result<(), Unusable> {
-                match self {
-                    $($(#[$attribute])* Kind::$variant => <$type as Dialect>::publish(place, event, settings, now, draft, publish),)+
-                }
-            }
-
             /// Claims a request; see [`Dialect::open`].
-            pub fn open(self, upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<AnyDialect> {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::open(upgrade, context, out).map(AnyDialect::$variant),)+ }
-            }
-
-            /// The status for a request without a WebSocket; see [`Dialect::plain`].
-            #[must_use]
-            pub fn plain(self, method: &str, path: &str) -> u16 {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::plain(method, path),)+ }
-            }
-
-            /// See [`Dialect::body_bytes_max`].
-            #[must_use]
-            pub fn body_bytes_max(self, method: &str, path: &str, settings: &Settings) -> Option<usize> {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::body_bytes_max(method, path, settings),)+ }
-            }
-
-            /// See [`Dialect::serve`].
-            pub fn serve(self, request: &Request<'_>, context: &mut Context<'_>, out: &mut Actions) -> Served {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::serve(request, context, out),)+ }
-            }
-
-            /// See [`Dialect::answer`].
-            #[must_use]
-            pub fn answer(self, asked: &PresenceQuestion, answer: &PresenceAnswer, context: &Context<'_>) -> Vec<u8> {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::answer(asked, answer, context),)+ }
-            }
-
-            /// See [`Dialect::verifier`].
-            #[must_use]
-            pub fn verifier(self, settings: &Settings) -> Option<&Verifier> {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::verifier(settings),)+ }
-            }
-
-            /// See [`Dialect::granted`].
-            ///
-            /// # Errors
-            /// As [`Dialect::granted`].
-            pub fn granted(self, grant: &Grant, settings: &Settings) -> Result<String, String> {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::granted(grant, settings),)+ }
-            }
-
-            /// See [`Dialect::WITHOUT_TOKENS`].
-            #[must_use]
-            pub const fn without_tokens(self) -> &'static str {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::WITHOUT_TOKENS,)+ }
-            }
-
-            /// See [`Dialect::presence`].
-            #[must_use]
-            pub fn presence(self, settings: &Settings) -> Option<&dyn PresenceVoice> {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::presence(settings),)+ }
-            }
-
-            /// See [`Dialect::add_recipients`].
-            pub fn add_recipients(self, settings: &Settings, recipients: &mut Recipients) {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::add_recipients(settings, recipients),)+ }
-            }
-
-            /// See [`Dialect::deliver`].
-            #[must_use]
-            pub fn deliver(self, message: &StoredMessage, form: DeliveryForm, draft: &mut Draft, now: Now) -> Publication {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::deliver(message, form, draft, now),)+ }
-            }
-
-            /// The longest message of a client.
-            #[must_use]
-            pub fn message_bytes_max(self, settings: &Settings) -> usize {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::message_bytes_max(settings),)+ }
-            }
-
-            /// See [`Dialect::too_long`].
-            #[must_use]
-            pub fn too_long(self, bytes: u64, bytes_max: usize) -> String {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::too_long(bytes, bytes_max),)+ }
-            }
-
-            /// See [`Dialect::CLOSE_SLOW`].
-            #[must_use]
-            pub const fn close_slow(self) -> (u16, &'static str) {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::CLOSE_SLOW,)+ }
-            }
-
-            /// See [`Dialect::close_stopping`].
-            #[must_use]
-            pub fn close_stopping(self, settings: &Settings) -> (u16, &'static str) {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::close_stopping(settings),)+ }
-            }
-
-            /// The clients' end of the protocol.
-            #[must_use]
-            pub const fn client(self) -> &'static dyn client::DialectClient {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::CLIENT,)+ }
-            }
-
-            /// Payload of the pings.
-            #[must_use]
-            pub const fn ping(self) -> &'static [u8] { match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::PING,)+ } }
-
-            /// Whether the first subprotocol that is offered is agreed to.
-            #[must_use]
-            pub const fn echoes_subprotocol(self) -> bool {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::ECHOES_SUBPROTOCOL,)+ }
-            }
-
-            /// The code and reason for unanswered pings.
-            #[must_use]
-            pub const fn close_unanswered(self) -> (u16, &'static str) {
-                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::CLOSE_UNANSWERED,)+ }
+            pub fn open(
+                self,
+                upgrade: &Upgrade<'_>,
+                context: &mut Context<'_>,
+                out: &mut Actions,
+            ) -> Option<AnyDialect> {
+                match self {
+                    $($(#[$attribute])* Kind::$variant => {
+                        <$type as Dialect>::open(upgrade, context, out).map(AnyDialect::$variant)
+                    })+
+                }
             }
         }
 
         /// A session of any protocol.
-        pub enum AnyDialect { $($(#[$attribute])* #[doc = concat!("See [`", stringify!($type), "`].")] $variant($type),)+ }
+        pub enum AnyDialect {
+            $(
+                $(#[$attribute])*
+                #[doc = concat!("See [`", stringify!($type), "`].")]
+                $variant($type),
+            )+
+        }
 
         impl AnyDialect {
             /// Which protocol it is.
             #[must_use]
-            pub const fn kind(&self) -> Kind { match self { $($(#[$attribute])* AnyDialect::$variant(_) => Kind::$variant,)+ } }
-
-            /// See [`Dialect::handle`].
-            pub fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
-                match self { $($(#[$attribute])* AnyDialect::$variant(session) => session.handle(input, context, out),)+ }
-            }
-
-            /// See [`Dialect::own_message_bytes_max`].
-            #[must_use]
-            pub fn message_bytes_max(&self, settings: &Settings) -> usize {
-                match self { $($(#[$attribute])* AnyDialect::$variant(session) => session.own_message_bytes_max(settings),)+ }
-            }
-
-            /// See [`Dialect::subject`].
-            #[must_use]
-            pub fn subject(&self) -> Option<Cow<'_, str>> {
-                match self { $($(#[$attribute])* AnyDialect::$variant(session) => session.subject(),)+ }
-            }
-
-            /// See [`Dialect::delivery_form`].
-            #[inline]
-            #[must_use]
-            pub fn delivery_form(&self, recipient: &Recipient, now: Now) -> DeliveryForm {
-                match self { $($(#[$attribute])* AnyDialect::$variant(session) => session.delivery_form(recipient, now),)+ }
-            }
-
-            /// See [`Dialect::admits`].
-            #[inline]
-            #[must_use]
-            pub fn admits(&self, publication: &Publication, now: Now) -> Admission {
-                match self { $($(#[$attribute])* AnyDialect::$variant(session) => session.admits(publication, now),)+ }
+            pub const fn kind(&self) -> Kind {
+                match self { $($(#[$attribute])* AnyDialect::$variant(_) => Kind::$variant,)+ }
             }
         }
     };
 }
 
+/// What a [`Kind`]'s protocol has under a name.
+macro_rules! constant {
+    ([$kind:ident $name:ident] $(
+        $(#[$attribute:meta])*
+        $variant:ident: $type:ty $(, [$table:ident] $settings:ty)?;
+    )+) => {
+        match $kind { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::$name,)+ }
+    };
+}
+
+/// Asks a [`Kind`]'s protocol.
+macro_rules! function {
+    ([$kind:ident $name:ident $arguments:tt] $(
+        $(#[$attribute:meta])*
+        $variant:ident: $type:ty $(, [$table:ident] $settings:ty)?;
+    )+) => {
+        match $kind {
+            $($(#[$attribute])* Kind::$variant => <$type as Dialect>::$name $arguments,)+
+        }
+    };
+}
+
+/// Asks a session, whichever it is.
+macro_rules! method {
+    ([$session:ident $name:ident $arguments:tt] $(
+        $(#[$attribute:meta])*
+        $variant:ident: $type:ty $(, [$table:ident] $settings:ty)?;
+    )+) => {
+        match $session {
+            $($(#[$attribute])* AnyDialect::$variant(session) => session.$name $arguments,)+
+        }
+    };
+}
+
 with_dialects!(dialects);
+
+impl Kind {
+    /// The name that configuration and metrics use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        with_dialects!(constant self NAME)
+    }
+
+    /// See [`Dialect::FEED`].
+    #[must_use]
+    pub const fn feed(self) -> FeedAddress {
+        with_dialects!(constant self FEED)
+    }
+
+    /// See [`Dialect::PATHS`].
+    #[must_use]
+    pub const fn paths(self) -> ClaimedPaths {
+        with_dialects!(constant self PATHS)
+    }
+
+    /// See [`Dialect::CLOSE_BUS_LOST`].
+    #[must_use]
+    pub const fn close_bus_lost(self) -> Option<(u16, &'static str)> {
+        with_dialects!(constant self CLOSE_BUS_LOST)
+    }
+
+    /// See [`Dialect::TALLIES`].
+    #[must_use]
+    pub const fn tallies(self) -> &'static [(DialectTally, &'static str)] {
+        with_dialects!(constant self TALLIES)
+    }
+
+    /// See [`Dialect::append`].
+    #[must_use]
+    pub fn append(
+        self,
+        place: &str,
+        event: &Event<'_, '_>,
+        now: Now,
+    ) -> Option<Result<(TopicName, MessageDraft), Unusable>> {
+        with_dialects!(function self append (place, event, now))
+    }
+
+    /// See [`Dialect::publish_message`].
+    ///
+    /// # Errors
+    /// As [`Dialect::publish_message`].
+    pub fn publish_message(
+        self,
+        message: &AmqpMessage<'_>,
+        has_headers: bool,
+        event: &Event<'_, '_>,
+        draft: &mut Draft,
+    ) -> Result<(), Unusable> {
+        with_dialects!(function self publish_message (message, has_headers, event, draft))
+    }
+
+    /// See [`Dialect::publish_relayed`].
+    ///
+    /// # Errors
+    /// As [`Dialect::publish_relayed`].
+    pub fn publish_relayed(
+        self,
+        json: &[u8],
+        settings: &Settings,
+        draft: &mut Draft,
+    ) -> Result<(), Unusable> {
+        with_dialects!(function self publish_relayed (json, settings, draft))
+    }
+
+    /// See [`Dialect::carry_on`].
+    pub fn carry_on(self, before: &Settings, after: &Settings) {
+        with_dialects!(function self carry_on (before, after))
+    }
+
+    /// See [`Dialect::HAS_TOPICS`].
+    #[must_use]
+    pub const fn has_topics(self) -> bool {
+        with_dialects!(constant self HAS_TOPICS)
+    }
+
+    /// Publishes an event fed for `place`; see [`Dialect::publish`].
+    ///
+    /// # Errors
+    /// As [`Dialect::publish`].
+    pub fn publish(
+        self,
+        place: &str,
+        event: &Event<'_, '_>,
+        settings: &Settings,
+        now: Now,
+        draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
+    ) -> Result<(), Unusable> {
+        with_dialects!(function self publish (place, event, settings, now, draft, publish))
+    }
+
+    /// The status for a request without a WebSocket; see [`Dialect::plain`].
+    #[must_use]
+    pub fn plain(self, method: &str, path: &str) -> u16 {
+        with_dialects!(function self plain (method, path))
+    }
+
+    /// See [`Dialect::body_bytes_max`].
+    #[must_use]
+    pub fn body_bytes_max(self, method: &str, path: &str, settings: &Settings) -> Option<usize> {
+        with_dialects!(function self body_bytes_max (method, path, settings))
+    }
+
+    /// See [`Dialect::serve`].
+    pub fn serve(
+        self,
+        request: &Request<'_>,
+        context: &mut Context<'_>,
+        out: &mut Actions,
+    ) -> Served {
+        with_dialects!(function self serve (request, context, out))
+    }
+
+    /// See [`Dialect::answer`].
+    #[must_use]
+    pub fn answer(
+        self,
+        asked: &PresenceQuestion,
+        answer: &PresenceAnswer,
+        context: &Context<'_>,
+    ) -> Vec<u8> {
+        with_dialects!(function self answer (asked, answer, context))
+    }
+
+    /// See [`Dialect::verifier`].
+    #[must_use]
+    pub fn verifier(self, settings: &Settings) -> Option<&Verifier> {
+        with_dialects!(function self verifier (settings))
+    }
+
+    /// See [`Dialect::granted`].
+    ///
+    /// # Errors
+    /// As [`Dialect::granted`].
+    pub fn granted(self, grant: &Grant, settings: &Settings) -> Result<String, String> {
+        with_dialects!(function self granted (grant, settings))
+    }
+
+    /// See [`Dialect::WITHOUT_TOKENS`].
+    #[must_use]
+    pub const fn without_tokens(self) -> &'static str {
+        with_dialects!(constant self WITHOUT_TOKENS)
+    }
+
+    /// See [`Dialect::presence`].
+    #[must_use]
+    pub fn presence(self, settings: &Settings) -> Option<&dyn PresenceVoice> {
+        with_dialects!(function self presence (settings))
+    }
+
+    /// See [`Dialect::add_recipients`].
+    pub fn add_recipients(self, settings: &Settings, recipients: &mut Recipients) {
+        with_dialects!(function self add_recipients (settings, recipients))
+    }
+
+    /// See [`Dialect::deliver`].
+    #[must_use]
+    pub fn deliver(
+        self,
+        message: &StoredMessage,
+        form: DeliveryForm,
+        draft: &mut Draft,
+        now: Now,
+    ) -> Publication {
+        with_dialects!(function self deliver (message, form, draft, now))
+    }
+
+    /// The longest message of a client.
+    #[must_use]
+    pub fn message_bytes_max(self, settings: &Settings) -> usize {
+        with_dialects!(function self message_bytes_max (settings))
+    }
+
+    /// See [`Dialect::too_long`].
+    #[must_use]
+    pub fn too_long(self, bytes: u64, bytes_max: usize) -> String {
+        with_dialects!(function self too_long (bytes, bytes_max))
+    }
+
+    /// See [`Dialect::CLOSE_SLOW`].
+    #[must_use]
+    pub const fn close_slow(self) -> (u16, &'static str) {
+        with_dialects!(constant self CLOSE_SLOW)
+    }
+
+    /// See [`Dialect::close_stopping`].
+    #[must_use]
+    pub fn close_stopping(self, settings: &Settings) -> (u16, &'static str) {
+        with_dialects!(function self close_stopping (settings))
+    }
+
+    /// The clients' end of the protocol.
+    #[must_use]
+    pub const fn client(self) -> &'static dyn client::DialectClient {
+        with_dialects!(constant self CLIENT)
+    }
+
+    /// Payload of the pings.
+    #[must_use]
+    pub const fn ping(self) -> &'static [u8] {
+        with_dialects!(constant self PING)
+    }
+
+    /// Whether the first subprotocol that is offered is agreed to.
+    #[must_use]
+    pub const fn echoes_subprotocol(self) -> bool {
+        with_dialects!(constant self ECHOES_SUBPROTOCOL)
+    }
+
+    /// The code and reason for unanswered pings.
+    #[must_use]
+    pub const fn close_unanswered(self) -> (u16, &'static str) {
+        with_dialects!(constant self CLOSE_UNANSWERED)
+    }
+}
+
+impl AnyDialect {
+    /// See [`Dialect::handle`].
+    pub fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
+        with_dialects!(method self handle (input, context, out))
+    }
+
+    /// See [`Dialect::own_message_bytes_max`].
+    #[must_use]
+    pub fn message_bytes_max(&self, settings: &Settings) -> usize {
+        with_dialects!(method self own_message_bytes_max (settings))
+    }
+
+    /// See [`Dialect::subject`].
+    #[must_use]
+    pub fn subject(&self) -> Option<Cow<'_, str>> {
+        with_dialects!(method self subject ())
+    }
+
+    /// See [`Dialect::delivery_form`].
+    #[inline]
+    #[must_use]
+    pub fn delivery_form(&self, recipient: &Recipient, now: Now) -> DeliveryForm {
+        with_dialects!(method self delivery_form (recipient, now))
+    }
+
+    /// See [`Dialect::admits`].
+    #[inline]
+    #[must_use]
+    pub fn admits(&self, publication: &Publication, now: Now) -> Admission {
+        with_dialects!(method self admits (publication, now))
+    }
+}
 
 /// Everybody whom these settings have told by webhooks.
 #[must_use]

@@ -22,7 +22,7 @@ const THREADS_MAX: usize = 1024;
 
 /// Makes the configuration from the list of protocols.
 macro_rules! config {
-    ($(
+    ([] $(
         $(#[$attribute:meta])*
         $variant:ident: $session:ty $(, [$table:ident] $($settings:ident)::+)?;
     )+) => {

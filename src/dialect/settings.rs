@@ -6,7 +6,7 @@ use crate::service::topic::TopicRules;
 
 /// Makes the settings of all from the list of protocols.
 macro_rules! settings {
-    ($(
+    ([] $(
         $(#[$attribute:meta])*
         $variant:ident: $session:ty $(, [$table:ident] $($settings:ident)::+)?;
     )+) => {
