@@ -1,9 +1,9 @@
 //! Bytes of a broker, and messages of Wazo's bus.
 
 use super::{Input, NOW, cuts, wire};
-use fanfare::dialect::Kind;
+use fanfare::dialect::{AmqpHeader, AmqpMessage, Kind};
 use fanfare::feed::Intake;
-use fanfare::feed::amqp::{AmqpHeader, AmqpMessage, ExchangeType, Screen};
+use fanfare::feed::amqp::{ExchangeType, Screen};
 use std::sync::Arc;
 
 /// Longest frame that was agreed.
@@ -69,8 +69,12 @@ fn message(input: &mut Input<'_>) {
         }
     }
     message.body = input.0;
-    let taken =
-        Intake::new(Kind::ALL.to_vec(), Arc::default()).take_message(&message, exchange, NOW);
+    let taken = Intake::new(Kind::ALL.to_vec(), Arc::default()).take_message(
+        Kind::Wazo,
+        &message,
+        exchange,
+        NOW,
+    );
     match taken {
         Ok(publication) => wire::check_publication(&publication.expect("wazo is spoken")),
         Err(rejection) => assert!(!rejection.to_string().is_empty()),

@@ -1,10 +1,10 @@
 //! Messages of Redis: Laravel's broadcasts, and what daemons pass on to each other.
 
 use super::{Input, NOW, wire};
-use fanfare::dialect::echo::{App, AppSettings, EchoSettings};
+use fanfare::dialect::echo::{App, AppSettings, Broadcaster, EchoSettings};
 use fanfare::dialect::{Kind, Settings};
 use fanfare::feed::Intake;
-use fanfare::feed::redis::{EchoSource, RedisMessage, RedisTaken, RedisTopics, RelayNode};
+use fanfare::feed::redis::{RedisMessage, RedisTaken, RedisTopics, RelayNode};
 use fanfare::setting::Secret;
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let by_pattern = input.byte() & 1 == 1;
     let Ok(channel) = std::str::from_utf8(input.until(b'\n')) else { return };
-    let echo = EchoSource { app: "app-id".into(), prefix: "p-".into() };
-    let topics =
-        RedisTopics { prefix: "p-".into(), broadcast: true, relay: true, echo: Some(echo) };
+    let settings = settings();
+    let sources = settings.tables().filter_map(|table| table.redis_source()).collect();
+    let topics = RedisTopics { prefix: "p-".into(), sources, relay: Some(Kind::Channel) };
     let message = RedisMessage { channel, by_pattern, payload: input.0 };
-    let mut intake = Intake::new(Kind::ALL.to_vec(), settings());
+    let mut intake = Intake::new(Kind::ALL.to_vec(), Arc::clone(&settings));
 
     let taken = topics.take(&message, &RelayNode::new([7; 16]), &mut intake, NOW);
     match taken {
@@ -39,6 +39,7 @@ pub(crate) fn run(input: &[u8]) {
 fn settings() -> Arc<Settings> {
     let app = AppSettings { id: "app-id".into(), key: "app-key".into(), ..AppSettings::default() };
     let apps = vec![Arc::new(App::new(app, Secret("app-secret".into())))];
-    let echo = EchoSettings { apps, ..EchoSettings::default() };
+    let redis = Some(Broadcaster { app: "app-id".into(), prefix: "p-".into() });
+    let echo = EchoSettings { apps, redis, ..EchoSettings::default() };
     Arc::new(Settings { echo, ..Settings::default() })
 }
