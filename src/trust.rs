@@ -7,7 +7,7 @@
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
@@ -16,24 +16,37 @@ use rustls::{
 use std::sync::Arc;
 use x509_cert::der::Decode as _;
 
-/// TLS with whoever has one of these certificates, or one that they have signed.
+/// TLS with servers that have one of these certificates, or one that they have signed.
 ///
 /// # Errors
 /// When there are none, or one of them cannot be believed.
 pub fn named(named: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
     for certificate in &named {
         roots.add(certificate.clone())?;
     }
-    let signed =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .map_err(|error| Error::General(error.to_string()))?;
+    let provider = Arc::new(ring::default_provider());
+    let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| Error::General(error.to_string()))?;
+    verified_by(Believed::Named { named, signed })
+}
+
+/// TLS with any server: of its certificate only the signature of the handshake is looked at.
+///
+/// # Errors
+/// When TLS is not possible at all.
+pub fn anybody() -> Result<ClientConfig, Error> {
+    verified_by(Believed::Anybody)
+}
+
+fn verified_by(believed: Believed) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = ServerVerifier { believed, provider: Arc::clone(&provider) };
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let verifier = Arc::new(ServerVerifier { named, signed });
-    Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(config.with_no_client_auth())
 }
 
 /// TLS with whoever has a certificate that one of these authorities has signed.
@@ -49,8 +62,17 @@ pub fn signed_by(authorities: RootCertStore) -> Result<ClientConfig, Error> {
 
 #[derive(Debug)]
 struct ServerVerifier {
-    named: Vec<CertificateDer<'static>>,
-    signed: Arc<WebPkiServerVerifier>,
+    believed: Believed,
+    provider: Arc<CryptoProvider>,
+}
+
+/// Whose certificates are good.
+#[derive(Debug)]
+enum Believed {
+    /// These, and those that they have signed.
+    Named { named: Vec<CertificateDer<'static>>, signed: Arc<WebPkiServerVerifier> },
+    /// Every server's.
+    Anybody,
 }
 
 impl ServerCertVerifier for ServerVerifier {
@@ -62,9 +84,13 @@ impl ServerCertVerifier for ServerVerifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if !self.named.contains(certificate) {
-            return self.signed.verify_server_cert(certificate, between, name, ocsp, now);
+        let Believed::Named { named, signed } = &self.believed else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        if !named.contains(certificate) {
+            return signed.verify_server_cert(certificate, between, name, ocsp, now);
         }
+
         verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
         let read = x509_cert::Certificate::from_der(certificate);
         let validity = read.map_err(|_| CertificateError::BadEncoding)?.tbs_certificate.validity;
@@ -84,7 +110,8 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed.verify_tls12_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -93,11 +120,12 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed.verify_tls13_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signed.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -124,8 +152,10 @@ mod tests {
             let mut roots = RootCertStore::empty();
             named.iter().for_each(|certificate| roots.add(certificate.clone()).unwrap());
             let provider = Arc::new(ring::default_provider());
-            let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-            ServerVerifier { named, signed: signed.build().unwrap() }
+            let signed =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            let believed = Believed::Named { named, signed: signed.build().unwrap() };
+            ServerVerifier { believed, provider }
         };
         let verify = |certificate: &CertificateDer<'_>, name: &'static str, year: u64| {
             let now = UnixTime::since_unix_epoch(Duration::from_secs(

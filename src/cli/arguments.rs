@@ -107,11 +107,18 @@ fn problem(said: &str, help: &str) -> String {
     if known.is_empty() {
         return format!("\"{shown}\" is one word more than there may be");
     }
-    let near = known.iter().map(|known| (strsim::damerau_levenshtein(word, known), known)).min();
-    match near {
-        Some((distance, near)) if distance <= 1 + word.chars().count() / 3 => {
-            format!("there is no {kind} \"{shown}\"; did you mean \"{near}\"?")
-        }
-        _ => format!("there is no {kind} \"{shown}\"; there are {}", known.join(", ")),
+    match nearest(word, &known) {
+        Some(near) => format!("there is no {kind} \"{shown}\"; did you mean \"{near}\"?"),
+        None => format!("there is no {kind} \"{shown}\"; there are {}", known.join(", ")),
     }
+}
+
+/// The known word that was probably meant: a third of the letters may be wrong, and one more.
+pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let distances = known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(&word, &known.to_lowercase()), *known));
+    let (distance, near) = distances.min()?;
+    (distance <= 1 + word.chars().count() / 3).then_some(near)
 }

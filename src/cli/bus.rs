@@ -2,13 +2,15 @@
 
 use super::certificates::certificates;
 use super::paths;
+use super::trust::machine_roots;
 use crate::config::Config;
 use crate::dialect::Kind;
 use crate::feed::amqp::{AmqpBroker, AmqpFeedSettings};
 use crate::feed::redis::{RedisTopics, Server};
 use crate::io::{Bus, Redis};
+use crate::setting::Secret;
 use crate::trust;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,34 +19,22 @@ use std::sync::Arc;
 /// # Errors
 /// What is wrong with a file.
 pub(super) fn bus(settings: &AmqpFeedSettings) -> Result<Option<Bus>, String> {
-    let in_file =
-        settings.url_file.as_deref().map(|path| read(path, "feed.amqp.url_file")).transpose()?;
-    let Some(text) = settings.url.as_ref().map(|url| url.0.clone()).or(in_file) else {
-        return Ok(None);
-    };
-    let broker = AmqpBroker::read(&text).map_err(|problem| match &settings.url_file {
-        Some(path) => format!("feed.amqp.url_file: {}: {problem}", path.display()),
-        None => format!("feed.amqp.url: {problem}"),
-    })?;
+    let found = url("feed.amqp", settings.url.as_ref(), settings.url_file.as_deref())?;
+    let Some((key, text)) = found else { return Ok(None) };
+    let broker = AmqpBroker::read(&text).map_err(|problem| format!("{key}: {problem}"))?;
     let trust = trust("feed.amqp", "amqps", broker.is_encrypted(), settings.ca_file.as_deref())?;
     Ok(Some(Bus { broker, settings: settings.clone(), trust }))
 }
 
-/// What the Redis feed needs, whoever speaks what; nothing when there is to be none.
+/// What the Redis feed needs, whatever is spoken; nothing when there is to be none.
 ///
 /// # Errors
 /// What is wrong with a file.
 pub(super) fn redis(config: &Config) -> Result<Option<Redis>, String> {
     let settings = &config.feed.redis;
-    let in_file =
-        settings.url_file.as_deref().map(|path| read(path, "feed.redis.url_file")).transpose()?;
-    let Some(text) = settings.url.as_ref().map(|url| url.0.clone()).or(in_file) else {
-        return Ok(None);
-    };
-    let server = Server::read(&text).map_err(|problem| match &settings.url_file {
-        Some(path) => format!("feed.redis.url_file: {}: {problem}", path.display()),
-        None => format!("feed.redis.url: {problem}"),
-    })?;
+    let found = url("feed.redis", settings.url.as_ref(), settings.url_file.as_deref())?;
+    let Some((key, text)) = found else { return Ok(None) };
+    let server = Server::read(&text).map_err(|problem| format!("{key}: {problem}"))?;
     let trust = trust("feed.redis", "rediss", server.is_encrypted(), settings.ca_file.as_deref())?;
     let tables = config.dialects();
     let relaying = tables.iter().find(|table| table.relay().is_some());
@@ -56,13 +46,23 @@ pub(super) fn redis(config: &Config) -> Result<Option<Redis>, String> {
     Ok(Some(Redis { server, topics, trust }))
 }
 
-fn read(path: &Path, key: &str) -> Result<String, String> {
-    let bytes = paths::read_small(path, key).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|_| format!("{key}: {} is not UTF-8 text", path.display()))
+/// The URL of a broker, given or in a file, and what an error about it begins with.
+fn url(
+    table: &str,
+    given: Option<&Secret>,
+    file: Option<&Path>,
+) -> Result<Option<(String, String)>, String> {
+    if let Some(Secret(url)) = given {
+        return Ok(Some((format!("{table}.url"), url.clone())));
+    }
+    let Some(path) = file else { return Ok(None) };
+    let key = format!("{table}.url_file");
+    let text = paths::read_text(path, &key).map_err(|error| error.to_string())?;
+    Ok(Some((format!("{key}: {}", path.display()), text)))
 }
 
-/// Trusts who is named in a file, and nobody else; without it, whom the system trusts. Nobody has to be trusted
-/// where no TLS is spoken.
+/// Trusts the servers that a file names, and no others; without one, those that the system trusts. Where no TLS is
+/// spoken, none has to be trusted.
 fn trust(
     table: &str,
     scheme: &str,
@@ -70,26 +70,19 @@ fn trust(
     ca_file: Option<&Path>,
 ) -> Result<Option<Arc<ClientConfig>>, String> {
     let key = format!("{table}.ca_file");
-    match ca_file {
-        Some(_) if !is_encrypted => Err(format!(
-            "{key} is of use with TLS only: write {scheme}:// in the url, or leave it out"
-        )),
-        None if !is_encrypted => Ok(None),
-        Some(path) => {
-            let named = certificates(path, &key)?;
-            let unusable = |error| format!("{key}: {}: {error}", path.display());
-            trust::named(named).map(|config| Some(Arc::new(config))).map_err(unusable)
+    let config = match ca_file {
+        Some(_) if !is_encrypted => {
+            return Err(format!(
+                "{key} is of use with TLS only: write {scheme}:// in the url, or leave it out"
+            ));
         }
-        None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err(format!(
-                    "{table}: this system trusts nobody: install ca-certificates, or set ca_file"
-                ));
-            }
-            let impossible = |error| format!("{table}: no TLS: {error}");
-            trust::signed_by(roots).map(|config| Some(Arc::new(config))).map_err(impossible)
-        }
-    }
+        None if !is_encrypted => return Ok(None),
+        Some(path) => trust::named(certificates(path, &key)?)
+            .map_err(|error| format!("{key}: {}: {error}", path.display())),
+        None => trust::signed_by(machine_roots().ok_or_else(|| {
+            format!("{table}: this system trusts nobody: install ca-certificates, or set ca_file")
+        })?)
+        .map_err(|error| format!("{table}: no TLS: {error}")),
+    };
+    config.map(|config| Some(Arc::new(config)))
 }

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use super::arguments::nearest;
 use super::error::printable;
 use crate::config::schema::{is_list, is_plain};
 use crate::config::words::{self, Mismatch};
@@ -113,14 +114,10 @@ fn quoted_name<'a>(message: &'a str, prefix: &str) -> Option<(&'a str, &'a str)>
 /// The nearest valid name if one is near, else all of them. `expected` quotes each in backticks.
 fn advice(name: &str, expected: &str, title: &str) -> String {
     let names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let distance = |valid: &str| strsim::osa_distance(&name.to_lowercase(), &valid.to_lowercase());
-    let nearest = names.iter().map(|valid| (distance(valid), valid)).min();
-    match nearest {
-        None => String::new(),
-        Some((distance, valid)) if distance <= 1 + valid.chars().count() / 4 => {
-            format!("; did you mean \"{valid}\"?")
-        }
-        Some(_) => format!("; {title}: {}", names.join(", ")),
+    match nearest(name, &names) {
+        _ if names.is_empty() => String::new(),
+        Some(valid) => format!("; did you mean \"{valid}\"?"),
+        None => format!("; {title}: {}", names.join(", ")),
     }
 }
 

@@ -2,7 +2,7 @@
 //! says everything that is wrong at once.
 
 use super::{CliError, bus, certificates, explain::explain, paths, resources};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{AdminTable, Config, ConfigError, LogTable};
 use crate::dialect::Kind;
 use crate::http::AdminToken;
 use crate::io::{Admin, Bus, Listen, Plan, Redis};
@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) struct LoadedConfig {
     pub(super) plan: Plan,
     pub(super) drain: Duration,
-    pub(super) log: crate::config::LogTable,
+    pub(super) log: LogTable,
     /// The keys as they were set.
     pub(super) table: toml::Table,
     /// What runs, but not as it was probably meant.
@@ -32,11 +32,7 @@ pub(super) fn file(path: &Path) -> Result<LoadedConfig, CliError> {
 
 /// Reads a configuration's text; `name` is what errors call it.
 pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> {
-    let (mut config, table) =
-        Config::read_with_table(text, std::env::vars()).map_err(|error| match error {
-            ConfigError::Text(error) => CliError::configuration(explain(name, text, &error)),
-            ConfigError::Environment(message) => CliError::configuration(message),
-        })?;
+    let (mut config, table) = config(name, text)?;
     let mut problems = config.problems();
     problems.extend(absent_cpus(&config));
     problems.extend(resources::problems(&config, shards(&config)));
@@ -52,26 +48,21 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
     }
     let spoken: Vec<Kind> = config.listen.iter().flat_map(|it| it.kinds()).flatten().collect();
     for table in config.dialects_mut() {
-        // The secrets of apps that nobody can connect to are nobody's business.
+        // The secrets of apps that no listener serves are not needed.
         if Kind::of_table(table).any(|kind| spoken.contains(&kind)) {
             problems.extend(table.read_secrets(&secret));
         }
     }
-    let amqp = &config.feed.amqp;
-    let bus = amqp.problems().is_empty().then(|| bus::bus(amqp)).transpose();
-    let bus = bus.unwrap_or_else(|problem| {
-        problems.push(problem);
-        None
-    });
-    let redis = config.feed.redis.problems().is_empty().then(|| bus::redis(&config)).transpose();
-    let redis = redis.unwrap_or_else(|problem| {
-        problems.push(problem);
-        None
-    });
-    let admin = config.admin.as_ref().map(admin).transpose().unwrap_or_else(|problem| {
-        problems.extend(problem);
-        None
-    });
+
+    // What is wrong with the settings themselves is told already.
+    let (mut bus, mut redis) = (None, None);
+    if config.feed.amqp.problems().is_empty() {
+        bus = good(bus::bus(&config.feed.amqp), &mut problems).flatten();
+    }
+    if config.feed.redis.problems().is_empty() {
+        redis = good(bus::redis(&config), &mut problems).flatten();
+    }
+    let admin = config.admin.as_ref().and_then(|settings| good(admin(settings), &mut problems));
     let listen = listen(&config, &mut problems, &mut notes);
     if !problems.is_empty() {
         return Err(CliError::configuration(format!(
@@ -79,19 +70,34 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
             problems.join(&format!("\n{name}: "))
         )));
     }
-    let feeds = (bus.flatten(), redis.flatten());
-    Ok(LoadedConfig { table, ..plan(config, feeds, listen, admin, notes) })
+    Ok(LoadedConfig { table, ..plan(config, (bus, redis), listen, admin, notes) })
 }
 
-/// The admin listener, with its token; what is wrong with the settings themselves is told already.
-pub(super) fn admin(settings: &config::AdminTable) -> Result<Admin, Option<String>> {
+/// The settings of a configuration's text with the environment's overrides, and the keys as they were set; `name` is
+/// what errors call it.
+pub(super) fn config(name: &str, text: &str) -> Result<(Config, toml::Table), CliError> {
+    Config::read_with_table(text, std::env::vars()).map_err(|error| {
+        CliError::configuration(match error {
+            ConfigError::Text(error) => explain(name, text, &error),
+            ConfigError::Environment(message) => message,
+        })
+    })
+}
+
+/// A value, or one more problem.
+fn good<T>(result: Result<T, String>, problems: &mut Vec<String>) -> Option<T> {
+    result.map_err(|problem| problems.push(problem)).ok()
+}
+
+/// The admin listener, with its token.
+fn admin(settings: &AdminTable) -> Result<Admin, String> {
     let (address, token) = (settings.address, settings.token.clone());
     let Some(path) = &settings.token_file else {
         return Ok(Admin { address, token });
     };
     let name = "[admin] token_file";
-    let bytes = paths::read_small(path, name).map_err(|error| Some(error.to_string()))?;
-    let token = AdminToken::new(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']));
+    let text = paths::read_text(path, name).map_err(|error| error.to_string())?;
+    let token = AdminToken::new(&text);
     let token = token.map_err(|problem| format!("{name}: {} {problem}", path.display()))?;
     Ok(Admin { address, token: Some(token) })
 }
@@ -121,14 +127,8 @@ fn listen(config: &Config, problems: &mut Vec<String>, notes: &mut Vec<String>) 
 
 /// The secret in a file, which is called by `name` in messages.
 fn secret(name: &str, path: &Path) -> Result<Secret, String> {
-    let bytes = paths::read_small(path, name).map_err(|error| error.to_string())?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("{name}: it is not UTF-8 text"))?;
-    // Editors and `echo` leave the end of a line after it.
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() {
-        return Err(format!("{name}: it is empty"));
-    }
-    Ok(Secret(text.into()))
+    let text = paths::read_text(path, name).map_err(|error| error.to_string())?;
+    if text.is_empty() { Err(format!("{name}: it is empty")) } else { Ok(Secret(text)) }
 }
 
 /// The verifier of one table's tokens, with the files that it needs.

@@ -131,10 +131,8 @@ impl Located {
 
 /// The unix feed of the development daemon.
 fn development_feed(state: &Path) -> PathBuf {
-    match paths::read_small(&state.join(FEED_FILE), "the feed's path") {
-        Ok(bytes) if !bytes.is_empty() => {
-            String::from_utf8_lossy(&bytes).trim_end_matches('\n').into()
-        }
+    match paths::read_text(&state.join(FEED_FILE), "the feed's path") {
+        Ok(path) if !path.is_empty() => path.into(),
         _ => state.join("events.sock"),
     }
 }

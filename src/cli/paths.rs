@@ -49,6 +49,17 @@ pub fn read_small(path: &Path, what: &str) -> Result<Vec<u8>, CliError> {
     Ok(bytes)
 }
 
+/// Reads a file that holds one text, such as a secret or an address, without the line ends that editors and `echo` leave
+/// after it.
+///
+/// # Errors
+/// As [`read_small`], or it is not text.
+pub fn read_text(path: &Path, what: &str) -> Result<String, CliError> {
+    let text = String::from_utf8(read_small(path, what)?)
+        .map_err(|_| CliError::new(format!("{what}: {} is not UTF-8 text", path.display())))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 /// Reads the text of a configuration file.
 ///
 /// # Errors

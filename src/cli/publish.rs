@@ -25,6 +25,7 @@ use std::{
 use argh::FromArgs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::error::printable;
 use super::{CliError, locate::Located, output::note};
@@ -154,34 +155,20 @@ fn event_line(words: &[String]) -> Result<String, CliError> {
             "the ADDRESS is one word such as event/john.doe; the JSON is a second argument",
         ));
     }
-    let json = one_line(json).ok_or_else(|| {
-        CliError::usage(
-            "the JSON has a line end inside a string; JSON spells it \\n (or \\r) there",
-        )
-    })?;
+    // Between its tokens a line end is a blank; inside a string JSON does not allow one (RFC 8259, section 7).
+    if json.contains(['\n', '\r'])
+        && let Err(error) = serde_json::from_str::<IgnoredAny>(json)
+    {
+        return Err(CliError::usage(format!(
+            "the JSON over several lines is not valid: {error}; a line end inside a string is \
+             spelled \\n (or \\r)"
+        )));
+    }
+    let json = json.replace(['\n', '\r'], " ");
     if json.trim().is_empty() {
         return Err(CliError::usage("the JSON is empty; give an object such as '{}'"));
     }
     Ok(format!("{address} {json}\n"))
-}
-
-/// `json` on one line, byte for byte otherwise: line ends outside strings become spaces. `None` when one
-/// stands inside a string, where JSON does not allow it (RFC 8259, section 7).
-fn one_line(json: &str) -> Option<String> {
-    let mut line = String::with_capacity(json.len());
-    let (mut in_string, mut escaped) = (false, false);
-    for character in json.chars() {
-        let line_end = matches!(character, '\n' | '\r');
-        if line_end && in_string {
-            return None;
-        }
-        if character == '"' && !escaped {
-            in_string = !in_string;
-        }
-        escaped = in_string && character == '\\' && !escaped;
-        line.push(if line_end { ' ' } else { character });
-    }
-    Some(line)
 }
 
 fn standard_input() -> Result<File, CliError> {

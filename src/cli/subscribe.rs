@@ -223,15 +223,14 @@ impl SubscribeCommand {
             _ => token(self.token.take(), self.token_file.as_deref())?,
         };
         let secret =
-            self.secret_file.as_deref().map(|path| text_in(path, "the app's secret", "secret"));
-        let secret = secret.transpose()?.map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
+            self.secret_file.as_deref().map(|path| paths::read_text(path, "the app's secret"));
         let mut wish = ClientWish {
             token,
             names: [std::mem::take(&mut self.event), std::mem::take(&mut self.echo)].concat(),
             type_prefix: self.type_prefix.take(),
             object_prefix: self.object_prefix.take(),
             key: String::new(),
-            secret,
+            secret: secret.transpose()?,
         };
         client.prepare(path, &mut wish).map_err(CliError::usage)?;
         Ok(wish)
@@ -245,7 +244,7 @@ fn token(given: Option<String>, file: Option<&Path>) -> Result<Option<String>, C
             return Err(CliError::usage("--token and --token-file exclude each other"));
         }
         (Some(token), None) => token,
-        (None, Some(path)) => text_in(path, "the token", "token")?,
+        (None, Some(path)) => paths::read_text(path, "the token")?,
         (None, None) => match env::var("FANFARE_TOKEN") {
             Ok(token) => token,
             Err(env::VarError::NotPresent) => return Ok(None),
@@ -259,12 +258,6 @@ fn token(given: Option<String>, file: Option<&Path>) -> Result<Option<String>, C
         return Err(CliError::usage("the token is empty; `fanfare token --cell NAME` makes one"));
     }
     Ok(Some(token.into()))
-}
-
-/// The text of a small file that holds one thing.
-fn text_in(path: &Path, what: &str, held: &str) -> Result<String, CliError> {
-    String::from_utf8(paths::read_small(path, what)?)
-        .map_err(|_| CliError::new(format!("{} holds no {held}: it is not text", path.display())))
 }
 
 /// A conversation with its socket.

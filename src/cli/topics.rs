@@ -239,12 +239,12 @@ impl TopicsCommand {
             TopicsAction::Stats(stats) => {
                 let topic = full(&stats.topic);
                 let answer = about(&stats.reach()?, "GET", "stats", &[("topic", &topic)])?;
-                put(&if stats.json { answer.text()? } else { show::record(&answer.json()?) })?;
+                tell(&answer, stats.json, show::record)?;
             }
             TopicsAction::Peek(peek) => peek.run()?,
             TopicsAction::Room(room) => {
                 let answer = room.reach()?.ask("GET", "/topics/room", &[])?.good()?;
-                put(&if room.json { answer.text()? } else { show::record(&answer.json()?) })?;
+                tell(&answer, room.json, show::record)?;
             }
             TopicsAction::Purge(purge) => {
                 let (topic, of) = (full(&purge.topic), purge.subscription.as_deref());
@@ -338,14 +338,13 @@ impl Peek {
         let of = self.subscription.as_deref().unwrap_or_default();
         let parameters = [("topic", &*topic), ("subscription", of), ("count", &count)];
         let answer = about(&self.reach()?, "GET", "peek", &parameters)?;
-        if self.json {
-            return put(&answer.text()?);
-        }
-        let messages = show::messages(&answer.json()?);
-        if messages.is_empty() {
-            note("there are no messages");
-        }
-        put(&messages)
+        tell(&answer, self.json, |said| {
+            let messages = show::messages(said);
+            if messages.is_empty() {
+                note("there are no messages");
+            }
+            messages
+        })
     }
 }
 
@@ -403,19 +402,24 @@ fn near(reach: &AdminReach, topic: &str) -> Vec<String> {
     near.into_iter().take(NEAR_SHOWN_MAX).map(|(_, name)| name).collect()
 }
 
-/// Shows that something was done.
-fn done(answer: &AdminAnswer, json: bool) -> Result<(), CliError> {
-    if json {
-        return put(&answer.text()?);
-    }
-    match answer.json()? {
-        Value::Object(fields) if fields.is_empty() => put("done\n"),
-        said @ Value::Object(_) => put(&show::record(&said)),
-        _ => put("done\n"),
-    }
+/// Prints an answer: as the daemon said it, or for a person.
+fn tell(
+    answer: &AdminAnswer,
+    json: bool,
+    shown: impl FnOnce(&Value) -> String,
+) -> Result<(), CliError> {
+    put(&if json { answer.text()? } else { shown(&answer.json()?) })
 }
 
-/// Asks whoever sits there whether to go on.
+/// Shows that something was done.
+fn done(answer: &AdminAnswer, json: bool) -> Result<(), CliError> {
+    tell(answer, json, |said| match said {
+        Value::Object(fields) if !fields.is_empty() => show::record(said),
+        _ => "done\n".into(),
+    })
+}
+
+/// Asks the person at the terminal whether to go on.
 fn confirm(what: &str, yes: bool) -> Result<(), CliError> {
     if yes {
         return Ok(());

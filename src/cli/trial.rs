@@ -43,7 +43,7 @@ const SECRET_BYTES: usize = 32;
 pub(super) struct Trial {
     /// The text of its configuration.
     pub(super) configuration: String,
-    secret: Vec<u8>,
+    secret: String,
     /// Those of the dialects that have one of their own.
     secrets: Vec<(Kind, String)>,
     directory: PathBuf,
@@ -90,7 +90,7 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
     for kind in Kind::ALL {
         let file = directory.join(format!("{}.secret", kind.name()));
         if let Some(table) = kind.client().trial_table(&string(&file)) {
-            let secret = String::from_utf8_lossy(&secret_in(&file)?).trim().to_owned();
+            let secret = secret_in(&file)?;
             secrets.push((*kind, secret));
             own_tables += &table;
         }
@@ -181,7 +181,7 @@ impl Trial {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut claims = kind.client().example().claims.as_object().cloned().unwrap_or_default();
         claims.insert("exp".into(), (now_s + TOKEN_S).into());
-        mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default()
+        mint(Algorithm::HS256, self.secret.as_bytes(), &claims).unwrap_or_default()
     }
 }
 
@@ -265,7 +265,7 @@ fn other_owner(found: &fs::Metadata) -> Option<u32> {
 }
 
 /// The secret in `path`, made if there is none.
-fn secret_in(path: &Path) -> Result<Vec<u8>, CliError> {
+fn secret_in(path: &Path) -> Result<String, CliError> {
     drop_exposed(path)?;
     let failed =
         |error: &dyn std::fmt::Display| CliError::new(format!("{}: {error}", path.display()));
@@ -280,5 +280,5 @@ fn secret_in(path: &Path) -> Result<Vec<u8>, CliError> {
             .map_err(|error| failed(&error))?;
         writeln!(file, "{}", hex(&bytes)).map_err(|error| failed(&error))?;
     }
-    paths::read_small(path, "the development secret")
+    paths::read_text(path, "the development secret")
 }

@@ -2,14 +2,9 @@
 
 use super::{CliError, certificates};
 use crate::trust;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Whose certificates are good.
@@ -34,26 +29,24 @@ impl Trust {
         }
     }
 
-    /// How to speak TLS with whoever is trusted.
+    /// How to speak TLS with a server that is trusted.
     pub(super) fn config(&self) -> Result<Arc<ClientConfig>, CliError> {
-        let failed = |error| CliError::new(format!("TLS is not possible: {error}"));
         let config = match self {
-            Self::Machine => trust::signed_by(machine()?).map_err(failed)?,
+            Self::Machine => trust::signed_by(machine_roots().ok_or_else(|| {
+                CliError::new(
+                    "this machine trusts nobody: install its certificates (Debian: \
+                     ca-certificates), or give the daemon's with --ca FILE",
+                )
+            })?),
+            Self::Anybody => trust::anybody(),
             Self::File(path) => {
                 let named = certificates::certificates(path, "--ca").map_err(CliError::new)?;
-                trust::named(named).map_err(|error| unusable(path, &error))?
-            }
-            Self::Anybody => {
-                let provider = Arc::new(ring::default_provider());
-                ClientConfig::builder_with_provider(Arc::clone(&provider))
-                    .with_safe_default_protocol_versions()
-                    .map_err(failed)?
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-                    .with_no_client_auth()
+                return trust::named(named).map(Arc::new).map_err(|error| {
+                    CliError::new(format!("--ca: {} cannot be trusted: {error}", path.display()))
+                });
             }
         };
-        Ok(Arc::new(config))
+        config.map(Arc::new).map_err(|error| CliError::new(format!("TLS is not possible: {error}")))
     }
 
     /// What to do about a handshake that failed, after the peer had begun to speak TLS or before.
@@ -87,68 +80,9 @@ impl Trust {
     }
 }
 
-/// Whom this machine trusts.
-fn machine() -> Result<RootCertStore, CliError> {
+/// The authorities that this machine trusts; `None` where there are none.
+pub(super) fn machine_roots() -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(CliError::new(
-            "this machine trusts nobody: install its certificates (Debian: ca-certificates), or give the daemon's \
-             with --ca FILE",
-        ));
-    }
-    Ok(roots)
-}
-
-fn unusable(path: &Path, error: &Error) -> CliError {
-    CliError::new(format!("--ca: {} cannot be trusted: {error}", path.display()))
-}
-
-/// Believes every certificate; only that its owner has signed the handshake is still looked at.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    (!roots.is_empty()).then_some(roots)
 }

@@ -24,11 +24,8 @@ impl User {
     pub(super) fn own() -> Self {
         let uid = geteuid().as_raw();
         let groups = getgroups().unwrap_or_default().iter().map(|group| group.as_raw()).collect();
-        let name = lines("/etc/passwd")
-            .iter()
-            .find(|fields| number(fields, 2) == Some(uid))
-            .and_then(|fields| fields.first().cloned());
-        Self { name: name.unwrap_or_default(), uid, gid: getegid().as_raw(), groups }
+        let name = name_of(uid, "/etc/passwd").unwrap_or_default();
+        Self { name, uid, gid: getegid().as_raw(), groups }
     }
 
     /// The user that a check is about: the named one; the service's where root asks, who may do everything; else
@@ -100,6 +97,12 @@ impl fmt::Display for User {
             name => write!(f, "user {name} ({})", self.uid),
         }
     }
+}
+
+/// The name of the user or group of this number, in such a file.
+pub(super) fn name_of(id: u32, database: &str) -> Option<String> {
+    let mut lines = lines(database).into_iter();
+    lines.find(|fields| number(fields, 2) == Some(id)).map(|fields| fields[0].clone())
 }
 
 /// The lines of such a file, each taken apart at its colons.

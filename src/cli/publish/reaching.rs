@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::cli::CliError;
 use crate::cli::error::CliStatus;
+use crate::cli::user::name_of;
 
 /// A connection to the unix feed at `path`, for use without waiting.
 pub(super) fn connect(path: &Path) -> Result<UnixStream, CliError> {
@@ -23,7 +24,7 @@ fn unreachable(path: &Path, error: &io::Error) -> CliError {
     let metadata = fs::metadata(path);
     let is_socket = metadata.as_ref().is_ok_and(|metadata| metadata.file_type().is_socket());
     let status = match error.kind() {
-        // Whatever else is there will not come to be a socket.
+        // What is there but no socket does not become one.
         _ if metadata.is_ok() && !is_socket => CliStatus::Failure,
         ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock => {
             CliStatus::TryAgain
@@ -43,8 +44,8 @@ fn unreachable(path: &Path, error: &io::Error) -> CliError {
                  join that group, or change mode or group in [feed.unix]",
                 rustix::process::geteuid().as_raw(),
                 metadata.mode() & 0o7777,
-                name_of(metadata.uid(), "/etc/passwd"),
-                name_of(metadata.gid(), "/etc/group"),
+                named(metadata.uid(), "/etc/passwd"),
+                named(metadata.gid(), "/etc/group"),
             ),
             Err(_) => format!(
                 "user {} may not enter a directory above {shown}; check each with `namei -l {shown}`",
@@ -62,13 +63,7 @@ fn unreachable(path: &Path, error: &io::Error) -> CliError {
     CliError::new(message).with(status)
 }
 
-/// The name of user or group `id` in a file of lines `name:x:id:…`, with its number.
-fn name_of(id: u32, database: &str) -> String {
-    let text = fs::read_to_string(database).unwrap_or_default();
-    let of_line = |line: &str| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(id)).then(|| format!("{name} ({id})"))
-    };
-    text.lines().find_map(of_line).unwrap_or_else(|| id.to_string())
+/// The name of user or group `id`, with its number.
+fn named(id: u32, database: &str) -> String {
+    name_of(id, database).map_or_else(|| id.to_string(), |name| format!("{name} ({id})"))
 }

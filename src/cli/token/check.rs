@@ -54,23 +54,23 @@ pub(super) fn run(
 
 /// The token from where it was said to be.
 fn token(given: Option<&str>, file: Option<&Path>) -> Result<String, CliError> {
-    let read = |mut from: Box<dyn std::io::Read>| {
-        let mut bytes = Vec::new();
-        // One byte more, so that what is too long is found to be.
-        let read = from.by_ref().take(TOKEN_BYTES_MAX as u64 + 2).read_to_end(&mut bytes);
-        read.map_err(|error| CliError::new(format!("cannot read the token: {error}")))?;
-        Ok::<_, CliError>(bytes)
-    };
-    let bytes = match (given, file) {
+    let text = match (given, file) {
         (Some(_), Some(_)) => {
             return Err(CliError::usage("--check and --check-file exclude each other"));
         }
-        (Some("-"), None) => read(Box::new(std::io::stdin()))?,
+        (Some("-"), None) => {
+            let mut text = String::new();
+            // One byte more, so that what is too long is found to be.
+            let mut stdin = std::io::stdin().take(TOKEN_BYTES_MAX as u64 + 2);
+            stdin
+                .read_to_string(&mut text)
+                .map_err(|error| CliError::new(format!("cannot read the token: {error}")))?;
+            text
+        }
         (Some(token), None) => token.into(),
-        (None, Some(path)) => paths::read_small(path, "the token")?,
-        (None, None) => vec![],
+        (None, Some(path)) => paths::read_text(path, "the token")?,
+        (None, None) => String::new(),
     };
-    let text = String::from_utf8(bytes).map_err(|_| CliError::new("the token is not text"))?;
     match text.trim() {
         "" => Err(CliError::usage(
             "the token is empty: give it behind --check, in a file, or with - on standard input",

@@ -4,8 +4,7 @@ use super::super::answer::{HttpAnswer, exchange};
 use super::super::dial::connect_to;
 use super::super::error::{CliStatus, printable};
 use super::super::locate::{ADDRESS_FILE, Located, TOKEN_FILE};
-use super::super::{CliError, explain::explain, paths};
-use crate::config::{Config, ConfigError};
+use super::super::{CliError, load, paths};
 use crate::http::AdminToken;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -185,10 +184,7 @@ impl AdminAnswer {
 fn configured(path: &Path) -> Result<(Option<String>, Option<String>), CliError> {
     let name = path.display().to_string();
     let text = paths::configuration(path)?;
-    let config = Config::read(&text, env::vars()).map_err(|error| match error {
-        ConfigError::Text(error) => CliError::configuration(explain(&name, &text, &error)),
-        ConfigError::Environment(message) => CliError::configuration(message),
-    })?;
+    let (config, _) = load::config(&name, &text)?;
     let Some(admin) = config.admin else {
         return Err(CliError::configuration(format!(
             "{name} has no [admin]: give it an address and a token_file"
@@ -217,9 +213,7 @@ fn found() -> Result<(Option<String>, Option<String>), CliError> {
 
 /// Where the development daemon has left that its admin listener is.
 fn development_address() -> Option<String> {
-    let bytes =
-        paths::read_small(&paths::state_dir().join(ADDRESS_FILE), "the admin listener's address");
-    Some(String::from_utf8_lossy(&bytes.ok()?).trim().to_owned())
+    paths::read_text(&paths::state_dir().join(ADDRESS_FILE), "the admin listener's address").ok()
 }
 
 /// The address that the environment gives the daemon, unless it leaves the port to the daemon.
@@ -233,6 +227,5 @@ fn variable(name: &str) -> Option<String> {
 
 /// The token in a file, as an editor has left it.
 fn token_in(path: &Path) -> Result<String, CliError> {
-    let bytes = paths::read_small(path, "the token of [admin]")?;
-    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    Ok(paths::read_text(path, "the token of [admin]")?.trim().to_owned())
 }
