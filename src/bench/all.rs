@@ -1,7 +1,7 @@
 //! `bench all`: every figure that the daemon promises, each on a daemon of its own.
 
 use super::options::BenchOptions;
-use super::report::{BenchReport, Goal, Row};
+use super::report::{BenchReport, Goal};
 use super::{backlog, churn, durable, fanout, handshake, idle, proc};
 use crate::cli::CliError;
 use crate::cli::output::note;
@@ -82,11 +82,11 @@ pub(super) fn run(base: &BenchOptions) -> Result<Vec<BenchReport>, CliError> {
 
 /// Compares deliveries by requests with those by the unix feed, each as a ratio to its own floor.
 fn against_feed(posted: &mut BenchReport, fed: &BenchReport) {
-    let is_rate = |row: &Row| row.what.ends_with(": deliveries");
-    let fed = fed.rows.iter().find(|row| is_rate(row)).and_then(|row| row.ratio);
-    let posted = posted.rows.iter_mut().find(|row| is_rate(row));
-    if let (Some(ratio), Some(row)) = (fed, posted) {
-        row.aim(Goal::RatioAtLeast(HTTP_RATIO_MIN * ratio));
+    // Both reports have the same rows in the same order.
+    for (fed, posted) in fed.rows.iter().zip(&mut posted.rows) {
+        if let (true, Some(ratio)) = (posted.what.ends_with(": deliveries"), fed.ratio) {
+            posted.aim(Goal::RatioAtLeast(HTTP_RATIO_MIN * ratio));
+        }
     }
 }
 

@@ -54,12 +54,11 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
 
     let mut report = BenchReport::new("backlog", json!({ "messages": messages, "size": size }));
     let growth = highest.saturating_sub(before) as f64;
-    let at_most = |limit| Some(Goal::AtMost(limit));
     for (what, unit, value, goal) in [
         ("loaded by the feed", "/s", rate, None),
-        ("memory more at most", "B", growth, at_most(GROWTH_BYTES_MAX)),
-        ("ready again", "s", ready.as_secs_f64(), at_most(READY_S_MAX)),
-        ("first message", "s", first.as_secs_f64(), at_most(READY_S_MAX)),
+        ("memory more at most", "B", growth, Some(Goal::AtMost(GROWTH_BYTES_MAX))),
+        ("ready again", "s", ready.as_secs_f64(), Some(Goal::AtMost(READY_S_MAX))),
+        ("first message", "s", first.as_secs_f64(), Some(Goal::AtMost(READY_S_MAX))),
         ("memory with it, after the start", "B", again as f64, None),
     ] {
         report.add(format!("backlog of {messages}: {what}"), unit, &[value], &[], goal);

@@ -136,9 +136,8 @@ fn tell(report: &mut BenchReport, name: &str, passed: &Passed, restarts: &[Again
     for (quantile, which) in [(0.5, "p50"), (0.99, "p99")] {
         let (meanwhile, before): (Vec<f64>, Vec<f64>) = restarts
             .iter()
-            .map(|again| {
-                let quantile_us = |times| side::quantile_us(times, quantile);
-                (quantile_us(&again.meanwhile), quantile_us(&again.before))
+            .map(|Again { meanwhile, before, .. }| {
+                (side::quantile_us(meanwhile, quantile), side::quantile_us(before, quantile))
             })
             .unzip();
         let what = format!("{name}: bystander meanwhile, against before, {which}");

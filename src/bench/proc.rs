@@ -156,9 +156,10 @@ fn schedstat(text: &str) -> Option<Usage> {
 }
 
 fn written_in(text: &str) -> Option<u64> {
-    let field =
-        |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-    Some(field("write_bytes:")?.saturating_sub(field("cancelled_write_bytes:")?))
+    let [written, cancelled] = ["write_bytes:", "cancelled_write_bytes:"].map(|name| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+    });
+    Some(written?.saturating_sub(cancelled?))
 }
 
 fn kib_field(text: &str, name: &str) -> Option<u64> {

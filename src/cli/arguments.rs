@@ -47,29 +47,31 @@ pub fn read<T: FromArgs>(program: &str, words: &[String]) -> Result<Asked<T>, Cl
 fn separated(words: &[String]) -> Vec<String> {
     let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
     let (options, rest) = words.split_at(end);
-    let parts = |word: &String| match word.split_once('=') {
+    let options = options.iter().flat_map(|word| match word.split_once('=') {
         Some((name, value)) if name.starts_with("--") => vec![name.to_owned(), value.to_owned()],
         _ if word == "-h" => vec!["--help".to_owned()],
         _ => vec![word.clone()],
-    };
-    options.iter().flat_map(parts).chain(rest.iter().cloned()).collect()
+    });
+    options.chain(rest.iter().cloned()).collect()
 }
 
 /// The command that the words lead to as far as they are known, and its help.
 fn innermost<T: FromArgs>(program: &str, words: &[&str]) -> (String, String) {
-    let help = |path: &[&str]| {
-        let asked: Vec<&str> = path.iter().copied().chain(["--help"]).collect();
-        T::from_args(&[program], &asked).err().map_or_else(String::new, |help| help.output)
-    };
-    let (mut path, mut text) = (Vec::new(), help(&[]));
+    let mut path = vec![program];
+    let mut text = help_of::<T>(&path);
     for word in words {
         if !listed(&text, COMMANDS).contains(word) {
             break;
         }
         path.push(*word);
-        text = help(&path);
+        text = help_of::<T>(&path);
     }
-    ([program].into_iter().chain(path).collect::<Vec<_>>().join(" "), text)
+    (path.join(" "), text)
+}
+
+fn help_of<T: FromArgs>(path: &[&str]) -> String {
+    let asked = [&path[1..], &["--help"]].concat();
+    T::from_args(&path[..1], &asked).err().map_or_else(String::new, |help| help.output)
 }
 
 /// The first words of the lines under a head.

@@ -213,10 +213,9 @@ impl<'a> TomlScan<'a> {
     /// value is about that value; one that points at a key or a header may be about any below it.
     fn conceals(&self, span: &Range<usize>) -> bool {
         let in_value = self.found.as_ref().is_some_and(|found| found.2);
-        let overlaps = |hidden: &Range<usize>| {
-            hidden.start < span.end.max(span.start + 1) && span.start <= hidden.end
-        };
-        if in_value { self.hidden.iter().any(overlaps) } else { !self.hidden.is_empty() }
+        self.hidden.iter().any(|hidden| {
+            !in_value || hidden.start < span.end.max(span.start + 1) && span.start <= hidden.end
+        })
     }
 
     /// The line around `place`, with what is hidden replaced.

@@ -139,28 +139,27 @@ fn verifier(
     notes: &mut Vec<String>,
 ) -> Result<Verifier, String> {
     let name = format!("[{table}] token");
-    let wrong = |error| format!("{name}: {error}");
-    settings.check().map_err(wrong)?;
-    let read = |path| paths::read_small(path, &name).map_err(|error| error.to_string());
-    let material = settings.file().map(read).transpose()?;
-    let authorities = settings.ca_file().map(read).transpose()?;
-    let verifier = Verifier::new(settings, material.as_deref());
-    let verifier = if is_lenient {
+    settings.check().map_err(|error| format!("{name}: {error}"))?;
+    let [material, authorities] = [settings.file(), settings.ca_file()]
+        .map(|path| path.map(|path| paths::read_small(path, &name)).transpose());
+    let material = material.map_err(|error| error.to_string())?;
+    let authorities = authorities.map_err(|error| error.to_string())?;
+
+    let mut verifier = Verifier::new(settings, material.as_deref());
+    if is_lenient {
         // The application has its secret already.
         if let Err(error @ VerifierError::Key(KeyError::ShortSecret { .. })) = &verifier {
             notes.push(format!(
                 "{name}: {error}; it is used all the same, and can be guessed the easier"
             ));
         }
-        Verifier::lenient(settings, material.as_deref())
-    } else {
-        verifier
-    };
+        verifier = Verifier::lenient(settings, material.as_deref());
+    }
     let verifier = verifier.and_then(|verifier| match &authorities {
         Some(pem) => verifier.trusting(pem),
         None => Ok(verifier),
     });
-    verifier.map_err(wrong)
+    verifier.map_err(|error| format!("{name}: {error}"))
 }
 
 fn plan(

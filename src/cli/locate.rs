@@ -139,8 +139,8 @@ fn development_feed(state: &Path) -> PathBuf {
 
 /// Whether something is at a path, even where we may not look.
 fn is_there(path: &Path) -> bool {
-    let absent = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
-    !matches!(fs::symlink_metadata(path), Err(error) if absent(error.kind()))
+    !fs::symlink_metadata(path)
+        .is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
 }
 
 #[cfg(test)]

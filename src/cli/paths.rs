@@ -30,17 +30,20 @@ pub fn state_dir() -> PathBuf {
 /// The file is absent, unreadable, or larger than [`SMALL_FILE_BYTES_MAX`].
 pub fn read_small(path: &Path, what: &str) -> Result<Vec<u8>, CliError> {
     let shown = path.display();
-    let explain = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => CliError::new(format!("{what}: there is no file {shown}")),
-        ErrorKind::PermissionDenied => CliError::new(format!(
-            "{what}: user {} may not read {shown}; see `ls -l {shown}`, or run as its owner",
-            rustix::process::geteuid().as_raw()
-        )),
-        _ => CliError::new(format!("{what}: cannot read {shown}: {error}")),
-    };
-    let file = File::open(path).map_err(explain)?;
     let mut bytes = Vec::new();
-    file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(explain)?;
+    // One byte more, so that what is too large is found to be.
+    let read = File::open(path)
+        .and_then(|file| file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| {
+        CliError::new(match error.kind() {
+            ErrorKind::NotFound => format!("{what}: there is no file {shown}"),
+            ErrorKind::PermissionDenied => format!(
+                "{what}: user {} may not read {shown}; see `ls -l {shown}`, or run as its owner",
+                rustix::process::geteuid().as_raw()
+            ),
+            _ => format!("{what}: cannot read {shown}: {error}"),
+        })
+    })?;
     if bytes.len() as u64 > SMALL_FILE_BYTES_MAX {
         return Err(CliError::new(format!(
             "{what}: {shown} is larger than {SMALL_FILE_BYTES_MAX} bytes"
@@ -74,11 +77,10 @@ pub fn configuration(path: &Path) -> Result<String, CliError> {
 /// [`state_dir`] as a function of what it depends on. A relative `XDG_STATE_HOME` is ignored, as the XDG
 /// Base Directory Specification says.
 fn state_dir_from(state_home: Option<PathBuf>, home: Option<PathBuf>, uid: u32) -> PathBuf {
-    let usable = |path: &PathBuf| path.is_absolute();
-    if let Some(state_home) = state_home.filter(usable) {
+    if let Some(state_home) = state_home.filter(|path| path.is_absolute()) {
         return state_home.join("fanfare");
     }
-    match home.filter(usable) {
+    match home.filter(|path| path.is_absolute()) {
         Some(home) => home.join(".local/state/fanfare"),
         None => format!("/tmp/fanfare-{uid}").into(),
     }

@@ -101,12 +101,6 @@ fn with_old(old: &Table, mut new: Table, above: &str) -> Table {
 fn told(keys: &[String], left: &[String]) -> String {
     let keys = keys.iter().filter(|key| !left.contains(key));
     let (waiting, applied): (Vec<&String>, Vec<&String>) = keys.partition(|key| needs_restart(key));
-    let list = |keys: &[&String]| {
-        let shown: Vec<&str> = keys.iter().take(KEYS_SHOWN_MAX).map(|key| key.as_str()).collect();
-        let more = keys.len().saturating_sub(KEYS_SHOWN_MAX);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        shown.join(", ") + &more
-    };
     let mut said =
         String::from("reloaded: keys of tokens, secrets and certificates were read anew");
     if applied.is_empty() && waiting.is_empty() && left.is_empty() {
@@ -122,6 +116,14 @@ fn told(keys: &[String], left: &[String]) -> String {
         said += &format!("; needs a restart: {left}");
     }
     said
+}
+
+fn list(keys: &[&String]) -> String {
+    let shown: Vec<&str> = keys.iter().take(KEYS_SHOWN_MAX).map(|key| key.as_str()).collect();
+    match keys.len().saturating_sub(KEYS_SHOWN_MAX) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 #[cfg(test)]

@@ -122,18 +122,16 @@ fn introduction(plan: &Plan, source: &str) -> String {
 fn watch(daemon: &Daemon) -> Result<(), CliError> {
     let wanted = sd_notify::watchdog_enabled();
     let mut told: Option<Instant> = None;
-    let beat = move || {
-        // Twice as often as it has to be, as sd_watchdog_enabled(3) advises; `beat` is called at each look.
-        let is_due = |wanted: Duration| told.is_none_or(|told| told.elapsed() >= wanted / 3);
-        if wanted.is_some_and(is_due) {
+    let watched = daemon.watch(move || {
+        let Some(wanted) = wanted else { return };
+        // Twice as often as it has to be, as sd_watchdog_enabled(3) advises; this is called at each look.
+        if told.is_none_or(|told| told.elapsed() >= wanted / 3) {
             told = Some(Instant::now());
             // What is wrong with the socket was said when the start was told.
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }
-    };
-    daemon
-        .watch(beat)
-        .map_err(|error| CliError::new(format!("the threads cannot be watched: {error}")))
+    });
+    watched.map_err(|error| CliError::new(format!("the threads cannot be watched: {error}")))
 }
 
 /// The state, for the log and for `systemctl status`.

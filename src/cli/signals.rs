@@ -49,21 +49,24 @@ impl ReceivedSignal {
     /// # Errors
     /// When the system does not let signals be received.
     pub(super) fn start() -> Result<Self, CliError> {
-        let start = || -> std::io::Result<Self> {
-            // SIGUSR1 and SIGUSR2 are meant for other programs, which some send them to by habit. A file that may not
-            // grow further (RLIMIT_FSIZE) is told to whoever writes it.
-            for ignored in [SIGUSR1, SIGUSR2, SIGXFSZ] {
-                flag::register(ignored, Arc::default())?;
-            }
-            let (signals, stops) =
-                (Signals::new([SIGTERM, SIGINT, SIGHUP])?, Signals::new([SIGTERM, SIGINT])?);
-            let drain = Arc::<Drain>::default();
-            let for_thread = Arc::clone(&drain);
-            let thread = std::thread::Builder::new().name("stopper".into());
-            thread.spawn(move || for_thread.insist(stops))?;
-            Ok(Self { signals, drain })
-        };
-        start().map_err(|error| CliError::new(format!("signals cannot be received: {error}")))
+        Self::receive()
+            .map_err(|error| CliError::new(format!("signals cannot be received: {error}")))
+    }
+
+    fn receive() -> std::io::Result<Self> {
+        // SIGUSR1 and SIGUSR2 are meant for other programs, which some send them to by habit. A file that may not
+        // grow further (RLIMIT_FSIZE) is an error of the write.
+        for ignored in [SIGUSR1, SIGUSR2, SIGXFSZ] {
+            flag::register(ignored, Arc::default())?;
+        }
+
+        let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let stops = Signals::new([SIGTERM, SIGINT])?;
+        let drain = Arc::<Drain>::default();
+        let for_thread = Arc::clone(&drain);
+        let thread = std::thread::Builder::new().name("stopper".into());
+        thread.spawn(move || for_thread.insist(stops))?;
+        Ok(Self { signals, drain })
     }
 
     /// A stop may take so long from now on.

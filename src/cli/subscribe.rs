@@ -151,17 +151,17 @@ impl SubscribeCommand {
 
     /// The protocol that an option or the path chooses; `None` where neither does.
     fn client(&self, path: &str) -> Result<Option<&'static dyn DialectClient>, CliError> {
-        let clients = || Kind::ALL.iter().map(|kind| kind.client());
+        let clients: Vec<_> = Kind::ALL.iter().map(|kind| kind.client()).collect();
         let given = [
             ("--event", !self.event.is_empty()),
             ("--channel", self.channel),
             ("--echo", !self.echo.is_empty()),
         ];
-        let mut chosen = clients().filter_map(|client| {
+        let mut chosen = clients.iter().copied().filter_map(|client| {
             let option = client.profile().option?;
             given.contains(&(option, true)).then_some((option, client))
         });
-        let of_path = clients().find(|client| (client.profile().owns)(path));
+        let of_path = clients.iter().copied().find(|client| (client.profile().owns)(path));
         let Some((option, client)) = chosen.next() else { return Ok(of_path) };
         let whose = client.profile().whose;
 

@@ -124,6 +124,7 @@ pub struct TokenCommand {
 }
 
 /// What a token is signed with.
+#[derive(Default)]
 struct SigningKey {
     bytes: Vec<u8>,
     /// Where it comes from, for messages.
@@ -230,8 +231,7 @@ impl TokenCommand {
                     bytes,
                     source: path.display().to_string(),
                     pem: true,
-                    may_be_short: false,
-                    algorithm: None,
+                    ..Default::default()
                 }
             }
             (None, None) => match &self.config {
@@ -367,7 +367,7 @@ fn secret(bytes: Vec<u8>, source: String) -> Result<SigningKey, CliError> {
             "{source} holds a PEM key, not a secret; give it with --key-file"
         )));
     }
-    Ok(SigningKey { bytes, source, pem: false, may_be_short: false, algorithm: None })
+    Ok(SigningKey { bytes, source, ..Default::default() })
 }
 
 /// The key that the configuration verifies with, if one can sign with it.
@@ -378,8 +378,9 @@ fn key_of_configuration(path: &Path, table: &str) -> Result<SigningKey, CliError
             "{source} has no `token = {{ jwt = … }}` in [{table}]; give --secret-file or --key-file"
         ))
     })?;
-    let text = |name| jwt.get(name).and_then(toml::Value::as_str);
-    let mut key = match (text("secret"), text("secret_file")) {
+    let [inline, file] =
+        ["secret", "secret_file"].map(|name| jwt.get(name).and_then(toml::Value::as_str));
+    let mut key = match (inline, file) {
         (Some(value), _) => secret(value.into(), source)?,
         (None, Some(file)) => {
             secret_in(Path::new(file)).map_err(|error| error.with(CliStatus::Configuration))?
@@ -558,13 +559,8 @@ mod tests {
                 eprintln!("skipped: openssl is not installed");
                 return;
             };
-            let key = SigningKey {
-                bytes: output.stdout,
-                source: "key.pem".into(),
-                pem: true,
-                may_be_short: false,
-                algorithm: None,
-            };
+            let source = "key.pem".into();
+            let key = SigningKey { bytes: output.stdout, source, pem: true, ..Default::default() };
             let token = signed(&key, None, &Map::new()).unwrap();
             assert_eq!(jsonwebtoken::decode_header(&token).unwrap().alg, algorithm);
             let error = signed(&key, Some(Algorithm::HS256), &Map::new()).unwrap_err().to_string();

@@ -119,16 +119,15 @@ impl Trial {
     /// # Errors
     /// When a file cannot be written.
     pub(super) fn leave_addresses(&self, daemon: &Daemon) -> Result<(), CliError> {
-        let leave = |name: &str, address: &str| {
+        let socket = std::path::absolute(&self.socket).unwrap_or_else(|_| self.socket.clone());
+        let admin = daemon.admin.map(|admin| (ADDRESS_FILE, admin.to_string()));
+        for (name, address) in admin.into_iter().chain([(FEED_FILE, socket.display().to_string())])
+        {
             let path = self.directory.join(name);
             fs::write(&path, format!("{address}\n"))
-                .map_err(|error| CliError::new(format!("{}: {error}", path.display())))
-        };
-        if let Some(admin) = daemon.admin {
-            leave(ADDRESS_FILE, &admin.to_string())?;
+                .map_err(|error| CliError::new(format!("{}: {error}", path.display())))?;
         }
-        let socket = std::path::absolute(&self.socket).unwrap_or_else(|_| self.socket.clone());
-        leave(FEED_FILE, &socket.display().to_string())
+        Ok(())
     }
 
     /// Takes them away: nobody is there any more.
@@ -211,8 +210,10 @@ fn program() -> String {
 /// A path as a shell takes it for one word.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
-    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    match text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte)) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// Makes the state directory, or takes away from others what they may do in it.
@@ -264,21 +265,18 @@ fn other_owner(found: &fs::Metadata) -> Option<u32> {
     Some(found.uid()).filter(|owner| *owner != rustix::process::geteuid().as_raw())
 }
 
+fn make_secret(path: &Path) -> io::Result<()> {
+    let mut bytes = [0; SECRET_BYTES];
+    getrandom::fill(&mut bytes)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", hex(&bytes))
+}
+
 /// The secret in `path`, made if there is none.
 fn secret_in(path: &Path) -> Result<String, CliError> {
     drop_exposed(path)?;
-    let failed =
-        |error: &dyn std::fmt::Display| CliError::new(format!("{}: {error}", path.display()));
     if !path.exists() {
-        let mut bytes = [0; SECRET_BYTES];
-        getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| failed(&error))?;
-        writeln!(file, "{}", hex(&bytes)).map_err(|error| failed(&error))?;
+        make_secret(path).map_err(|error| CliError::new(format!("{}: {error}", path.display())))?;
     }
     paths::read_text(path, "the development secret")
 }

@@ -47,20 +47,20 @@ impl User {
     }
 
     fn of(name: &str, passwd: &[Vec<String>]) -> Option<Self> {
-        let is_meant = |fields: &&Vec<String>| {
-            fields[0] == name || fields.get(2).is_some_and(|uid| uid == name)
-        };
-        let found = passwd.iter().find(is_meant)?;
-        let (uid, gid) = (number(found, 2)?, number(found, 3)?);
-        let is_member = |fields: &&Vec<String>| {
-            fields.get(3).is_some_and(|members| members.split(',').any(|member| member == found[0]))
-        };
-        let groups = lines("/etc/group")
+        let found = passwd
             .iter()
-            .filter(is_member)
-            .filter_map(|fields| number(fields, 2))
-            .collect();
-        Some(Self { name: found[0].clone(), uid, gid, groups })
+            .find(|fields| fields[0] == name || fields.get(2).is_some_and(|uid| uid == name))?;
+        let mut groups = lines("/etc/group");
+        groups.retain(|fields| {
+            fields.get(3).is_some_and(|members| members.split(',').any(|member| member == found[0]))
+        });
+
+        Some(Self {
+            name: found[0].clone(),
+            uid: number(found, 2)?,
+            gid: number(found, 3)?,
+            groups: groups.iter().filter_map(|fields| number(fields, 2)).collect(),
+        })
     }
 
     /// Is this user from now on, with the thread that calls: commands have no other.

@@ -114,13 +114,10 @@ impl AdminReach {
     }
 
     fn read(&self, bytes: &[u8]) -> Result<AdminAnswer, CliError> {
-        let other = || {
-            CliError::new(format!(
-                "what answers on {} is not fanfare's admin listener",
-                self.address
-            ))
-        };
-        let answer = HttpAnswer::read(bytes).ok().flatten().ok_or_else(other)?;
+        let answer = HttpAnswer::read(bytes).ok().flatten().ok_or_else(|| {
+            let address = &self.address;
+            CliError::new(format!("what answers on {address} is not fanfare's admin listener"))
+        })?;
         let body = &bytes[answer.head_bytes..];
         if answer.body_bytes.is_some_and(|length| body.len() < length) {
             return Err(CliError::try_again(format!("the answer of {} is cut off", self.address)));

@@ -23,12 +23,13 @@ const PAYLOAD_CHARS_MAX: usize = 2000;
 /// The names of a list, whatever it is wrapped in.
 pub(super) fn names(list: &Value) -> Result<Vec<String>, CliError> {
     let list = list.get("topics").unwrap_or(list).as_array();
-    let name = |entry: &Value| {
-        let name =
-            entry.as_str().or_else(|| entry.get("name").or_else(|| entry.get("topic"))?.as_str());
-        name.map(str::to_owned)
-    };
-    let names = list.and_then(|list| list.iter().map(name).collect());
+    let names = list.and_then(|list| {
+        let names = list.iter().map(|entry| {
+            let name = entry.get("name").or_else(|| entry.get("topic")).unwrap_or(entry);
+            name.as_str().map(str::to_owned)
+        });
+        names.collect()
+    });
     names.ok_or_else(|| {
         CliError::new("the daemon's list is of another kind: is it of the same release?")
     })
@@ -61,8 +62,8 @@ pub(super) fn messages(value: &Value) -> String {
 
 fn message(value: &Value) -> String {
     let Value::Object(fields) = value else { return cell("", value) + "\n" };
-    let text = |name: &str| fields.get(name).and_then(Value::as_str);
-    let id = text("messageId").unwrap_or_default();
+    let [id, payload] = ["messageId", "payload"]
+        .map(|name| fields.get(name).and_then(Value::as_str).unwrap_or_default());
     let place = MessageId::read(id).map_or_else(
         |_| String::new(),
         |id| format!(" ({}:{})", id.position.ledger(), id.position.entry()),
@@ -77,7 +78,6 @@ fn message(value: &Value) -> String {
     for (name, value) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
         out += &format!("  {}: {}\n", whole(name), cell("", value));
     }
-    let payload = text("payload").unwrap_or_default();
     out += &format!("  {}\n", self::payload(payload));
     out
 }
