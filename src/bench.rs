@@ -368,6 +368,7 @@ fn measured(command: Bench) -> Result<String, CliError> {
         }
     };
     options.check()?;
+    // It says its port on standard output and takes no signals: it ends with its input.
     if options.sender {
         return sender::run(&options).map(|()| String::new());
     }

@@ -32,6 +32,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     let progress = BenchProgress::new(3);
     // A subscription that nobody uses is what keeps them.
     drop(target.subscribers(1, false, 1, |_| {})?);
+    // The subscriber's memory is given back before the first reading.
     target.settle()?;
     let before = target.memory()?.rss_anon;
     progress.step(&format!("loading {messages} messages"));
@@ -86,6 +87,7 @@ fn load(
         (fed + 1..=last).for_each(|sequence| line.append(0, sequence, &mut lines));
         feed.write_all(&lines).map_err(|_| feed_ended())?;
         fed = last;
+        // Only what has a receipt is in the daemon; the rest is in the socket's buffer.
         if fed % LOOK_EVERY == 0 || fed == messages {
             receipt(&mut feed, &mut replies, fed)?;
             highest = highest.max(target.memory()?.rss_anon);

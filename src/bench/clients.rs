@@ -109,6 +109,7 @@ impl BenchClients {
         interrupt::check()?;
         self.events.clear();
         match epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
+            // A signal is looked for at the next wait.
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(failed("wait for sockets")(error)),
         }
@@ -167,6 +168,8 @@ impl BenchClient {
             return tls.send(&self.socket, bytes);
         }
         match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)? {
+            // A part of a frame would garble what follows; nothing here is long enough to be cut by
+            // a peer that reads.
             sent if sent == bytes.len() => Ok(()),
             _ => Err(ErrorKind::WouldBlock.into()),
         }

@@ -142,6 +142,7 @@ pub(super) fn open(
         let spin = opening.clients.spin;
         opening.clients.wait(if spin { Duration::ZERO } else { SILENCE })?;
         if opening.clients.events.is_empty() {
+            // A wait that does not spin has lasted for all of it.
             if !spin || last_event.elapsed() > SILENCE {
                 return Err(stalled(opening.ready, total));
             }
@@ -172,7 +173,9 @@ impl ClientOpening<'_> {
     fn start(&mut self) -> Result<(), CliError> {
         let index = self.stages.len();
         let address = self.plan.addresses[index % self.plan.addresses.len()];
+        // One source address has too few ports for all connections.
         let sources = self.plan.greetings.len().div_ceil(CONNECTIONS_PER_SOURCE).min(250);
+        // Each connection has a handshake of its own, as different clients have.
         let tls = self.plan.tls.as_ref().map(Secure::new).transpose()?;
         let mut client = BenchClient::new(connecting_socket(address, index % sources)?, tls);
 
@@ -211,6 +214,7 @@ impl ClientOpening<'_> {
         sockopt::socket_error(&client.socket)
             .map_err(failed("read a socket's error"))?
             .map_err(|error| unreachable(address, error))?;
+        // The interest was in writing only: nothing can have come before the request left.
         client.send_again(self.plan.requests.of(index))?;
 
         let data = EventData::new_u64(index as u64);
@@ -227,16 +231,19 @@ impl ClientOpening<'_> {
         client.partial.extend_from_slice(&scratch[..length]);
         let Some(end) = client.partial.windows(4).position(|window| window == b"\r\n\r\n") else {
             let head = &client.partial;
+            // A server of another kind may send without end.
             return if head.len() > HEAD_BYTES_MAX { Err(refused(head)) } else { Ok(()) };
         };
         let head = String::from_utf8_lossy(&client.partial[..end]);
         if !head.starts_with("HTTP/1.1 101 ") || !head.contains(&self.accept) {
             return Err(refused(head.as_bytes()));
         }
+        // A quick server's first frames may come with the head.
         let rest = client.partial.split_off(end + 4);
         client.partial = Vec::new();
         client.send(self.plan.greetings.of(index))?;
         self.stages[index] = ConnectStage::Replies(0);
+        // Frames are split where a read would have put them.
         scratch[..rest.len()].copy_from_slice(&rest);
         self.replies(index, rest.len())
     }
@@ -300,6 +307,7 @@ fn connecting_socket(address: SocketAddr, source: usize) -> Result<rustix::fd::O
     }
     match connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        // The ports are used up, which is no fault of the server's.
         Err(error @ Errno::ADDRNOTAVAIL) => Err(failed("connect")(error)),
         Err(error) => Err(unreachable(address, error)),
     }

@@ -40,6 +40,7 @@ pub(super) fn directory(parent: Option<&Path>) -> Result<TempDir, CliError> {
         None => beside.into_iter().chain([std::env::temp_dir()]).collect(),
     };
     let mut reason = std::io::ErrorKind::NotFound.into();
+    // Where the program is installed may be read-only.
     for parent in tried {
         match tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent) {
             Ok(directory) => return Ok(directory),
@@ -123,6 +124,7 @@ impl Seen {
 /// The room of all files below a directory: blocks that are allocated, however long the files say they are. What goes
 /// away meanwhile takes none.
 fn blocks_below(directory: &Path) -> u64 {
+    // Segments are deleted while they are looked at.
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
     let rooms = entries.flatten().map(|entry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => blocks_below(&entry.path()),
@@ -141,6 +143,7 @@ fn held_open(directory: &Path, pid: u32) -> u64 {
         if name.starts_with(directory)
             && name.to_string_lossy().ends_with(DELETED)
             && let Ok(metadata) = fs::metadata(&descriptor)
+            // A file that only has such a name is not deleted, and counted already.
             && metadata.nlink() == 0
         {
             room += metadata.blocks() * BLOCK_BYTES;
@@ -177,6 +180,7 @@ impl DiskFloor {
         let (start, mut count, mut length) = (Instant::now(), 0, 0);
         while start.elapsed().as_secs_f64() < seconds {
             interrupt::check()?;
+            // A file that grows for ever would measure the file system's allocation.
             if length + bytes as u64 > FILE_BYTES_MAX {
                 self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(unwritten)?;
                 length = 0;

@@ -58,6 +58,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     let progress = BenchProgress::new(runs * 4);
     let names: Vec<String> = (0..topics).map(|number| format!("{TOPIC}-{number}")).collect();
     let mut many = Load::connect(&target, &names, producers, in_flight, size)?;
+    // Connected from the start, so that no opening falls into a measurement.
     let mut one = Load::connect(&target, &names, 1, 1, size)?;
     let mut floor = DiskFloor::new(target.store()?)?;
     let mut measured = Vec::new();
@@ -66,6 +67,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
         progress.step(&format!("{name}, daemon"));
         let daemon = measure(&mut many, &target, seconds)?;
         progress.step(&format!("{name}, floor, groups as large"));
+        // As large as the daemon's were in this run, whatever it made of the load.
         let groups = floor.measure(daemon.group_bytes, seconds)?;
         progress.step(&format!("{name}, daemon, one message in flight"));
         let single = measure(&mut one, &target, seconds)?;
@@ -134,6 +136,7 @@ fn measure(
         *more = target.metric(name)? - before?;
     }
     let [messages, bytes, commits] = more;
+    // A run that stored nothing still has a row, which shows that.
     let commits = commits.max(1.0);
     let group_bytes = (bytes / commits).max(1.0) as usize;
     Ok(DurableFigures { stored, spent, group: messages / commits, group_bytes, latency })

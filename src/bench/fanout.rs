@@ -72,6 +72,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
         runs.daemon.push(pair.measure_daemon()?);
 
         progress.step(&format!("{name}, floor, one frame per send"));
+        // The floor has no batches of its own: one frame a send is what a plain server does.
         let floor_pace = if bursts { Pace::Closed { window: 1 } } else { pace };
         runs.floor.push(pair.measure_floor(floor_pace, false)?);
 
@@ -82,6 +83,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
 
         if let Some((plain, target)) = &plain {
             progress.step(&format!("{name}, the daemon beside it"));
+            // Both daemons have the same descriptors and processors.
             pair.pause()?;
             let measured = SidePair::new(target, plain, sides, &progress)?.measure_daemon()?;
             runs.plain.push(measured);
@@ -145,6 +147,7 @@ impl FanoutRuns {
         let (daemon, floor) = (cpu(&self.daemon), cpu(&self.floor));
         let (plain, burst) = (cpu(&self.plain), cpu(&self.burst_floor));
         let goal = match (options.rate, options.in_flight) {
+            // Those have a goal of their own below.
             _ if options.own_topics || !plain.is_empty() => None,
             (None, 1) => Some(Goal::RatioAtMost(SINGLE_RATIO_MAX)),
             (None, BURST..) => Some(Goal::RatioAtMost(BURST_RATIO_MAX)),

@@ -130,6 +130,8 @@ impl FloorSender {
 impl Drop for FloorSender {
     /// The end of its commands ends the sender.
     fn drop(&mut self) {
+        // Closed first: the sender ends when its input does, and waiting before would last for
+        // ever.
         drop(self.commands.take());
         if self.child.wait().is_err() {
             let _ = self.child.kill();

@@ -30,6 +30,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     let progress = BenchProgress::new(2 * runs);
     let target = BenchTarget::open(options)?;
     let warm_up = target.plan(WARM_UP_CONNECTIONS, true, concurrency)?;
+    // A first connection finds caches and pools cold, which a service meets once.
     open(&target, &warm_up, target.pids(), &progress)?;
     target.settle()?;
 

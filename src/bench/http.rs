@@ -52,6 +52,7 @@ impl Http {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed("create an epoll set"))?;
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         let connections = (0..connections).map(|index| {
+            // Blocking until it stands: it is not what is measured.
             let socket = connected(api.address).map_err(|error| unreachable(api.address, error))?;
             epoll::add(&epoll, &socket, EventData::new_u64(index as u64), interest)
                 .map_err(failed("watch a publisher"))?;
@@ -95,6 +96,7 @@ impl Http {
                 connection.listen()?;
                 connection.unsent.flush(&connection.socket)?;
             }
+            // Edge-triggered: what is not taken now is not reported again.
             if count < EVENTS_MAX {
                 return Ok(());
             }

@@ -32,6 +32,7 @@ const REST: Duration = Duration::from_secs(2);
 /// Measures a daemon; one that is started for it is started anew for each run.
 pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     let &BenchOptions { connections, own_topics: topics, runs, .. } = options;
+    // A second reading would find the memory that the first left behind.
     let runs = if options.url.is_some() { runs.min(1) } else { runs };
     require_fds(connections)?;
     if options.url.is_some() && options.pid.is_none() {
@@ -80,6 +81,7 @@ fn read(
 ) -> Result<(ProcessMemory, ProcessMemory), CliError> {
     let &BenchOptions { connections, own_topics: topics, .. } = options;
     let target = BenchTarget::open(options)?;
+    // What a server allocates once does not belong to a connection.
     drop(target.subscribers(WARM_UP_CONNECTIONS.min(connections), topics, CONCURRENCY, |_| {})?);
     target.settle()?;
     let before = target.memory()?;
@@ -97,6 +99,7 @@ fn read(
 fn rest(clients: &mut BenchClients) -> Result<(), CliError> {
     let end = Instant::now() + REST;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
+        // Pings are answered meanwhile: a connection that is silent for too long is closed.
         clients.receive(left, |_, _, _| {})?;
     }
     Ok(())

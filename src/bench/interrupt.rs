@@ -17,6 +17,7 @@ const EXIT_INTERRUPTED: i32 = 130;
 pub(super) fn watch() -> Result<(), CliError> {
     let stopped = STOPPED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM] {
+        // Registered first: at the first signal it must find the flag unset.
         flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED, Arc::clone(stopped))
             .and_then(|_| flag::register(signal, Arc::clone(stopped)))
             .map_err(failed("watch for signals"))?;

@@ -65,6 +65,7 @@ impl Load {
                 }
                 outstanding += *sent - client.expected;
             }
+            // All was acknowledged: none is left that the next measurement would count.
             if outstanding == 0 {
                 return Ok(stored);
             }
@@ -73,6 +74,7 @@ impl Load {
             }
             let mut refused = None;
             let woken = clients.receive(SILENCE, |answered, payload, now_ns| {
+                // A message that was refused takes no time to store, and would flatter the figure.
                 if !payload.starts_with(success.as_bytes()) {
                     refused = Some(String::from_utf8_lossy(payload).into_owned());
                 }

@@ -66,6 +66,7 @@ impl<'a> SidePair<'a> {
     /// Measures the daemon.
     pub(super) fn measure_daemon(&mut self) -> Result<Measured, CliError> {
         if self.daemon.is_none() {
+            // Its descriptors are needed; it is opened anew at its turn.
             if self.tight {
                 self.floor = None;
             }
@@ -83,6 +84,8 @@ impl<'a> SidePair<'a> {
         coalesce: bool,
     ) -> Result<Measured, CliError> {
         if self.floor.is_none() {
+            // Closing thousands of connections keeps the daemon busy, which the floor must not be
+            // measured beside.
             if self.tight && self.daemon.take().is_some() {
                 self.target.settle()?;
             }
@@ -97,6 +100,7 @@ impl<'a> SidePair<'a> {
         let &BenchOptions { connections, size, own_topics, http, .. } = self.options;
         let mut order: Vec<u32> =
             if own_topics { (0..connections as u32).collect() } else { vec![0] };
+        // Neighbours in the daemon's tables would be found in the cache one after the other.
         shuffle(&mut order);
 
         let Sampled { line, body, expectation, .. } = self.target.sample(size, own_topics)?;
@@ -116,6 +120,7 @@ impl<'a> SidePair<'a> {
         clients.spin = self.target.generator_is_alone();
         clients.acknowledge = self.target.acknowledges();
         clients.list.iter_mut().for_each(|client| client.expected = 1);
+        // Each subscriber's first event is numbered by its place in the order.
         if own_topics {
             for (position, &topic) in order.iter().enumerate() {
                 clients.list[topic as usize].expected = position as u64 + 1;

@@ -74,6 +74,7 @@ pub(super) fn written(pid: u32) -> io::Result<u64> {
 /// The processors that this process was given, lowest first, whatever it has pinned itself to since the first call.
 pub(super) fn own_cpus() -> io::Result<&'static [usize]> {
     static GIVEN: OnceLock<Vec<usize>> = OnceLock::new();
+    // Pinning changes what the system says of this process.
     if let Some(given) = GIVEN.get() {
         return Ok(given);
     }

@@ -48,6 +48,7 @@ impl BenchProgress {
     /// Says so when other programs took much of the processors during the runs.
     pub(super) fn note_contention(&self, shares: impl Iterator<Item = f64>) {
         let most = shares.fold(0.0, f64::max);
+        // Every machine has some, and a remark at each run would not be read.
         if most < CONTENTION_NOTED {
             return;
         }

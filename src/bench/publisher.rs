@@ -65,6 +65,8 @@ impl Unsent {
             match send(&socket, &self.bytes[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
             {
                 Ok(length) => self.sent += length,
+                // The daemon slows the feed down; the rest leaves when the socket can be written
+                // again.
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(Errno::PIPE | Errno::CONNRESET) => return Err(feed_ended()),

@@ -66,6 +66,7 @@ impl BenchReport {
         floor: &[f64],
         goal: Option<Goal>,
     ) {
+        // Nothing could be read, as of a daemon whose process is not known.
         let Some(summary) = Summary::of(measured) else { return };
         let mut ratios: Vec<f64> =
             measured.iter().zip(floor).map(|(measured, floor)| measured / floor).collect();
@@ -76,6 +77,7 @@ impl BenchReport {
             unit,
             measured: summary,
             floor: Summary::of(floor),
+            // A floor of nothing has no ratio, and JSON no number for it.
             ratio: median(&ratios).filter(|ratio| ratio.is_finite()),
             target: None,
             ok: None,

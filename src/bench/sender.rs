@@ -72,6 +72,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<(), CliError> {
     let &BenchOptions { connections, size, own_topics: topics, .. } = options;
     let listener =
         socket(AddressFamily::INET, SocketType::STREAM, None).map_err(failed("open a socket"))?;
+    // It is accepted from until nothing waits any more.
     rustix::io::ioctl_fionbio(&listener, true).map_err(failed("set up a listener"))?;
     let any_port = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
     bind(&listener, &any_port).map_err(failed("bind a listener"))?;
@@ -81,6 +82,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<(), CliError> {
     let told = writeln!(std::io::stdout(), "{}", address.port());
     told.map_err(failed("tell the port"))?;
 
+    // The generator has gone, and with it the reason to go on.
     let Some(mut sockets) = accept_all(&listener, connections)? else { return Ok(()) };
     if topics {
         shuffle(&mut sockets);
@@ -110,14 +112,18 @@ fn accept_all(listener: &OwnedFd, connections: usize) -> Result<Option<Vec<Owned
         for event in &events {
             let event: epoll::Event = *event;
             match event.data.u64() {
+                // No command comes before all connections stand, so this is the end of the input.
                 COMMANDS => return Ok(None),
                 LISTENER => accept_waiting(listener, &mut sockets, connections, &epoll)?,
                 index => {
                     let index = index as usize;
                     match recv(&sockets[index], &mut scratch, RecvFlags::DONTWAIT) {
                         Ok((length, _)) if length > 0 => {}
+                        // A subscriber that leaves before the start ends the measurement, whose
+                        // error the generator tells.
                         _ => return Ok(None),
                     }
+                    // Behind the greeting a subscriber only sends pongs and a close.
                     let Some(answer) = answers.get(stages[index]) else { continue };
                     send_all(&sockets[index], answer)?;
                     stages[index] += 1;
@@ -147,6 +153,7 @@ fn accept_waiting(
                 sockets.push(socket);
             }
             Err(Errno::AGAIN) => break,
+            // The client gave up while it waited; the others do not mind.
             Err(Errno::INTR | Errno::CONNABORTED) => {}
             Err(error) => return Err(failed("accept a connection")(error)),
         }
@@ -197,6 +204,7 @@ fn obey(sockets: &[OwnedFd], frame: &Template) -> Result<(), CliError> {
             }
         }
         let used = commands.len() * COMMAND_BYTES;
+        // The pipe may have cut a command.
         input.copy_within(used..filled, 0);
         filled -= used;
     }

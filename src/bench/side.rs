@@ -135,6 +135,7 @@ impl Side {
             self.warm = true;
         }
 
+        // What the warm-up counted is not part of the measurement.
         self.in_flight.take_tally();
         let mut latency = histogram();
         let meter = Meter::start(self.pids.clone())?;
@@ -214,6 +215,8 @@ impl Side {
             let mut count = 0;
             while published < total
                 && intended_ns(published) <= now_ns
+                // A server that stalls would otherwise fill every buffer; the events that wait keep
+                // their intended times.
                 && self.in_flight.outstanding() < OPEN_OUTSTANDING_MAX as u64
             {
                 self.in_flight.published(1, intended_ns(published));
@@ -240,9 +243,11 @@ impl Side {
     ) -> Result<(), CliError> {
         let (in_flight, expectation) = (&mut self.in_flight, self.expectation);
         let woken = self.clients.receive(wait, |expected, payload, now_ns| {
+            // It is counted, not an error: the measurement goes on and reports it.
             let Some(sequence) = expectation.sequence(payload) else {
                 return in_flight.unexpected();
             };
+            // The floor deals its events in an order of its own.
             if *expected == EXPECT_ANY {
                 *expected = sequence;
             }

@@ -61,6 +61,8 @@ impl BenchTarget {
     pub(super) fn open(options: &BenchOptions) -> Result<Self, CliError> {
         let cpus = Cpus::of_this_machine(options.shards)?;
         let takes_requests = options.dialect.client().request_signer("").is_some();
+        // Requests are signed with the app's secret, which is known of our own daemon alone; its
+        // API speaks no TLS here.
         if options.http && (!takes_requests || options.url.is_some() || options.tls) {
             return Err(CliError::usage(
                 "--http is for --dialect echo and a daemon that is started for the measurement, without --tls",
@@ -83,6 +85,8 @@ impl BenchTarget {
         let socket = directory.path().join("events.sock");
         let client = options.dialect.client();
 
+        // Apart from the configuration: it is to be on a disk, where temporary files may be in
+        // memory.
         let store = client.stores().then(|| disk::directory(options.store.as_deref()));
         let store = store.transpose()?;
         let identity = options.tls.then(|| certificates::self_signed(directory.path()));
@@ -125,6 +129,7 @@ impl BenchTarget {
             ))
         };
         let (host, path) = split_url(url).ok_or_else(unusable)?;
+        // Its secret is not known, so none can be minted for it.
         if options.token.is_none() {
             return Err(CliError::usage(
                 "a running daemon is measured with a token of its own: give --token, `fanfare token` mints one",
@@ -139,6 +144,7 @@ impl BenchTarget {
             cpus.shards.truncate(options.shards.max(1));
         }
         Ok(Self {
+            // Where its threads run was decided at its start.
             options: BenchOptions { roams: false, ..options.clone() },
             address,
             host: host.into(),
@@ -195,6 +201,7 @@ impl BenchTarget {
         let (mut requests, mut greetings) = (Texts::default(), Texts::default());
         for topic in topics.iter().cycle().take(count) {
             let path = self.producer(topic)?.path;
+            // A producer says nothing before its first message.
             requests.push(|out| out.extend(upgrade_request(&self.host, &path, "")));
             greetings.push(|_| {});
         }
@@ -306,6 +313,7 @@ impl BenchTarget {
         for _ in 0..LOOKS_MAX {
             std::thread::sleep(LOOK_EVERY);
             let now = side::usage(&self.pids())?;
+            // A daemon is never quite idle: its timers go on.
             if now.since(before).cpu_ns < QUIET_NS {
                 break;
             }
@@ -353,6 +361,8 @@ impl StartedDaemon {
             Some(program) => program.clone(),
             None => std::env::current_exe().map_err(failed("find this program's own file"))?,
         };
+        // With a store the daemon has more threads than shards, and the generator sleeps while they
+        // write.
         let mut cpus = cpus.clone();
         if options.roams {
             let all = proc::own_cpus().map_err(failed("read this process's processors"))?;
@@ -379,6 +389,7 @@ impl StartedDaemon {
         }
         let start = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
+            // A daemon that hangs must not keep the generator from ending.
             if start.elapsed() > STOP_WITHIN {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
@@ -393,6 +404,7 @@ impl StartedDaemon {
         let start = Instant::now();
         while !get(self.admin, "/readyz").is_ok_and(|(status, _)| status == 200) {
             interrupt::check()?;
+            // One that ended has said why; waiting longer would hide it.
             let ended = self.child.try_wait().ok().flatten().is_some();
             if ended || start.elapsed() > READY_WITHIN {
                 let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
@@ -415,6 +427,7 @@ impl Drop for StartedDaemon {
 }
 
 fn spawn(program: &Path, directory: &Path, cpus: &Cpus) -> std::io::Result<Child> {
+    // To a file: a pipe that is not read would block the daemon once it is full.
     let log = fs::File::create(directory.join("log"))?;
     let mut command = Command::new(program);
     command.arg("serve").arg("--config").arg(directory.join("fanfare.toml"));

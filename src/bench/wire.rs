@@ -46,6 +46,7 @@ impl Template {
                 "an event of {size} bytes is too small: the smallest is {min}; give --size {min} or more"
             )));
         }
+        // Behind the number, so that its place does not depend on the size.
         let padding = "x".repeat(size - min);
         let json = head.to_owned() + &"0".repeat(SEQUENCE_DIGITS) + &padding + tail;
         Ok(Self { bytes: json.into_bytes(), topic_at: topic_in(head), sequence_at, tail })
@@ -113,6 +114,7 @@ pub(super) struct Expectation {
 impl Expectation {
     /// The sequence number of a payload, or `None` when it is not the event that was published.
     pub(super) fn sequence(&self, payload: &[u8]) -> Option<u64> {
+        // What stands before is of any length, so the number is found from the end.
         let Some(size) = self.size else {
             let (_, digits) = payload
                 .strip_suffix(self.tail.as_bytes())?
@@ -214,6 +216,8 @@ pub(super) fn split_frames(
     partial.extend_from_slice(chunk);
     let used = whole_frames(partial, &mut each)?;
     partial.drain(..used);
+    // Its room goes back: few connections have a part of a frame at any time, and thousands have
+    // had one.
     if partial.is_empty() {
         *partial = Vec::new();
     }
@@ -242,6 +246,7 @@ fn whole_frames(bytes: &[u8], each: &mut impl FnMut(OpCode, &[u8])) -> Result<us
 
         let start = used + cursor.position() as usize;
         let available = (bytes.len() - start) as u64;
+        // The rest comes with the next read.
         if length > available {
             break;
         }

@@ -17,6 +17,7 @@ pub(crate) fn exchange(
     request: &[u8],
     silence: Duration,
 ) -> io::Result<Vec<u8>> {
+    // A daemon that is stopped keeps its connections open.
     socket.set_read_timeout(Some(silence))?;
     socket.write_all(request)?;
     let mut bytes = Vec::new();

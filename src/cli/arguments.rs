@@ -60,6 +60,7 @@ fn innermost<T: FromArgs>(program: &str, words: &[&str]) -> (String, String) {
     let mut path = vec![program];
     let mut text = help_of::<T>(&path);
     for word in words {
+        // From here on they are options and values, or the word that is wrong.
         if !listed(&text, COMMANDS).contains(word) {
             break;
         }

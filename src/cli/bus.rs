@@ -52,6 +52,7 @@ fn url(
     given: Option<&Secret>,
     file: Option<&Path>,
 ) -> Result<Option<(String, String)>, String> {
+    // Both together are told as a problem of the settings.
     if let Some(Secret(url)) = given {
         return Ok(Some((format!("{table}.url"), url.clone())));
     }

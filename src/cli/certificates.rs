@@ -106,6 +106,7 @@ fn verifier(
     let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(provider));
     let builder = match wanted {
         None | Some(ClientCertificate::Required) => builder,
+        // A certificate that is shown still has to be good.
         Some(ClientCertificate::Optional) => builder.allow_unauthenticated(),
     };
     builder.build().map_err(|error| unusable(&error))
@@ -131,6 +132,7 @@ pub(super) fn certificates(
 fn private_key(path: &Path, place: &str) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = paths::read_small(path, place).map_err(|error| error.to_string())?;
     let shown = path.display();
+    // A daemon that starts by itself cannot ask for a passphrase.
     if String::from_utf8_lossy(&bytes).contains("-----BEGIN ENCRYPTED") {
         return Err(format!(
             "{place}: {shown} is encrypted: decrypt it with `openssl pkey -in {shown}`"
@@ -167,6 +169,7 @@ fn note(end: Duration, path: &Path, place: &str) -> Option<String> {
 /// end: whoever trusts it trusts what only its owner can read.
 pub(crate) fn self_signed(directory: &Path) -> Result<(PathBuf, PathBuf), CliError> {
     let (certificate, key) = (directory.join("tls.cert.pem"), directory.join(KEY_FILE));
+    // One without the other is of no use.
     if !certificate.exists() || !key.exists() {
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
         let made = rcgen::generate_simple_self_signed(names)

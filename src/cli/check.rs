@@ -45,6 +45,7 @@ impl Check {
         let config = self.config.clone().map_or_else(service_configuration, Ok)?;
         let own = User::own();
         let user = User::verified(self.user.as_deref())?;
+        // Before any file is read: what root may read says nothing of the service.
         user.become_it()?;
         let (text, is_damaged) =
             self.verified(&config, &user).map_err(|error| match user == own {
@@ -72,6 +73,7 @@ impl Check {
         let mut start = Start::default();
         start.rehearse(&plan, user);
         start.problems.extend(logging::problem(&log));
+        // A store is not looked at that would not be opened.
         if !start.problems.is_empty() {
             let problems = start.problems.join(&format!("\n{name}: "));
             return Err(CliError::configuration(format!("{name}: {problems}")));
@@ -121,6 +123,7 @@ impl Start {
         }
         self.feed(plan, user);
         self.store(plan);
+        // Only where it is demanded is there no other way.
         if plan.driver == Driver::IoUring
             && let Err(error) = AnyRuntime::build(Driver::IoUring)
         {

@@ -62,6 +62,7 @@ impl DialTarget {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = uri.port_u16().unwrap_or(port);
         let authority = uri.authority().map_or("", |authority| authority.as_str());
+        // A password in the URL is not shown.
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let shown = format!("{scheme}://{authority}{}", uri.path());
         Ok(DialTarget { host, port, is_tls: scheme == "wss", shown, uri })
@@ -101,6 +102,7 @@ pub(super) fn connect(
     match tungstenite::client(request, stream) {
         Ok((socket, _)) => Ok(socket),
         Err(HandshakeError::Failure(error)) => Err(refused(error)),
+        // A blocking socket is interrupted by its timeout alone.
         Err(HandshakeError::Interrupted(_)) => {
             Err(silence(target, "WebSocket", "is it a WebSocket server?"))
         }
@@ -167,6 +169,7 @@ fn connect_tcp(target: &DialTarget) -> Result<TcpStream, CliError> {
 /// Connects to the first of a host's addresses that takes the connection; of none the last one's error.
 pub(super) fn connect_to(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::AddrNotAvailable, "the host has no address");
+    // A name may have an IPv6 address on which nothing listens.
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(stream) => return Ok(stream),

@@ -105,6 +105,7 @@ pub fn printable(text: &str, chars_max: usize) -> String {
             shown.push('…');
             break;
         }
+        // An escape sequence could move the cursor, and rewrite what stands above.
         if character.is_control() {
             shown.extend(character.escape_default());
         } else {

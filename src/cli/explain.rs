@@ -43,6 +43,7 @@ pub fn explain(file_name: &str, text: &str, error: &toml::de::Error) -> String {
     let line = 1 + text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count();
     let conceal = scan.conceals(&span) && !is_syntax(text);
     let message = describe(error.message(), &scan, conceal);
+    // The message names the key and its table; the line would repeat it.
     if unknown_key(error.message()).is_some() {
         return format!("{file_name}:{line}: {message}");
     }
@@ -173,6 +174,7 @@ impl<'a> TomlScan<'a> {
                 });
             }
         }
+        // A file may end in a secret.
         scan.end_hidden(text.len());
         if scan.found.is_none() && place.is_some() {
             scan.found = Some((scan.section, scan.keys.clone(), scan.in_value));
@@ -313,6 +315,7 @@ impl<'a> TomlScan<'a> {
         let mut end = mark.len();
         while end < rest.len() && !rest[end..].starts_with(mark) {
             let character = rest[end..].chars().next().unwrap_or('\n');
+            // What follows may be the rest of the secret, so it is hidden too.
             if character == '\n' && !long {
                 self.unclosed |= self.hidden_from.is_some();
                 self.at += end;

@@ -64,6 +64,7 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
     }
     let admin = config.admin.as_ref().and_then(|settings| good(admin(settings), &mut problems));
     let listen = listen(&config, &mut problems, &mut notes);
+    // All at once, so that one edit of the file mends them.
     if !problems.is_empty() {
         return Err(CliError::configuration(format!(
             "{name}: {}",
@@ -170,6 +171,7 @@ fn plan(
     mut notes: Vec<String>,
 ) -> LoadedConfig {
     let (available, shards) = (available_cpus(), shards(&config));
+    // Pinned shards keep their caches; a list leaves processors to other programs.
     let cpus = match (config.pin, config.cpus.is_empty()) {
         (false, _) => vec![],
         (true, false) => config.cpus.clone(),
@@ -200,6 +202,7 @@ fn plan(
     notes.extend(resources::note());
     let descriptors = resources::descriptor_limit();
     let most = descriptors.saturating_sub(resources::descriptors_kept(&config, shards)).max(1);
+    // Descriptors that clients took could not be had by feeds and logs.
     let connections_max = if config.max_connections == 0 { most } else { config.max_connections };
     if connections_max > most {
         notes.push(format!(
@@ -256,6 +259,7 @@ fn absent_cpus(config: &Config) -> Option<String> {
 }
 
 fn available_cpus() -> Vec<usize> {
+    // Sandboxes may refuse it; then the kernel places the threads.
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![] };
     (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }

@@ -55,6 +55,7 @@ impl Located {
     }
 
     fn among(state: PathBuf, configuration: PathBuf, socket: PathBuf) -> Self {
+        // A socket file may be left of a daemon that died.
         let runs = UnixStream::connect(development_feed(&state)).is_ok();
         let is_service = is_there(&configuration) || is_there(&socket);
         let kind = match (runs, is_service) {
@@ -112,6 +113,7 @@ impl Located {
 
     /// Says which one is taken, where there is a choice.
     pub fn tell(&self, instead: &str) {
+        // Where there is one daemon, a remark at each command would be noise.
         if self.is_choice {
             note(&format!("note: this is for {}; {instead} names another", self.describe()));
         }

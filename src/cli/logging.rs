@@ -50,6 +50,7 @@ pub(super) fn start(log: &LogTable) -> Result<Filter, CliError> {
     let set = if matches!(log.format, Format::Json) {
         tracing::subscriber::set_global_default(registry.with(layer.json()))
     } else {
+        // Escape sequences are of no use in a file.
         let colours = std::io::stderr().is_terminal();
         let message = debug_fn(|out, field, value| match field.name() {
             "message" => write!(out, "{value:?}"),

@@ -15,6 +15,7 @@ pub fn print(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
+        // `head` has seen enough; that is no failure.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(CliError::closed()),
         Err(error) => Err(CliError::new(format!("cannot write to standard output: {error}"))),
     }

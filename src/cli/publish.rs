@@ -101,6 +101,7 @@ impl Publish {
             }
         };
         let from_stdin = input.is_some();
+        // Before the connection, so that it stands above an error about it.
         if let Some(located) = &located {
             located.tell("--socket");
         }
@@ -124,6 +125,7 @@ impl Publish {
         if from_stdin {
             note(&format!("accepted {}, rejected {}", receipt.accepted, receipt.rejected));
         }
+        // What is stored waits for subscribers; all else is gone.
         if receipt.reached == Some(0) && receipt.accepted > receipt.stored {
             note(&format!(
                 "fanfare: warning: accepted, but no session got {}: nobody who may see it follows what was \
@@ -207,6 +209,7 @@ impl Lines {
                 if first == b'\n' {
                     self.line_ends += 1;
                 }
+                // An empty line would ask for a receipt, and blanks are no address.
                 if first.is_ascii_whitespace() {
                     bytes = &bytes[1..];
                     continue;
@@ -234,6 +237,7 @@ impl Lines {
     fn start_event(&mut self) {
         (self.in_event, self.in_address) = (true, true);
         self.sent += 1;
+        // The oldest can no longer be rejected: the daemon has read past it.
         if self.recent.len() == RECENT_EVENTS_MAX {
             self.recent.pop_front();
         }
@@ -337,10 +341,13 @@ impl Exchange {
     fn wait(&self, heard: Instant) -> Result<(bool, bool, bool), CliError> {
         let wanted =
             if self.out.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        // Nothing more is read while the daemon takes nothing, so that memory does not grow with
+        // the input.
         let input = self.input.as_ref().filter(|_| self.out.is_empty());
         let mut watched = vec![PollFd::new(&self.socket, wanted)];
         watched.extend(input.map(|input| PollFd::new(input, PollFlags::IN)));
         let limit = Timespec { tv_sec: SILENCE_S_MAX as i64, tv_nsec: 0 };
+        // A person at a terminal may take as long as they like.
         let limit = Some(&limit).filter(|_| self.input.is_none());
         match poll(&mut watched, limit) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -431,6 +438,7 @@ impl Exchange {
                         progress.print(&self.rejection(&error, line.saturating_sub(1)));
                     }
                 }
+            // Something else listens there, and may talk without end.
             } else if self.replies.len() > REPLY_BYTES_MAX {
                 return Err(not_a_feed());
             }

@@ -36,6 +36,7 @@ impl Running {
         &mut self,
         daemon: &mut Daemon,
     ) -> Result<(String, Vec<String>), CliError> {
+        // The development set-up is made of the environment alone.
         let Some(file) = &self.file else {
             return Ok((
                 "nothing to reload: the development set-up has no configuration file".into(),
@@ -81,6 +82,7 @@ fn with_old(old: &Table, mut new: Table, above: &str) -> Table {
     names.dedup();
     for name in names {
         let key = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+        // The next reload compares with what runs, not with what was written.
         if needs_restart(&key) {
             match old.get(&name) {
                 Some(value) => new.insert(name, value.clone()),

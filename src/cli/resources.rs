@@ -24,6 +24,7 @@ const STORE_FILE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 pub(super) fn descriptors_kept(config: &Config, shards: usize) -> usize {
     let admin = config.admin.as_ref().map_or(0, |_| ADMIN_CONNECTIONS_MAX);
     let feed = config.feed.unix.path.as_ref().map_or(0, |_| KEPT_FOR_FEED);
+    // Each writer has a log of its own.
     let logs = config.store.writers * DESCRIPTORS_MAX;
     let store = if needs_store(config) { KEPT_FOR_STORE + logs } else { 0 };
     KEPT + shards * (KEPT_PER_SHARD + config.listen.len()) + admin + feed + store
@@ -74,6 +75,7 @@ fn needs_store(config: &Config) -> bool {
 /// Raises a limit as far as allowed; returns what it is then, if there is one.
 fn raise(resource: Resource) -> Option<u64> {
     let limit = getrlimit(resource);
+    // A sandbox may refuse it; what the limit is then is read below.
     let _ = setrlimit(resource, Rlimit { current: limit.maximum, maximum: limit.maximum });
     getrlimit(resource).current
 }

@@ -52,6 +52,7 @@ impl Serve {
             }
         };
         let LoadedConfig { mut plan, drain, log, notes, table } = loaded;
+        // By the command line alone: in a file it would give up messages at every start.
         if let Some(store) = &mut plan.store {
             store.accept_loss = self.accept_loss;
         }
@@ -153,6 +154,7 @@ fn announce(daemon: &Daemon, asked: Driver) {
     } else {
         tracing::info!(addresses, driver, "listening on {addresses}; waiting with {driver}");
     }
+    // It is the slower way, and none that was asked for.
     if daemon.driver == "epoll" && asked == Driver::Auto {
         tracing::warn!(
             "this kernel or sandbox refuses io_uring (see kernel.io_uring_disabled): epoll is used instead, and \

@@ -122,6 +122,7 @@ impl SubscribeCommand {
     pub fn run(mut self) -> Result<ExitCode, CliError> {
         let target = DialTarget::parse(&self.url)?;
         let trust = Trust::of(self.ca.take(), self.insecure)?;
+        // They would give a false sense of safety.
         if !target.is_tls && trust != Trust::Machine {
             return Err(CliError::usage(
                 "--ca and --insecure are for wss://, and this URL is without TLS",
@@ -136,6 +137,7 @@ impl SubscribeCommand {
             Some(profile) => profile.request(&self.url, wish.token.as_deref()),
             None => (self.url.clone(), None),
         };
+        // Again: the token may have become part of it.
         let target = DialTarget::parse(&url)?;
         if trust == Trust::Anybody {
             note(
@@ -276,6 +278,7 @@ struct Follow {
 impl Follow {
     fn run(mut self) -> Result<ExitCode, CliError> {
         let first = self.talk.as_mut().map(ClientTalk::open).unwrap_or_default();
+        // Events may take for ever, an answer may not.
         if !self.is_following() {
             self.limit_reads(Some(ANSWER_TIMEOUT));
         }
@@ -284,6 +287,7 @@ impl Follow {
         while !(self.is_following() && self.count.is_some_and(|count| self.events >= count)) {
             let message = match self.socket.read() {
                 Ok(message) => message,
+                // A slow verifier is no failure; the daemon ends a session that it gives up.
                 Err(Error::Io(error)) if timed_out(&error) => {
                     note("no answer yet; does this path speak what its name says?");
                     self.limit_reads(None);
@@ -327,6 +331,8 @@ impl Follow {
             ClientHeard::Secret => note("(a message with an access token, not shown)"),
             ClientHeard::Question(_) => {}
             ClientHeard::Refusal(reason) => {
+                // The daemon may keep a connection whose command it refused; there is nothing to
+                // wait for.
                 let refusal = talk.refusal(&printable(&reason, NOTICE_CHARS_MAX));
                 self.leave();
                 return Err(CliError::new(refusal));
@@ -382,6 +388,7 @@ impl Follow {
         let _ = self.socket.flush();
         let events = self.events;
         let status = match frame.as_ref().map(|frame| u16::from(frame.code)) {
+            // A script may connect again after these alone.
             Some(code) if AGAIN.contains(&code) => CliStatus::TryAgain,
             _ => CliStatus::Failure,
         };

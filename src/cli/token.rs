@@ -239,6 +239,7 @@ impl TokenCommand {
                 None => return self.key_of_located(),
             },
         };
+        // The verifier takes the first algorithm of its list from any key.
         if let Some(path) = &self.config {
             key.algorithm = configured_jwt(path, self.table(&settings).name())?
                 .and_then(|jwt| first_algorithm(&jwt));
@@ -322,6 +323,7 @@ fn signed(
         None => vec![Algorithm::HS256],
     };
     let mint = if key.may_be_short { mint_leniently } else { mint };
+    // With one candidate the key's own error says most.
     if let [only] = candidates[..] {
         return mint(only, &key.bytes, claims)
             .map_err(|error| CliError::new(format!("{}: {error}", key.source)));
@@ -339,6 +341,7 @@ fn signed(
 }
 
 fn development_secret() -> Result<SigningKey, CliError> {
+    // Made by the daemon alone: a token of a secret that it does not have would be refused.
     let path = paths::state_dir().join("jwt.secret");
     if !path.try_exists().unwrap_or(true) {
         return Err(CliError::new(format!(
@@ -362,6 +365,7 @@ fn secret(bytes: Vec<u8>, source: String) -> Result<SigningKey, CliError> {
     if bytes.is_empty() {
         return Err(CliError::new(format!("the secret of {source} is empty")));
     }
+    // A PEM file would sign as a secret too, and no verifier would take it.
     if bytes.starts_with(b"-----BEGIN") {
         return Err(CliError::new(format!(
             "{source} holds a PEM key, not a secret; give it with --key-file"

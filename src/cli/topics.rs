@@ -303,10 +303,12 @@ impl List {
             let parameters =
                 [("prefix", &*prefix), ("after", &after), ("count", &count.to_string())];
             let names = show::names(&reach.ask("GET", "/topics", &parameters)?.good()?.json()?)?;
+            // A page that does not go on would be asked for again without end.
             let Some(last) = names.last().filter(|last| last.as_str() > after.as_str()) else {
                 break;
             };
             after.clone_from(last);
+            // It saves a request that would be answered with nothing.
             let is_last = names.len() < count;
             left -= names.len().min(left);
             if self.json {
@@ -395,6 +397,7 @@ fn near(reach: &AdminReach, topic: &str) -> Vec<String> {
             is_near.then_some((distance, printable(&name, NAME_CHARS_MAX)))
         })
         .collect();
+    // The topic is there; what was not found is something else of it.
     if near.iter().any(|(distance, _)| *distance == 0) {
         return Vec::new();
     }
@@ -425,6 +428,7 @@ fn confirm(what: &str, yes: bool) -> Result<(), CliError> {
         return Ok(());
     }
     let what = printable(what, 2 * NAME_CHARS_MAX);
+    // A script that goes on without an answer would delete what its author never saw.
     if !io::stdin().is_terminal() {
         return Err(CliError::usage(format!("this would {what}: say --yes if it is to")));
     }

@@ -142,6 +142,7 @@ impl Trial {
     pub(super) fn welcome(&self, daemon: &Daemon) -> String {
         let program = program();
         let all = daemon.addresses();
+        // The listener with TLS is the last of the configuration.
         let Some((over_tls, addresses)) = all.split_last() else { return String::new() };
         let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let mut text = format!(
@@ -226,6 +227,7 @@ fn make_private(directory: &Path) -> Result<(), CliError> {
     };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     let found = fs::metadata(directory).map_err(failed)?;
+    // In /tmp another user may have made it first, and would read every secret in it.
     if let Some(owner) = other_owner(&found) {
         return Err(failed(io::Error::other(format!("it belongs to user {owner}"))));
     }
@@ -243,6 +245,7 @@ fn make_private(directory: &Path) -> Result<(), CliError> {
 /// Deletes a secret that others can know, so that it is made anew. One that others may have put there is refused.
 fn drop_exposed(path: &Path) -> Result<(), CliError> {
     let shown = path.display();
+    // Not through a link, which may lead to a file of someone else's.
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if let Some(owner) = other_owner(&found) {
         return Err(CliError::new(format!(

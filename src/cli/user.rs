@@ -39,6 +39,7 @@ impl User {
             Some(name) => Self::of(name, &passwd).ok_or_else(|| {
                 CliError::usage(format!("--user: there is no user \"{name}\" in /etc/passwd"))
             }),
+            // Root may do everything, so its own view says nothing about the service.
             None if geteuid().is_root() => {
                 Ok(Self::of(SERVICE_USER, &passwd).unwrap_or_else(Self::own))
             }
@@ -73,6 +74,7 @@ impl User {
         }
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         let groups: Vec<Gid> = self.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+        // Groups first: they cannot be set without root's rights.
         set_thread_groups(&groups)
             .and_then(|()| set_thread_res_gid(gid, gid, gid))
             .and_then(|()| set_thread_res_uid(uid, uid, uid))

@@ -21,6 +21,7 @@ pub(super) struct PublishProgress {
 
 impl PublishProgress {
     pub(super) fn new(input: Option<&File>) -> Self {
+        // A bar would run into what a person types.
         let possible =
             input.is_some_and(|input| !input.is_terminal()) && io::stderr().is_terminal();
         let metadata = input.and_then(|input| input.metadata().ok());

@@ -13,6 +13,7 @@ use crate::cli::user::name_of;
 /// A connection to the unix feed at `path`, for use without waiting.
 pub(super) fn connect(path: &Path) -> Result<UnixStream, CliError> {
     let socket = UnixStream::connect(path).map_err(|error| unreachable(path, &error))?;
+    // One loop waits for input and socket together.
     let prepared = socket.set_nonblocking(true);
     prepared.map_err(|error| CliError::new(format!("cannot prepare the socket: {error}")))?;
     Ok(socket)

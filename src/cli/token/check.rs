@@ -46,6 +46,7 @@ pub(super) fn run(
         text += &format!("{:<16} {}\n", kind.name(), printable(&words, WORDS_CHARS_MAX));
     }
     match print(&text) {
+        // The status still tells what a reader has not waited for.
         Err(error) if error.status() == super::super::error::CliStatus::Closed => {}
         printed => printed?,
     }

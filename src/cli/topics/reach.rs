@@ -37,6 +37,7 @@ impl AdminReach {
         let named = admin.map(str::to_owned).or_else(address_variable);
         let (mut address, mut token) = match config {
             Some(path) => configured(path)?,
+            // The development daemon's token is not for an address that the environment names.
             None if named.is_some() => (None, None),
             None => found()?,
         };
@@ -46,6 +47,7 @@ impl AdminReach {
         }
         if let Some(file) = token_file {
             token = Some(token_in(file)?);
+        // A configuration that was named comes before the environment.
         } else if token.is_none() || config.is_none() {
             let file = variable("FANFARE_ADMIN_TOKEN_FILE")
                 .map(|file| token_in(Path::new(&file)))
@@ -71,6 +73,7 @@ impl AdminReach {
         parameters: &[(&str, &str)],
     ) -> Result<AdminAnswer, CliError> {
         let mut target = path.to_owned();
+        // An empty value means that the option was not given.
         let given = parameters.iter().filter(|(_, value)| !value.is_empty());
         for (index, (name, value)) in given.enumerate() {
             target.push(if index == 0 { '?' } else { '&' });
@@ -119,6 +122,7 @@ impl AdminReach {
             CliError::new(format!("what answers on {address} is not fanfare's admin listener"))
         })?;
         let body = &bytes[answer.head_bytes..];
+        // The daemon ended, or the answer is longer than any that is read.
         if answer.body_bytes.is_some_and(|length| body.len() < length) {
             return Err(CliError::try_again(format!("the answer of {} is cut off", self.address)));
         }
@@ -182,6 +186,7 @@ fn configured(path: &Path) -> Result<(Option<String>, Option<String>), CliError>
     let name = path.display().to_string();
     let text = paths::configuration(path)?;
     let (config, _) = load::config(&name, &text)?;
+    // Without it the daemon has no listener that could be asked.
     let Some(admin) = config.admin else {
         return Err(CliError::configuration(format!(
             "{name} has no [admin]: give it an address and a token_file"

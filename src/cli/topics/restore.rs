@@ -42,6 +42,7 @@ impl Restore {
     /// Restores, and prints what.
     pub(super) fn run(&self) -> Result<(), CliError> {
         let config = self.config.clone().map_or_else(service_configuration, Ok)?;
+        // Files that root leaves behind could not be opened by the service.
         User::verified(self.user.as_deref())?.become_it()?;
         let plan = load::file(&config)?.plan;
         let speaks =
@@ -55,6 +56,7 @@ impl Restore {
         none_runs(&plan)?;
         let settings = store::StoreSettings { accept_loss: self.accept_loss, ..store.clone() };
         let mut told = Instant::now();
+        // A line for each file would push everything else off the screen.
         let restored = store::restore(&self.backup, &settings, |copied, all| {
             if told.elapsed() >= TOLD_EVERY {
                 told = Instant::now();

@@ -84,6 +84,7 @@ fn message(value: &Value) -> String {
 
 /// A payload as text, if it is some.
 fn payload(base64: &str) -> String {
+    // Shown as it came, by a daemon of another release.
     let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(base64) else {
         return cut(base64);
     };
