@@ -1,5 +1,5 @@
 //! The commands of a person at a terminal, one file each: they speak to a daemon that runs elsewhere
-//! over the same socket and the same WebSocket as anybody else, and know nothing of its insides.
+//! over the same socket and the same WebSocket as every client, and know nothing of its insides.
 
 pub(crate) mod answer;
 pub mod arguments;

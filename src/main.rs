@@ -63,7 +63,7 @@ fn run() -> Result<ExitCode, CliError> {
     let words: Result<Vec<String>, _> =
         std::env::args_os().skip(1).map(|word| word.into_string()).collect();
     let words = words.map_err(|word| CliError::usage(format!("{word:?} is not text in UTF-8")))?;
-    // Whoever types nothing wants to know what there is.
+    // A bare `fanfare` asks what there is.
     let words = if words.is_empty() { vec!["--help".to_owned()] } else { words };
     if let [word, rest @ ..] = &words[..]
         && word == "help"

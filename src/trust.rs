@@ -2,7 +2,7 @@
 //! named, and what they have signed.
 //!
 //! `openssl req -x509` makes a certificate that is both an authority's and the server's own, and X.509 lets no
-//! authority be a server (RFC 5280 section 4.2.1.9). Whoever names such a certificate means that server, so the one
+//! authority be a server (RFC 5280 section 4.2.1.9). To name such a certificate means that server, so the one
 //! that is named is believed as it stands, if it is for the server's name and has not expired.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -49,7 +49,7 @@ fn verified_by(believed: Believed) -> Result<ClientConfig, Error> {
     Ok(config.with_no_client_auth())
 }
 
-/// TLS with whoever has a certificate that one of these authorities has signed.
+/// TLS with servers whose certificate one of these authorities has signed.
 ///
 /// # Errors
 /// When TLS is not possible at all.

@@ -1,4 +1,4 @@
-//! `bench backlog`: many messages that nobody takes wait on the disk.
+//! `bench backlog`: many messages without a consumer wait on the disk.
 
 use super::error::{feed_ended, feed_rejected, feed_unreachable, stalled};
 use super::interrupt;
@@ -30,7 +30,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     let BenchOptions { messages, size, .. } = options;
     let mut target = BenchTarget::open(&options)?;
     let progress = BenchProgress::new(3);
-    // A subscription that nobody uses is what keeps them.
+    // A subscription without a consumer is what keeps them.
     drop(target.subscribers(1, false, 1, |_| {})?);
     // The subscriber's memory is given back before the first reading.
     target.settle()?;

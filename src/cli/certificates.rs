@@ -166,7 +166,7 @@ fn note(end: Duration, path: &Path, place: &str) -> Option<String> {
 }
 
 /// A certificate for this machine's own names, and its key, made in `directory` if they are not there. It has no
-/// end: whoever trusts it trusts what only its owner can read.
+/// end: its key is readable by its owner alone.
 pub(crate) fn self_signed(directory: &Path) -> Result<(PathBuf, PathBuf), CliError> {
     let (certificate, key) = (directory.join("tls.cert.pem"), directory.join(KEY_FILE));
     // One without the other is of no use.

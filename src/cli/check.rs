@@ -59,7 +59,7 @@ impl Check {
             })?;
         match print(&text) {
             Err(error) if error.status() != CliStatus::Closed => Err(error),
-            // Whoever has read enough is still told by the status.
+            // The status still tells what the reader has not waited for.
             _ if is_damaged => Ok(ExitCode::FAILURE),
             _ => Ok(ExitCode::SUCCESS),
         }

@@ -17,7 +17,7 @@ pub struct CliError {
 /// What a command exits with, after `sysexits.h` where that has a number for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CliStatus {
-    /// Nobody reads the output any more, so there is nothing more to do.
+    /// The reader of the output has gone, so there is nothing more to do.
     Closed = 0,
     /// Anything that has no number of its own.
     Failure = 1,
@@ -65,7 +65,7 @@ impl CliError {
         Self::new(message).with(CliStatus::TryAgain)
     }
 
-    /// Nobody reads standard output any more.
+    /// The reader of standard output has gone.
     #[must_use]
     pub fn closed() -> Self {
         Self::new("standard output is closed").with(CliStatus::Closed)

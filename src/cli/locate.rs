@@ -1,6 +1,6 @@
 //! Where "the daemon" is, for a command that is not told: one answer for all commands.
 //!
-//! A development daemon that runs comes first, as whoever has started it means it. Then comes the system service,
+//! A development daemon that runs comes first, as it was started to be used. Then comes the system service,
 //! which is known by its configuration and its socket, and at last the development set-up that does not run. Where
 //! more than one is there, a command says which it takes; an error says so always.
 

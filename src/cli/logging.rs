@@ -29,7 +29,7 @@ fn filter(level: Level) -> Targets {
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
     };
-    // What the AMQP client has to say, the feed says in words for whoever runs the daemon.
+    // What the AMQP client has to say, the feed says in the words of the configuration.
     Targets::new().with_default(level).with_target("lapin", LevelFilter::OFF)
 }
 

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Write as _};
 /// Prints a result.
 ///
 /// # Errors
-/// [`CliError::closed`] when nobody reads any more, else what stands against it.
+/// [`CliError::closed`] when the reader has gone, else the reason of the system.
 pub fn print(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

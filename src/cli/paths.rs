@@ -17,7 +17,7 @@ pub const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
 /// `$XDG_STATE_HOME/fanfare`, else `.local/state/fanfare` in the home directory (`$HOME`, or what the
 /// user database says when a service manager sets none), else `/tmp/fanfare-UID`.
 ///
-/// Nothing is created here. `/tmp` is open to everybody, so whoever creates the last one must make it
+/// Nothing is created here. `/tmp` is open to every user, so the code that creates the last one must make it
 /// with mode 0700 and refuse one that belongs to another user.
 pub fn state_dir() -> PathBuf {
     let state_home = env::var_os("XDG_STATE_HOME").map(PathBuf::from);

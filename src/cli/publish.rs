@@ -57,7 +57,7 @@ pub struct Publish {
 /// The first line.
 const REACHED: &[u8] = b"reached\n";
 
-/// What is stored for those who come later, so that it does not matter whether somebody is there now.
+/// The addresses of what is stored for later subscribers, so that none has to be there now.
 const STORED: &[u8] = b"pulsar/persistent/";
 
 /// Bytes read from standard input, or from the socket, at a time.
@@ -293,7 +293,7 @@ struct Receipt {
     rejected: u64,
     /// Sessions that got the events.
     reached: Option<u64>,
-    /// Events among those that were sent that are stored, whoever is there.
+    /// Events among those that were sent that are stored, with subscribers or without.
     #[serde(skip)]
     stored: u64,
 }
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_told_from_what_somebody_has_to_be_there_for() {
+    fn what_is_stored_is_told_from_what_needs_a_subscriber_now() {
         let (lines, _) = sent(&[
             "pulsar/persistent/a/b/c {}\npulsar/non-persistent/a/b/c {}\nevent/x {}\npulsar/persis",
         ]);

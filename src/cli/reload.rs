@@ -28,7 +28,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Reads the file again. Returns what is to be said of it, and what is odd about the configuration.
+    /// Reads the file again. Returns the sentence for the log, and what is odd about the configuration.
     ///
     /// # Errors
     /// What is wrong; then everything stays as it was.

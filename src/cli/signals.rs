@@ -1,7 +1,7 @@
 //! The signals that the daemon takes.
 //!
 //! Two threads wait for those to stop: the one that does so, and one that ends the process when the other does not come to
-//! it, because it starts, reloads, or waits for somebody to read its log.
+//! it, because it starts, reloads, or waits for a reader of its log.
 
 use super::CliError;
 use crate::io;
@@ -28,18 +28,18 @@ pub(super) struct ReceivedSignal {
 /// What the thread that does not stop the daemon itself goes by.
 #[derive(Default)]
 struct Drain {
-    /// Seconds that a stop may take; none while the daemon starts and serves nobody.
+    /// Seconds that a stop may take; none while the daemon starts and has no clients.
     seconds: AtomicU64,
     /// Whether the other has come to it.
     has_begun: AtomicBool,
 }
 
-/// What is to be done.
+/// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalWish {
-    /// The configuration is to be read again.
+    /// Read the configuration again.
     Reload,
-    /// The daemon is to stop.
+    /// Stop.
     Stop,
 }
 
@@ -92,7 +92,7 @@ impl ReceivedSignal {
 }
 
 impl Drain {
-    /// Ends the process when it is to stop and nobody begins with it.
+    /// Ends the process when the other thread does not begin to stop it.
     fn insist(&self, mut stops: Signals) {
         if stops.forever().next().is_some() {
             std::thread::sleep(BEGUN_AFTER_MAX);

@@ -57,7 +57,7 @@ pub struct SubscribeCommand {
     #[argh(option, arg_name = "file")]
     ca: Option<PathBuf>,
 
-    /// with wss://, trust whoever answers
+    /// with wss://, trust any certificate
     #[argh(switch)]
     insecure: bool,
 
@@ -141,7 +141,7 @@ impl SubscribeCommand {
         let target = DialTarget::parse(&url)?;
         if trust == Trust::Anybody {
             note(
-                "warning: --insecure: whoever answers is taken for the daemon, and can read the token and every \
+                "warning: --insecure: any server that answers is taken for the daemon, and can read the token and every \
                  event; give its certificate with --ca FILE instead",
             );
         }
@@ -345,7 +345,7 @@ impl Follow {
     fn event(&mut self, text: &str, acknowledgement: Option<String>) -> Result<(), CliError> {
         self.events += 1;
         print(&format!("{text}\n"))?;
-        // What nobody has read is not acknowledged.
+        // A message is acknowledged once it was written out: one that was not comes again.
         self.send(acknowledgement.into_iter().collect())
     }
 

@@ -189,7 +189,7 @@ command! {
     /// Delete a topic with everything in it; of a partitioned one all partitions.
     #[argh(subcommand, name = "delete")]
     Delete changes topic {
-        /// end whoever produces, consumes or reads there; without it such a topic stays
+        /// end its producers, consumers and readers; without it such a topic stays
         #[argh(switch)]
         force: bool,
     }
@@ -261,7 +261,7 @@ impl TopicsCommand {
                 terminate.change(&question, "POST", "terminate", &[])?;
             }
             TopicsAction::Delete(delete) => {
-                let whom = if delete.force { ", and end whoever is connected to it" } else { "" };
+                let whom = if delete.force { ", and end its producers, consumers and readers" } else { "" };
                 let question =
                     format!("delete {} with everything in it{whom}", full(&delete.topic));
                 let force = if delete.force { "true" } else { "" };

@@ -130,10 +130,10 @@ impl Trial {
         Ok(())
     }
 
-    /// Takes them away: nobody is there any more.
+    /// Removes them: the daemon has ended.
     pub(super) fn remove_addresses(&self) {
         for name in [ADDRESS_FILE, FEED_FILE] {
-            // What is left is found out to be of no use by whoever tries it.
+            // A command that finds what is left behind connects in vain, and says so.
             let _ = fs::remove_file(self.directory.join(name));
         }
     }

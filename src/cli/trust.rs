@@ -34,7 +34,7 @@ impl Trust {
         let config = match self {
             Self::Machine => trust::signed_by(machine_roots().ok_or_else(|| {
                 CliError::new(
-                    "this machine trusts nobody: install its certificates (Debian: \
+                    "this machine trusts no authority: install its certificates (Debian: \
                      ca-certificates), or give the daemon's with --ca FILE",
                 )
             })?),
@@ -56,7 +56,7 @@ impl Trust {
             Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => match self {
                 Self::File(_) => "its certificate is not one of --ca, nor signed by one",
                 _ => {
-                    "nobody whom this machine trusts has signed its certificate: give the signer's, or its own, \
+                    "no authority that this machine trusts has signed its certificate: give the signer's, or its own, \
                       with --ca FILE"
                 }
             },
@@ -67,7 +67,7 @@ impl Trust {
                 CertificateError::Expired | CertificateError::ExpiredContext { .. },
             )) => "its certificate has expired: renew it there",
             Some(Error::InvalidMessage(_)) => "is it a listener with TLS? use ws:// to one without",
-            // Whoever asks for a certificate has greeted first, and fanfare refuses TLS in TLS's own words.
+            // A server that asks for a certificate has greeted first, and fanfare refuses TLS in TLS's own words.
             Some(Error::AlertReceived(_)) if !has_begun => {
                 "it refused TLS at once, as a listener without TLS does: use ws:// there"
             }

@@ -29,7 +29,7 @@ impl User {
     }
 
     /// The user that a check is about: the named one; the service's where root asks, who may do everything; else
-    /// whoever asks.
+    /// the user of this process.
     ///
     /// # Errors
     /// When there is no such user.

@@ -54,7 +54,7 @@ fn unreachable(path: &Path, error: &io::Error) -> CliError {
             ),
         },
         ErrorKind::ConnectionRefused => format!(
-            "nobody listens on {shown}: a daemon that died left it behind; start it again (`fanfare serve`)"
+            "{shown} has no listener: a daemon that died left it behind; start it again (`fanfare serve`)"
         ),
         ErrorKind::InvalidInput => {
             format!("{shown} cannot be a socket's path: it may have 107 bytes at most")

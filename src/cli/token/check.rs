@@ -109,7 +109,7 @@ fn verified(kind: Kind, token: &str, settings: &Settings) -> Result<String, Stri
     let now_ms = io::now().unix_ms;
     let verdict = match verifier.verify(token, now_ms) {
         Verdict::Ask => {
-            let remote = verifier.remote().ok_or("nobody verifies tokens")?;
+            let remote = verifier.remote().ok_or("no verifier is set")?;
             let host = remote.host();
             io::ask_once(remote, token)
                 .map_err(|reason| format!("asking {host} failed: {reason}"))?
@@ -122,7 +122,7 @@ fn verified(kind: Kind, token: &str, settings: &Settings) -> Result<String, Stri
             Ok(format!("{words}; {}", end(&grant, now_ms)))
         }
         Verdict::Refused(refusal) => Err(refusal.to_string()),
-        Verdict::Ask => Err("nobody verifies tokens".into()),
+        Verdict::Ask => Err("no verifier is set".into()),
     }
 }
 

@@ -108,7 +108,7 @@ impl AdminReach {
         connect_to(addresses).map_err(|error| {
             CliError::try_again(match error.kind() {
                 ErrorKind::ConnectionRefused => format!(
-                    "nobody listens on {address}: is the daemon running, and is this the address of its [admin]? Give \
+                    "nothing listens on {address}: is the daemon running, and is this the address of its [admin]? Give \
                      --admin, or --config with its configuration"
                 ),
                 _ => format!("cannot connect to {address}: {error}"),
