@@ -14,8 +14,9 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
-use std::io::{self, ErrorKind};
+use rustix::net::sockopt;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use tungstenite::protocol::frame::coding::OpCode;
 
@@ -35,7 +36,7 @@ pub(super) const EXPECT_ANY: u64 = 0;
 /// One subscriber.
 #[derive(Debug)]
 pub(super) struct BenchClient {
-    pub(super) socket: OwnedFd,
+    pub(super) socket: TcpStream,
     tls: Option<Secure>,
     pub(super) partial: Vec<u8>,
     /// The sequence number of the next event, or [`EXPECT_ANY`].
@@ -150,7 +151,7 @@ impl Drop for BenchClients {
 
 impl BenchClient {
     /// A subscriber on a socket that is being connected.
-    pub(super) fn new(socket: OwnedFd, tls: Option<Secure>) -> Self {
+    pub(super) fn new(socket: TcpStream, tls: Option<Secure>) -> Self {
         Self { socket, tls, partial: Vec::new(), expected: EXPECT_ANY }
     }
 
@@ -167,7 +168,7 @@ impl BenchClient {
         if let Some(tls) = &mut self.tls {
             return tls.send(&self.socket, bytes);
         }
-        match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)? {
+        match (&self.socket).write(bytes)? {
             // A part of a frame would garble what follows; nothing here is long enough to be cut by
             // a peer that reads.
             sent if sent == bytes.len() => Ok(()),
@@ -225,9 +226,10 @@ impl BenchClient {
     pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<Option<(usize, bool)>, CliError> {
         let read = match &mut self.tls {
             Some(tls) => tls.read(&self.socket, scratch),
-            None => recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT)
-                .map(|(length, _)| (length, length == scratch.len()))
-                .map_err(io::Error::from),
+            None => {
+                let read = (&self.socket).read(scratch);
+                read.map(|length| (length, length == scratch.len()))
+            }
         };
         match read {
             Ok((0, _)) => Err(closed("the connection ended without a close frame")),

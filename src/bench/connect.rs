@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 use rustls::ClientConfig;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tungstenite::handshake::derive_accept_key;
@@ -294,7 +294,7 @@ impl ClientOpening<'_> {
     }
 }
 
-fn connecting_socket(address: SocketAddr, source: usize) -> Result<rustix::fd::OwnedFd, CliError> {
+fn connecting_socket(address: SocketAddr, source: usize) -> Result<TcpStream, CliError> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket =
@@ -306,7 +306,7 @@ fn connecting_socket(address: SocketAddr, source: usize) -> Result<rustix::fd::O
         bind(&socket, &from).map_err(failed("bind a source address"))?;
     }
     match connect(&socket, &address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket.into()),
         // The ports are used up, which is no fault of the server's.
         Err(error @ Errno::ADDRNOTAVAIL) => Err(failed("connect")(error)),
         Err(error) => Err(unreachable(address, error)),

@@ -3,7 +3,6 @@
 
 use crate::cli::output::note;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
 
 /// Waiting for a processor for this share of a run is worth a remark.
 const CONTENTION_NOTED: f64 = 0.05;
@@ -11,37 +10,32 @@ const CONTENTION_NOTED: f64 = 0.05;
 /// The progress of one command.
 #[derive(Debug)]
 pub(super) struct BenchProgress {
-    bar: Option<ProgressBar>,
+    /// Hidden where standard error is no terminal.
+    bar: ProgressBar,
 }
 
 impl BenchProgress {
     /// Progress over `steps` steps.
     pub(super) fn new(steps: usize) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(steps as u64);
-            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
-                bar.set_style(style);
-            }
-            bar
-        });
-        Self { bar }
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self { bar: ProgressBar::new(steps as u64).with_style(style) }
     }
 
     /// The next step begins.
     pub(super) fn step(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => {
-                bar.inc(1);
-                bar.set_message(text.to_owned());
-            }
-            None => note(text),
+        self.bar.inc(1);
+        self.bar.set_message(text.to_owned());
+        if self.bar.is_hidden() {
+            note(text);
         }
     }
 
     /// How far the present step is: on a terminal only.
     pub(super) fn within(&self, text: &str, done: usize, total: usize) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("{text} {done}/{total}"));
+        // Told very often: elsewhere not even the text is made.
+        if !self.bar.is_hidden() {
+            self.bar.set_message(format!("{text} {done}/{total}"));
         }
     }
 
@@ -52,22 +46,18 @@ impl BenchProgress {
         if most < CONTENTION_NOTED {
             return;
         }
+
         let text = format!(
             "note: other programs kept the server or the generator waiting for up to {:.0} % of a run: \
              rates and latencies suffer from that most, ratios of processor time least",
             most * 100.0
         );
-        match &self.bar {
-            Some(bar) => bar.println(text),
-            None => note(&text),
-        }
+        self.bar.suspend(|| note(&text));
     }
 }
 
 impl Drop for BenchProgress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.bar.finish_and_clear();
     }
 }

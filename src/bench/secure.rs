@@ -3,13 +3,12 @@
 use super::error::no_tls;
 use crate::cli::CliError;
 use crate::trust;
-use rustix::fd::OwnedFd;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,10 +38,10 @@ impl Secure {
 
     /// Sends what is small enough to leave at once, after the handshake if that is not over. What the socket
     /// refuses leaves with the next call.
-    pub(super) fn send(&mut self, socket: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&mut self, mut socket: &TcpStream, bytes: &[u8]) -> io::Result<()> {
         self.0.writer().write_all(bytes)?;
         while self.0.wants_write() {
-            self.0.write_tls(&mut SocketIo(socket))?;
+            self.0.write_tls(&mut socket)?;
         }
         Ok(())
     }
@@ -51,12 +50,12 @@ impl Secure {
     /// and whether `scratch` was too short for all of it.
     pub(super) fn read(
         &mut self,
-        socket: &OwnedFd,
+        mut socket: &TcpStream,
         scratch: &mut [u8],
     ) -> io::Result<(usize, bool)> {
         let mut length = 0;
         while scratch.len() - length >= RECORD_BYTES_MAX {
-            match self.0.read_tls(&mut SocketIo(socket)) {
+            match self.0.read_tls(&mut socket) {
                 Ok(0) => return Ok((0, false)),
                 Ok(_) => {}
                 // What came before is handed out first; the next read finds the socket empty again.
@@ -73,24 +72,5 @@ impl Secure {
             }
         }
         Ok((length, true))
-    }
-}
-
-/// A socket that is not waited for.
-struct SocketIo<'a>(&'a OwnedFd);
-
-impl Read for SocketIo<'_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        Ok(recv(self.0, bytes, RecvFlags::DONTWAIT)?.1)
-    }
-}
-
-impl Write for SocketIo<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(send(self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -81,7 +81,9 @@ fn trust(
         Some(path) => trust::named(certificates(path, &key)?)
             .map_err(|error| format!("{key}: {}: {error}", path.display())),
         None => trust::signed_by(machine_roots().ok_or_else(|| {
-            format!("{table}: this system trusts no authority: install ca-certificates, or set ca_file")
+            format!(
+                "{table}: this system trusts no authority: install ca-certificates, or set ca_file"
+            )
         })?)
         .map_err(|error| format!("{table}: no TLS: {error}")),
     };

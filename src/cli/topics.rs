@@ -261,7 +261,11 @@ impl TopicsCommand {
                 terminate.change(&question, "POST", "terminate", &[])?;
             }
             TopicsAction::Delete(delete) => {
-                let whom = if delete.force { ", and end its producers, consumers and readers" } else { "" };
+                let whom = if delete.force {
+                    ", and end its producers, consumers and readers"
+                } else {
+                    ""
+                };
                 let question =
                     format!("delete {} with everything in it{whom}", full(&delete.topic));
                 let force = if delete.force { "true" } else { "" };
