@@ -51,9 +51,9 @@ use std::path::PathBuf;
     subcommand,
     name = "bench",
     example = "Everything, on a daemon of its own:\n  {command_name} all\n\n\
-               A daemon that runs already:\n  \
-               {command_name} fanout --url ws://127.0.0.1:8080/cell/__event --socket /run/fanfare/events.sock \
-               --token TOKEN --pid 1234",
+               A daemon that runs already:\n  {command_name} fanout --url \
+               ws://127.0.0.1:8080/cell/__event --socket /run/fanfare/events.sock --token TOKEN \
+               --pid 1234",
     note = "Without --url a daemon is started for the measurement and ended after it.",
     note = "The manual: fanfare help figures"
 )]
@@ -205,7 +205,8 @@ command! {
 
 command! {
     /// Every event to one of many subscribers, each with a topic of its own.
-    #[argh(subcommand, name = "selective", example = "{command_name} --topics 10000 --in-flight 64")]
+    #[argh(subcommand, name = "selective", example = "{command_name} --topics 10000 --in-flight \
+                                                      64")]
     SelectiveCommand [event seconds runs running feed daemon] {
         /// topics, with a subscriber each (10000)
         #[argh(option, long = "topics", default = "10_000")]
@@ -222,8 +223,8 @@ command! {
         subcommand,
         name = "idle",
         example = "{command_name} --connections 15000",
-        note = "A daemon that runs already (--url) is measured once, best soon after its start: memory that earlier \
-                connections left behind is used again and does not show."
+        note = "A daemon that runs already (--url) is measured once, best soon after its start: \
+                memory that earlier connections left behind is used again and does not show."
     )]
     IdleCommand [runs running tls daemon] {
         /// connections (15000)
@@ -237,7 +238,8 @@ command! {
 
 command! {
     /// Connect, upgrade, token and one subscription: processor time per connection, connections per second.
-    #[argh(subcommand, name = "handshake", example = "{command_name} --connections 5000 --concurrency 64")]
+    #[argh(subcommand, name = "handshake", example = "{command_name} --connections 5000 \
+                                                      --concurrency 64")]
     HandshakeCommand [runs running daemon] {
         /// connections of each run (5000)
         #[argh(option, default = "5_000")]
@@ -250,7 +252,8 @@ command! {
 
 command! {
     /// What one send(2) of the same frame to each of so many TCP connections costs on this machine.
-    #[argh(subcommand, name = "floor", example = "{command_name} --connections 1000 --in-flight 16")]
+    #[argh(subcommand, name = "floor", example = "{command_name} --connections 1000 --in-flight \
+                                                  16")]
     FloorCommand [event seconds runs shards] {
         /// connections (1000)
         #[argh(option, default = "1000")]
@@ -273,8 +276,10 @@ command! {
         subcommand,
         name = "durable",
         example = "{command_name} --producers 64 --in-flight 16",
-        note = "Beside it, one producer with one message in flight: its latency against one write and fdatasync.",
-        note = "The fan-out of a durable topic is measured by: fanfare bench fanout --dialect pulsar"
+        note = "Beside it, one producer with one message in flight: its latency against one write \
+                and fdatasync.",
+        note = "The fan-out of a durable topic is measured by: fanfare bench fanout --dialect \
+                pulsar"
     )]
     DurableCommand [payload seconds runs shards daemon] {
         /// producers (64)
@@ -307,8 +312,10 @@ command! {
     #[argh(
         subcommand,
         name = "churn",
-        example = "{command_name} --messages 3000000\n  {command_name} --messages 250000 --size 10000 --rounds 10",
-        note = "The bytes written are those of pages that the daemon made dirty, by /proc/PID/io, whatever the file system adds."
+        example = "{command_name} --messages 3000000\n  {command_name} --messages 250000 --size \
+                   10000 --rounds 10",
+        note = "The bytes written are those of pages that the daemon made dirty, by /proc/PID/io, \
+                whatever the file system adds."
     )]
     ChurnCommand [payload daemon] {
         /// messages of each round, which one consumer acknowledges as they come (300000)
@@ -322,7 +329,8 @@ command! {
 
 command! {
     /// The whole table, each line on a daemon of its own: about nine minutes.
-    #[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 --runs 3 --json")]
+    #[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 \
+                                                --runs 3 --json")]
     AllCommand [seconds runs daemon] {}
 }
 

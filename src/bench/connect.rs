@@ -279,8 +279,9 @@ impl ClientOpening<'_> {
         // A close before any success is the answer to the token.
         if let (0, Some(how)) = (answered, &control.closed) {
             return Err(CliError::new(format!(
-                "the token was refused ({how}): it must not have expired; a cell's token names it in aud and has \
-                 event-read, or read and stream-receive, in its scope; wazo's has websocketd in its acl"
+                "the token was refused ({how}): it must not have expired; a cell's token names it \
+                 in aud and has event-read, or read and stream-receive, in its scope; wazo's has \
+                 websocketd in its acl"
             )));
         }
         client.answer(control)?;
@@ -316,8 +317,9 @@ fn connecting_socket(address: SocketAddr, source: usize) -> Result<TcpStream, Cl
 fn refused(head: &[u8]) -> CliError {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     CliError::new(format!(
-        "the upgrade to WebSocket was refused with {:?}: check the path (such as /CELL/__event) and that the listener \
-         speaks the dialect of --dialect; 503 means that max_connections is reached",
+        "the upgrade to WebSocket was refused with {:?}: check the path (such as /CELL/__event) \
+         and that the listener speaks the dialect of --dialect; 503 means that max_connections is \
+         reached",
         String::from_utf8_lossy(line)
     ))
 }

@@ -114,7 +114,8 @@ fn check(options: &BenchOptions) -> Result<(), CliError> {
     let is_range = (in_flight as usize..=TOPICS_MAX).contains(&connections);
     if own_topics && !(is_range && connections.is_multiple_of(shards.max(1))) {
         return Err(CliError::usage(format!(
-            "--topics must be at least --in-flight ({in_flight}), at most {TOPICS_MAX} and a multiple of --shards"
+            "--topics must be at least --in-flight ({in_flight}), at most {TOPICS_MAX} and a \
+             multiple of --shards"
         )));
     }
     if options.rate.is_some_and(|rate| !(rate > 0.0 && rate <= RATE_MAX)) {

@@ -108,7 +108,8 @@ impl Http {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let target = (self.signer)(body, now);
         format!(
-            "POST {target} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "POST {target} HTTP/1.1\r\nHost: {}\r\nContent-Type: \
+             application/json\r\nContent-Length: {}\r\n\r\n",
             self.host,
             body.len()
         )

@@ -121,7 +121,8 @@ impl Cpus {
         Self::choose(allowed, shards.max(1)).ok_or_else(|| {
             let have = allowed.len();
             CliError::usage(format!(
-                "{shards} shards need as many processors and {have} are available: give --shards {have} or fewer"
+                "{shards} shards need as many processors and {have} are available: give --shards \
+                 {have} or fewer"
             ))
         })
     }

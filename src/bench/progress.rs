@@ -48,8 +48,8 @@ impl BenchProgress {
         }
 
         let text = format!(
-            "note: other programs kept the server or the generator waiting for up to {:.0} % of a run: \
-             rates and latencies suffer from that most, ratios of processor time least",
+            "note: other programs kept the server or the generator waiting for up to {:.0} % of a \
+             run: rates and latencies suffer from that most, ratios of processor time least",
             most * 100.0
         );
         self.bar.suspend(|| note(&text));

@@ -65,7 +65,8 @@ impl BenchTarget {
         // API speaks no TLS here.
         if options.http && (!takes_requests || options.url.is_some() || options.tls) {
             return Err(CliError::usage(
-                "--http is for --dialect echo and a daemon that is started for the measurement, without --tls",
+                "--http is for --dialect echo and a daemon that is started for the measurement, \
+                 without --tls",
             ));
         }
         match &options.url {
@@ -132,7 +133,8 @@ impl BenchTarget {
         // Its secret is not known, so none can be minted for it.
         if options.token.is_none() {
             return Err(CliError::usage(
-                "a running daemon is measured with a token of its own: give --token, `fanfare token` mints one",
+                "a running daemon is measured with a token of its own: give --token, `fanfare \
+                 token` mints one",
             ));
         }
         let resolved = host.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());

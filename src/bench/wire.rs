@@ -43,7 +43,8 @@ impl Template {
         let min = head.len() + SEQUENCE_DIGITS + tail.len();
         if size < min {
             return Err(CliError::usage(format!(
-                "an event of {size} bytes is too small: the smallest is {min}; give --size {min} or more"
+                "an event of {size} bytes is too small: the smallest is {min}; give --size {min} \
+                 or more"
             )));
         }
         // Behind the number, so that its place does not depend on the size.

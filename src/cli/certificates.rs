@@ -56,8 +56,8 @@ pub(super) fn identity(listen: &ListenTable, tls: &TlsTable) -> Result<Identity,
     let note = end.and_then(|end| note(end, &tls.certificate, &place));
     let config = config(chain, key, verifier, provider).map_err(|error| match error {
         Error::InconsistentKeys(_) => format!(
-            "{place}.key: {} is not the key of the certificate in {}: give the key that the certificate was \
-             requested with",
+            "{place}.key: {} is not the key of the certificate in {}: give the key that the \
+             certificate was requested with",
             tls.key.display(),
             tls.certificate.display()
         ),
@@ -140,7 +140,10 @@ fn private_key(path: &Path, place: &str) -> Result<PrivateKeyDer<'static>, Strin
     }
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
         pem::Error::NoItemsFound => {
-            format!("{place}: {shown} holds no private key: it must be PEM, with -----BEGIN PRIVATE KEY-----")
+            format!(
+                "{place}: {shown} holds no private key: it must be PEM, with -----BEGIN \
+                     PRIVATE KEY-----"
+            )
         }
         error => format!("{place}: {shown} is damaged: {error}"),
     })

@@ -110,15 +110,16 @@ impl Start {
             match rehearsal::tcp(*address) {
                 Ok(Occupancy::Free | Occupancy::ByOwn) => {}
                 Ok(Occupancy::ByAnother) => self.notes.push(format!(
-                    "{address} is taken, by another program or by a daemon of another user (who has it: ss -ltnp)"
+                    "{address} is taken, by another program or by a daemon of another user (who \
+                     has it: ss -ltnp)"
                 )),
                 Err(error) => self.problems.push(error.to_string()),
             }
         }
         if let Some((first, second)) = rehearsal::overlapping(&addresses) {
             self.problems.push(format!(
-                "{first} and {second} overlap: one is every address of this machine; keep one, or give them different \
-                 ports"
+                "{first} and {second} overlap: one is every address of this machine; keep one, or \
+                 give them different ports"
             ));
         }
         self.feed(plan, user);
@@ -138,8 +139,8 @@ impl Start {
             Ok((_, Some(group))) if !user.may_give_to(group) => {
                 let name = plan.feed.group.as_deref().unwrap_or_default();
                 self.problems.push(format!(
-                    "feed.unix.group: {user} is no member of the group \"{name}\", and so cannot give the socket to it: \
-                     make it one (usermod -aG), or leave the key out"
+                    "feed.unix.group: {user} is no member of the group \"{name}\", and so cannot \
+                     give the socket to it: make it one (usermod -aG), or leave the key out"
                 ));
             }
             Ok(_) => {}
@@ -152,21 +153,22 @@ impl Start {
         {
             if let Some(Err(error)) = path.as_deref().map(rehearsal::writable) {
                 self.problems.push(format!(
-                    "{key}: {error}; it has to be a directory that the daemon's user can write, or can make"
+                    "{key}: {error}; it has to be a directory that the daemon's user can write, \
+                     or can make"
                 ));
             }
         }
-        let beside = store.backup_path.is_none().then(|| store.backups());
-        let cannot = match beside {
-            Some(Some(backups)) => {
-                rehearsal::writable(&backups).err().map(|error| error.to_string())
-            }
-            Some(None) => Some("there is no place beside the store".into()),
-            None => None,
+        if store.backup_path.is_some() {
+            return;
+        }
+        let writable = match store.backups() {
+            Some(path) => rehearsal::writable(&path).map_err(|error| error.to_string()),
+            None => Err("there is no place beside the store".to_owned()),
         };
-        if let Some(cannot) = cannot {
+        if let Err(cannot) = writable {
             self.notes.push(format!(
-                "`fanfare topics backup` will fail: {cannot}; name a directory for backups as store.backup_path"
+                "`fanfare topics backup` will fail: {cannot}; name a directory for backups as \
+                 store.backup_path"
             ));
         }
     }

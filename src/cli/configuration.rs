@@ -26,8 +26,8 @@ enum ConfigTopic {
     subcommand,
     name = "schema",
     example = "{command_name} > fanfare.schema.json",
-    note = "An editor with Taplo (Even Better TOML) takes it from the first line of the configuration: \
-            #:schema ./fanfare.schema.json"
+    note = "An editor with Taplo (Even Better TOML) takes it from the first line of the \
+            configuration: #:schema ./fanfare.schema.json"
 )]
 struct SchemaCommand {}
 

@@ -158,10 +158,13 @@ fn connect_tcp(target: &DialTarget) -> Result<TcpStream, CliError> {
     })?;
     connect_to(addresses).map_err(|error| match error.kind() {
         ErrorKind::ConnectionRefused => CliError::try_again(format!(
-            "nothing listens on {host} port {port}: is the daemon running? start it with `fanfare serve`, \
-             or check the port against [[listen]]"
+            "nothing listens on {host} port {port}: is the daemon running? start it with `fanfare \
+             serve`, or check the port against [[listen]]"
         )),
-        ErrorKind::TimedOut => CliError::try_again(format!("{host} port {port} does not answer: {error}")),
+        ErrorKind::TimedOut => CliError::try_again(format!(
+            "{host} port {port} does not answer: \
+                                                            {error}"
+        )),
         _ => CliError::new(format!("cannot connect to {host} port {port}: {error}")),
     })
 }
@@ -193,8 +196,8 @@ fn refusal(target: &DialTarget, error: &Error) -> CliError {
             "no dialect of this listener takes the path; check the URL and [[listen]] dialects"
         }
         StatusCode::UNAUTHORIZED => {
-            "no token was given, or one that is expired or signed with another secret; `fanfare token --check` tells \
-             which"
+            "no token was given, or one that is expired or signed with another secret; `fanfare \
+             token --check` tells which"
         }
         StatusCode::FORBIDDEN => {
             "the token is good but does not allow this; `fanfare token --check` tells what it does"

@@ -61,7 +61,8 @@ fn describe(message: &str, scan: &TomlScan<'_>, conceal: bool) -> String {
     let message = message.trim_end();
     if let Some(name) = scan.single_as_list() {
         return format!(
-            "write [{name}]: there is only one, and two brackets are for what there may be several of"
+            "write [{name}]: there is only one, and two brackets are for what there may be \
+             several of"
         );
     }
     if let Some((name, expected)) = unknown_key(message) {

@@ -183,7 +183,8 @@ fn plan(
     if bus.is_some() && !Kind::fed_by_bus().any(|kind| spoken.contains(&kind)) {
         let names: Vec<&str> = Kind::fed_by_bus().map(Kind::name).collect();
         notes.push(format!(
-            "[feed.amqp] feeds {}, and no [[listen]] has it among its dialects: nobody gets its events",
+            "[feed.amqp] feeds {}, and no [[listen]] has it among its dialects: nobody gets its \
+             events",
             names.join(" and ")
         ));
     }
@@ -195,7 +196,8 @@ fn plan(
         let fed: Vec<&str> = fed.into_iter().filter(|fed| !fed.is_empty()).collect();
         // It is listened to all the same, so that metrics show what comes.
         notes.push(format!(
-            "[feed.redis] feeds {}, and no [[listen]] has one of them among its dialects: nobody gets its events",
+            "[feed.redis] feeds {}, and no [[listen]] has one of them among its dialects: nobody \
+             gets its events",
             fed.join(", and ")
         ));
     }
@@ -206,8 +208,8 @@ fn plan(
     let connections_max = if config.max_connections == 0 { most } else { config.max_connections };
     if connections_max > most {
         notes.push(format!(
-            "max_connections = {connections_max} is more than {descriptors} descriptors allow: raise LimitNOFILE or \
-             `ulimit -n`, or later connections are answered with 503"
+            "max_connections = {connections_max} is more than {descriptors} descriptors allow: \
+             raise LimitNOFILE or `ulimit -n`, or later connections are answered with 503"
         ));
     }
     let limits = Limits { connections_max, ..config.limits };

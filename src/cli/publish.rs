@@ -5,7 +5,8 @@
 //! stands against a publisher that does not listen. At the end an empty line asks for the receipt, which tells
 //! how many sessions were reached, because a first line has asked for that.
 //!
-//! Deliberately not here: whether an address or its JSON is good. The daemon alone decides that.
+//! Deliberately not here: whether an address or its JSON is good. The daemon alone decides that, except that JSON over
+//! several lines has to be valid to become one.
 
 mod progress;
 mod reaching;
@@ -36,12 +37,13 @@ use crate::feed::unix::TOO_MANY_PUBLISHERS;
 #[argh(
     subcommand,
     name = "publish",
-    example = "{command_name} event/john.doe '{{\"Type\":\"chat\",\"Object\":\"general\",\"Info\":\"Hello\"}}'\n\
+    example = "{command_name} event/john.doe \
+               '{{\"Type\":\"chat\",\"Object\":\"general\",\"Info\":\"Hello\"}}'\n\
                {command_name} < events.txt     # each line: ADDRESS JSON",
-    note = "Exits 0 when the daemon accepted every event, 1 when it rejected one, 75 when it is out of reach or never \
-            gave its receipt.",
-    note = "Without --socket: $FANFARE_FEED_UNIX_PATH, else the development daemon's if it runs, else that of the system \
-            service (/etc/fanfare/fanfare.toml).",
+    note = "Exits 0 when the daemon accepted every event, 1 when it rejected one, 75 when it is \
+            out of reach or never gave its receipt.",
+    note = "Without --socket: $FANFARE_FEED_UNIX_PATH, else the development daemon's if it runs, \
+            else that of the system service (/etc/fanfare/fanfare.toml).",
     note = "The manual: fanfare help feeds"
 )]
 pub struct Publish {
@@ -128,8 +130,8 @@ impl Publish {
         // What is stored waits for subscribers; all else is gone.
         if receipt.reached == Some(0) && receipt.accepted > receipt.stored {
             note(&format!(
-                "fanfare: warning: accepted, but no session got {}: nobody who may see it follows what was \
-                 addressed, or no [[listen]] speaks the dialect",
+                "fanfare: warning: accepted, but no session got {}: nobody who may see it follows \
+                 what was addressed, or no [[listen]] speaks the dialect",
                 if from_stdin { "any of it" } else { "it" }
             ));
         }
@@ -146,10 +148,13 @@ fn socket_variable() -> Option<PathBuf> {
 fn event_line(words: &[String]) -> Result<String, CliError> {
     let [address, json] = words else {
         return Err(CliError::usage(match words.len() {
-            1 => {
-                "give ADDRESS and JSON as two arguments, or nothing to read lines from standard input".into()
-            }
-            n => format!("{n} arguments where ADDRESS and JSON were expected: put the JSON in single quotes"),
+            1 => "give ADDRESS and JSON as two arguments, or nothing to read lines from standard \
+                 input"
+                .into(),
+            n => format!(
+                "{n} arguments where ADDRESS and JSON were expected: put the JSON in \
+                          single quotes"
+            ),
         }));
     };
     if address.is_empty() || address.contains(char::is_whitespace) {
@@ -357,8 +362,8 @@ impl Exchange {
         }
         if self.input.is_none() && heard.elapsed() >= Duration::from_secs(SILENCE_S_MAX) {
             return Err(CliError::try_again(format!(
-                "no receipt: the daemon was silent for {SILENCE_S_MAX} s; is it stopped or overloaded? \
-                 Events may have been lost"
+                "no receipt: the daemon was silent for {SILENCE_S_MAX} s; is it stopped or \
+                 overloaded? Events may have been lost"
             )));
         }
         let socket = watched[0].revents();
@@ -460,7 +465,8 @@ impl Exchange {
             return Ok(receipt);
         }
         Err(CliError::new(format!(
-            "the daemon's receipt counts {counted} events (accepted {}, rejected {}), but {} were sent",
+            "the daemon's receipt counts {counted} events (accepted {}, rejected {}), but {} were \
+             sent",
             receipt.accepted, receipt.rejected, self.lines.sent
         )))
     }
@@ -475,8 +481,8 @@ impl Exchange {
                 printable(reason, REASON_CHARS_MAX)
             )),
             None => CliError::try_again(format!(
-                "no receipt: the daemon closed the connection; how many of the {} events it took is unknown. \
-                 Did it stop (see its log)?",
+                "no receipt: the daemon closed the connection; how many of the {} events it took \
+                 is unknown. Did it stop (see its log)?",
                 self.lines.sent
             )),
         }

@@ -36,9 +36,9 @@ pub(super) fn problems(config: &Config, shards: usize) -> Vec<String> {
     let (descriptors, kept) = (descriptor_limit(), descriptors_kept(config, shards));
     if descriptors < kept + CLIENTS_MIN {
         problems.push(format!(
-            "{descriptors} descriptors are too few (RLIMIT_NOFILE): {kept} are needed before the first client: set \
-             LimitNOFILE= of the service, `ulimit -n` of the shell or --ulimit nofile= of the container to the number of \
-             clients and {kept} more"
+            "{descriptors} descriptors are too few (RLIMIT_NOFILE): {kept} are needed before the \
+             first client: set LimitNOFILE= of the service, `ulimit -n` of the shell or --ulimit \
+             nofile= of the container to the number of clients and {kept} more"
         ));
     }
     if let Some(bytes) = raise(Resource::Fsize)
@@ -46,8 +46,9 @@ pub(super) fn problems(config: &Config, shards: usize) -> Vec<String> {
         && needs_store(config)
     {
         problems.push(format!(
-            "files may have {bytes} bytes here (RLIMIT_FSIZE), those of the store need {STORE_FILE_BYTES_MIN}: set \
-             LimitFSIZE=infinity of the service, or `ulimit -f unlimited`"
+            "files may have {bytes} bytes here (RLIMIT_FSIZE), those of the store need \
+             {STORE_FILE_BYTES_MIN}: set LimitFSIZE=infinity of the service, or `ulimit -f \
+             unlimited`"
         ));
     }
     problems
@@ -57,8 +58,8 @@ pub(super) fn problems(config: &Config, shards: usize) -> Vec<String> {
 pub(super) fn note() -> Option<String> {
     let bytes = raise(Resource::Fsize)?;
     Some(format!(
-        "files may have {bytes} bytes here (RLIMIT_FSIZE): a log in a file ends there, and so does a store: set \
-         LimitFSIZE=infinity of the service, or `ulimit -f unlimited`"
+        "files may have {bytes} bytes here (RLIMIT_FSIZE): a log in a file ends there, and so \
+         does a store: set LimitFSIZE=infinity of the service, or `ulimit -f unlimited`"
     ))
 }
 

@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
     subcommand,
     name = "serve",
     example = "{command_name}\n{command_name} --config /etc/fanfare/fanfare.toml",
-    note = "Without --config a development set-up runs on loopback: every dialect, a generated secret in the \
-            state directory, TLS, the unix feed; it prints addresses, tokens and commands to paste. SIGHUP \
-            reloads the configuration and says which keys were applied, SIGTERM drains and stops, a second SIGTERM at least a second \
-            later stops at once.",
+    note = "Without --config a development set-up runs on loopback: every dialect, a generated \
+            secret in the state directory, TLS, the unix feed; it prints addresses, tokens and \
+            commands to paste. SIGHUP reloads the configuration and says which keys were applied, \
+            SIGTERM drains and stops, a second SIGTERM at least a second later stops at once.",
     note = "The manual: fanfare help commands, fanfare help service"
 )]
 pub struct Serve {
@@ -109,8 +109,8 @@ fn status(error: &StartError) -> CliStatus {
 fn introduction(plan: &Plan, source: &str) -> String {
     let Plan { shards, limits, .. } = plan;
     format!(
-        "fanfare {} starts with {source}: {shards} shards, at most {} connections and {} subscriptions, {} bytes waiting \
-         for one client, {} descriptors",
+        "fanfare {} starts with {source}: {shards} shards, at most {} connections and {} \
+         subscriptions, {} bytes waiting for one client, {} descriptors",
         env!("CARGO_PKG_VERSION"),
         limits.connections_max,
         limits.subscriptions_max,
@@ -144,21 +144,21 @@ fn running(daemon: &Daemon) -> String {
 fn announce(daemon: &Daemon, asked: Driver) {
     let addresses: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
     let (addresses, driver) = (addresses.join(" "), daemon.driver);
-    if let Some(admin) = daemon.admin.map(|admin| admin.to_string()) {
-        tracing::info!(
-            addresses,
-            admin,
-            driver,
-            "listening on {addresses}, health and metrics on {admin}; waiting with {driver}"
-        );
-    } else {
-        tracing::info!(addresses, driver, "listening on {addresses}; waiting with {driver}");
-    }
+    let admin = daemon.admin.map(|admin| admin.to_string());
+    let health = admin.as_ref().map(|admin| format!(", health and metrics on {admin}"));
+    let health = health.unwrap_or_default();
+    tracing::info!(
+        addresses,
+        admin,
+        driver,
+        "listening on {addresses}{health}; waiting with {driver}"
+    );
     // It is the slower way, and none that was asked for.
     if daemon.driver == "epoll" && asked == Driver::Auto {
         tracing::warn!(
-            "this kernel or sandbox refuses io_uring (see kernel.io_uring_disabled): epoll is used instead, and \
-             everything works; driver = \"epoll\" asks for it and for no warning"
+            "this kernel or sandbox refuses io_uring (see kernel.io_uring_disabled): epoll is \
+             used instead, and everything works; driver = \"epoll\" asks for it and for no \
+             warning"
         );
     }
 }
@@ -173,7 +173,8 @@ fn wait(received: &mut ReceivedSignal, daemon: &mut Daemon, configuration: &mut 
             notify(&[NotifyState::Stopping]);
             let drain_s = drain.as_secs();
             tracing::info!(
-                "stopping: no more connections; clients are told to go and have drain_s = {drain_s} for it"
+                "stopping: no more connections; clients are told to go and have drain_s = \
+                 {drain_s} for it"
             );
             return;
         }

@@ -30,20 +30,26 @@ use crate::dialect::client::{
 #[argh(
     subcommand,
     name = "subscribe",
-    example = "{command_name} ws://localhost:8080/john.doe/__event --token-file token.txt --type chat\n\
-               {command_name} wss://localhost:8443/john.doe/__event --ca cert.pem --token-file token.txt\n\
+    example = "{command_name} ws://localhost:8080/john.doe/__event --token-file token.txt --type \
+               chat\n\
+               {command_name} wss://localhost:8443/john.doe/__event --ca cert.pem --token-file \
+               token.txt\n\
                {command_name} ws://localhost:9502/ --event call_created --event call_ended\n\
                {command_name} ws://localhost:8080/ --channel --token-file token.txt\n\
-               {command_name} ws://localhost:8080/ws/v2/consumer/persistent/public/default/demo/my-sub\n\
-               {command_name} ws://localhost:8080/app/app-key --echo room --echo private-chat --secret-file secret\n\
+               {command_name} \
+               ws://localhost:8080/ws/v2/consumer/persistent/public/default/demo/my-sub\n\
+               {command_name} ws://localhost:8080/app/app-key --echo room --echo private-chat \
+               --secret-file secret\n\
                {command_name} 'ws://localhost:9502/?token=…' --send '{{\"op\":\"start\"}}'",
-    note = "A URL whose path ends in /__event speaks to the Personium event bus: the token is sent, then the \
-            subscription. One with /__topic/ follows that Personium topic: the token is sent. With --event the URL \
-            is a Wazo websocketd: the token goes into the request. With --channel it is a channel of a Laravel \
-            application: the token goes into the URL. With --echo these are channels of Laravel Echo. A consumer's or reader's URL of \
-            Pulsar has the token put into it, and its messages are acknowledged. Any other is only connected, and sent what --send says.",
-    note = "Without --token and --token-file, the token is $FANFARE_TOKEN. A token on the command line can be \
-            read by every user of the machine while the command runs."
+    note = "A URL whose path ends in /__event speaks to the Personium event bus: the token is \
+            sent, then the subscription. One with /__topic/ follows that Personium topic: the \
+            token is sent. With --event the URL is a Wazo websocketd: the token goes into the \
+            request. With --channel it is a channel of a Laravel application: the token goes into \
+            the URL. With --echo these are channels of Laravel Echo. A consumer's or reader's URL \
+            of Pulsar has the token put into it, and its messages are acknowledged. Any other is \
+            only connected, and sent what --send says.",
+    note = "Without --token and --token-file, the token is $FANFARE_TOKEN. A token on the command \
+            line can be read by every user of the machine while the command runs."
 )]
 pub struct SubscribeCommand {
     #[argh(
@@ -141,8 +147,8 @@ impl SubscribeCommand {
         let target = DialTarget::parse(&url)?;
         if trust == Trust::Anybody {
             note(
-                "warning: --insecure: any server that answers is taken for the daemon, and can read the token and every \
-                 event; give its certificate with --ca FILE instead",
+                "warning: --insecure: any server that answers is taken for the daemon, and can \
+                 read the token and every event; give its certificate with --ca FILE instead",
             );
         }
         let socket = connect(&target, &trust, header)?;
@@ -203,12 +209,14 @@ impl SubscribeCommand {
         match given.iter().find(|(_, taken, given)| *given && !taken) {
             None => Ok(()),
             Some((name, ..)) if takes_tokens => Err(CliError::usage(format!(
-                "{name} is for the event bus, whose URL ends in /__event; a topic has no subscriptions, nor has a channel, \
-                 and Wazo's are named with --event"
+                "{name} is for the event bus, whose URL ends in /__event; a topic has no \
+                 subscriptions, nor has a channel, and Wazo's are named with --event"
             ))),
             Some((name, ..)) => Err(CliError::usage(format!(
-                "{name} is for the event bus, whose URL ends in /__event, for topics, whose path has /__topic/, for Wazo \
-                 with --event NAME, for channels with --channel and for consumers and readers of Pulsar; for other paths give what the daemon expects in the URL or with --send"
+                "{name} is for the event bus, whose URL ends in /__event, for topics, whose path \
+                 has /__topic/, for Wazo with --event NAME, for channels with --channel and for \
+                 consumers and readers of Pulsar; for other paths give what the daemon expects in \
+                 the URL or with --send"
             ))),
         }
     }

@@ -28,22 +28,28 @@ use crate::token::{mint, mint_leniently};
     name = "token",
     example = "{command_name} --cell john.doe\n\
                {command_name} --cell john.doe --scope 'read stream-receive'\n\
-               {command_name} --acl websocketd --acl 'events.#' --subject USER-UUID --claim 'tenant_uuid=\"UUID\"'\n\
+               {command_name} --acl websocketd --acl 'events.#' --subject USER-UUID --claim \
+               'tenant_uuid=\"UUID\"'\n\
                {command_name} --channel chat:1 --id 1 --name Ann\n\
                {command_name} --config /etc/fanfare/fanfare.toml --pulsar --subject ann\n\
                {command_name} --pulsar --produce 'acme/orders/*' --consume acme/orders/done\n\
-               {command_name} --config /etc/fanfare/fanfare.toml --cell john.doe --subject https://example.org/#me\n\
+               {command_name} --config /etc/fanfare/fanfare.toml --cell john.doe --subject \
+               https://example.org/#me\n\
                {command_name} --check-file token.txt\n\
-               {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim 'event_types=[\"chat\"]'",
-    note = "Without --config, --secret-file or --key-file, the token is for the development daemon if it runs \
-            (`fanfare serve` without a configuration), else for the system service (/etc/fanfare/fanfare.toml).",
+               {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim \
+               'event_types=[\"chat\"]'",
+    note = "Without --config, --secret-file or --key-file, the token is for the development \
+            daemon if it runs (`fanfare serve` without a configuration), else for the system \
+            service (/etc/fanfare/fanfare.toml).",
     note = "The manual: fanfare help tokens"
 )]
 pub struct TokenCommand {
     #[argh(
         option,
         arg_name = "file",
-        description = "take secret and algorithm from this configuration's [personium] token, with --acl [wazo] token, with --channel [channel] token, with --pulsar [pulsar] token"
+        description = "take secret and algorithm from this configuration's [personium] token, \
+                       with --acl [wazo] token, with --channel [channel] token, with --pulsar \
+                       [pulsar] token"
     )]
     config: Option<PathBuf>,
 
@@ -110,7 +116,8 @@ pub struct TokenCommand {
     #[argh(
         option,
         arg_name = "token",
-        description = "make none, but say what this token grants in each dialect of the daemon, or why not; - reads it from standard input"
+        description = "make none, but say what this token grants in each dialect of the daemon, \
+                       or why not; - reads it from standard input"
     )]
     check: Option<String>,
 
@@ -276,8 +283,8 @@ impl TokenCommand {
 fn algorithm_named(name: &str) -> Result<Algorithm, CliError> {
     name.parse().map_err(|_| {
         CliError::usage(format!(
-            "--algorithm {name} is unknown; it is one of HS256 HS384 HS512 RS256 RS384 RS512 PS256 PS384 \
-             PS512 ES256 ES384 EdDSA"
+            "--algorithm {name} is unknown; it is one of HS256 HS384 HS512 RS256 RS384 RS512 \
+             PS256 PS384 PS512 ES256 ES384 EdDSA"
         ))
     })
 }
@@ -313,7 +320,8 @@ fn signed(
                     ("a secret", "a private key (--key-file)")
                 };
                 return Err(CliError::new(format!(
-                    "{algorithm:?} signs with {wants}, but {} holds {has}; give the other, or --algorithm",
+                    "{algorithm:?} signs with {wants}, but {} holds {has}; give the other, or \
+                     --algorithm",
                     key.source
                 )));
             }

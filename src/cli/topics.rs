@@ -37,9 +37,10 @@ const NAME_CHARS_MAX: usize = 1024;
                {command_name} reset public/default/orders billing earliest\n\
                {command_name} delete public/default/old-orders",
     note = "TOPIC is persistent://TENANT/NAMESPACE/TOPIC, or that without persistent://.",
-    note = "Every command but restore takes --admin and --token-file, or --config; without them $FANFARE_ADMIN_ADDRESS and \
-            $FANFARE_ADMIN_TOKEN_FILE, else the development daemon (`fanfare serve`) if it runs, else the system service \
-            (/etc/fanfare/fanfare.toml). With --json it prints what the daemon says.",
+    note = "Every command but restore takes --admin and --token-file, or --config; without them \
+            $FANFARE_ADMIN_ADDRESS and $FANFARE_ADMIN_TOKEN_FILE, else the development daemon \
+            (`fanfare serve`) if it runs, else the system service (/etc/fanfare/fanfare.toml). \
+            With --json it prints what the daemon says.",
     note = "The manual: fanfare help store"
 )]
 pub struct TopicsCommand {

@@ -146,7 +146,8 @@ impl Trial {
         let Some((over_tls, addresses)) = all.split_last() else { return String::new() };
         let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let mut text = format!(
-            "fanfare runs on {}, for this machine only; its secret, certificate and socket are in {}.\n\
+            "fanfare runs on {}, for this machine only; its secret, certificate and socket are in \
+             {}.\n\
              With TLS on {over_tls}: give subscribe a wss:// URL and --ca {}\n",
             all.join(" and "),
             self.directory.display(),
@@ -221,7 +222,8 @@ fn quoted(path: &Path) -> String {
 fn make_private(directory: &Path) -> Result<(), CliError> {
     let failed = |error: io::Error| {
         CliError::new(format!(
-            "the state directory {} cannot be used: {error}; set XDG_STATE_HOME to a directory of yours",
+            "the state directory {} cannot be used: {error}; set XDG_STATE_HOME to a directory of \
+             yours",
             directory.display()
         ))
     };

@@ -56,8 +56,8 @@ impl Trust {
             Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => match self {
                 Self::File(_) => "its certificate is not one of --ca, nor signed by one",
                 _ => {
-                    "no authority that this machine trusts has signed its certificate: give the signer's, or its own, \
-                      with --ca FILE"
+                    "no authority that this machine trusts has signed its certificate: give the \
+                     signer's, or its own, with --ca FILE"
                 }
             },
             Some(Error::InvalidCertificate(

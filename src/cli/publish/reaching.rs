@@ -34,7 +34,8 @@ fn unreachable(path: &Path, error: &io::Error) -> CliError {
     };
     let message = match error.kind() {
         ErrorKind::NotFound => format!(
-            "there is no socket {shown}: is the daemon running? start it with `fanfare serve`, or give --socket"
+            "there is no socket {shown}: is the daemon running? start it with `fanfare serve`, or \
+             give --socket"
         ),
         _ if metadata.is_ok() && !is_socket => {
             format!("{shown} is not a socket; give the one of [feed.unix] with --socket")
@@ -49,12 +50,14 @@ fn unreachable(path: &Path, error: &io::Error) -> CliError {
                 named(metadata.gid(), "/etc/group"),
             ),
             Err(_) => format!(
-                "user {} may not enter a directory above {shown}; check each with `namei -l {shown}`",
+                "user {} may not enter a directory above {shown}; check each with `namei -l \
+                 {shown}`",
                 rustix::process::geteuid().as_raw()
             ),
         },
         ErrorKind::ConnectionRefused => format!(
-            "{shown} has no listener: a daemon that died left it behind; start it again (`fanfare serve`)"
+            "{shown} has no listener: a daemon that died left it behind; start it again (`fanfare \
+             serve`)"
         ),
         ErrorKind::InvalidInput => {
             format!("{shown} cannot be a socket's path: it may have 107 bytes at most")

@@ -84,7 +84,8 @@ impl AdminReach {
             format!("Authorization: Bearer {}\r\n", token.reveal())
         });
         let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Length: 0\r\nConnection: close\r\n\r\n",
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Length: \
+             0\r\nConnection: close\r\n\r\n",
             self.address
         );
         let bytes = self.exchange(request.as_bytes())?;
@@ -108,8 +109,8 @@ impl AdminReach {
         connect_to(addresses).map_err(|error| {
             CliError::try_again(match error.kind() {
                 ErrorKind::ConnectionRefused => format!(
-                    "nothing listens on {address}: is the daemon running, and is this the address of its [admin]? Give \
-                     --admin, or --config with its configuration"
+                    "nothing listens on {address}: is the daemon running, and is this the address \
+                     of its [admin]? Give --admin, or --config with its configuration"
                 ),
                 _ => format!("cannot connect to {address}: {error}"),
             })

@@ -50,7 +50,8 @@ impl Restore {
         let Some(store) = plan.store.as_ref().filter(|store| speaks && store.path.is_some()) else {
             let name = config.display();
             return Err(CliError::configuration(format!(
-                "{name} has no store: no [[listen]] has pulsar among its dialects, or [store] has no path"
+                "{name} has no store: no [[listen]] has pulsar among its dialects, or [store] has \
+                 no path"
             )));
         };
         none_runs(&plan)?;
@@ -81,7 +82,8 @@ fn none_runs(plan: &Plan) -> Result<(), CliError> {
     for address in addresses {
         if let Ok(Occupancy::ByOwn | Occupancy::ByAnother) = rehearsal::tcp(address) {
             return Err(CliError::try_again(format!(
-                "{address} is taken: the daemon of this configuration seems to run. Stop it first (systemctl stop fanfare)"
+                "{address} is taken: the daemon of this configuration seems to run. Stop it first \
+                 (systemctl stop fanfare)"
             )));
         }
     }
