@@ -25,12 +25,14 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
         let reason = "--connections must be a multiple of --shards and at least --in-flight";
         return Err(CliError::usage(reason));
     }
+    // Before any sender is started, which would have to be ended again.
     require_fds(connections)?;
     let bursts = in_flight > 1 && !topics;
     let progress = BenchProgress::new(runs * if bursts { 2 } else { 1 });
     let cpus = Cpus::of_this_machine(shards)?;
     let mut side = floor_side(options, &cpus, &progress)?;
 
+    // With topics each send has one frame whatever is in flight.
     let single = if topics { options.pace() } else { Pace::Closed { window: 1 } };
     let (mut singles, mut all_at_once) = (Vec::new(), Vec::new());
     for run in 1..=runs {

@@ -100,6 +100,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
         if by == Signal::KILL {
             // So that the stop has something to stop.
             pass(&mut queue, size, (messages / BETWEEN).max(1), &progress)?;
+            // Acknowledgements that are not stored yet would come again, and count as repeated.
             std::thread::sleep(ACKNOWLEDGED_WITHIN);
         }
         passed.wrong += queue.take_wrong();
@@ -123,6 +124,7 @@ fn tell(report: &mut BenchReport, name: &str, passed: &Passed, restarts: &[Again
     add("written per payload byte", "B", written, Some(Goal::AtMost(WRITTEN_MAX)));
     add("pages dirtied per payload byte", "B", &[passed.dirtied], None);
     add("memory after a round", "B", &passed.memory, None);
+    // One round has nothing to compare with.
     if let [first, .., last] = passed.memory[..] {
         let goal = Some(Goal::AtMost(GROWTH_BYTES_MAX));
         add("memory more after the last round", "B", &[last - first], goal);
@@ -164,6 +166,7 @@ fn pass_rounds(
         progress.step(&format!("churn: round {round}, {messages} messages"));
         let elapsed = pass(&mut queue, size, messages, progress)?;
         per_second.push(messages as f64 / elapsed.as_secs_f64());
+        // What is acknowledged in memory alone still holds room on the disk.
         std::thread::sleep(ACKNOWLEDGED_WITHIN);
         target.settle()?;
         memory.push(target.memory()?.rss_anon as f64);
@@ -195,6 +198,7 @@ fn open_again(
         let bystander = scope.spawn(|| stand_by(target, measured, &is_over));
         // Without a word it has ended, and the reason comes with it.
         let opened = goes_on.recv().ok().map(|()| open_both(target, size));
+        // Also after an error, or the bystander would go on for ever.
         is_over.store(true, Relaxed);
         let seen = bystander.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let (before, meanwhile) = seen?;
@@ -248,6 +252,7 @@ fn open_queue(target: &BenchTarget, size: usize) -> Result<Side, CliError> {
     let feed = BenchSource::Feed(UnixFeed::connect(target.socket()?, line, vec![0])?);
     let mut clients = target.subscribers(1, false, 1, |_| {})?;
     clients.acknowledge = target.acknowledges();
+    // A message that came before was left over from the round before, and is counted as such.
     clients.list[0].expected = 1;
     let in_flight = InFlight::new(window(size) as usize, 1, 1);
     let mut queue = Side::new(clients, feed, in_flight, expectation, Vec::new())?;

@@ -78,6 +78,7 @@ impl Watch {
         });
         let shared = Arc::clone(&seen);
         let thread = std::thread::Builder::new().name("watch".into()).spawn(move || {
+            // Looked at again and again: the store does not say when it takes room.
             while !shared.is_over.load(Relaxed) {
                 shared.look();
                 std::thread::sleep(LOOK_EVERY);
@@ -116,6 +117,7 @@ impl Seen {
     fn look(&self) -> u64 {
         let held = held_open(&self.directory, self.pid.load(Relaxed));
         let bytes = blocks_below(&self.directory) + held;
+        // Two threads may look at once.
         self.highest.fetch_max(bytes, Relaxed);
         bytes
     }

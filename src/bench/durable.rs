@@ -127,6 +127,7 @@ fn measure(
     load.send(for_so_long(WARM_UP_S), &mut side::histogram())?;
     let mut latency = side::histogram();
     let before = STORED.map(|name| target.metric(name));
+    // Behind the request for the metrics, whose cost is the daemon's too.
     let meter = side::Meter::start(target.pids())?;
     let stored = load.send(for_so_long(seconds), &mut latency)?;
     let spent = meter.stop()?;

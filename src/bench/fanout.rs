@@ -95,6 +95,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     let shards = target.cpus.shards.len();
     let pace = options.rate.map_or_else(|| format!("× {in_flight}"), |rate| format!("at {rate}/s"));
     let mut name = format!("{bench} {connections} {pace}{}", options.suffix());
+    // Names of the usual daemon stay short, and comparable between releases.
     if shards > 1 {
         name += &format!(", {shards} shards");
     }

@@ -39,6 +39,7 @@ impl SendFloor {
         let (connections, count) = (options.connections, cpus.shards.len());
         let mut senders = Vec::with_capacity(count);
         for (index, cpu) in cpus.shards.iter().enumerate() {
+            // The first senders take the rest of a division.
             let own = connections / count + usize::from(index < connections % count);
             senders.push(FloorSender::start(own, options, *cpu, cpus.generator)?);
         }
@@ -74,6 +75,7 @@ impl SendFloor {
             if self.topics {
                 let (first, sends) = share(first, count, index as u64, senders);
                 let step = senders as u32;
+                // With few events some senders have none.
                 if sends > 0 {
                     bytes.extend(SenderCommand::Walk { first, step, sends }.to_bytes());
                 }

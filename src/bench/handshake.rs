@@ -37,6 +37,8 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     let (mut floors, mut daemons) = (Vec::new(), Vec::new());
     for run in 1..=runs {
         progress.step(&format!("handshake of {connections}: run {run}, daemon"));
+        // Made before the meter starts: signing thousands of tokens takes longer than the
+        // handshakes.
         let plan = target.plan(connections, true, concurrency)?;
         daemons.push(open(&target, &plan, target.pids(), &progress)?);
         target.settle()?;

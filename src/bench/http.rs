@@ -39,27 +39,25 @@ struct HttpConnection {
     answers: Vec<u8>,
 }
 
-/// Where and with what to publish.
-pub(super) struct Api {
-    pub(super) address: SocketAddr,
-    pub(super) signer: RequestSigner,
-    pub(super) body: Template,
-}
-
 impl Http {
-    /// Opens so many connections; `order` are the topics in turn (`[0]` for one).
-    pub(super) fn connect(api: Api, connections: usize, order: Vec<u32>) -> Result<Self, CliError> {
+    /// Opens so many connections; `body` is the event, `order` the topics in turn (`[0]` for one).
+    pub(super) fn connect(
+        address: SocketAddr,
+        signer: RequestSigner,
+        body: Template,
+        connections: usize,
+        order: Vec<u32>,
+    ) -> Result<Self, CliError> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed("create an epoll set"))?;
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         let connections = (0..connections).map(|index| {
             // Blocking until it stands: it is not what is measured.
-            let socket = connected(api.address).map_err(|error| unreachable(api.address, error))?;
+            let socket = connected(address).map_err(|error| unreachable(address, error))?;
             epoll::add(&epoll, &socket, EventData::new_u64(index as u64), interest)
                 .map_err(failed("watch a publisher"))?;
             Ok(HttpConnection { socket, unsent: Unsent::default(), answers: Vec::new() })
         });
         let connections = connections.collect::<Result<_, CliError>>()?;
-        let Api { address, signer, body } = api;
         Ok(Self { epoll, connections, host: address.to_string(), body, signer, order })
     }
 

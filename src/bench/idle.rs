@@ -35,6 +35,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, CliError> {
     // A second reading would find the memory that the first left behind.
     let runs = if options.url.is_some() { runs.min(1) } else { runs };
     require_fds(connections)?;
+    // A daemon of our own is known by its process.
     if options.url.is_some() && options.pid.is_none() {
         let reason = "memory is read from /proc: give the daemon's process with --pid";
         return Err(CliError::usage(reason));

@@ -82,6 +82,7 @@ impl InFlight {
             self.tally.duplicated += 1;
             return None;
         }
+        // What was skipped cannot come any more: a connection keeps its order.
         while *expected < sequence {
             self.tally.lost += 1;
             self.complete_one(*expected);
@@ -100,6 +101,7 @@ impl InFlight {
 
     /// Gives up on what is outstanding: nothing came for too long.
     pub(super) fn abandon(&mut self) {
+        // Older events have given their slots to later ones.
         let oldest = self.published.saturating_sub(self.slots.len() as u64) + 1;
         for sequence in oldest..=self.published {
             let slot = self.slot(sequence);

@@ -7,7 +7,6 @@ use super::clients::{BenchClients, EXPECT_ANY};
 use super::connect;
 use super::error::too_few_descriptors;
 use super::floor::SendFloor;
-use super::http::Http;
 use super::inflight::InFlight;
 use super::options::{BenchOptions, Pace, USUAL};
 use super::proc::Cpus;
@@ -106,8 +105,7 @@ impl<'a> SidePair<'a> {
         let Sampled { line, body, expectation, .. } = self.target.sample(size, own_topics)?;
         let source = if http {
             let publishers = if own_topics { PUBLISHERS } else { 1 };
-            let api = self.target.api(body)?;
-            BenchSource::Http(Box::new(Http::connect(api, publishers, order.clone())?))
+            BenchSource::Http(Box::new(self.target.http(body, publishers, order.clone())?))
         } else {
             let path = self.target.socket()?;
             BenchSource::Feed(UnixFeed::connect(path, line, order.clone())?)

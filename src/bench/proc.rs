@@ -104,6 +104,7 @@ pub(super) fn pin(cpus: &[usize]) -> io::Result<()> {
 pub(super) fn spawn_on(command: &mut Command, cpus: &[usize], own_cpu: usize) -> io::Result<Child> {
     // A child inherits its parent's processors: the only way to pin it from its first instruction.
     pin(cpus)?;
+    // Before the error is looked at: this thread has to return to its processor in any case.
     let child = command.spawn();
     pin(&[own_cpu])?;
     child

@@ -42,6 +42,7 @@ impl UnixFeed {
     /// The socket is ready: goes on writing, and reads a reply, which can only be a rejection.
     pub(super) fn ready(&mut self) -> Result<(), CliError> {
         let mut reply = [0; 1024];
+        // No receipt is asked for, so that only a rejection can come.
         match recv(&self.socket, &mut reply, RecvFlags::DONTWAIT) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok((0, _)) | Err(_) => return Err(feed_ended()),

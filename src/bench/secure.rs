@@ -20,6 +20,7 @@ const RECORD_BYTES_MAX: usize = 16 * 1024;
 pub(super) fn config(certificate: &Path) -> Result<Arc<ClientConfig>, CliError> {
     let certificate = CertificateDer::from_pem_file(certificate).map_err(no_tls)?;
     let mut config = trust::named(vec![certificate]).map_err(no_tls)?;
+    // A resumed session would spare the daemon what is measured.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }

@@ -6,7 +6,7 @@
 use super::clients::BenchClients;
 use super::connect::{self, ConnectPlan, Texts, upgrade_request};
 use super::error::{failed, no_feed, no_tls, no_token_made, unreadable};
-use super::http::Api;
+use super::http::Http;
 use super::options::BenchOptions;
 use super::proc::{Cpus, ProcessMemory};
 use super::wire::{Sampled, Template, own_site, topic_name};
@@ -300,10 +300,15 @@ impl BenchTarget {
         Ok(Template::new(&head, tail, size)?.feed_line(&address))
     }
 
-    /// Where our own daemon takes requests that publish events with such a body.
-    pub(super) fn api(&self, body: Template) -> Result<Api, CliError> {
+    /// A publisher by requests to our own daemon, over so many connections.
+    pub(super) fn http(
+        &self,
+        body: Template,
+        connections: usize,
+        order: Vec<u32>,
+    ) -> Result<Http, CliError> {
         let signer = self.client.request_signer(&self.secret).ok_or_else(no_feed)?;
-        Ok(Api { address: self.address, signer, body })
+        Http::connect(self.address, signer, body, connections, order)
     }
 
     /// Waits until the daemon has nothing to do, so that the clean-up of one step is not measured in the next.

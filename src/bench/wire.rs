@@ -40,6 +40,7 @@ impl Template {
     /// number goes where `head` names the first topic.
     pub(super) fn new(head: &str, tail: &'static str, size: usize) -> Result<Self, CliError> {
         let sequence_at = head.len();
+        // Below this there is no room for the number.
         let min = head.len() + SEQUENCE_DIGITS + tail.len();
         if size < min {
             return Err(CliError::usage(format!(
@@ -62,6 +63,7 @@ impl Template {
 
     /// The event as a line of the unix feed. A topic's number goes where `address` names the first topic.
     pub(super) fn feed_line(self, address: &str) -> Self {
+        // A protocol names the topic in the address or in the event itself.
         let in_address = topic_in(address);
         let line = self.wrap(format!("{address} ").into_bytes(), b"\n");
         Self { topic_at: in_address.or(line.topic_at), ..line }
@@ -79,6 +81,7 @@ impl Template {
     pub(super) fn append(&self, topic: usize, sequence: u64, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.bytes);
+        // Where all subscribers share a topic there is no number to put.
         if let Some(at) = self.topic_at {
             write_digits(&mut out[start + at..][..TOPIC_DIGITS], topic as u64);
         }

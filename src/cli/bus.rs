@@ -72,6 +72,7 @@ fn trust(
 ) -> Result<Option<Arc<ClientConfig>>, String> {
     let key = format!("{table}.ca_file");
     let config = match ca_file {
+        // To ignore it would look like safety.
         Some(_) if !is_encrypted => {
             return Err(format!(
                 "{key} is of use with TLS only: write {scheme}:// in the url, or leave it out"

@@ -53,6 +53,7 @@ pub(super) fn identity(listen: &ListenTable, tls: &TlsTable) -> Result<Identity,
         })
         .transpose()?;
     let end = chain.first().and_then(expiry);
+    // A note and no problem: a daemon with an expired certificate still serves its other listeners.
     let note = end.and_then(|end| note(end, &tls.certificate, &place));
     let config = config(chain, key, verifier, provider).map_err(|error| match error {
         Error::InconsistentKeys(_) => format!(

@@ -116,6 +116,7 @@ impl Start {
                 Err(error) => self.problems.push(error.to_string()),
             }
         }
+        // Each of them alone could be listened on.
         if let Some((first, second)) = rehearsal::overlapping(&addresses) {
             self.problems.push(format!(
                 "{first} and {second} overlap: one is every address of this machine; keep one, or \
@@ -158,6 +159,8 @@ impl Start {
                 ));
             }
         }
+        // One that is named is a problem above; one beside the store is only a note, as a daemon
+        // runs without.
         if store.backup_path.is_some() {
             return;
         }

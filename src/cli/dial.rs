@@ -93,6 +93,7 @@ pub(super) fn connect(
         false => MaybeTlsStream::Plain(stream),
     };
     let mut request = target.uri.clone().into_client_request().map_err(refused)?;
+    // Wazo alone reads it there; other protocols have it in the URL or say it.
     if let Some(token) = token {
         let value = HeaderValue::from_str(token);
         let value = value

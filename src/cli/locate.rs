@@ -63,6 +63,7 @@ impl Located {
             (false, true) => DaemonKind::Service,
             (false, false) => DaemonKind::Absent,
         };
+        // Where a development daemon has never run there is no choice.
         let is_choice = is_service && (runs || is_there(&state.join(TOKEN_FILE)));
         Self { kind, is_choice, state, configuration, socket }
     }

@@ -64,6 +64,7 @@ pub fn columns(lines: &[impl AsRef<[String]>], right_from: usize, chars_max: usi
     let mut widths: Vec<usize> = Vec::new();
     for line in lines {
         for (column, cell) in line.as_ref().iter().enumerate() {
+            // Lines need not all be of one length.
             widths.resize(widths.len().max(column + 1), 0);
             widths[column] = widths[column].max(cell.chars().count().min(chars_max));
         }

@@ -105,6 +105,7 @@ fn told(keys: &[String], left: &[String]) -> String {
     let (waiting, applied): (Vec<&String>, Vec<&String>) = keys.partition(|key| needs_restart(key));
     let mut said =
         String::from("reloaded: keys of tokens, secrets and certificates were read anew");
+    // Said all the same: an operator waits for an answer to the signal.
     if applied.is_empty() && waiting.is_empty() && left.is_empty() {
         return said + "; the configuration is as it was";
     }

@@ -41,6 +41,7 @@ pub(super) fn problems(config: &Config, shards: usize) -> Vec<String> {
              nofile= of the container to the number of clients and {kept} more"
         ));
     }
+    // Usually there is no such limit.
     if let Some(bytes) = raise(Resource::Fsize)
         && bytes < STORE_FILE_BYTES_MIN
         && needs_store(config)

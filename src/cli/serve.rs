@@ -199,6 +199,7 @@ fn reload(daemon: &mut Daemon, configuration: &mut Running) {
             running
         }
         Err(error) => {
+            // Counted, so that a failed reload can be alerted on.
             daemon.refuse_configuration();
             tracing::error!("not reloaded, everything stays as it was: {error}");
             format!("{running}; the last reload failed, see the log")

@@ -96,6 +96,7 @@ impl Drain {
     fn insist(&self, mut stops: Signals) {
         if stops.forever().next().is_some() {
             std::thread::sleep(BEGUN_AFTER_MAX);
+            // The other thread is at it, and has its own end.
             if !self.has_begun.load(Relaxed) {
                 let drain = Duration::from_secs(self.seconds.load(Relaxed));
                 io::end_after(drain.saturating_sub(BEGUN_AFTER_MAX));

@@ -173,6 +173,7 @@ impl SubscribeCommand {
         let Some((option, client)) = chosen.next() else { return Ok(of_path) };
         let whose = client.profile().whose;
 
+        // Each option means a protocol, and a connection speaks one.
         if let Some((other, client)) = chosen.next() {
             let others = client.profile().whose;
             return Err(CliError::usage(format!(

@@ -169,6 +169,7 @@ impl TokenCommand {
         let table = self.table(&settings);
         key.may_be_short = table.takes_short_secrets();
         let token = signed(&key, asked, &claims)?;
+        // A note only: a token may be made to be refused, in a test.
         if let Ok(Some(odd)) = table.review(&claims) {
             note(&format!("note: {odd}"));
         }

@@ -234,6 +234,7 @@ fn make_private(directory: &Path) -> Result<(), CliError> {
         return Err(failed(io::Error::other(format!("it belongs to user {owner}"))));
     }
     let mode = found.mode() & 0o777;
+    // A umask or an older release may have left it open.
     if mode & OTHERS != 0 {
         fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(failed)?;
         note(&format!(
@@ -255,6 +256,7 @@ fn drop_exposed(path: &Path) -> Result<(), CliError> {
         )));
     }
     let mode = found.mode() & 0o777;
+    // What others could read may be known by now.
     if found.is_file() && mode & OTHERS != 0 {
         fs::remove_file(path)
             .map_err(|error| CliError::new(format!("cannot remove {shown}: {error}")))?;

@@ -69,6 +69,7 @@ impl User {
     /// # Errors
     /// When only root could.
     pub(super) fn become_it(&self) -> Result<(), CliError> {
+        // Groups can be set by root alone, even to what they are.
         if self.uid == geteuid().as_raw() {
             return Ok(());
         }
