@@ -94,7 +94,7 @@ fn the_command_says_what_stands_in_its_way() {
     refused_with(
         75,
         &["list", "--admin", "127.0.0.1:1", "--token-file", right],
-        "nobody listens on 127.0.0.1:1",
+        "nothing listens on 127.0.0.1:1",
     );
     refused_with(2, &["list", "--admin", "nonsense", "--token-file", right], "is no address");
     refused_with(75, &["list"], "where is the daemon's admin listener?");
