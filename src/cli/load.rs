@@ -170,15 +170,8 @@ fn plan(
     admin: Option<Admin>,
     mut notes: Vec<String>,
 ) -> LoadedConfig {
-    let (available, shards) = (available_cpus(), shards(&config));
-    // Pinned shards keep their caches; a list leaves processors to other programs.
-    let cpus = match (config.pin, config.cpus.is_empty()) {
-        (false, _) => vec![],
-        (true, false) => config.cpus.clone(),
-        // More shards than CPUs cannot each have one: the kernel places them better than a list would.
-        (true, true) if shards > available.len() => vec![],
-        (true, true) => available,
-    };
+    let shards = shards(&config);
+    let cpus = cpus(&config, shards);
     let spoken: Vec<Kind> = listen.iter().flat_map(|it| it.kinds.iter().copied()).collect();
     if bus.is_some() && !Kind::fed_by_bus().any(|kind| spoken.contains(&kind)) {
         let names: Vec<&str> = Kind::fed_by_bus().map(Kind::name).collect();
@@ -251,6 +244,18 @@ fn leave_wanted(redis: &mut Redis, spoken: &[Kind]) -> bool {
 /// How many shards there are to be.
 fn shards(config: &Config) -> usize {
     if config.threads == 0 { available_cpus().len().max(1) } else { config.threads }
+}
+
+/// The CPUs that shards are pinned to, in turn; none where they are not.
+fn cpus(config: &Config, shards: usize) -> Vec<usize> {
+    let available = available_cpus();
+    match (config.pin, config.cpus.is_empty()) {
+        (false, _) => vec![],
+        (true, false) => config.cpus.clone(),
+        // More shards than CPUs cannot each have one: the kernel places them better than a list would.
+        (true, true) if shards > available.len() => vec![],
+        (true, true) => available,
+    }
 }
 
 fn absent_cpus(config: &Config) -> Option<String> {

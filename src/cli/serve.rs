@@ -144,15 +144,17 @@ fn running(daemon: &Daemon) -> String {
 fn announce(daemon: &Daemon, asked: Driver) {
     let addresses: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
     let (addresses, driver) = (addresses.join(" "), daemon.driver);
-    let admin = daemon.admin.map(|admin| admin.to_string());
-    let health = admin.as_ref().map(|admin| format!(", health and metrics on {admin}"));
-    let health = health.unwrap_or_default();
-    tracing::info!(
-        addresses,
-        admin,
-        driver,
-        "listening on {addresses}{health}; waiting with {driver}"
-    );
+    if let Some(admin) = daemon.admin.map(|admin| admin.to_string()) {
+        tracing::info!(
+            addresses,
+            admin,
+            driver,
+            "listening on {addresses}, health and metrics on {admin}; waiting with {driver}"
+        );
+    } else {
+        tracing::info!(addresses, driver, "listening on {addresses}; waiting with {driver}");
+    }
+
     // It is the slower way, and none that was asked for.
     if daemon.driver == "epoll" && asked == Driver::Auto {
         tracing::warn!(
