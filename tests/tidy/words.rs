@@ -1,9 +1,10 @@
 //! The field has a word for most things; a private one does not come back once it is gone.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use super::tokens::product;
-use crate::{none_but, rust};
+use crate::{files, none, none_but, root, rust};
 
 /// Words of names and of prose that are not to come back.
 const GONE: &[&str] =
@@ -58,6 +59,25 @@ fn a_word_that_the_field_does_not_use_does_not_come_back() {
         );
     }
     none_but(STILL_THERE, &found, "these words are not the field's");
+}
+
+/// Words that stand for a person or a thing which the sentence had better name.
+const VAGUE: &[&str] = &["whoever", "whomever", "whatsoever", "nobody", "somebody"];
+
+#[test]
+fn the_manual_names_what_it_speaks_of() {
+    let pages = files(&root().join("src/manual")).into_iter().chain([root().join("README.md")]);
+    let mut found = Vec::new();
+    for path in pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(&path).unwrap();
+        // Rows of keys are the comments of the settings, and blocks of code are what programs print.
+        let prose = text.split("```").step_by(2).flat_map(str::lines);
+        for line in prose.filter(|line| !line.starts_with("| `")) {
+            let vague = parts(line).into_iter().filter(|part| VAGUE.contains(&part.as_str()));
+            found.extend(vague.map(|part| format!("{}: {part}: {line}", path.display())));
+        }
+    }
+    none(&found, "these words name nothing");
 }
 
 #[test]
