@@ -110,6 +110,7 @@ impl ManualPage {
 mod tests {
     use super::markdown::{PageBlock, PageSpan};
     use super::*;
+    use crate::dialect::Kind;
     use std::collections::BTreeSet;
 
     /// What a page says of other pages: names in brackets, and where they lead.
@@ -133,6 +134,14 @@ mod tests {
             _ => None,
         });
         names.collect()
+    }
+
+    #[test]
+    fn every_dialect_has_a_page() {
+        for kind in Kind::ALL {
+            let is_for_tests = kind.name() == "mirror";
+            assert!(is_for_tests || ManualPage::named(kind.name()).is_some(), "{}", kind.name());
+        }
     }
 
     #[test]

@@ -455,6 +455,12 @@ fn every_configuration_that_is_shown_can_run() {
     assert!(count >= 10, "only {count} configurations are shown");
 }
 
+/// How forges name a heading in links.
+fn slug(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    words.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+}
+
 #[test]
 fn the_files_that_the_documents_name_exist() {
     for Document { name, folder, text } in Document::all() {
@@ -462,11 +468,14 @@ fn the_files_that_the_documents_name_exist() {
         let definitions =
             text.lines().filter_map(|line| Some(line.strip_prefix('[')?.split_once("]: ")?.1));
         for link in links.chain(definitions) {
-            let path = link.split('#').next().unwrap_or(link);
-            if !path.contains("://") && !path.is_empty() {
-                let exists = Path::new(HERE).join(folder).join(path).exists();
-                assert!(exists, "{name}: there is no {path}");
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if path.contains("://") || path.is_empty() {
+                continue;
             }
+            let text = std::fs::read_to_string(Path::new(HERE).join(folder).join(path));
+            let text = text.unwrap_or_else(|error| panic!("{name}: {path}: {error}"));
+            let is_there = anchor.is_empty() || text.lines().any(|line| anchor == slug(line));
+            assert!(is_there, "{name}: {path} has no heading for #{anchor}");
         }
     }
 }
