@@ -406,7 +406,8 @@ mod tests {
     #[test]
     fn a_receipt_asked_for_before_sessions_are_to_be_told_does_not_tell_them() {
         let (mut publisher, mut replies) = (Publisher::default(), Vec::new());
-        let mut intake = Intake::new(vec![Kind::Pulsar], std::sync::Arc::default());
+        let mut intake =
+            Intake::new(vec![Kind::named("pulsar").unwrap()], std::sync::Arc::default());
         let lines = b"pulsar/persistent/t/n/x {\"payload\":\"\"}\n\nreached\n";
         publisher.read(lines, 1000, &mut intake, Now::default(), |_| (), &mut replies);
         assert!(publisher.owes() && publisher.wants_reached());
