@@ -195,10 +195,13 @@ impl Disk {
     /// When it is not safe, with the reason.
     pub fn commit_begun(&mut self) -> Result<Option<Unsynced>, Box<str>> {
         let count = std::mem::take(&mut self.appended);
+        // Handing a few to another thread takes longer than the sync.
         if self.settings.durability != Durability::Always || count <= COMMITTED_HERE_MAX {
             return self.commit().map(|()| None);
         }
         self.wants_commit = false;
+        // After a failed sync the system may have dropped what it did not write, and say that the next one is
+        // fine.
         if let Some(reason) = self.health.reason() {
             return Err(reason.into());
         }
@@ -218,6 +221,7 @@ impl Disk {
     /// When it is not safe, with the reason.
     pub fn commit_ended(&mut self, result: io::Result<()>) -> Result<(), Box<str>> {
         let begun = self.begun.take();
+        // Before a failure is told: what was under way is written anew at the recovery.
         self.log.sync_ended(result.is_ok());
         match result {
             Ok(()) => {
@@ -346,6 +350,7 @@ impl Disk {
 
     /// Gives what was written to the system, and to the disk what has waited long enough; goes on with giving room back.
     pub fn settle(&mut self) {
+        // Nothing is given back while what replaces it cannot be written.
         if self.health.reason().is_some() {
             return;
         }
@@ -373,6 +378,7 @@ impl Disk {
         match if syncs { self.log.sync() } else { self.log.flush() } {
             Ok(()) if syncs => {
                 self.dirty_since = None;
+                // The other sync may still fail for what replaces them.
                 if !self.is_syncing() {
                     self.drop_segments();
                 }
@@ -439,8 +445,8 @@ impl Disk {
 pub(super) fn absent(path: &Path) -> String {
     let path = path.display();
     format!(
-        "{path} was deleted or moved away while the daemon has it open: stop the daemon and put it back, or restore a \
-         backup"
+        "{path} was deleted or moved away while the daemon has it open: stop the daemon and put it \
+         back, or restore a backup"
     )
 }
 
@@ -533,6 +539,7 @@ impl Archive for Disk {
     }
 
     fn trim(&mut self, topic: TopicNumber, below: Position) -> Result<(), ArchiveError> {
+        // Nothing is written for what changes nothing.
         if self.catalog.topics.get(&topic).is_none_or(|known| known.is_trimmed_to(below)) {
             return Ok(());
         }
@@ -575,6 +582,7 @@ impl Archive for Disk {
         let Some(known) = self.catalog.topics.get(&topic) else { return Ok(0) };
         let gone: Vec<(u64, Position)> =
             known.delayed.range(..below).take(count).map(|(key, _)| *key).collect();
+        // The record says up to where, so that it is as short however many they are.
         let Some((deliver_ms, position)) = gone.last().copied() else { return Ok(0) };
         let below = (deliver_ms, position.after());
         self.record(&Record::TrimmedDelayed { topic, below })?;

@@ -94,8 +94,9 @@ pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup
     let failed = |error: io::Error| {
         let backups = backups.display();
         format!(
-            "no backup was made in {backups}: {error}; store.backup_path has to be a directory that the daemon's user can \
-             write, with room for what of the store cannot be linked there"
+            "no backup was made in {backups}: {error}; store.backup_path has to be a directory \
+             that the daemon's user can write, with room for what of the store cannot be linked \
+             there"
         )
     };
     make_directory(&backups).map_err(failed)?;
@@ -105,7 +106,8 @@ pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup
     {
         let backups = backups.display();
         return Err(format!(
-            "{backups} is inside the store, and would be lost with it: name another directory as store.backup_path"
+            "{backups} is inside the store, and would be lost with it: name another directory as \
+             store.backup_path"
         ));
     }
     let _place = BackupDirectory::take(&backups).map_err(failed)?;
@@ -125,7 +127,8 @@ pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup
         made.removed = keep(&backups, count).map_err(|error| {
             let (made, backups) = (made.path.display(), backups.display());
             format!(
-                "the backup {made} was made, but not all older ones could be removed from {backups}: {error}"
+                "the backup {made} was made, but not all older ones could be removed from \
+                 {backups}: {error}"
             )
         })?;
     }
@@ -177,6 +180,7 @@ impl BackupDirectory {
 fn clear(backups: &Path) -> io::Result<()> {
     for entry in fs::read_dir(backups)? {
         let path = entry?.path();
+        // Nothing is removed that a backup cannot have made.
         if path.extension().is_some_and(|extension| extension == UNFINISHED) && is_stamp(&path) {
             tracing::warn!("{} was not finished, and is removed", path.display());
             fs::remove_dir_all(&path)?;
@@ -241,6 +245,7 @@ fn take_over(
     target: &Path,
 ) -> io::Result<u64> {
     let (source, target) = (kind.path(store), kind.path(target));
+    // A full segment never changes, so a link is as good as a copy.
     if fs::hard_link(&source, &target).is_ok() {
         return Ok(0);
     }

@@ -273,6 +273,7 @@ impl Catalog {
     /// A topic is there, or has another state.
     fn name_topic(&mut self, number: TopicNumber, name: &str, state: &[u8]) {
         let topic = self.topics.entry(number).or_default();
+        // A topic keeps its name; later records only bring its state.
         if topic.name.is_none() {
             let name: Arc<str> = name.into();
             topic.name = Some(name.clone());
@@ -320,6 +321,7 @@ impl Catalog {
             topic.detach(position, segments);
         } else if let Some(last) = topic.last() {
             let next = last.after();
+            // After a failed sync it is written again, and what was there before is not.
             if position < next {
                 topic.cut_from(position, segments);
             } else if position > next && position.ledger() == next.ledger() {
@@ -336,7 +338,9 @@ impl Catalog {
             }
         }
 
+        // One that was trimmed may still wait for its time.
         if position >= topic.floor {
+            // So that sealing looks at these topics alone.
             if topic.newest.is_empty() {
                 touched.push(number);
             }
@@ -600,6 +604,7 @@ impl Catalog {
         for (deliver_ms, position, at) in
             delays.iter().filter(|(.., at)| at.segment < begin && at.is_sound())
         {
+            // A newer segment may have told of it already, at its newer place.
             if let std::collections::btree_map::Entry::Vacant(place) =
                 topic.delayed.entry((*deliver_ms, *position))
             {

@@ -55,6 +55,7 @@ pub fn check(settings: &StoreSettings, all: bool) -> Result<StoreReport, OpenErr
         return Err(OpenError::Writers(directory, writers as usize, settings.writers));
     }
     let head = format!("store  {name}: format {}", format::FORMAT);
+    // A log that is being written looks unfinished.
     if format::is_locked(&directory).map_err(unusable)? {
         let unread = if all {
             "; its segments were not read: stop it first, or look at a backup"
@@ -118,7 +119,8 @@ impl StoreReport {
         if findings.cut_bytes > 0 {
             let bytes = findings.cut_bytes;
             self.lines.push(format!(
-                "store  an unfinished write of {bytes} bytes at the end of {path}, which the next start leaves out"
+                "store  an unfinished write of {bytes} bytes at the end of {path}, which the next \
+                 start leaves out"
             ));
         }
         for name in &findings.foreign {

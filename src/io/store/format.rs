@@ -40,41 +40,44 @@ pub enum OpenError {
     NoPath,
     /// The directory cannot be made, read or written.
     #[error(
-        "the store {0} cannot be used: {1}; it has to be a directory that the daemon's user can write"
+        "the store {0} cannot be used: {1}; it has to be a directory that the daemon's user can \
+         write"
     )]
     Directory(PathBuf, io::Error),
     /// There is no room for what a start writes.
     #[error(
-        "the store {0} cannot be opened: {1}; a start needs room for a segment of each writer, 8 MiB: make room on its file \
-         system, and start again"
+        "the store {0} cannot be opened: {1}; a start needs room for a segment of each writer, 8 \
+         MiB: make room on its file system, and start again"
     )]
     Full(PathBuf, io::Error),
     /// Something else is there.
     #[error(
-        "{0} is no store, and not empty: name an empty directory, or one that is not there yet, as store.path"
+        "{0} is no store, and not empty: name an empty directory, or one that is not there yet, as \
+         store.path"
     )]
     Foreign(PathBuf),
     /// Another process has it.
     #[error(
-        "the store {0} is in use by another daemon: stop that one, or give this one a store.path of its own"
+        "the store {0} is in use by another daemon: stop that one, or give this one a store.path \
+         of its own"
     )]
     InUse(PathBuf),
     /// A later program has written it.
     #[error(
-        "the store {0} has format {1}, and this program knows {FORMAT}: run the program that has written it, or a later \
-         one, or restore a backup that is older"
+        "the store {0} has format {1}, and this program knows {FORMAT}: run the program that has \
+         written it, or a later one, or restore a backup that is older"
     )]
     Newer(PathBuf, String),
     /// A program before the first release has written it.
     #[error(
-        "the store {0} has format {1}, which no release has written and nothing converts: move the directory away and \
-         start with an empty one"
+        "the store {0} has format {1}, which no release has written and nothing converts: move the \
+         directory away and start with an empty one"
     )]
     Older(PathBuf, u32),
     /// It was made for another number of owners.
     #[error(
-        "the store {0} has {1} writers, among which its topics are divided, and store.writers is {2}: write {1}, or name a \
-         new directory"
+        "the store {0} has {1} writers, among which its topics are divided, and store.writers is \
+         {2}: write {1}, or name a new directory"
     )]
     Writers(PathBuf, usize, usize),
     /// A part of it is not what it should be.
@@ -82,14 +85,14 @@ pub enum OpenError {
     Damaged(PathBuf, String),
     /// A part of it is not there.
     #[error(
-        "the store {0} is not whole: {1} missing. {RESTORE}; or start once with --accept-loss to go on without \
-         what is missing"
+        "the store {0} is not whole: {1} missing. {RESTORE}; or start once with --accept-loss to \
+         go on without what is missing"
     )]
     Missing(PathBuf, String),
 }
 
-const RESTORE: &str = "Nothing was changed. Restore the last backup: move the directory away and run \
-                       `fanfare topics restore BACKUP`";
+const RESTORE: &str = "Nothing was changed. Restore the last backup: move the directory away and \
+                       run `fanfare topics restore BACKUP`";
 
 /// The directory of an owner's log.
 pub(super) fn log_path(directory: &Path, owner: u32) -> PathBuf {
@@ -102,6 +105,7 @@ pub(super) fn take(directory: &Path, settings: &StoreSettings) -> Result<(File, 
     make_directory(directory).map_err(|error| unusable(directory, error))?;
     let there = read_format(directory)?.map(|writers| writers as usize);
     let lock = lock(directory)?;
+    // Topics are where their names say by this number, and would not be found by another.
     if let Some(there) = there.filter(|there| *there != settings.writers) {
         return Err(OpenError::Writers(directory.into(), there, settings.writers));
     }
@@ -172,6 +176,7 @@ fn accept(
     accept_loss: bool,
 ) -> Result<(), OpenError> {
     let name = path.display();
+    // A log that exists has at least the segment that its start began.
     if recovered.newest == 0 && !is_new && !accept_loss {
         return Err(OpenError::Missing(directory.into(), format!("every segment of {name} is")));
     }

@@ -133,6 +133,7 @@ impl Store {
     /// Asks an owner for connections of a shard. Without a store nothing is asked: no dialect of it is spoken.
     pub(in crate::io) fn ask(&self, owner: usize, requests: Vec<(ConnectionRef, TopicQuestion)>) {
         let post = &self.posts[owner];
+        // Without a thread it would never be taken.
         if !requests.is_empty() && post.runs() {
             post.requests.post(requests);
         }
@@ -225,6 +226,7 @@ impl Store {
         let start = Instant::now();
         self.posts.iter().for_each(|post| post.control.post([StoreMessage::Stop]));
         while self.posts.iter().any(Post::runs) {
+            // A disk that hangs is not to keep the daemon from ending.
             if start.elapsed() > time.max(STOP_GRACE) {
                 tracing::warn!(
                     "the store could not be saved in time; the next start goes on from its log"
@@ -336,8 +338,8 @@ async fn back_up(
                     messages,
                     bytes,
                     new_bytes,
-                    "a backup of the store was made: {path}, {messages} messages, {bytes} bytes, of which {new_bytes} are \
-                     new; {removed} older ones were removed"
+                    "a backup of the store was made: {path}, {messages} messages, {bytes} bytes, \
+                     of which {new_bytes} are new; {removed} older ones were removed"
                 );
             }
             Err(reason) => tracing::error!("{reason}"),

@@ -98,12 +98,14 @@ impl StoreHealth {
     /// Keeps that writing has failed.
     pub(super) fn fail(&mut self, reason: &str) {
         let now = Instant::now();
+        // It was told when it began.
         if let Some(failure) = &mut self.failure {
             failure.next_try = failure.next_try.map(|_| now + RETRY_AFTER);
             return;
         }
         tracing::error!(
-            "the store cannot be written: {reason}; messages are refused until it can, what is stored is delivered"
+            "the store cannot be written: {reason}; messages are refused until it can, what is \
+             stored is delivered"
         );
         let reason = format!("the store cannot be written: {reason}");
         self.failure = Some(StoreFailure { reason, since: now, next_try: Some(now + RETRY_AFTER) });
@@ -111,6 +113,7 @@ impl StoreHealth {
 
     /// Keeps that files of the store are gone, which ends writing until the next start.
     pub(super) fn lose(&mut self, reason: &str) {
+        // It was told, and nothing but a start mends it.
         if self.failure.as_ref().is_some_and(|failure| failure.next_try.is_none()) {
             return;
         }
@@ -140,6 +143,7 @@ impl StoreHealth {
         if failure.next_try.is_none_or(|next_try| next_try > now) {
             return false;
         }
+        // Before the trial, which may take as long as the disk does.
         failure.next_try = Some(now + RETRY_AFTER);
         self.trial().is_ok()
     }
@@ -186,7 +190,8 @@ impl StoreHealth {
                 format!("the store's file system has no room for another segment: {reason}")
             }
             None if free < free_bytes_min => format!(
-                "the store's file system is nearly full: {free} bytes are free, store.free_bytes_min is {free_bytes_min}"
+                "the store's file system is nearly full: {free} bytes are free, \
+                 store.free_bytes_min is {free_bytes_min}"
             ),
             None => {
                 self.room_again(look.is_reclaiming, now);
@@ -195,8 +200,9 @@ impl StoreHealth {
         };
         if self.full.is_none() {
             tracing::error!(
-                "{reason}; messages are refused, what is stored is delivered and can be acknowledged: let consumers catch \
-                 up, purge or delete topics, or make room on the file system"
+                "{reason}; messages are refused, what is stored is delivered and can be \
+                 acknowledged: let consumers catch up, purge or delete topics, or make room on the \
+                 file system"
             );
         }
         self.full = Some(reason);

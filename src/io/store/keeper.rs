@@ -188,6 +188,8 @@ pub(super) fn provide(
     let path = SegmentFile::Segment(number).path(directory);
     let has_room =
         fs::metadata(&path).is_ok_and(|file| file.len() == bytes as u64 && file.nlink() == 1);
+    // A file that a backup has too would change with it, and one of another size has been made for other
+    // settings.
     if !has_room {
         return create(directory, number, bytes, is_filled);
     }

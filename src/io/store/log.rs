@@ -400,6 +400,7 @@ impl StoreLog {
     /// When the system does not take it.
     pub(super) fn sync_begun(&mut self) -> io::Result<Option<Unsynced>> {
         self.flush()?;
+        // Everything is with the disk, or a sync that is under way takes it there.
         if self.unsynced.is_empty() {
             return Ok(None);
         }
@@ -410,6 +411,7 @@ impl StoreLog {
     /// It is over.
     pub(super) fn sync_ended(&mut self, is_safe: bool) {
         let mut chunks = std::mem::take(&mut self.syncing);
+        // In the order of writing, for the recovery.
         if !is_safe {
             chunks.append(&mut self.unsynced);
             self.unsynced = chunks;
@@ -431,6 +433,7 @@ impl StoreLog {
         self.mend_full(catalog)?;
         let active = &mut self.active;
         let (number, safe) = (active.number, active.synced);
+        // What an earlier try has left goes first, and is all that there is.
         if self.rescued.is_empty() {
             let buffered = LogChunk {
                 segment: number,
@@ -445,6 +448,7 @@ impl StoreLog {
         self.unsynced.clear();
         self.syncing.clear();
         self.active.buffer.clear();
+        // Behind it the file may hold anything; the next record does not go there.
         self.active.written = safe;
         catalog.forget_from(number, safe as u32);
         if safe > 0 {
@@ -458,6 +462,7 @@ impl StoreLog {
         let rescued = std::mem::take(&mut self.rescued);
         let rewritten = rescued.iter().try_for_each(|body| self.rewrite_one(body, catalog));
         let is_safe = rewritten.and_then(|()| self.sync());
+        // Nothing of it is given up: it is written with the next try.
         if is_safe.is_err() {
             self.rescued = rescued;
         }

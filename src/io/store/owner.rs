@@ -179,6 +179,7 @@ impl<'a> OwnerThread<'a> {
             if self.is_stopping {
                 return self.finish();
             }
+            // A shard takes no more; its own turn makes room, which does not wake this thread.
             if !has_room {
                 std::thread::sleep(ROOM_PAUSE);
                 has_more = true;
@@ -200,6 +201,7 @@ impl<'a> OwnerThread<'a> {
             if wait.is_zero() || self.is_late() != self.is_late_told {
                 break;
             }
+            // No longer than a beat, so that a thread that hangs is told apart from one that waits.
             std::thread::park_timeout(wait.min(BEAT));
         }
     }
@@ -269,6 +271,7 @@ impl<'a> OwnerThread<'a> {
 
     /// Answers those who want more of the store than its topics.
     fn answer_outside(&mut self) {
+        // After the settling, so that a backup has everything that was decided in this round.
         for sender in self.waiting.backups.drain(..) {
             self.topics.save(clock::now());
             // The asker may have gone.
@@ -287,7 +290,8 @@ impl<'a> OwnerThread<'a> {
 
     /// Tells readiness whether messages are taken, and stored.
     fn tell(&mut self) {
-        let late = "the disk does not answer: a sync of the store lasts for more than 10 s, and producers wait for it";
+        let late = "the disk does not answer: a sync of the store lasts for more than 10 s, and \
+                    producers wait for it";
         let is_late = self.is_late();
         match (is_late, self.is_late_told) {
             (true, false) => tracing::error!("{late}"),

@@ -124,6 +124,7 @@ impl Disk {
     /// Counts and tells of damaged messages, unless that was done already.
     pub(super) fn report(&mut self, gap: IndexGap) {
         let IndexGap { topic, from, to } = gap;
+        // A message that is read again and again is damaged once.
         if self.reported.len() >= REPORTS_MAX || !self.reported.insert((topic, from)) {
             return;
         }
@@ -136,8 +137,8 @@ impl Disk {
             topic,
             position,
             count,
-            "messages of the store are damaged and left out, of {topic} {count} from {position} on: the disk may be \
-             failing; everything else is delivered"
+            "messages of the store are damaged and left out, of {topic} {count} from {position} \
+             on: the disk may be failing; everything else is delivered"
         );
     }
 
@@ -163,6 +164,7 @@ impl Disk {
                 let gap = next.offset.checked_sub(end);
                 let is_near = gap.is_some_and(|gap| gap <= READ_GAP_BYTES_MAX);
                 let bytes = (end - first.offset) as usize;
+                // Reading over a short gap is faster than another read.
                 if !is_near || bytes >= READ_BYTES_MAX.min(reading.bytes_left()) {
                     break;
                 }

@@ -116,6 +116,7 @@ impl Disk {
             }
         }
         self.give_up_dead();
+        // A backup reads the segments, which stay as long as it does.
         if self.reclaim.compaction.is_none() && !self.reclaim.is_pinned() {
             self.reclaim.compaction = self.victim().map(|segment| {
                 self.log.keeper.ask(Job::Read(segment));
@@ -144,6 +145,7 @@ impl Disk {
 
     /// Says of segments that they are needed no more.
     fn give_up_dead(&mut self) {
+        // A backup reads them, and what is given up now would go with the next sync.
         if self.reclaim.is_pinned() {
             return;
         }
@@ -221,6 +223,7 @@ impl Disk {
         self.write(&Record::Checkpoint { from, began })?;
         self.log.is_relied_on = true;
         self.log.from = from;
+        // One checkpoint later, so that what a damaged record of one told the other tells.
         self.reclaim.began = began;
         self.reclaim.written = self.log.written;
         self.reclaim.took = bytes;

@@ -187,6 +187,7 @@ fn beginning(directory: &Path, numbers: &[u32]) -> io::Result<Option<(u32, u32)>
                 from = Some(told);
             }
         }
+        // Segments from the end on, until one says where reading begins.
         if let (Some(newest), Some(from)) = (newest, from) {
             return Ok(Some((newest, from)));
         }
@@ -251,6 +252,8 @@ impl LogReading {
                 }
                 FoundRecord::End { offset, cut_bytes } => {
                     end = offset;
+                    // The next segment says how long this one was: an end before that is damage, not an
+                    // unfinished write.
                     if ends_at.is_some_and(|ends_at| offset < ends_at as usize) {
                         self.damage(Damage {
                             segment: number,

@@ -22,20 +22,20 @@ pub enum RestoreError {
     NoBackup(PathBuf, String),
     /// There is something already.
     #[error(
-        "the store {0} is there already, or something else is, and nothing is overwritten: stop the daemon, move the \
-         directory away, and restore again"
+        "the store {0} is there already, or something else is, and nothing is overwritten: stop \
+         the daemon, move the directory away, and restore again"
     )]
     InTheWay(PathBuf),
     /// It is of another number of owners.
     #[error(
-        "the backup {0} has {1} writers, among which its topics are divided, and store.writers is {2}: write writers = {1} \
-         in [store], and restore again"
+        "the backup {0} has {1} writers, among which its topics are divided, and store.writers is \
+         {2}: write writers = {1} in [store], and restore again"
     )]
     Writers(PathBuf, usize, usize),
     /// Something of it is missing or damaged.
     #[error(
-        "the backup {0} is not whole:\n{1}\nNothing was restored. Take another backup, or say --accept-loss to have what \
-         there is of this one"
+        "the backup {0} is not whole:\n{1}\nNothing was restored. Take another backup, or say \
+         --accept-loss to have what there is of this one"
     )]
     Damaged(PathBuf, String),
     /// It cannot be copied.
@@ -86,6 +86,7 @@ pub fn restore(
         return Err(OpenError::InUse(backup.into()).into());
     }
     let report = check(&StoreSettings { path: Some(backup.into()), ..settings.clone() }, false)?;
+    // Before anything is written: what is there of it is not to be taken for all.
     if report.is_damaged && !settings.accept_loss {
         return Err(RestoreError::Damaged(backup.into(), report.lines[1..].join("\n")));
     }

@@ -294,6 +294,7 @@ fn open_index(path: &Path, segment: u32) -> io::Result<IndexFile> {
     let is_whole = &head[..8] == INDEX_MAGIC
         && rest.len() == count as usize * INDEX_ENTRY_BYTES
         && head[16..24] == xxh3_64_with_seed(rest, segment.into()).to_le_bytes();
+    // An index is only a shortcut, and is made anew rather than believed.
     if !is_whole {
         return Err(damaged.into());
     }

@@ -90,15 +90,16 @@ impl StoreSettings {
         let mut problems = Vec::new();
         if is_needed && self.path.as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
             problems.push(
-                "[store]: no path: a listener speaks pulsar, whose messages are stored: name a directory, as in path = \
-                 \"/var/lib/fanfare/store\""
+                "[store]: no path: a listener speaks pulsar, whose messages are stored: name a \
+                 directory, as in path = \"/var/lib/fanfare/store\""
                     .into(),
             );
         }
         let least = CACHE_BYTES_MIN * self.writers as u64;
         if self.cache_bytes < least {
             problems.push(format!(
-                "store.cache_bytes = {}: write at least {least}, {CACHE_BYTES_MIN} for each of store.writers",
+                "store.cache_bytes = {}: write at least {least}, {CACHE_BYTES_MIN} for each of \
+                 store.writers",
                 self.cache_bytes
             ));
         }
@@ -108,8 +109,9 @@ impl StoreSettings {
             && backups.starts_with(&path)
         {
             problems.push(format!(
-                "store.backup_path: {} is inside the store, and would be lost with it: name another directory, on the same \
-                 file system for backups that take no room of their own",
+                "store.backup_path: {} is inside the store, and would be lost with it: name \
+                 another directory, on the same file system for backups that take no room of their \
+                 own",
                 backups.display()
             ));
         }

@@ -195,6 +195,7 @@ impl Surveyor {
         if now >= self.due() {
             self.watched = now;
             match StoreVolume::of(&disk.directory).map(|volume| volume.percent()) {
+                // Told once, and again only after it fell well below.
                 Some(FULL_PERCENT..) if !self.is_alarmed => {
                     (self.is_alarmed, self.is_telling) = (true, true);
                     self.ranking = Some(Ranking::default());
@@ -289,8 +290,8 @@ fn warn(disk: &Disk, largest: &[Holding]) {
     tracing::warn!(
         used,
         free,
-        "the store's file system is {percent} % full, {used} bytes are used and {free} are free: {most}; let consumers \
-         catch up, purge or delete topics, or make room on it"
+        "the store's file system is {percent} % full, {used} bytes are used and {free} are free: \
+         {most}; let consumers catch up, purge or delete topics, or make room on it"
     );
 }
 

@@ -75,6 +75,7 @@ impl Waiting {
         };
         let Some(appending) = self.appends.get_mut(&id) else { return };
         appending.results.push(result);
+        // Answers of one asker come in the order of its questions.
         if appending.results.len() == appending.count
             && let Some(Appending { results, sender, .. }) = self.appends.remove(&id)
         {

@@ -150,6 +150,7 @@ impl AppPresence {
         if known.is_some_and(|presence| presence.users.contains_key(&connection)) {
             return Joined::Present;
         }
+        // Another connection of a member takes no more room, and is let in when the channel is full.
         let is_member = known.is_some_and(|presence| presence.members.contains_key(user));
         let members = known.map_or(0, |presence| presence.members.len());
         if !is_member && rules.members_max > 0 && members >= rules.members_max as usize {

@@ -59,6 +59,7 @@ impl<A: Archive> TopicOwner<A> {
         let Some(ConnectionRole::Transient(id)) = self.peers.roles.get(&connection).copied() else {
             return;
         };
+        // Its share of the messages would be lost to the others.
         if self.peers.transient.is_shared(id) {
             return self.reply(connection, TopicAnswer::StillSubscribed);
         }
@@ -82,6 +83,7 @@ impl<A: Archive> TopicOwner<A> {
     fn source_of(&self, id: ConsumerId, message: MessageId) -> Option<ConsumerSource> {
         let consumer = self.peers.consumers.get(id)?;
         let found = consumer.sources.get(message.partition);
+        // Only an id that came by a consumer of several topics says more than its label.
         if found.is_some() || !message.names_topic() || !consumer.is_of_one_topic() {
             return found;
         }
@@ -105,6 +107,7 @@ impl<A: Archive> TopicOwner<A> {
         }
         let Some(pending) = sub.remove(position) else { return };
         sub.untended_bytes += u64::from(pending.bytes);
+        // A queue that is only passed through would else keep all of it until the next look.
         if sub.untended_bytes >= TEND_BYTES {
             sub.untended_bytes = 0;
             let topic = sub.topic;
@@ -116,6 +119,7 @@ impl<A: Archive> TopicOwner<A> {
         }
         let holder = pending.holder as usize;
         let sub_is_keyed = !sub.keys.is_empty();
+        // Where keys choose, another message of the same key may go now.
         if std::mem::take(&mut sub.is_full) || sub_is_keyed {
             self.loaded.ready(id);
         }
@@ -170,6 +174,7 @@ impl<A: Archive> TopicOwner<A> {
     fn send_back(&mut self, id: SubId, position: Position, delay_ns: u64) {
         let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         let Some(mut pending) = sub.pending.get(&position).copied() else { return };
+        // A timer is found by its time, which changes below.
         if pending.due_ns > 0 {
             self.loaded.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
         }
@@ -179,6 +184,7 @@ impl<A: Archive> TopicOwner<A> {
         let is_dead = limit > 0 && pending.redeliveries >= limit;
         pending.redeliveries = pending.redeliveries.saturating_add(1);
         pending.due_ns = 0;
+        // What cannot be buried comes again, so that nothing is lost for want of room there.
         if is_dead && self.bury(id, position, pending.holder as usize) {
             pending.state = PendingState::Dying;
         } else if delay_ns > 0 {
@@ -226,6 +232,7 @@ impl<A: Archive> TopicOwner<A> {
         let Some((name, _)) = self.catalog.expand(&letters).into_iter().next() else {
             return false;
         };
+        // There may be no consumer to get it, and nothing is kept there.
         if name.domain() == TopicDomain::NonPersistent {
             return false;
         }
@@ -271,6 +278,7 @@ impl<A: Archive> TopicOwner<A> {
         for (id, position) in dying {
             let Some(sub) = self.loaded.subs.get_mut(id) else { continue };
             let Some(pending) = sub.pending.get_mut(&position) else { continue };
+            // It was purged or reset meanwhile, and may have come again since.
             if pending.state != PendingState::Dying {
                 continue;
             }

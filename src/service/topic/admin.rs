@@ -122,6 +122,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Changes something, which is answered when it is safe.
     fn change(&mut self, connection: ConnectionRef, change: TopicInquiry) -> InquiryProgress {
+        // What is not safe is not said to be done.
         if let Some(reason) = &self.commits.broken {
             return Err(InquiryError(503, reason.clone()));
         }
@@ -205,6 +206,7 @@ impl<A: Archive> TopicOwner<A> {
             let pending: Vec<_> =
                 pending.map(|(position, it)| (*position, it.deliver_ms)).collect();
             for (position, deliver_ms) in pending {
+                // The last one may go beyond it: a message is shown whole or not at all.
                 if bytes >= PEEK_BYTES_MAX {
                     break;
                 }
@@ -236,6 +238,7 @@ impl<A: Archive> TopicOwner<A> {
             let comma = if subscriptions.is_empty() { "" } else { "," };
             let told = self.sub_stats(sub, &self.loaded.topics[walk.topic].state.next);
             subscriptions.push_str(&format!("{comma}{}:{told}", json!(&*sub.name)));
+            // Each of its consumers is told too.
             slice.spend(1 + sub.members.len().min(CONNECTIONS_MAX));
             if slice.is_over() {
                 return Ok(None);
@@ -259,6 +262,7 @@ impl<A: Archive> TopicOwner<A> {
             .take(CONNECTIONS_MAX)
             .map(|it| json!({"name": it.name, "address": it.remote, "messages": it.published}))
             .collect();
+        let first_id = (first.ordinal < next.ordinal).then(|| id_of(first.position, name));
         Ok(json!({
             "name": name.as_str(),
             "terminated": topic.state.terminated,
@@ -268,7 +272,7 @@ impl<A: Archive> TopicOwner<A> {
             "oldestPublishTime": oldest.map(|message| message.message().published_ms),
             "messagesEver": next.ordinal,
             "bytesEver": next.bytes,
-            "firstMessageId": (first.ordinal < next.ordinal).then(|| id_of(first.position, name).text()),
+            "firstMessageId": first_id.map(MessageId::text),
             "lastMessageId": topic.last.map(|last| id_of(last, name).text()),
             "published": topic.published.0,
             "publishedBytes": topic.published.1,

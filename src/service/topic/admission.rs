@@ -175,6 +175,7 @@ impl<A: Archive> TopicOwner<A> {
     fn named(&self, given: &[TopicName]) -> Result<Vec<(TopicName, Labelled)>, TopicRefusal> {
         let (mut names, mut known) = (Vec::new(), BTreeSet::new());
         for (name, _) in given.iter().flat_map(|name| self.catalog.expand(name)) {
+            // A topic that is named twice would have two subscriptions that share its messages.
             if known.insert(name.clone()) {
                 names.push((name, Labelled::Topic));
             }
@@ -215,6 +216,7 @@ impl<A: Archive> TopicOwner<A> {
         }
         self.peers.openings.insert(connection, opening);
         let begun = self.run(is_short, move |owner, slice| owner.go_on_opening(connection, slice));
+        // Too much is under way already: it holds nothing, so that it can come again.
         if begun.is_err() {
             self.leave(connection);
         }
@@ -374,6 +376,7 @@ impl<A: Archive> TopicOwner<A> {
         for (topic, labelled) in names {
             let id = self.open_topic(topic)?;
             self.check_producer(id, &name)?;
+            // A producer's topics are partitions, never a list.
             let Labelled::Partition(label) = labelled else { continue };
             targets.push((id, *label));
         }
@@ -383,6 +386,7 @@ impl<A: Archive> TopicOwner<A> {
         let id = self.peers.producers.insert(producer);
         for (topic, _) in targets {
             self.enter_topic(topic);
+            // A generated name is no other's before, so no number was given under it.
             let last = options.initial_sequence.filter(|_| options.name.is_some());
             self.loaded.topics[topic].add_producer(name.clone(), id, last, self.serial);
         }
@@ -427,6 +431,7 @@ impl<A: Archive> TopicOwner<A> {
         if self.peers.consumers.get(id).is_some_and(|consumer| consumer.is_reader)
             && self.find_topic(name)?.is_none()
         {
+            // One beyond the partitions that there are would be waited for for ever.
             self.catalog.check_partition(name)?;
             self.peers.await_topic(id, name);
             return Ok(());
@@ -491,6 +496,7 @@ impl<A: Archive> TopicOwner<A> {
         if new > 0 && self.catalog.count_of_all().saturating_add(new) > self.rules.topics_max {
             return Err(Cause::TooMany.because("there are too many topics"));
         }
+        // What is there already can still be read.
         match self.commits.broken.as_ref().filter(|_| new > 0) {
             Some(reason) => Err(Cause::Broken.because(reason)),
             None => Ok(()),
@@ -526,6 +532,7 @@ impl<A: Archive> TopicOwner<A> {
             return Ok(());
         };
         Err(match first {
+            // The holder may be dead already, and is looked at before a newcomer is refused.
             Some(holder) if durable || !sub.durable => Hindrance::busy(holder.connection, reason),
             _ => Cause::Busy.because(reason).into(),
         })

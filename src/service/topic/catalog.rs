@@ -30,6 +30,7 @@ impl TopicCatalog {
     /// The catalog of an archive, of which nothing is loaded.
     pub(super) fn new(rules: &TopicRules, archive: &mut impl Archive) -> Self {
         let (mut count, mut after) = (0, Box::default());
+        // What cannot be read is not counted; the archive tells what is wrong.
         while let Ok(names) = archive.names("", &after, NAMES_AT_ONCE) {
             count += names.len();
             match names.into_iter().next_back() {

@@ -108,11 +108,13 @@ impl TopicConsumer {
 
     /// Whether it takes a message.
     pub(super) fn has_room(&self) -> bool {
+        // Deliveries before the answer that it is a consumer would be lost on the way.
         if !self.is_told || self.is_over {
             return false;
         }
         match (&self.options.window, self.options.flow) {
             (Some(window), _) => window.has_room(self.owner.into()),
+            // Its shard has as much as it should hold of this connection.
             (None, _) if self.awaits_receipt => false,
             (None, Flow::Push(window)) => self.outstanding < window.max(1),
             (None, Flow::Pull) => self.permits > 0,
@@ -156,6 +158,7 @@ impl TopicConsumer {
 
     /// So many messages fill its window no more.
     pub(super) fn free(&mut self, count: u32) {
+        // Clients may acknowledge what they never got.
         self.outstanding = self.outstanding.saturating_sub(count);
         if let Some(window) = &self.options.window {
             window.free(count);

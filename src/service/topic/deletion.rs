@@ -99,6 +99,7 @@ impl<A: Archive> TopicOwner<A> {
                     return Ok(None);
                 }
                 slice.spend(TOPIC_STEPS);
+                // It may have been deleted by another meanwhile.
                 if let Some(id) = self.find_topic(name)? {
                     if !*force {
                         self.check_unused(id, *deleted)?;
@@ -123,6 +124,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Refuses to delete a topic that has connections.
     fn check_unused(&mut self, id: TopicId, deleted: usize) -> Result<(), InquiryError> {
+        // Subscriptions without connections are not in the way.
         if self.loaded.topics[id].users == 0 {
             return Ok(());
         }
@@ -136,8 +138,8 @@ impl<A: Archive> TopicOwner<A> {
         let name = self.loaded.topics[id].name.as_str();
         let before = if deleted > 0 { "; other partitions are deleted already" } else { "" };
         let reason = format!(
-            "{name} is in use, by {producers} producers and {consumers} consumers or readers: delete it when they are \
-             gone, or by force, which ends them{before}"
+            "{name} is in use, by {producers} producers and {consumers} consumers or readers: \
+             delete it when they are gone, or by force, which ends them{before}"
         );
         Err(InquiryError(409, reason.into()))
     }
@@ -240,6 +242,7 @@ impl<A: Archive> TopicOwner<A> {
             && topic.is_empty()
             && !topic.state.terminated
             && !topic.is_untrimmed;
+        // While nothing can be written nothing is deleted either.
         if idle_ms == 0 || !is_useless || self.commits.broken.is_some() {
             return Ok(false);
         }
@@ -283,6 +286,7 @@ impl<A: Archive> TopicOwner<A> {
             return;
         }
         let is_short = topic.subs.len() <= AT_ONCE_MAX;
+        // One walk at a time: a sweep comes by again long before one through very many is over.
         if std::mem::replace(&mut topic.is_expiring, true) {
             return;
         }
@@ -315,6 +319,7 @@ impl<A: Archive> TopicOwner<A> {
                 self.mark_used(id, false);
             } else if is_unused && self.now.unix_ms.saturating_sub(used_ms) >= expiry_ms {
                 slice.spend(TOPIC_STEPS);
+                // The archive has told why; the next sweep tries again.
                 if self.erase_sub(id).is_err() {
                     return WorkProgress::Done;
                 }

@@ -55,6 +55,8 @@ impl<A: Archive> TopicOwner<A> {
         while bytes < bytes_max {
             let Some(id) = self.loaded.active.pop_front() else { break };
             let Some(topic) = self.loaded.topics.get_mut(id) else { continue };
+            // Each of those that are ready now, once: what becomes ready meanwhile waits for the topic's next
+            // turn.
             for _ in 0..topic.ready.len() {
                 if bytes >= bytes_max {
                     break;
@@ -84,6 +86,7 @@ impl<A: Archive> TopicOwner<A> {
             return 0;
         };
         sub.is_ready = false;
+        // Its last consumer has left since it was ready.
         if sub.members.is_empty() {
             return 0;
         }
@@ -144,6 +147,7 @@ impl<A: Archive> TopicOwner<A> {
             let is_better = best.is_none_or(|(priority, _)| member.priority < priority);
             if is_better && self.peers.has_room(member.consumer) {
                 best = Some((member.priority, at));
+                // None comes before the first, so the search is over.
                 if member.priority == first {
                     break;
                 }
@@ -163,6 +167,7 @@ impl<A: Archive> TopicOwner<A> {
 
     fn block_on(&mut self, id: SubId, at: usize) {
         let member = &mut self.loaded.subs[id].members[at];
+        // Once in the consumer's list is enough, however often it is asked.
         if !std::mem::replace(&mut member.is_blocked, true)
             && let Some(consumer) = self.peers.consumers.get_mut(member.consumer)
         {
@@ -247,6 +252,7 @@ impl<A: Archive> TopicOwner<A> {
                     // What could not be read up to the end is not waited for.
                     sub.state.read = topic.state.next;
                 }
+                // It is on the list already when it has found nothing before.
                 if !std::mem::replace(&mut sub.is_at_tail, true) {
                     topic.tail_waiters.push(id);
                 }
@@ -400,6 +406,7 @@ impl<A: Archive> TopicOwner<A> {
                 self.park(id, position, message.key_hash(), None);
             }
         }
+        // Those that come again go first, in their order.
         if !self.loaded.subs[id].replay.is_empty() {
             return Err(NoDelivery::Again);
         }
@@ -421,6 +428,7 @@ impl<A: Archive> TopicOwner<A> {
                 None => {}
             }
         }
+        // Nothing new is read ahead for consumers that take nothing.
         if !any_room {
             self.block(id);
             return Err(NoDelivery::Idle);
@@ -463,6 +471,7 @@ impl<A: Archive> TopicOwner<A> {
             }
             let bytes = message.len();
             self.park(id, message.position, key, Some((bytes as u32, deliver_ms)));
+            // Its keys wait until it takes more, those of others go on.
             if !has_room {
                 self.block_on(id, at);
             }

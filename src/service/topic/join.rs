@@ -52,6 +52,7 @@ impl<A: Archive> TopicOwner<A> {
         self.mark_used(sub_id, true);
         let sub = &mut self.loaded.subs[sub_id];
         sub.is_reader = is_reader;
+        // Without consumers a subscription may become one of another kind.
         if sub.members.is_empty() && sub.state.kind != kind {
             sub.state.kind = kind;
             self.touch(sub_id);
@@ -92,6 +93,7 @@ impl<A: Archive> TopicOwner<A> {
         from: ReaderStart,
     ) -> Result<SubId, TopicRefusal> {
         self.check_subscriptions(topic_id)?;
+        // One that is not durable is not written, and can read what is stored.
         if let Some(reason) = self.commits.broken.as_ref().filter(|_| durable) {
             return Err(Cause::Broken.because(reason));
         }
@@ -118,6 +120,7 @@ impl<A: Archive> TopicOwner<A> {
             SubscriptionState { kind, by_index, start, read, skipped: 0, delayed, used_ms: 0 };
         let id = self.loaded.insert_sub(Subscription::new(topic_id, name, durable, state));
         if durable {
+            // A consumer is told only of a subscription that a crash would not take away.
             if let Err(fault) = self.save_sub(id) {
                 self.delete_sub(id);
                 return Err(fault.into());
@@ -185,6 +188,7 @@ impl<A: Archive> TopicOwner<A> {
     /// whether the subscription is there then.
     pub(super) fn part_leaving(&mut self, id: SubId) -> bool {
         let Some(sub) = self.loaded.subs.get(id) else { return false };
+        // Mostly no consumer is on its way out, and the members need not be looked at.
         if self.peers.leaving == 0 {
             return true;
         }
@@ -220,6 +224,7 @@ impl<A: Archive> TopicOwner<A> {
                 {
                     pending.redeliveries = 0;
                 }
+                // What is not durable is gone with its last consumer.
                 if sub.durable {
                     self.mark_used(source.sub, false);
                 } else {

@@ -36,6 +36,7 @@ impl DeadLetters {
         name: Arc<str>,
         bytes: usize,
     ) -> Option<u32> {
+        // The message comes again instead, and is buried later.
         if self.sent.len() >= LETTERS_MAX || self.bytes + bytes > LETTERS_BYTES_MAX.max(bytes) {
             return None;
         }

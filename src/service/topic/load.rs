@@ -17,6 +17,7 @@ impl<A: Archive> TopicOwner<A> {
         if let Some(id) = self.find_topic(name)? {
             return Ok(id);
         }
+        // All that may refuse it comes before it is created, which is for good.
         self.catalog.check_partition(name)?;
         self.check_room(1)?;
         let number = self.archive.create(name.as_str())?;
@@ -58,6 +59,7 @@ impl<A: Archive> TopicOwner<A> {
             None => self.begin_after_all(),
         };
         let mut state = saved.unwrap_or_default();
+        // Messages are stored before the state that counts them.
         if let Some(last) = &loaded.last
             && last.position >= state.next.position
         {
@@ -97,6 +99,7 @@ impl<A: Archive> TopicOwner<A> {
 
     fn arm_idle(&mut self, id: TopicId, after_ns: u64) {
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
+        // One timer at a time, and none while it is used.
         if topic.users == 0 && !topic.is_gone && !std::mem::replace(&mut topic.idle_is_armed, true)
         {
             self.arm(after_ns, Timer::Idle(id));
@@ -123,6 +126,7 @@ impl<A: Archive> TopicOwner<A> {
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
         topic.idle_is_armed = false;
         let mut idle_until_ns = topic.used_ns.saturating_add(idle_ns);
+        // It has been used since the timer was set.
         if topic.users > 0 || topic.is_gone {
             return;
         }
@@ -158,6 +162,7 @@ impl<A: Archive> TopicOwner<A> {
             // It stays, with what could not be written.
             return self.arm_idle(id, IDLE_NS);
         }
+        // While the topic is still there to be asked.
         self.remember_backlogs(id);
         for id in subs {
             if let Some(mut sub) = self.loaded.subs.try_remove(id) {

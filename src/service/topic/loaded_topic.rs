@@ -160,6 +160,7 @@ impl LoadedTopic {
         cache: &mut MessageCache,
     ) -> Result<Option<Arc<StoredMessage>>, ArchiveError> {
         let from = from.max(self.state.first);
+        // What is not committed may yet be lost.
         if from >= self.visible.position {
             return Ok(None);
         }
@@ -179,6 +180,7 @@ impl LoadedTopic {
                 if let Some(message) = chunk.messages.get(at) {
                     return Ok(Some(message.clone()));
                 }
+                // Nothing is there up to its end: positions may be left out.
                 from = chunk.until;
             }
             if from >= self.visible.position {
@@ -291,6 +293,7 @@ impl MessageCache {
         {
             self.bytes = self.bytes.saturating_sub(kept.bytes);
             let topic = topics.get_mut(kept.topic).filter(|topic| topic.epoch == kept.epoch);
+            // Another topic may have the number by now.
             if let Some(topic) = topic {
                 match kept.chunk {
                     Some(from) => drop(topic.chunks.remove(&from)),

@@ -120,6 +120,7 @@ impl<A: Archive> TopicOwner<A> {
         let Some(topic) = self.loaded.topics.get(sub.topic).filter(|topic| !topic.is_gone) else {
             return Ok(());
         };
+        // What a failed sync has left is not known; it is saved after the recovery.
         if self.commits.broken.is_some() {
             return Ok(());
         }
@@ -161,6 +162,7 @@ impl<A: Archive> TopicOwner<A> {
         if let Some(topic) =
             self.loaded.topics.get_mut(id).filter(|topic| due_ns < topic.tend_due_ns)
         {
+            // There is one timer for each topic, the earlier one.
             let old_ns = std::mem::replace(&mut topic.tend_due_ns, due_ns);
             self.loaded.timers.remove(&(old_ns, Timer::Tend(id)));
             self.arm(after_ns, Timer::Tend(id));
@@ -177,6 +179,7 @@ impl<A: Archive> TopicOwner<A> {
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
         let most = TEND_BYTES + topic.subs.len() as u64 * TEND_SUBSCRIPTION_BYTES;
         let is_acknowledged = topic.untended_bytes < TEND_BYTES;
+        // A look goes through all subscriptions, so with more of them there are fewer.
         if is_acknowledged || topic.untended_bytes >= most {
             topic.is_hurried = true;
             self.arm_tend_after(id, 0);
@@ -241,6 +244,7 @@ impl<A: Archive> TopicOwner<A> {
             .filter(|(_, pending)| pending.deliver_ms == 0 && pending.state != PendingState::Dying);
         let old: Vec<Position> = old.map(|(position, _)| *position).take(TRIM_AT_ONCE).collect();
         let is_behind = sub.state.read.position < place.position;
+        // Nothing changes, and nothing is saved for it.
         if old.is_empty() && !is_behind {
             return false;
         }
@@ -332,6 +336,7 @@ impl<A: Archive> TopicOwner<A> {
             self.save_topic(id)?;
         }
         let topic = &mut self.loaded.topics[id];
+        // Also what an earlier run has said is gone and not trimmed.
         if topic.is_untrimmed {
             self.archive.trim(number, to)?;
             topic.is_untrimmed = false;
@@ -351,12 +356,13 @@ impl<A: Archive> TopicOwner<A> {
         let quota = self.rules.backlog_quota_bytes;
         let topic = &self.loaded.topics[id];
         let next = topic.state.next;
+        // Below that no backlog can have reached the quota since it was looked at.
         if quota == 0 || next.bytes < topic.quota_check_bytes {
             return None;
         }
         let (mut over, mut slowest) = (Vec::new(), 0);
         for id in topic.subs.values() {
-            // What does not outlast its consumers holds nobody up.
+            // What does not outlast its consumers does not hold producers up.
             let Some(sub) = self.loaded.subs.get(*id).filter(|sub| sub.durable) else { continue };
             let backlog = sub.backlog_bytes(&next);
             slowest = slowest.max(backlog);
@@ -400,6 +406,7 @@ impl<A: Archive> TopicOwner<A> {
             } else if let Ok(Some(id)) = self.find_topic(&name) {
                 self.expire_subs(id);
                 self.tend(id);
+                // One that has more to trim stays until that is done.
                 if self.loaded.topics.get(id).is_some_and(|topic| !topic.is_untrimmed) {
                     self.unload_idle(id, 0);
                 }

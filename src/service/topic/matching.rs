@@ -34,6 +34,7 @@ impl<A: Archive> TopicOwner<A> {
                     return Ok(WorkProgress::More);
                 }
                 slice.spend(1);
+                // The archive may hold names by other rules than today's.
                 if let Ok(name) = TopicName::read(&text)
                     && self.matches(&name, namespace, pattern)
                 {
@@ -82,6 +83,7 @@ impl<A: Archive> TopicOwner<A> {
         if self.peers.matching.is_empty() && !self.peers.awaited.contains_key(name.as_str()) {
             return;
         }
+        // One work attaches all that are in the list.
         if self.peers.created.is_empty() {
             self.run_always(false, |owner, slice| owner.go_on_attaching(slice));
         }

@@ -53,6 +53,7 @@ impl<A: Archive> TopicOwner<A> {
     fn narrow(&mut self, connection: ConnectionRef, id: ConsumerId, rights: Box<Rights>) {
         let Some(consumer) = self.peers.consumers.get_mut(id) else { return };
         let may_await = consumer.awaits.iter().all(|topic| rights.allow(Right::Read, topic));
+        // These are not among its sources, which are looked at in slices.
         if !may_await || !rights.allow_dead_letters(consumer.options.dead_letters.as_ref()) {
             return self.reply(connection, TopicAnswer::Forbidden);
         }

@@ -165,6 +165,7 @@ impl<A: Archive> TopicOwner<A> {
     /// Does a slice of the work in progress. Returns whether there is more.
     pub fn work(&mut self, now: Now, out: &mut Vec<TopicOutgoing>) -> bool {
         self.set_time(now);
+        // Taken out while it runs, because it changes everything else.
         let Some(mut work) = self.works.queue.pop_front() else { return false };
         // What it writes has to be safe only when it is done: a commit for every slice would take longer than the work.
         let is_uncommitted = std::mem::take(&mut self.commits.is_uncommitted);
@@ -230,8 +231,10 @@ impl<A: Archive> TopicOwner<A> {
             self.commits.broken = Some(reason.into());
         }
         for (id, next) in sealed.topics {
+            // It was deleted while the disk worked.
             let Some(topic) = self.loaded.topics.get_mut(id) else { continue };
             topic.seals -= 1;
+            // A later commit may be told first, after a failure.
             if result.is_ok() && topic.visible.position < next.position {
                 topic.visible = next;
                 self.loaded.wake_tail(id);
@@ -289,6 +292,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Tells the answers that wait, if nothing that they depend on waits for a commit.
     fn tell_certain(&mut self) {
+        // Answers keep their order: what depends on no commit waits behind what does.
         if self.commits.is_idle() {
             for answer in std::mem::take(&mut self.commits.answers) {
                 self.tell(answer, Ok(()));

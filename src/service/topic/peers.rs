@@ -86,6 +86,7 @@ impl Peers {
             self.consumers.get_mut(id).map(|consumer| std::mem::take(&mut consumer.awaits));
         for name in awaits.unwrap_or_default() {
             let readers = self.awaited.get_mut(name.as_str());
+            // A name that is waited for no longer takes no memory.
             if readers.is_some_and(|readers| readers.remove(&id) && readers.is_empty()) {
                 self.awaited.remove(name.as_str());
             }

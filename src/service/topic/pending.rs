@@ -112,6 +112,7 @@ impl PendingKeys {
     }
 
     fn forget(&mut self, key: u32) {
+        // Keys are as many as producers like: only those with something pending are kept.
         if self.keys.get(&key).is_some_and(|state| state.held == 0 && state.waiting.is_empty()) {
             self.keys.remove(&key);
         }

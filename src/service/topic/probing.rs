@@ -26,6 +26,7 @@ impl<A: Archive> TopicOwner<A> {
             Hindrance::Refused(refusal) => return self.refuse(connection, refusal),
             Hindrance::Held(holder, refusal) => (holder, refusal),
         };
+        // One question to the holder's shard, however many wait for it.
         if !self.peers.probes.contains_key(&holder) {
             let due_ns = self.now.monotonic_ns.saturating_add(ANSWER_NS);
             self.peers.probes.insert(holder, Probe { due_ns, newcomers: Vec::new() });
@@ -62,7 +63,8 @@ impl<A: Archive> TopicOwner<A> {
         let mut newcomers = probe.newcomers;
         // Who has left meanwhile waits no more.
         newcomers.retain(|newcomer| {
-            matches!(self.peers.roles.get(&newcomer.connection), Some(ConnectionRole::Waiting(other)) if *other == holder)
+            let role = self.peers.roles.get(&newcomer.connection);
+            matches!(role, Some(ConnectionRole::Waiting(other)) if *other == holder)
         });
         for newcomer in &newcomers {
             self.peers.roles.remove(&newcomer.connection);

@@ -30,6 +30,7 @@ impl<A: Archive> TopicOwner<A> {
         {
             return Err(Hindrance::same_name(holder.connection, name));
         }
+        // A producer that could send nothing is told so at once.
         if topic.state.terminated {
             return Err(Cause::Terminated.because("Topic was already terminated").into());
         }
@@ -164,6 +165,7 @@ impl<A: Archive> TopicOwner<A> {
         if self.loaded.topics[id].state.terminated {
             return Err("Topic was already terminated".into());
         }
+        // A message that is sent again is answered as before and not stored twice.
         if let Some((producer, sequence)) = draft.head().number() {
             let topic = &self.loaded.topics[id];
             let last = topic.sequences.get(producer).filter(|last| sequence <= last.last);
@@ -172,6 +174,7 @@ impl<A: Archive> TopicOwner<A> {
                 return Ok(known.or(last.id).or(topic.last).unwrap_or_default());
             }
         }
+        // After the repeated ones, which take no room.
         if let Some(reason) = self.over_quota(id) {
             return Err(reason);
         }
@@ -205,6 +208,7 @@ impl<A: Archive> TopicOwner<A> {
             for sub in topic.subs.values() {
                 let sub_id = *sub;
                 let Some(sub) = self.loaded.subs.get_mut(sub_id) else { continue };
+                // Only one that comes before all others moves the timer.
                 if sub.state.by_index && deliver_ms < sub.due_ms {
                     sub.due_ms = deliver_ms;
                     sub.wake_at(

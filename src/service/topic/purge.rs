@@ -34,6 +34,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// The next of them; an error when the topic is not there any more.
     pub(super) fn next_sub(&self, walk: &mut Walk) -> Result<Option<SubId>, InquiryError> {
+        // Its number in memory may be another's since the last slice.
         let topic = self
             .loaded
             .topics
@@ -86,6 +87,7 @@ impl<A: Archive> TopicOwner<A> {
         }
         let id = walk.topic;
         let topic = &mut self.loaded.topics[id];
+        // It may have been trimmed further meanwhile.
         if topic.state.first < end.position {
             topic.state.first = end.position;
             topic.is_untrimmed = true;

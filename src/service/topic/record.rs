@@ -80,6 +80,7 @@ impl TryFrom<Box<[u8]>> for MessageDraft {
     type Error = &'static str;
 
     fn try_from(record: Box<[u8]>) -> Result<Self, &'static str> {
+        // It has come from another node, and is kept as it is.
         read(&record).ok_or("the record of a message is damaged")?;
         Ok(Self(record))
     }

@@ -50,6 +50,7 @@ impl ConsumerSources {
         let added = (source.label, (source.topic, source.sub));
         *self = match std::mem::take(self) {
             Self::None => Self::One(source),
+            // From two on they are looked up: a pattern may have a hundred thousand.
             Self::One(only) => Self::Many([(only.label, (only.topic, only.sub)), added].into()),
             Self::Many(mut many) => {
                 many.extend([added]);

@@ -155,6 +155,7 @@ impl SubscriptionState {
         };
         let mut pending = BTreeMap::new();
         let mut position = 0u64;
+        // No memory is taken in advance for a count that may be damaged.
         for _ in 0..rest.varint()? {
             position = position.checked_add(rest.varint()?)?;
             let bytes = u32::try_from(rest.varint()?).ok()?;

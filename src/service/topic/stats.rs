@@ -73,6 +73,7 @@ pub(super) struct NamespaceCounts {
 impl Counters {
     /// The number under which a namespace is counted.
     pub(super) fn namespace(&mut self, name: &str) -> usize {
+        // Clients make namespaces up, and each is in memory and in every answer.
         let name = if self.spaces.len() < NAMESPACES_MAX || self.names.contains_key(name) {
             name
         } else {

@@ -144,6 +144,7 @@ impl Subscription {
                 self.keys.release(pending.key);
                 self.assign(pending.key);
             }
+            // Either it comes again first, or it waits for the consumer of its key.
             PendingState::Waiting if !self.replay.remove(&position) && keyed => {
                 self.unassign(pending.key);
                 self.keys.unwait(pending.key, position);
@@ -155,6 +156,7 @@ impl Subscription {
 
     /// Sets the wake-up timer to a time, unless it is earlier.
     pub(super) fn wake_at(&mut self, id: SubId, at_ns: u64, timers: &mut Timers) {
+        // The earlier of two times serves both.
         if self.wake_ns.is_none_or(|wake_ns| at_ns < wake_ns) {
             self.sleep(id, timers);
             self.wake_ns = Some(at_ns);

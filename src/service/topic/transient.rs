@@ -91,6 +91,7 @@ impl Transient {
             self.names.remove(&key);
         } else if let Some(members) = self.subs.get_mut(&key) {
             members.retain(|member| *member != id);
+            // Names that clients make up are not to stay in memory.
             if members.is_empty() {
                 self.subs.remove(&key);
             }

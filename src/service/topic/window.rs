@@ -167,9 +167,11 @@ impl WindowState {
 
     /// Gives the turn to the next one that waits, if there is room and no owner has the turn.
     fn next(&mut self) -> Option<usize> {
+        // The owner that has the turn passes it, and then it is asked again.
         if !self.has_room() || self.turn.is_some() || self.waiting == 0 {
             return None;
         }
+        // The next one behind the last, and then from the first on again.
         let behind = self.waiting & !((2u32 << self.last) - 1);
         let next = if behind == 0 { self.waiting } else { behind }.trailing_zeros() as usize;
         self.waiting &= !(1 << next);

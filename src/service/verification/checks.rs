@@ -103,6 +103,7 @@ impl TokenChecks {
     pub fn ask(&mut self, asker: Asker, token: &str, now: Now) {
         let digest = sha256(token.as_bytes());
         let entry = self.entries.entry(digest).or_default();
+        // It was dropped when no session held the entry, and is needed to ask again.
         if entry.token.is_empty() {
             entry.token = token.into();
         }
@@ -265,6 +266,7 @@ impl TokenChecks {
             (Some(Ok(earlier)), Ok(later)) => grants_the_same(earlier, later),
             _ => false,
         };
+        // Those who live on a grant that says less now are not to keep the rest.
         if !same {
             self.revoke(digest, now);
         }

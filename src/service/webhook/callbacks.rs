@@ -108,6 +108,7 @@ impl Callbacks {
             self.ready.extend(self.resting.pop_first().map(|(_, channel)| channel));
         }
         let (settings, endpoint) = self.to.as_ref()?;
+        // A slow callback is not to be buried in calls.
         if self.under_way >= settings.concurrency {
             return None;
         }

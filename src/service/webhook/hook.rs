@@ -183,6 +183,7 @@ impl Hook {
         let mut events = 0;
         while let Some(event) = self.queue.front()
             && events < BATCH_EVENTS_MAX
+            // One event that is longer alone still goes.
             && (events == 0 || body.len() + event.json.len() < BATCH_BYTES_MAX)
         {
             body += if events > 0 { "," } else { "" };

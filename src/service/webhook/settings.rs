@@ -43,7 +43,8 @@ impl WebhookUrl {
                 Some("url has credentials in it (user:password@): leave them out".into())
             }
             UrlError::Scheme => Some(
-                "url begins with neither https:// nor http://; write it like \"http://127.0.0.1/hook\""
+                "url begins with neither https:// nor http://; write it like \
+                 \"http://127.0.0.1/hook\""
                     .into(),
             ),
             error => Some(error.to_string()),
@@ -112,15 +113,16 @@ impl CallbackSettings {
         let mut problems: Vec<String> = self.url.problem().into_iter().collect();
         if self.kinds.is_empty() {
             problems.push(
-                "kinds is empty, so nothing would be told: name kinds of channel, as in [\"chat\"], or leave the \
-                 callback out"
+                "kinds is empty, so nothing would be told: name kinds of channel, as in \
+                 [\"chat\"], or leave the callback out"
                     .into(),
             );
         }
         if let Some(kind) = self.kinds.iter().find(|kind| kind.contains(':')) {
             let (part, _) = kind.split_once(':').unwrap_or((kind, ""));
             problems.push(format!(
-                "kinds: no kind has a colon; write the part before it, \"{part}\", instead of \"{kind}\""
+                "kinds: no kind has a colon; write the part before it, \"{part}\", instead of \
+                 \"{kind}\""
             ));
         }
         problems
@@ -167,7 +169,8 @@ impl WebhookSettings {
         let mut problems: Vec<String> = self.url.problem().into_iter().collect();
         if self.events.as_ref().is_some_and(Vec::is_empty) {
             problems.push(
-                "events is empty, so nothing would be told: name some, or leave the key out to be told all"
+                "events is empty, so nothing would be told: name some, or leave the key out to be \
+                 told all"
                     .into(),
             );
         }
