@@ -4,7 +4,7 @@
 
 use super::catalog::Catalog;
 use super::format::{self, OpenError};
-use super::health::{Look, StoreHealth};
+use super::health::StoreHealth;
 use super::log::{StoreLog, Unsynced};
 use super::place::Address;
 use super::reclaiming::Reclaim;
@@ -290,12 +290,9 @@ impl Disk {
     /// Looks whether there is room, or for this reason none. Returns whether it has looked.
     fn look_for_room(&mut self, no_segment: Option<&str>) -> bool {
         let is_reclaiming = self.health.refusal().is_some() && self.is_reclaiming();
-        self.health.look(&Look {
-            free_bytes_min: self.settings.free_bytes_min,
-            written: self.metrics.store.bytes.get(),
-            no_segment: no_segment.or(self.log.full.as_deref()),
-            is_reclaiming,
-        })
+        let (least, written) = (self.settings.free_bytes_min, self.metrics.store.bytes.get());
+        let no_segment = no_segment.or(self.log.full.as_deref());
+        self.health.look(least, written, no_segment, is_reclaiming)
     }
 
     /// Whether a segment is not where it was, and what to say then.

@@ -57,17 +57,6 @@ pub(super) struct StoreHealth {
     written: u64,
 }
 
-/// What a look at the room goes by.
-pub(super) struct Look<'a> {
-    pub(super) free_bytes_min: u64,
-    /// Bytes of messages that were written by now.
-    pub(super) written: u64,
-    /// Why there is no other segment.
-    pub(super) no_segment: Option<&'a str>,
-    /// Whether room is being given back.
-    pub(super) is_reclaiming: bool,
-}
-
 struct StoreFailure {
     reason: String,
     since: Instant,
@@ -169,9 +158,15 @@ impl StoreHealth {
         }
     }
 
-    /// Looks from time to time whether there is room for messages. Returns whether it has looked.
-    pub(super) fn look(&mut self, look: &Look<'_>) -> bool {
-        let Look { free_bytes_min, written, no_segment, .. } = *look;
+    /// Looks from time to time whether there is room for messages, of which so many bytes were written, or for this reason
+    /// no other segment. Returns whether it has looked.
+    pub(super) fn look(
+        &mut self,
+        free_bytes_min: u64,
+        written: u64,
+        no_segment: Option<&str>,
+        is_reclaiming: bool,
+    ) -> bool {
         let now = Instant::now();
         let is_full = no_segment.is_some();
         let every = if self.full.is_some() { LOOK_EVERY_FULL } else { LOOK_EVERY };
@@ -194,7 +189,7 @@ impl StoreHealth {
                  store.free_bytes_min is {free_bytes_min}"
             ),
             None => {
-                self.room_again(look.is_reclaiming, now);
+                self.room_again(is_reclaiming, now);
                 return true;
             }
         };

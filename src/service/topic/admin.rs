@@ -106,10 +106,9 @@ impl<A: Archive> TopicOwner<A> {
         slice: &mut Slice,
     ) -> InquiryProgress {
         while names.len() < count {
-            if slice.is_over() {
+            if !slice.take(NAMES_AT_ONCE) {
                 return Ok(None);
             }
-            slice.spend(NAMES_AT_ONCE);
             let found =
                 self.archive.names(prefix, after, NAMES_AT_ONCE.min(count - names.len()))?;
             let Some(last) = found.last() else { break };

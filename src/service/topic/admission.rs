@@ -547,12 +547,11 @@ fn each_named<E>(
     mut act: impl FnMut(&TopicName, Labelled) -> Result<(), E>,
 ) -> Result<WorkProgress, E> {
     while let Some((name, labelled)) = names.get(*at) {
-        if slice.is_over() {
+        if !slice.take(TOPIC_STEPS) {
             return Ok(WorkProgress::More);
         }
         act(name, *labelled)?;
         *at += 1;
-        slice.spend(TOPIC_STEPS);
     }
     Ok(WorkProgress::Done)
 }

@@ -1,8 +1,8 @@
 //! A consumer or reader: its subscriptions and its flow control.
 
-use super::flow::{PERMITS_MAX, UNRECEIVED_BYTES_MAX};
 use super::handles::SubId;
 use super::source::ConsumerSources;
+use super::window::{PERMITS_MAX, UNRECEIVED_BYTES_MAX};
 use super::{
     ConsumerOptions, ConsumerWindow, Flow, MessageId, Position, ReaderOptions, Right,
     SubscriptionType, TopicName, TopicPattern, WantedTopics,

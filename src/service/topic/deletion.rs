@@ -80,10 +80,9 @@ impl<A: Archive> TopicOwner<A> {
         if let DeletionStage::Listing(whole, after) = stage {
             let prefix = format!("{}-partition-", whole.as_str());
             loop {
-                if slice.is_over() {
+                if !slice.take(NAMES_AT_ONCE) {
                     return Ok(None);
                 }
-                slice.spend(NAMES_AT_ONCE);
                 let found = self.archive.names(&prefix, after, NAMES_AT_ONCE)?;
                 let Some(last) = found.last() else { break };
                 *after = last.clone();
@@ -95,10 +94,9 @@ impl<A: Archive> TopicOwner<A> {
         loop {
             let is_checking = matches!(stage, DeletionStage::Checking);
             while let Some(name) = names.get(*at) {
-                if slice.is_over() {
+                if !slice.take(TOPIC_STEPS) {
                     return Ok(None);
                 }
-                slice.spend(TOPIC_STEPS);
                 // It may have been deleted by another meanwhile.
                 if let Some(id) = self.find_topic(name)? {
                     if !*force {
@@ -179,10 +177,9 @@ impl<A: Archive> TopicOwner<A> {
         slice: &mut Slice,
     ) -> WorkProgress {
         while let Some(producer) = producers.last().copied() {
-            if slice.is_over() {
+            if !slice.take(1) {
                 return WorkProgress::More;
             }
-            slice.spend(1);
             producers.pop();
             // It may have left meanwhile, and another have its number.
             let producer = self.peers.producers.get(producer);
@@ -201,10 +198,9 @@ impl<A: Archive> TopicOwner<A> {
             while let Some(member) =
                 self.loaded.subs.get(sub).filter(its).and_then(|sub| sub.members.last())
             {
-                if slice.is_over() {
+                if !slice.take(1) {
                     return WorkProgress::More;
                 }
-                slice.spend(1);
                 let (consumer, label) = (member.consumer, member.label);
                 self.part(consumer, ConsumerSource { topic: id, sub, label });
                 // Who has a pattern goes on with the other topics of it; who is over is told nothing more.
@@ -214,10 +210,9 @@ impl<A: Archive> TopicOwner<A> {
                     self.end(connection);
                 }
             }
-            if slice.is_over() {
+            if !slice.take(1) {
                 return WorkProgress::More;
             }
-            slice.spend(1);
             if self.loaded.subs.get(sub).is_some_and(|it| its(&it)) {
                 self.delete_sub(sub);
             }

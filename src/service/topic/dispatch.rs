@@ -4,8 +4,7 @@
 //! time: then a message goes to all subscriptions at the end of a topic one after the other, and its frame is shared.
 
 use super::handles::{SubId, TopicId};
-use super::loaded::LoadedTopics;
-use super::loaded_topic::READ_BYTES_MAX;
+use super::loaded_topic::{LoadedTopics, READ_BYTES_MAX};
 use super::owner::TopicOwner;
 use super::pending::{Pending, PendingState};
 use super::timers::Timer;

@@ -175,11 +175,10 @@ impl<A: Archive> TopicOwner<A> {
                 self.peers.leaving -= 1;
                 break;
             };
-            if slice.is_over() {
+            if !slice.take(TOPIC_STEPS) {
                 return WorkProgress::More;
             }
             self.part(id, source);
-            slice.spend(TOPIC_STEPS);
         }
         WorkProgress::Done
     }
@@ -305,10 +304,9 @@ impl<A: Archive> TopicOwner<A> {
         slice: &mut Slice,
     ) -> WorkProgress {
         while self.peers.is_consumer(connection, id) {
-            if slice.is_over() {
+            if !slice.take(TOPIC_STEPS) {
                 return WorkProgress::More;
             }
-            slice.spend(TOPIC_STEPS);
             let after = checked.flatten();
             let Some(source) =
                 self.peers.consumers.get(id).and_then(|consumer| consumer.sources.next(after))

@@ -30,10 +30,9 @@ impl<A: Archive> TopicOwner<A> {
                 return Ok(WorkProgress::Done);
             }
             for text in names {
-                if slice.is_over() {
+                if !slice.take(1) {
                     return Ok(WorkProgress::More);
                 }
-                slice.spend(1);
                 // The archive may hold names by other rules than today's.
                 if let Ok(name) = TopicName::read(&text)
                     && self.matches(&name, namespace, pattern)

@@ -88,10 +88,9 @@ impl<A: Archive> TopicOwner<A> {
         while self.peers.is_consumer(connection, id) {
             let Some(consumer) = self.peers.consumers.get(id) else { break };
             let Some(source) = consumer.sources.next(*after) else { break };
-            if slice.is_over() {
+            if !slice.take(TOPIC_STEPS) {
                 return WorkProgress::More;
             }
-            slice.spend(TOPIC_STEPS);
             *after = Some(source.label);
 
             let its = rights.or(consumer.options.rights.as_deref());

@@ -9,7 +9,7 @@ use super::catalog::TopicCatalog;
 use super::commits::{Commits, PendingAnswer};
 use super::handles::{ConsumerId, SubId, TopicId};
 use super::letters::DeadLetters;
-use super::loaded::LoadedTopics;
+use super::loaded_topic::LoadedTopics;
 use super::owner_index::OwnerIndex;
 use super::peers::{ConnectionRole, Peers};
 use super::stats::{Counters, TopicCensus};

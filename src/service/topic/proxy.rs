@@ -108,13 +108,12 @@ impl<A: Archive> TopicOwner<A> {
     /// Looks at some connections, and answers when it has seen all.
     fn go_on_telling(&self, telling: &mut Telling, slice: &mut Slice) -> InquiryProgress {
         loop {
-            if slice.is_over() {
-                return Ok(None);
-            }
             // Rights are looked through for every topic.
-            slice.spend(if telling.rights.are_all() { 1 } else { TOPIC_STEPS });
 
             // Connections come and go between two slices, so the places are gone through and not the connections.
+            if !slice.take(if telling.rights.are_all() { 1 } else { TOPIC_STEPS }) {
+                return Ok(None);
+            }
             let (places, next) = match telling.stage {
                 StatsStage::Producers => {
                     (self.peers.producers.capacity(), Some(StatsStage::Consumers))

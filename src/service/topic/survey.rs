@@ -35,10 +35,9 @@ impl<A: Archive> TopicOwner<A> {
         slice: &mut Slice,
     ) -> WorkProgress {
         while *at < self.loaded.subs.capacity() {
-            if slice.is_over() {
+            if !slice.take(1) {
                 return WorkProgress::More;
             }
-            slice.spend(1);
             *at += 1;
             // A number without a subscription has had one, or is still to get one.
             let Some(sub) = self.loaded.subs.get(*at - 1) else { continue };

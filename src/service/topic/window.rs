@@ -6,13 +6,26 @@
 //! taken some of it or passed no other may: else the owner whose message was acknowledged would take the room each
 //! time, and the topics of the others would wait for as long as it has messages.
 
-use super::Flow;
-use super::flow::{PERMITS_MAX, UNRECEIVED_BYTES_MAX};
+use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Bytes in flight to one connection before its receipt is awaited: enough to keep a connection busy while a receipt
+/// comes, and little beside what a shard's outbox holds.
+pub(super) const UNRECEIVED_BYTES_MAX: usize = 256 * 1024;
+/// Messages that a pulling consumer may have asked for and not got; Pulsar has no bound, and no client has more use.
+pub(super) const PERMITS_MAX: u32 = 1_000_000;
 /// Bytes that are on their way before a receipt is waited for: half as many as from one owner, since another may have
 /// as many more on their way that come after the receipt.
 const SHARED_BYTES_MAX: usize = UNRECEIVED_BYTES_MAX / 2;
+
+/// How messages come to a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Flow {
+    /// As long as no more than so many are unacknowledged; at least 1.
+    Push(u32),
+    /// As many as it has asked for.
+    Pull,
+}
 
 /// See the module. There is one for each connection that has to do with several owners; for others there is none.
 #[derive(Debug)]

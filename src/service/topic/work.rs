@@ -37,6 +37,13 @@ impl Slice {
         self.0 = self.0.saturating_sub(steps);
     }
 
+    /// Takes so many steps, unless it is over. The last ones may go beyond its end.
+    pub(super) fn take(&mut self, steps: usize) -> bool {
+        let is_over = self.is_over();
+        self.spend(steps);
+        !is_over
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.0 == 0
     }
