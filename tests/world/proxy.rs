@@ -1,6 +1,6 @@
-//! A real nginx in front, which cuts a connection that has carried nothing for its `proxy_read_timeout`.
+//! A real nginx or HAProxy in front, which cuts a connection that has carried nothing for a while.
 
-use crate::harness::{Client, Nginx, Setup, head, http, token};
+use crate::harness::{Client, Daemon, Haproxy, Nginx, Setup, head, http, placed, shown, token};
 use std::net::SocketAddr;
 
 /// A connection whose handshake was accepted through the proxy.
@@ -27,10 +27,8 @@ fn setup(interval_s: u32) -> Setup {
 
 const PATIENCE: &str = "proxy_read_timeout 3s;";
 
-#[test]
-fn idle_sessions_stay_through_an_nginx_that_cuts_silent_ones() {
-    let daemon = setup(2).start();
-    let Some(nginx) = Nginx::before(daemon.address, PATIENCE) else { return };
+/// Sessions of each kind that say nothing are still there after two pings.
+fn assert_stays(daemon: &Daemon, proxy: SocketAddr) {
     let mut clients: Vec<(&str, Client)> = [
         ("waits for its token", "/demo/__event"),
         ("follows events", "/demo/__event"),
@@ -38,7 +36,7 @@ fn idle_sessions_stay_through_an_nginx_that_cuts_silent_ones() {
         ("is in an app", "/app/app-key"),
         ("is on the bus", "/?token=any"),
     ]
-    .map(|(who, path)| (who, come(nginx.address, path)))
+    .map(|(who, path)| (who, come(proxy, path)))
     .into();
     clients[1].1.follow_with(&token());
     // Two signs of life after another are further apart than the proxy would wait for a first.
@@ -62,6 +60,31 @@ fn idle_sessions_stay_through_an_nginx_that_cuts_silent_ones() {
         }
     }
     assert_eq!(daemon.metric("connections"), clients.len() as u64);
+}
+
+#[test]
+fn idle_sessions_stay_through_an_nginx_that_cuts_silent_ones() {
+    let daemon = setup(2).start();
+    let Some(nginx) = Nginx::before(daemon.address, PATIENCE) else { return };
+    assert_stays(&daemon, nginx.address);
+}
+
+/// With pings as long before the end of its tunnel, and other patience that no ping would be in time for.
+#[test]
+fn idle_sessions_stay_through_the_haproxy_of_the_manual() {
+    let daemon = setup(2).start();
+    let [_, checked] = &shown("proxies", "haproxy")[..] else { panic!("the page has two") };
+    let places = [
+        ("10.0.0.1:8080", daemon.address.to_string()),
+        ("10.0.0.2:8080", daemon.address.to_string()),
+        ("port 9500", format!("port {}", daemon.admin.port())),
+        ("timeout client 1m", "timeout client 1s".to_owned()),
+        ("timeout server 1m", "timeout server 1s".to_owned()),
+        ("timeout tunnel 1h", "timeout tunnel 3s".to_owned()),
+    ];
+    let Some(haproxy) = Haproxy::of(&placed(checked, &places)) else { return };
+    // The other frontend is for a dialect that is not spoken here.
+    assert_stays(&daemon, haproxy.addresses[1]);
 }
 
 #[test]
