@@ -35,28 +35,28 @@ macro_rules! config {
             /// Shards, one thread each; 0 is one per CPU that the daemon may use.
             #[schemars(range(max = THREADS_MAX), extend("x-restart" = true))]
             pub threads: usize,
-            /// The CPUs of the shards, in order, as in [2, 3]; empty is all that the daemon may
+            /// The CPUs of the shards, in order, as in [2, 3]; empty means all that the daemon may
             /// use.
             #[schemars(extend("x-restart" = true))]
             pub cpus: Vec<usize>,
-            /// Whether each shard stays on its CPU; false where other busy programs share the
-            /// machine's CPUs.
+            /// Whether each shard is pinned to its CPU. Set it to false where other busy programs
+            /// share the CPUs.
             #[schemars(extend("x-restart" = true))]
             pub pin: bool,
-            /// "io_uring", "epoll", or "auto": io_uring, and epoll where the kernel or a sandbox
-            /// refuses it.
+            /// "io_uring", "epoll", or "auto": io_uring, or epoll where the kernel or a sandbox
+            /// refuses io_uring.
             #[schemars(extend("x-restart" = true))]
             pub driver: Driver,
-            /// Clients of the whole daemon; 0 is the descriptor limit less what the daemon itself
-            /// needs. More get a 503.
+            /// Maximum number of clients of the whole daemon; 0 means the descriptor limit less
+            /// what the daemon itself needs. More get a 503.
             pub max_connections: usize,
-            /// The proxies in front: addresses and networks, like ["127.0.0.1", "10.0.0.0/8",
-            /// "2001:db8::/32"]. What they say of their clients is believed: X-Forwarded-For,
-            /// Forwarded, and the PROXY protocol. From any other client it is not.
+            /// Trusted proxies: addresses and networks, like ["127.0.0.1", "10.0.0.0/8",
+            /// "2001:db8::/32"]. What they report of their clients (X-Forwarded-For, Forwarded, the
+            /// PROXY protocol) is believed; from other peers it is ignored.
             #[schemars(with = "Vec<String>", extend("default" = []))]
             pub trusted_proxies: Networks,
-            /// Seconds that clients have to close when the daemon stops. Keep TimeoutStopSec= of
-            /// the unit above it.
+            /// Seconds that clients have to close their connections when the daemon stops. Keep
+            /// TimeoutStopSec= of the unit above it.
             pub drain_s: u32,
             pub listen: Vec<ListenTable>,
             #[schemars(extend("x-restart" = true))]
@@ -133,14 +133,16 @@ fn tables_with_topics() -> Vec<&'static str> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenTable {
-    /// "[::]:8080" takes IPv6 and, where the system allows it (net.ipv6.bindv6only = 0), IPv4.
+    /// The address to listen on. "[::]:8080" accepts IPv6 and, where the system allows it
+    /// (net.ipv6.bindv6only = 0), IPv4.
     #[schemars(extend("x-sample" = "0.0.0.0:8080"))]
     pub address: SocketAddr,
-    /// The protocols spoken there. Wazo takes any path that no other wants, so it had better have a port of its own; its
-    /// clients look for 9502. With channel it cannot share one.
+    /// The protocols spoken there. Wazo takes any path that no other dialect takes, so give it a
+    /// port of its own; its clients expect 9502. It cannot share a port with channel.
     #[schemars(extend("items" = { "enum": dialect_names() }, "x-sample" = ["personium-event", "personium-topic"]))]
     pub dialects: Vec<String>,
-    /// Whether every connection is one of trusted_proxies and begins with the PROXY protocol, version 1 or 2.
+    /// Whether every connection comes from one of trusted_proxies and begins with the PROXY
+    /// protocol, version 1 or 2.
     #[serde(default)]
     pub proxy_protocol: bool,
     /// With a certificate the listener speaks TLS and nothing else.
@@ -151,16 +153,18 @@ pub struct ListenTable {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsTable {
-    /// Its certificate, and those between it and the root, in PEM. A renewed one is taken at a reload.
+    /// The certificate chain in PEM, the listener's own first. A reload reads a renewed one.
     #[schemars(example = &"/etc/fanfare/tls.pem")]
     pub certificate: PathBuf,
     /// The certificate's private key in PEM. Let the file belong to the daemon's user with mode 0400.
     #[schemars(example = &"/etc/fanfare/tls.key")]
     pub key: PathBuf,
-    /// The authority that signs the certificates of clients, in PEM; without it no client is asked for one.
+    /// The authority that signs client certificates, in PEM; without it, clients are not asked for
+    /// one.
     #[schemars(example = &"/etc/fanfare/clients.pem")]
     pub client_ca: Option<PathBuf>,
-    /// "required", or "optional": a client may do without, but one that it shows must be good.
+    /// "required", or "optional": a client may connect without one, but one that it presents must
+    /// be valid.
     #[schemars(example = &"required")]
     pub client_certificate: Option<ClientCertificate>,
 }
@@ -188,14 +192,15 @@ impl TlsTable {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminTable {
-    /// /healthz, /readyz and /metrics, and what `fanfare topics` asks.
+    /// The address of /healthz, /readyz and /metrics, and of the requests of `fanfare topics`.
     #[schemars(extend("x-sample" = "127.0.0.1:9500"))]
     pub address: SocketAddr,
-    /// The file with what `fanfare topics` has to show: at least 16 characters, as `openssl rand -hex 32` makes them.
-    /// Without it no one looks at or changes topics here. Let the file belong to the daemon's user with mode 0400.
+    /// The file with the token of `fanfare topics`: at least 16 characters, as `openssl rand -hex
+    /// 32` makes them. Without it, topics can be neither inspected nor changed here. Let the file
+    /// belong to the daemon's user with mode 0400.
     #[schemars(example = &"/etc/fanfare/admin.token")]
     pub token_file: Option<PathBuf>,
-    /// The same in this file, which then must be kept as secret.
+    /// The same, in this file, which is then a secret too.
     pub token: Option<AdminToken>,
 }
 

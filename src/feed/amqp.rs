@@ -27,29 +27,31 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AmqpFeedSettings {
-    /// Where it is; no feed without it. TLS is amqps://. Users and rights: rabbitmqctl set_permissions has to let this
-    /// one configure the exchange and "amq.gen.*", write "amq.gen.*" and read both. A broker with a frame_max of its own
-    /// beyond RabbitMQ's 131072 wants ?frame_max= with that number (at most 1048576) at the end: a message with longer
-    /// headers is dropped.
+    /// The broker's URL; without it there is no feed. For TLS use amqps://. The user needs
+    /// permission (rabbitmqctl set_permissions) to configure the exchange and "amq.gen.*", to write
+    /// "amq.gen.*" and to read both. For a broker whose frame_max is above RabbitMQ's 131072,
+    /// append ?frame_max= with that number (at most 1048576): a message with longer headers is
+    /// dropped.
     #[schemars(example = &"amqp://fanfare:password@127.0.0.1:5672/")]
     pub url: Option<Secret>,
-    /// The same in a file, because of the password.
+    /// A file that holds the URL, which keeps the password out of this one.
     #[schemars(example = &"/etc/fanfare/amqp.url")]
     pub url_file: Option<PathBuf>,
     /// The exchange that Wazo publishes on. It is declared if it does not exist.
     pub exchange: String,
-    /// Its type. On "headers" the name, the required ACL and the users of an event are in the headers of a message, on
-    /// "topic" (an old Wazo's exchange "xivo") in its body.
+    /// The exchange's type. With "headers" the name, the required ACL and the users of an event are
+    /// in the headers of a message; with "topic" (the exchange "xivo" of an old Wazo) they are in
+    /// its body.
     pub exchange_type: ExchangeType,
     /// Take only the events of this Wazo, where several share a bus.
     #[schemars(example = &"2b1a8f5c-3e0f-4f5e-9a3c-5b7d0b6f0f11")]
     pub origin_uuid: Option<String>,
-    /// Messages that the broker sends before it has heard of the earlier ones; 0 would be without limit to a broker.
-    /// They are held in memory: bodies over 1 MiB are dropped only when they are here, so let max_message_size of the
-    /// broker be no more than needed.
+    /// Maximum number of unacknowledged messages; 0 would be unlimited to a broker. They are held
+    /// in memory, and bodies over 1 MiB are dropped only after they have arrived, so keep the
+    /// broker's max_message_size no larger than needed.
     #[schemars(range(min = 1))]
     pub prefetch: u16,
-    /// What has signed the broker's certificate, in PEM; the system's authorities without it.
+    /// The authorities that may sign the broker's certificate, in PEM, instead of the system's.
     #[schemars(example = &"/etc/fanfare/broker.pem")]
     pub ca_file: Option<PathBuf>,
     /// "close" ends the sessions of wazo with code 1011 while the broker is away, so that clients ask anew for what they

@@ -31,18 +31,19 @@ pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisFeedSettings {
-    /// Where it is; no feed without it. TLS is rediss://, a unix socket redis+unix:///run/redis/redis-server.sock, with
-    /// a user in ?user=…&pass=… and the daemon's user in the socket's group. The user needs +subscribe, +psubscribe,
-    /// +ping and &laravel-database-* of its ACL, and +publish for channel.relay.
+    /// The server's URL; without it there is no feed. For TLS use rediss://, for a unix socket
+    /// redis+unix:///run/redis/redis-server.sock, with a user in ?user=…&pass=… and the daemon's
+    /// user in the socket's group. The user needs +subscribe, +psubscribe, +ping and
+    /// &laravel-database-* of its ACL, and +publish for channel.relay.
     #[schemars(example = &"redis://fanfare:password@127.0.0.1:6379")]
     pub url: Option<Secret>,
-    /// The same in a file, because of the password.
+    /// A file that holds the URL, which keeps the password out of this one.
     #[schemars(example = &"/etc/fanfare/redis.url")]
     pub url_file: Option<PathBuf>,
     /// What Laravel puts before the names of its channels: REDIS_PREFIX, or the slug of APP_NAME and "-database-" (in
     /// older releases "_database_").
     pub prefix: String,
-    /// What has signed its certificate, in PEM; the system's authorities without it.
+    /// The authorities that may sign the server's certificate, in PEM, instead of the system's.
     #[schemars(example = &"/etc/fanfare/redis.pem")]
     pub ca_file: Option<PathBuf>,
 }

@@ -27,25 +27,25 @@ pub const TOO_MANY_PUBLISHERS: &str = "too many publishers (feed.unix.publishers
 #[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UnixFeedSettings {
-    /// Where it is made; no feed without it.
+    /// The path of the socket; without it there is no socket.
     #[schemars(extend("x-sample" = "/run/fanfare/events.sock", "x-restart" = true))]
     pub path: Option<PathBuf>,
-    /// Its permissions in octal. 0660 lets in the daemon's user and the socket's group.
+    /// The socket's permissions in octal. 0660 admits the daemon's user and the socket's group.
     pub mode: String,
-    /// Its group, by name or number; without it the daemon's own, under systemd `fanfare`.
+    /// The socket's group, by name or number; by default the daemon's own, under systemd `fanfare`.
     #[schemars(example = &"fanfare")]
     pub group: Option<String>,
-    /// User numbers that may publish, beside what the mode says: a publisher passes by this list or the next. Both empty
-    /// lets in every publisher that the mode lets in.
+    /// User ids that may publish, among those that the mode admits: a publisher passes by this list
+    /// or the next. If both are empty, every publisher that the mode admits may publish.
     pub allow_uids: Vec<u32>,
-    /// Group numbers that may publish. Of a publisher's groups, all count where /proc shows them; see ProtectProc= in
-    /// fanfare.service.
+    /// Group ids that may publish. All groups of a publisher count where /proc shows them; see
+    /// ProtectProc= in fanfare.service.
     pub allow_gids: Vec<u32>,
-    /// Longest line. A longer one is rejected and the next is read.
+    /// Maximum bytes of a line. A longer one is rejected, and reading goes on with the next.
     #[schemars(range(min = 1, max = LONGEST_MESSAGE_BYTES))]
     pub line_bytes_max: usize,
-    /// Publishers connected at once, for each shard; any of the shards may have all of them. One more gets an error and
-    /// is closed.
+    /// Maximum number of connected publishers, multiplied by the number of shards; they may all be
+    /// on one shard. One more gets an error and is closed.
     #[schemars(range(min = 1))]
     pub publishers_max: usize,
 }

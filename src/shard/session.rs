@@ -15,28 +15,31 @@ const PARTIAL_SHARE_BYTES_MIN: usize = 8 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes that wait for one slow client. Over it the client is closed with code 1013, so it must hold the longest
-    /// event; it is also what one client that stopped reading can cost. Centrifugo's default is 1 MiB too; NATS allows
-    /// 64 MiB, Redis 32 MiB.
+    /// Maximum bytes that wait for one slow client. Beyond that the client is closed with code
+    /// 1013, so it must hold the longest event; it is also what a client that stops reading can
+    /// cost. Centrifugo's default is 1 MiB too; NATS allows 64 MiB, Redis 32 MiB.
     pub outbox_bytes_max: usize,
-    /// Subscriptions of all clients together, about 100 bytes each.
+    /// Maximum number of subscriptions of all clients together, about 100 bytes each.
     #[schemars(range(min = 1))]
     pub subscriptions_max: usize,
-    /// Seconds that a client has to send its request, and again for its body.
+    /// Seconds that a client has to send its request head, and again for the body.
     #[schemars(range(min = 1))]
     pub handshake_timeout_s: u32,
-    /// Bytes of a request; cookies and long tokens in the query count. nginx allows 8 KiB per line, Tomcat 8 KiB in all.
+    /// Maximum bytes of a request head, including cookies and long tokens in the query. nginx
+    /// allows 8 KiB per line, Tomcat 8 KiB in all.
     #[schemars(range(min = 1))]
     pub head_bytes_max: usize,
-    /// Bytes of memory for what all clients have sent in part, of requests and of messages: as much as strangers can have
-    /// the daemon hold. Each thread has its share, and at least 8 MiB; over it those with the longest parts are told to
-    /// come again, with code 1013 or status 503. So nothing that is longer than a share comes whole.
+    /// Maximum bytes of memory for unfinished requests and messages of all clients, which is as
+    /// much as strangers can make the daemon hold. Each thread has its share, and at least 8 MiB;
+    /// beyond that, clients with the longest parts are asked to come back, with code 1013 or status
+    /// 503. So nothing longer than a share gets through.
     pub partial_bytes_max: usize,
     /// Seconds that a client has to answer a close frame.
     pub close_timeout_s: u32,
-    /// Connections of one client: of an IPv4 address, or of a /64 of IPv6. 0 is any number: HAProxy and nginx have no
-    /// limit by default either, as an office or a mobile network may share one address. Behind a proxy it needs
-    /// trusted_proxies, or all clients are one. More get a 429.
+    /// Maximum number of connections of one client: of an IPv4 address, or of a /64 of IPv6. 0
+    /// means no limit: HAProxy and nginx have none by default either, as an office or a mobile
+    /// network may share one address. Behind a proxy it needs trusted_proxies, or all clients count
+    /// as one. More get a 429.
     pub connections_per_address_max: usize,
     /// Connections of the whole daemon; the configuration's `max_connections`.
     #[serde(skip)]

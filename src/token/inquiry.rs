@@ -17,7 +17,7 @@ pub(super) const GRACE_S_MAX: u64 = 86_400;
 pub struct Timing {
     /// Milliseconds for a whole request, from the connection to the last byte of the answer.
     pub timeout_ms: u64,
-    /// Requests at the same time.
+    /// Maximum number of concurrent requests.
     pub concurrency_max: usize,
     /// Seconds for which a grant answers others who come with the same token.
     pub cache_s: u64,

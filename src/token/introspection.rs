@@ -40,33 +40,34 @@ pub struct IntrospectionSettings {
     /// The introspection endpoint.
     #[schemars(example = &"https://issuer.example/introspect")]
     url: String,
-    /// The name with which the daemon identifies itself, by HTTP Basic; without it, it does not.
+    /// The client id for HTTP Basic authentication; without it the daemon does not authenticate.
     #[schemars(example = &"fanfare")]
     client_id: Option<String>,
-    /// The file with the secret for it.
+    /// The file with the secret of that client id.
     #[schemars(example = &"/etc/fanfare/client.secret")]
     pub(super) client_secret_file: Option<PathBuf>,
-    /// The same in this file, which then must be kept as secret.
+    /// The same, in this file, which is then a secret too.
     client_secret: Option<Secret>,
-    /// Seconds after which a token in use is asked about again. One that is dead then ends its sessions.
+    /// Seconds between checks of a token in use. If it is no longer valid, its sessions end.
     #[schemars(range(min = 1, max = 86_400))]
     recheck_s: u64,
-    /// Seconds for which they stay when the issuer cannot be asked again.
+    /// Seconds for which sessions stay when the issuer cannot be reached.
     #[schemars(range(max = GRACE_S_MAX))]
     grace_s: u64,
-    /// Seconds for which an answer serves other clients with the same token; 0 to ask each time.
+    /// Seconds for which an answer is used for other clients with the same token; 0 asks each time.
     #[schemars(range(max = CACHE_S_MAX))]
     cache_s: u64,
-    /// Milliseconds for a whole request. Clients are refused when there is no answer until then.
+    /// Timeout of a whole request in milliseconds, after which the client is refused.
     #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
     timeout_ms: u64,
-    /// Requests at the same time.
+    /// Maximum number of concurrent requests.
     #[schemars(range(min = 1, max = CONCURRENCY_MAX))]
     concurrency_max: usize,
-    /// The authorities that may vouch for the issuer's certificate, in PEM, instead of the system's.
+    /// The authorities that may sign the issuer's certificate, in PEM, instead of the system's.
     #[schemars(example = &"/etc/fanfare/ca.pem")]
     pub(super) ca_file: Option<PathBuf>,
-    /// An issuer that tells no scope tells the user's roles as p_roles; this says what each of them may.
+    /// The scopes of each role, for an issuer that sends the user's roles as p_roles instead of a
+    /// scope.
     #[schemars(example = &serde_json::json!({ "https://cell.example/__role/__/reader": ["event-read"] }))]
     roles: BTreeMap<String, Vec<String>>,
 }

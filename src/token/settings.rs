@@ -125,15 +125,15 @@ pub struct JwtSettings {
     /// daemon's user with mode 0400: a program that reads it can make tokens.
     #[schemars(extend("x-sample" = "/etc/fanfare/jwt.secret"))]
     secret_file: Option<PathBuf>,
-    /// The same in this file, which then must be kept as secret.
+    /// The same, in this file, which is then a secret too.
     secret: Option<Secret>,
     /// Instead of a secret: the issuer's public key in PEM.
     #[schemars(example = &"/etc/fanfare/jwt.pem")]
     public_key_file: Option<PathBuf>,
-    /// Or its keys as a JSON Web Key Set, of which several may be good at once.
+    /// Or the issuer's keys as a JSON Web Key Set, of which several may be valid at once.
     #[schemars(example = &"/etc/fanfare/jwks.json")]
     jwks_file: Option<PathBuf>,
-    /// Seconds by which clocks may differ; where they differ by more, set them right instead.
+    /// Seconds by which clocks may differ. If they differ by more, synchronise them.
     #[serde(default)]
     #[schemars(range(max = LEEWAY_S_MAX))]
     pub(super) leeway_s: u64,

@@ -39,28 +39,28 @@ enum AuthCheck {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct WazoAuthSettings {
-    /// Its address; the version and the rest of the path are added.
+    /// Its URL, without the version and the rest of the path.
     #[schemars(example = &"https://127.0.0.1:9497")]
     url: String,
-    /// When a token in use is asked about again: "dynamic" is the sooner the less it has to live, "static" every
-    /// auth_check_interval_s. One that is dead then ends its sessions.
+    /// When a token in use is checked again: with "dynamic" the sooner the closer its end is, with
+    /// "static" every auth_check_interval_s. If it is no longer valid, its sessions end.
     auth_check: AuthCheck,
-    /// Seconds between two questions about a token with "static"; the default is the original's.
+    /// Seconds between checks of a token with "static"; the default is the original's.
     #[schemars(range(min = 1, max = 86_400))]
     auth_check_interval_s: u64,
-    /// Seconds for which they stay when wazo-auth cannot be asked again.
+    /// Seconds for which sessions stay when wazo-auth cannot be reached.
     #[schemars(range(max = GRACE_S_MAX))]
     grace_s: u64,
-    /// Seconds for which an answer serves other clients with the same token; 0 to ask each time.
+    /// Seconds for which an answer is used for other clients with the same token; 0 asks each time.
     #[schemars(range(max = CACHE_S_MAX))]
     cache_s: u64,
-    /// Milliseconds for a whole request. Clients are refused when there is no answer until then.
+    /// Timeout of a whole request in milliseconds, after which the client is refused.
     #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
     timeout_ms: u64,
-    /// Requests at the same time.
+    /// Maximum number of concurrent requests.
     #[schemars(range(min = 1, max = CONCURRENCY_MAX))]
     concurrency_max: usize,
-    /// The authorities that may vouch for its certificate, in PEM, instead of the system's.
+    /// The authorities that may sign its certificate, in PEM, instead of the system's.
     #[schemars(example = &"/usr/share/xivo-certs/server.crt")]
     pub(super) ca_file: Option<PathBuf>,
 }

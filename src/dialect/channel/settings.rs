@@ -20,36 +20,39 @@ const RELAYED_BYTES_MAX: usize = 1024 * 1024 - 128 * 1024;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChannelSettings {
-    /// true ends a session with its token; false looks at the token once, as the original does.
+    /// true ends a session when its token expires; false checks the token only once, as the
+    /// original does.
     pub close_on_expiry: bool,
     /// The kinds of channels, the part of the name before the colon, where target_user_id sends a message to one user.
     pub targeted: Vec<String>,
-    /// Of the data of a message, the keys that go on, in this order; a kind that is not here passes them whole. What is
-    /// written here replaces all of it.
+    /// The keys of a message's data that are passed on, in this order, for each kind of channel; a
+    /// kind that is not listed passes everything. This replaces the whole default.
     pub shape: BTreeMap<String, Vec<String>>,
-    /// "redis" tells the other daemons at the Redis of [feed.redis] what clients say here, so that several can serve one
-    /// application. Its user needs +publish there too. Switched on, it needs a restart.
+    /// "redis" relays what clients say to the other daemons at the Redis of [feed.redis], so that
+    /// several can serve one application. The user needs +publish there too. Turning it on needs a
+    /// restart.
     pub relay: Relay,
-    /// The pages that may connect, as in "https://app.example"; empty is any. A client that is no page sends no origin,
-    /// and may.
+    /// The pages that may connect, as in "https://app.example"; empty means any. A client that is
+    /// not a page sends no origin, and may connect.
     #[allow(rustdoc::bare_urls)] // The sample has this text.
     pub origins: Vec<String>,
     /// Seconds between pings, counted from the last message of the client; 0 sends none.
     pub ping_interval_s: u32,
     /// Unanswered pings in a row that end a session, with code 1001.
     pub ping_misses_max: u8,
-    /// Longest message of a client. Over it the client is closed with code 1009.
+    /// Maximum bytes of a client's message. Beyond that the client is closed with code 1009.
     #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
     pub message_bytes_max: usize,
-    /// Longest name of a channel in a token.
+    /// Maximum bytes of a channel's name in a token.
     #[schemars(range(min = 1, max = CHANNEL_BYTES_MAX))]
     pub channel_bytes_max: usize,
-    /// Where the messages of clients are posted to as well, each with the token of its client; nowhere without this
-    /// table. No client waits for it. A session that is older than the callback is not told of.
+    /// A URL to which the messages of clients are posted as well, each with the token of its
+    /// client. No client waits for it. Messages of sessions older than this table are not posted.
     pub callback: Option<CallbackSettings>,
-    /// What verifies tokens: the claim channel names the one channel of a connection, id and name its user. Here exp may
-    /// be missing. The secret is the application's own, as it is: no base64. So it is hardly that of another dialect, and
-    /// has a file of its own, as /etc/fanfare/channel.secret. A short one is taken, with a warning. Without algorithms it
+    /// What verifies tokens: the claim channel names the one channel of a connection, id and name
+    /// its user. Here exp may be missing. The secret is the application's own, as it is: no base64.
+    /// It is hardly that of another dialect, so give it a file of its own, like
+    /// /etc/fanfare/channel.secret. A short one is accepted, with a warning. Without algorithms it
     /// is HS256.
     #[serde(deserialize_with = "token")]
     #[schemars(extend("x-verifiers" = ["jwt", "static"]))]

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EchoSettings {
-    /// What every path begins with; Echo's wsPath. In config/broadcasting.php it has a slash at its end: 'path' =>
-    /// '/ws/'.
+    /// The prefix of every path; Echo's wsPath. In config/broadcasting.php it ends with a slash:
+    /// 'path' => '/ws/'.
     pub path: String,
     /// The code that sessions end with when the daemon stops: 1001, or 4100.
     #[schemars(with = "u16", extend("default" = 1001, "enum" = [1001, 4100]))]
@@ -73,67 +73,68 @@ pub struct Broadcaster {
 #[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AppSettings {
-    /// How publishers name it: letters, digits, "-", "_" and ".". Some publishers want digits alone as the id.
+    /// The app's id, for publishers: letters, digits, "-", "_" and ".". Some publishers accept
+    /// digits only.
     #[schemars(extend("x-sample" = "app-id"))]
     pub id: String,
-    /// How clients name it, with the same characters.
+    /// The app's key, for clients, with the same characters.
     #[schemars(extend("x-sample" = "app-key"))]
     pub key: String,
-    /// The file with what signatures are made with; the application has the same. Let the file belong to the daemon's
-    /// user with mode 0400.
+    /// The file with the secret for signatures, which the application has too. Let the file belong
+    /// to the daemon's user with mode 0400.
     #[schemars(extend("x-sample" = "/etc/fanfare/echo.secret"))]
     pub secret_file: Option<PathBuf>,
-    /// The same in this file, which then must be kept as secret.
+    /// The same, in this file, which is then a secret too.
     pub secret: Option<Secret>,
-    /// false ends its sessions and serves no client.
+    /// false ends the app's sessions and refuses its clients.
     pub enabled: bool,
     /// Whether clients may send events to each other (whisper).
     pub client_events: bool,
-    /// Whether they may on public channels too, which any client with the key can join.
+    /// Whether they may on public channels too, which any client with the key can subscribe to.
     pub public_client_events: bool,
-    /// Whether subscribers are told how many they are.
+    /// Whether subscribers are sent the number of subscribers.
     pub subscription_count: bool,
     /// The origins of pages that may connect, where * stands for any text.
     pub allowed_origins: Vec<String>,
     /// Maximum number of connections.
     pub max_connections: usize,
-    /// Channels of one connection.
+    /// Maximum number of channels of a connection.
     pub subscriptions_max: usize,
-    /// Bytes of a client's message.
+    /// Maximum bytes of a client's message.
     #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
     pub message_bytes_max: usize,
-    /// Bytes of the body of a publisher's request.
+    /// Maximum bytes of the body of a publisher's request.
     #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
     pub request_bytes_max: usize,
-    /// Bytes of an event's data when decoded.
+    /// Maximum bytes of an event's data, decoded.
     pub data_bytes_max: usize,
-    /// Characters of an event's name.
+    /// Maximum characters of an event's name.
     pub event_name_chars_max: usize,
-    /// Channels of one event.
+    /// Maximum number of channels of an event.
     pub channels_per_event_max: usize,
-    /// Events of one batch.
+    /// Maximum number of events of a batch.
     pub batch_events_max: usize,
-    /// Users of one presence channel. The list of all of them goes out as one message, which must fit into
-    /// limits.outbox_bytes_max.
+    /// Maximum number of users of a presence channel. Their list is sent as one message, which must
+    /// fit into limits.outbox_bytes_max.
     pub presence_members_max: u32,
-    /// Bytes of what each user shows, its channel_data.
+    /// Maximum bytes of a user's channel_data.
     pub member_bytes_max: usize,
-    /// Characters of a user's id.
+    /// Maximum characters of a user's id.
     pub user_id_chars_max: usize,
-    /// Events that one client may send within a second.
+    /// Maximum number of events from one client in a second.
     pub client_events_per_s_max: u32,
     /// Seconds for which a cache channel keeps its last event.
     pub cache_ttl_s: u32,
     /// Maximum number of cache channels that keep one.
     pub cache_entries_max: usize,
-    /// Seconds of silence after which a client is asked whether it is there, and after which it asks by itself. Reverb's
-    /// default, below what proxies wait; Pusher's is 120.
+    /// Seconds of silence after which the daemon pings a client, and a client the daemon. Reverb's
+    /// default, below the timeouts of proxies; Pusher's is 120.
     #[schemars(range(min = 1, max = 3600))]
     pub activity_timeout_s: u32,
-    /// Seconds that it has for the answer.
+    /// Seconds that a client has to answer a ping.
     #[schemars(range(min = 1))]
     pub pong_timeout_s: u32,
-    /// Where the events of its channels are posted to; all of them without `events`.
+    /// A URL to which events of the app's channels are posted; without `events`, all of them.
     #[schemars(example = &json!([{ "url": "http://127.0.0.1:8000/pusher/webhooks", "events": ["channel_occupied", "channel_vacated"] }]))]
     pub webhook: Vec<WebhookSettings>,
 }

@@ -12,10 +12,11 @@ use serde_json::{Map, Value};
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PersoniumSettings {
-    /// true accepts any token, for reading; for closed networks and trials. Then [personium.token.…] is not asked.
+    /// true accepts any token, for reading only, and ignores [personium.token.…]; for closed
+    /// networks and trials.
     pub anonymous: bool,
-    /// Longest session of personium-event on one token, in seconds; Personium's own is an hour. Sessions of
-    /// personium-topic last as long as their tokens, or so long when these have no end.
+    /// Maximum seconds of a personium-event session on one token; Personium's own limit is an hour.
+    /// Sessions of personium-topic last as long as their tokens, or this long if those have no end.
     #[schemars(range(min = 1))]
     pub session_s_max: u32,
     /// Seconds that a connection may stay without an accepted token, or with an expired one. personium-topic ends such
@@ -26,14 +27,14 @@ pub struct PersoniumSettings {
     pub ping_interval_s: u32,
     /// Unanswered pings in a row that end a session.
     pub ping_misses_max: u8,
-    /// Longest message of a client. Over it the client is closed with code 1009. Personium's own is 8,192 characters,
-    /// which its own tokens can exceed.
+    /// Maximum bytes of a client's message. Beyond that the client is closed with code 1009.
+    /// Personium's own is 8,192 characters, which its own tokens can exceed.
     #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
     pub text_bytes_max: usize,
-    /// Subscriptions of one client of personium-event.
+    /// Maximum number of subscriptions of a personium-event session.
     pub subscriptions_max: u32,
-    /// The topics that exist, as CELL/BOX/PATH, where * stands for any text without a slash; every well-formed one
-    /// without this key.
+    /// The topics that exist, as CELL/BOX/PATH, where * stands for any text without a slash;
+    /// without this key, every well-formed one.
     #[schemars(example = &["cell1/box1/*"])]
     pub topics: Option<Vec<String>>,
     /// What verifies tokens.

@@ -21,43 +21,47 @@ const PARTITIONS_MAX: u32 = 1024;
 pub struct PulsarSettings {
     /// true lets any client produce and consume, as Pulsar does by default; for closed networks and trials.
     pub anonymous: bool,
-    /// What tokens are for that have none of the claims pulsar_produce, pulsar_consume and pulsar_read: "all" or "none".
+    /// The rights of tokens without any of the claims pulsar_produce, pulsar_consume and
+    /// pulsar_read: "all" or "none".
     pub default_rights: DefaultRights,
     /// Seconds before the end of its token at which a client is asked for the next one by an AUTH_CHALLENGE; 0 asks for
     /// none, as most clients take the question for a message. The proxy of the original has it off as well.
     pub auth_challenge_s: u32,
     /// Seconds between pings; 0 sends none.
     pub ping_interval_s: u32,
-    /// Pings that a client may leave unanswered, while it says nothing else, before its session ends with code 1001.
-    /// Until then one whose network has died keeps its subscription from its successor; one that works on a message for
-    /// minutes without reading needs more.
+    /// Unanswered pings, of a client that sends nothing else, that end its session with code 1001.
+    /// Until then, a client whose network has died keeps its successor from its subscription; a
+    /// client that works on a message for minutes without reading needs more.
     pub ping_misses_max: u8,
-    /// Seconds without a message, ping or pong after which a session ends with code 1001; 0 is never.
+    /// Seconds without a message, ping or pong after which a session ends with code 1001; 0 means
+    /// never.
     pub idle_timeout_s: u32,
-    /// Seconds for which messages are kept that no subscription waits for.
+    /// Seconds for which messages are retained that no subscription waits for.
     pub retention_s: u64,
-    /// Bytes of a topic up to which they are kept.
+    /// Maximum bytes of such messages for each topic.
     pub retention_bytes: u64,
-    /// Seconds after which messages are given up that wait for consumers; 0 is never.
+    /// Seconds after which messages that wait for consumers are given up; 0 means never.
     pub message_ttl_s: u64,
-    /// Bytes that may wait for the slowest subscription of a topic; 0 is any number.
+    /// Maximum bytes that wait for the slowest subscription of a topic; 0 means no limit.
     pub backlog_quota_bytes: u64,
     /// What happens then: "producer_exception" refuses what producers send, "consumer_backlog_eviction" drops the oldest
     /// that waits.
     pub backlog_quota_policy: BacklogPolicy,
-    /// Messages of one subscription that may be with its consumers, or wait to come again.
+    /// Maximum number of messages of a subscription that are unacknowledged, or wait for
+    /// redelivery.
     #[schemars(range(min = 1))]
     pub unacked_max: usize,
-    /// Seconds after which a topic goes by itself that has no message (see retention_s), no subscription and no
-    /// connection; 0 is never.
+    /// Seconds after which a topic without messages (see retention_s), subscriptions and
+    /// connections is deleted; 0 means never.
     pub idle_delete_s: u64,
-    /// Seconds after which a subscription goes by itself, with what waits in it, that had no consumer meanwhile; 0 is
-    /// never.
+    /// Seconds without a consumer after which a subscription is deleted, with what waits in it; 0
+    /// means never.
     pub subscription_expiry_s: u64,
     /// Maximum number of topics; each partition is one.
     #[schemars(range(min = 1))]
     pub topics_max: usize,
-    /// Topics that one request may create, beside partitions of those below: a consumer names thousands in one URL.
+    /// Maximum number of topics that one request creates, besides partitions of those below: a
+    /// consumer may name thousands in one URL.
     #[schemars(range(min = 1))]
     pub new_topics_max: usize,
     /// Topics with partitions; all others have none.

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WazoSettings {
-    /// true accepts any token as one that may see every event of every tenant; for closed networks and trials.
+    /// true lets any token see every event of every tenant; for closed networks and trials.
     pub anonymous: bool,
     /// The tenant whose tokens get the events of all tenants.
     #[schemars(example = &"00000000-0000-4000-8000-000000000000")]
@@ -19,10 +19,11 @@ pub struct WazoSettings {
     pub ping_interval_s: u32,
     /// Unanswered pings in a row that end a session, with code 1011.
     pub ping_misses_max: u8,
-    /// Longest message of a client. Over it the client is closed with code 1009.
+    /// Maximum bytes of a client's message. Beyond that the client is closed with code 1009.
     #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
     pub message_bytes_max: usize,
-    /// Event names that one client may subscribe to; Wazo has some three hundred. One more closes it with code 4004.
+    /// Maximum number of event names that a session subscribes to; Wazo has some three hundred. One
+    /// more closes it with code 4004.
     pub subscriptions_max: u32,
     /// What verifies tokens. The claim acl is the list of access patterns; "websocketd" must be among what they allow.
     #[schemars(extend("x-verifiers" = ["jwt", "wazo_auth", "static"]))]

@@ -16,35 +16,39 @@ const CACHE_BYTES_MIN: u64 = 1024 * 1024;
 /// little on any disk, large enough that their files and indexes are few.
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
-/// Where the messages of the dialect pulsar are stored; needed by a [[listen]] that speaks it.
+/// Where the messages of the dialect pulsar are stored; required by a [[listen]] that speaks it.
 #[allow(rustdoc::broken_intra_doc_links)] // The sample has this text, where brackets are those of TOML.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSettings {
-    /// The directory, made with mode 0700 when it is not there. A local disk: network file systems promise other things.
+    /// The directory, created with mode 0700 if it does not exist. Use a local disk: network file
+    /// systems make other promises.
     #[schemars(extend("x-sample" = "/var/lib/fanfare/store"))]
     pub path: Option<PathBuf>,
-    /// When a producer is told that its message is stored: "always" when the disk has it, so that it outlasts a loss of
-    /// power; "interval" when the system has it, so that it outlasts the daemon, and the disk has it soon; "never"
-    /// likewise, and the disk has it when the system likes.
+    /// When a producer is answered: with "always" once the message is on the disk, so that it
+    /// survives a loss of power; with "interval" once the system has it, so that it survives a
+    /// crash of the daemon, and soon a loss of power; with "never" likewise, and the system decides
+    /// when it is written.
     pub durability: Durability,
-    /// Milliseconds between two syncs of the disk with "interval".
+    /// Milliseconds between syncs of the disk with "interval".
     #[schemars(range(min = INTERVAL_MS_MIN, max = INTERVAL_MS_MAX))]
     pub interval_ms: u64,
-    /// Topics are divided by their names among so many writers, each with a thread and a log of its own; more than one
-    /// where one thread or one log is what limits many busy topics. It is fixed when the store is made.
+    /// Number of writers among which topics are divided by their names, each with a thread and a
+    /// log of its own. Use more than one where one thread or one log limits many busy topics. It is
+    /// fixed when the store is created.
     #[schemars(range(min = 1, max = OWNERS_MAX))]
     pub writers: usize,
-    /// Bytes that have to be free on the file system; below, messages are refused, and what is stored is still
-    /// delivered.
+    /// Bytes that must stay free on the file system. Below that, messages are refused; what is
+    /// stored is still delivered.
     pub free_bytes_min: u64,
-    /// Bytes of messages that topics keep in memory: the last ones, and what was read for consumers that are behind. The
-    /// writers have equal parts of it.
+    /// Maximum bytes of messages in memory: the latest ones, and those read for consumers that are
+    /// behind. The writers have equal shares.
     #[schemars(range(min = CACHE_BYTES_MIN))]
     pub cache_bytes: u64,
-    /// Where `fanfare topics backup` makes its copies, for this daemon alone and outside the store; without it, beside
-    /// the store in a directory with its name and ".backups" behind it. On the store's file system they take no room of
-    /// their own at first. The unit lets the daemon write in /var/lib/fanfare: give it ReadWritePaths= for another place.
+    /// The directory for the copies of `fanfare topics backup`, for this daemon alone and outside
+    /// the store; by default beside the store, with its name and ".backups". On the store's file
+    /// system copies take no room of their own at first. The unit lets the daemon write in
+    /// /var/lib/fanfare: add ReadWritePaths= for another place.
     #[schemars(example = &"/var/backups/fanfare")]
     pub backup_path: Option<PathBuf>,
     /// Whether to go on without what is missing; said on the command line.

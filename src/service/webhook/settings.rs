@@ -76,13 +76,13 @@ pub struct CallbackSettings {
     pub url: WebhookUrl,
     /// The kinds of channels whose messages are posted: the part of a channel's name before the first colon.
     pub kinds: Vec<String>,
-    /// Seconds for one call. When there is no answer, or one of 5xx, it is made once more.
+    /// Timeout of a call in seconds. Without an answer, or with 5xx, it is made once more.
     #[schemars(range(min = 1, max = TIMEOUT_S_MAX))]
     pub timeout_s: u64,
-    /// Calls at the same time; those of one channel go one after another.
+    /// Maximum number of concurrent calls; those of one channel are made one after another.
     #[schemars(range(min = 1, max = CONCURRENCY_MAX))]
     pub concurrency: usize,
-    /// Calls that wait. One more is dropped, of which no client learns.
+    /// Maximum number of waiting calls. One more is dropped; no client notices.
     #[schemars(range(min = 1, max = QUEUE_MAX))]
     pub queue_max: usize,
 }
