@@ -9,6 +9,7 @@ mod conversation;
 mod feed;
 mod http;
 mod message;
+mod proxy;
 mod record;
 mod redis;
 mod token;
@@ -38,6 +39,7 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "token", run: token::run },
     Target { name: "redis", run: redis::run },
     Target { name: "amqp", run: amqp::run },
+    Target { name: "proxy", run: proxy::run },
     Target { name: "record", run: record::run },
     Target { name: "trie", run: trie::run },
 ];
