@@ -10,7 +10,7 @@ use fanfare::outbox::Sent;
 use fanfare::service::Question;
 use fanfare::setting::Secret;
 use fanfare::shard::{ConnectionEvent, Id, Limits, Outgoing, Shard};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Longest head, and longest body of a publisher's request.
 const BYTES_MAX: usize = 1024;
@@ -47,7 +47,7 @@ pub(crate) fn run(input: &[u8]) {
 /// Reads a connection in pieces; each is a turn of its own, and every other turn has no room where room comes late.
 fn read(bytes: &[u8], sizes: &[usize], room_is_late: bool) -> Outcome {
     let limits = Limits { head_bytes_max: BYTES_MAX, ..Limits::default() };
-    let mut shard = Shard::new(settings(), limits, Arc::new(Metrics::default()), NOW);
+    let mut shard = Shard::new(Arc::clone(&SETTINGS), limits, Arc::new(Metrics::default()), NOW);
     let id = shard.accept(NOW);
     let mut connection = Pieces::new(id).expect("a descriptor is to be had");
     let (mut outcome, mut rest, mut turns) = (Outcome::default(), bytes, 0..TURNS_MAX);
@@ -113,7 +113,7 @@ fn settle(id: Id, shard: &mut Shard, outcome: &mut Outcome) -> bool {
 }
 
 /// What every dialect takes: an app of echo, tokens of anybody.
-fn settings() -> Arc<Settings> {
+static SETTINGS: LazyLock<Arc<Settings>> = LazyLock::new(|| {
     let app = AppSettings {
         id: "app-id".into(),
         key: "app-key".into(),
@@ -128,7 +128,7 @@ fn settings() -> Arc<Settings> {
         wazo: wazo::WazoSettings { anonymous: true, ..Default::default() },
         ..Settings::default()
     })
-}
+});
 
 impl std::fmt::Debug for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

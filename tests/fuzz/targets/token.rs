@@ -7,11 +7,34 @@ use fanfare::token::{
     Finding, Grant, TokenInquiry, TokenSettings, Verdict, Verifier, grants_the_same,
 };
 use hmac::{Hmac, Mac as _};
+use std::sync::LazyLock;
 
 const SECRET: &[u8] = b"an example secret that is long enough for HS512, 64 bytes or more";
 const RSA: &[u8] = include_bytes!("../../data/keys/rsa.pub.pem");
 const P256: &[u8] = include_bytes!("../../data/keys/p256.pub.pem");
 const ED25519: &[u8] = include_bytes!("../../data/keys/ed25519.pub.pem");
+
+/// Verifiers of tokens under [`SECRET`], the lenient one last.
+static SIGNED: LazyLock<[Verifier; 2]> = LazyLock::new(|| {
+    let text = "jwt = { algorithms = ['HS256'], secret_file = 's', leeway_s = 60 }";
+    let lenient = Verifier::lenient(&settings(text), Some(SECRET)).expect("a verifier of a secret");
+    [verifier(text, SECRET), lenient]
+});
+
+static LOCAL: LazyLock<[Verifier; 4]> = LazyLock::new(|| {
+    [
+        ("jwt = { algorithms = ['HS256', 'HS512'], secret_file = 's' }", SECRET),
+        ("jwt = { algorithms = ['RS256', 'PS256'], public_key_file = 'p' }", RSA),
+        ("jwt = { algorithms = ['ES256'], public_key_file = 'p' }", P256),
+        ("jwt = { algorithms = ['EdDSA'], public_key_file = 'p' }", ED25519),
+    ]
+    .map(|(text, material)| verifier(text, material))
+});
+
+static REMOTE: LazyLock<[Verifier; 2]> = LazyLock::new(|| {
+    ["introspection = { url = 'http://i/' }", "wazo_auth = { url = 'https://pbx:9497/' }"]
+        .map(|text| verifier(text, b""))
+});
 
 /// The first byte chooses what the rest is.
 pub(crate) fn run(input: &[u8]) {
@@ -46,31 +69,21 @@ fn signed(input: &mut Input<'_>) {
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET).expect("any length does");
     mac.update(message.as_bytes());
     let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()));
-    let text = "jwt = { algorithms = ['HS256'], secret_file = 's', leeway_s = 60 }";
-    check(&verifier(text, SECRET).verify(&token, NOW.unix_ms));
-    let lenient = Verifier::lenient(&settings(text), Some(SECRET)).expect("a verifier of a secret");
-    check(&lenient.verify(&token, NOW.unix_ms));
+    SIGNED.iter().for_each(|verifier| check(&verifier.verify(&token, NOW.unix_ms)));
 }
 
 /// A token as somebody writes it.
 fn written(bytes: &[u8]) {
     let Ok(token) = std::str::from_utf8(bytes) else { return };
-    for (text, material) in [
-        ("jwt = { algorithms = ['HS256', 'HS512'], secret_file = 's' }", SECRET),
-        ("jwt = { algorithms = ['RS256', 'PS256'], public_key_file = 'p' }", RSA),
-        ("jwt = { algorithms = ['ES256'], public_key_file = 'p' }", P256),
-        ("jwt = { algorithms = ['EdDSA'], public_key_file = 'p' }", ED25519),
-    ] {
-        check(&verifier(text, material).verify(token, NOW.unix_ms));
-    }
-    let remote = verifier("introspection = { url = 'http://i/' }", b"");
-    if remote.verify(token, NOW.unix_ms) == Verdict::Ask {
-        let asked = remote.remote().expect("it is remote").request(TokenInquiry::Grant, token);
+    LOCAL.iter().for_each(|verifier| check(&verifier.verify(token, NOW.unix_ms)));
+    let [introspection, wazo_auth] = &*REMOTE;
+    if introspection.verify(token, NOW.unix_ms) == Verdict::Ask {
+        let remote = introspection.remote().expect("it is remote");
+        let asked = remote.request(TokenInquiry::Grant, token);
         assert!(!asked.uri().to_string().contains(token) || token.len() < 16);
     }
-    let remote = verifier("wazo_auth = { url = 'https://pbx:9497/' }", b"");
-    if remote.verify(token, NOW.unix_ms) == Verdict::Ask {
-        let remote = remote.remote().expect("it is remote");
+    if wazo_auth.verify(token, NOW.unix_ms) == Verdict::Ask {
+        let remote = wazo_auth.remote().expect("it is remote");
         let asked = remote.request(TokenInquiry::Recheck, token);
         assert_eq!(asked.uri().path().matches('/').count(), 3, "a token is one segment: {token:?}");
     }

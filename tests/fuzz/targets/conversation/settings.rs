@@ -5,6 +5,8 @@ use fanfare::dialect::{Kind, Settings, channel, personium, pulsar, wazo};
 use fanfare::setting::Secret;
 use fanfare::shard::Limits;
 use fanfare::token::{TokenSettings, Verifier};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What may wait for a client.
@@ -36,8 +38,20 @@ pub(super) fn limits() -> Limits {
     }
 }
 
+thread_local! {
+    /// Those that were made: most of a short script's time would be spent on them. An app in them counts its
+    /// connections, which are none at the end of a script.
+    static MADE: RefCell<HashMap<(Kind, bool), Arc<Settings>>> = RefCell::default();
+}
+
 /// Settings of all dialects, with the tokens of a list, or with a verifier that is asked.
-pub(super) fn settings(kind: Kind, asks: bool) -> Settings {
+pub(super) fn settings(kind: Kind, asks: bool) -> Arc<Settings> {
+    MADE.with_borrow_mut(|made| {
+        Arc::clone(made.entry((kind, asks)).or_insert_with(|| Arc::new(make(kind, asks))))
+    })
+}
+
+fn make(kind: Kind, asks: bool) -> Settings {
     let remote = |text| asks.then(|| verifier(text, None));
     let listed = || Some(verifier("static = { file = 'tokens.toml' }", Some(tokens(kind))));
     let introspection = "introspection = { url = 'http://issuer/' }";
