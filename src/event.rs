@@ -1,10 +1,9 @@
 //! An event, parsed once.
 //!
-//! A publisher's JSON is read by simd-json into a reused tape, looked at by the dialect that its address
-//! names, and forgotten: what travels further is a [`Publication`](crate::frame::Publication) of ready
-//! bytes. simd-json unescapes strings in place, so it works on a scratch copy and the bytes that were fed
-//! stay as they were, for the dialects that pass them on verbatim. An integer beyond 64 bits is read as a double;
-//! in the fed bytes it has all its digits.
+//! A publisher's JSON is read by simd-json into a reused tape, shown to the dialect that its address names, and
+//! dropped: what travels further is a [`Publication`](crate::frame::Publication) of ready bytes. simd-json
+//! unescapes strings in place, so it works on a scratch copy, and the fed bytes stay as they were for the dialects
+//! that pass them on verbatim. An integer beyond 64 bits is read as a double; in the fed bytes it has all its digits.
 //!
 //! This file knows JSON. It does not know what any dialect expects in it.
 
@@ -18,7 +17,7 @@ use simd_json::{Buffers, Tape};
 /// Scratch kept between events; what one large event grew beyond this is given back.
 const SCRATCH_BYTES_KEPT: usize = 256 * 1024;
 
-/// Why bytes are not an event. The reason is shown to the publisher.
+/// Why bytes are not an event; the publisher gets this text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EventError {
     /// Not JSON.
@@ -55,8 +54,13 @@ impl Parser {
     ) -> Result<R, EventError> {
         self.scratch.clear();
         self.scratch.extend_from_slice(json);
+        // simd-json loads whole vectors, also beyond the last byte.
         self.scratch.resize(json.len() + simd_json::INPUT_PADDING, 0);
+
+        // The tape borrows the scratch for this call only; `reset` ends the borrow and keeps the
+        // memory.
         let mut tape = std::mem::replace(&mut self.nodes, Tape(Vec::new())).reset();
+
         let parsed = simd_json::fill_tape_padded(
             &mut self.scratch,
             json.len(),
@@ -64,13 +68,15 @@ impl Parser {
             &mut tape,
         );
         let result = match parsed {
-            Err(error) => Err(EventError::NotJson(describe(&error))),
+            Err(error) => Err(EventError::NotJson(in_words(&error))),
             Ok(()) => match tape.as_value().as_object() {
                 None => Err(EventError::NotAnObject),
                 Some(object) => Ok(read(&Event { json, object })),
             },
         };
+
         self.nodes = tape.reset();
+        // The tape and the buffers grow with the scratch, so all go together.
         if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
             *self = Self::default();
         }
@@ -109,18 +115,20 @@ impl<'t, 'i> Event<'t, 'i> {
         last(&self.object, key)
     }
 
-    /// How the value of a top-level key is written, byte for byte; of the last when it is written twice.
+    /// The bytes of the value of a top-level key; of the last when the key is written twice.
     #[must_use]
     pub fn written(&self, key: &str) -> Option<&'t [u8]> {
         written(&self.object, self.json, key)
     }
 }
 
-/// The keys of any object with their values and how these are written, byte for byte, in the text of that object.
+/// The keys and values of any object, each value also as its bytes in `text`, the text of that object.
 pub fn entries<'t, 'i, 's>(
     object: &Object<'t, 'i>,
     text: &'s [u8],
 ) -> impl Iterator<Item = (&'i str, Value<'t, 'i>, &'s [u8])> {
+    // The tape has no positions, so the text is walked beside it. Both give duplicates, in the same
+    // order.
     object.iter().zip(source::values(text)).map(|((key, value), written)| (key, value, written))
 }
 
@@ -129,8 +137,7 @@ pub fn elements(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     source::elements(text)
 }
 
-/// How the value of a key of any object is written, byte for byte, in the text of that object; of the last when it is
-/// written twice.
+/// The bytes of the value of `key` in `text`, the text of that object; of the last when the key is written twice.
 #[must_use]
 pub fn written<'s>(object: &Object<'_, '_>, text: &'s [u8], key: &str) -> Option<&'s [u8]> {
     let pairs = object.iter().map(|(name, _)| name).zip(source::values(text));
@@ -147,21 +154,23 @@ fn new_buffers() -> Buffers {
     Buffers::with_max_depth(0, DEPTH_MAX)
 }
 
-/// simd-json's reason with its position, without its debug noise.
-fn describe(error: &simd_json::Error) -> String {
+/// simd-json's reason and position, for a publisher to read.
+fn in_words(error: &simd_json::Error) -> String {
     use simd_json::ErrorType;
     let position = error.index();
+
     match error.error() {
         ErrorType::InvalidUtf8 => "it is not UTF-8".into(),
         ErrorType::Eof => "it is empty or ends too early".into(),
         ErrorType::DepthLimitExceeded => format!("nested deeper than {DEPTH_MAX}"),
-        ErrorType::Syntax | ErrorType::InternalError => format!("wrong at byte {position}"),
-        other => format!("{} at byte {position}", in_words(&format!("{other:?}"))),
+        ErrorType::Syntax | ErrorType::InternalError => format!("syntax error at byte {position}"),
+        // The variant's name is all that simd-json says of the others.
+        other => format!("{} at byte {position}", spaced(&format!("{other:?}"))),
     }
 }
 
 /// `ExpectedColon` as "expected colon".
-fn in_words(name: &str) -> String {
+fn spaced(name: &str) -> String {
     let mut words = String::new();
     for character in name.chars().take_while(char::is_ascii_alphanumeric) {
         if character.is_ascii_uppercase() && !words.is_empty() {

@@ -39,17 +39,20 @@ pub fn put_text(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Range<u32
     out.resize(gap + HEADER_BYTES_MAX, 0);
     let payload = out.len();
     fill(out);
+
     let length = (out.len() - payload) as u64;
     let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
+    // The unused front of the gap belongs to no frame.
     let start = payload - header.len(length);
     header.format(length, &mut &mut out[start..payload]).expect("the gap holds the longest header");
     start as u32..out.len() as u32
 }
 
-/// A close frame with a code, and of a reason as many characters as 123 bytes hold.
+/// A close frame with a code and the first 123 bytes of a reason, cut between characters.
 #[must_use]
 pub fn close(code: u16, reason: &str) -> Vec<u8> {
     let mut payload = code.to_be_bytes().to_vec();
+    // The code takes two of the 125 bytes, and the reason must stay UTF-8 (RFC 6455 section 5.5.1).
     let end = reason.floor_char_boundary(CONTROL_BYTES_MAX - 2);
     payload.extend_from_slice(&reason.as_bytes()[..end]);
     let mut out = Vec::with_capacity(2 + payload.len());
@@ -65,24 +68,24 @@ pub struct Publication {
     facet_end: u32,
     meta_end: u32,
     frames: SmallVec<[(u32, u32); 2]>,
-    /// Seconds for which each shard keeps it for those who come later; 0 for one that is not kept.
+    /// Seconds for which each shard retains it for later subscribers; 0: not retained.
     pub retain_s: u32,
-    /// When the daemon took it.
+    /// When the daemon accepted it.
     pub accepted: Now,
-    /// Where its deliveries are counted for its publisher; nowhere unless that has asked.
+    /// The counter of its deliveries, if its publisher has asked for one.
     pub tally: Option<Arc<Tally>>,
 }
 
-/// How many sessions a publisher's events reach, where it wants to know: each shard adds its part.
+/// The number of sessions that a publisher's events reach; each shard adds its part.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Parts that are not told yet.
+    /// Parts still to come.
     awaited: AtomicUsize,
     reached: AtomicU64,
 }
 
 impl Tally {
-    /// So many more parts are to come.
+    /// Announces parts, before the publication is handed to the shards.
     pub fn expect(&self, parts: usize) {
         self.awaited.fetch_add(parts, Relaxed);
     }
@@ -90,11 +93,11 @@ impl Tally {
     /// One shard's part of one publication.
     pub fn add(&self, sessions: u64) {
         self.reached.fetch_add(sessions, Relaxed);
-        // What is complete has all parts in it.
+        // Released after the part: a reader that finds the tally complete sees every part in it.
         self.awaited.fetch_sub(1, Release);
     }
 
-    /// Whether every part is told.
+    /// Whether every announced part has been added.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.awaited.load(Acquire) == 0
@@ -108,19 +111,19 @@ impl Tally {
 }
 
 impl Publication {
-    /// The topic it is published under: the dialect's byte first.
+    /// The topic it is published under; the first byte is the dialect's.
     #[must_use]
     pub fn topic(&self) -> &[u8] {
         &self.bytes[..self.topic_end as usize]
     }
 
-    /// The second thing that subscriptions select by; empty where a dialect has none.
+    /// The second dimension that subscriptions select by; empty where a dialect has none.
     #[must_use]
     pub fn facet(&self) -> &[u8] {
         &self.bytes[self.topic_end as usize..self.facet_end as usize]
     }
 
-    /// What the dialect's exact filter needs of the event, in a layout of its own; most have nothing here.
+    /// Input of the dialect's exact filter, in a layout of its own; most dialects have none.
     #[must_use]
     pub fn meta(&self) -> &[u8] {
         &self.bytes[self.facet_end as usize..self.meta_end as usize]
@@ -136,14 +139,14 @@ impl Publication {
         &self.bytes[start as usize..end as usize]
     }
 
-    /// How much memory it holds, for the bounds of queues.
+    /// Bytes of memory it holds, for the bounds of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.bytes.len() + size_of::<Self>()
     }
 }
 
-/// A publication in the making; kept and reused by whoever makes many.
+/// A publication in the making, reused from one to the next.
 #[derive(Default)]
 pub struct Draft {
     bytes: Vec<u8>,
@@ -166,16 +169,17 @@ impl Draft {
         self.topic_end = self.bytes.len() as u32;
         self.bytes.extend_from_slice(facet);
         self.facet_end = self.bytes.len() as u32;
+        // No meta yet; the first frame may follow at once.
         self.meta_end = self.facet_end;
     }
 
-    /// Adds to what the dialect's filter needs, which stands before the first form.
+    /// Appends to the input of the dialect's filter; only before the first form.
     pub fn meta(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.meta_end = self.bytes.len() as u32;
     }
 
-    /// Has every shard keep the publication for so many seconds, as the last of its topic.
+    /// Has every shard retain the publication for `seconds`, as the last of its topic.
     pub fn retain(&mut self, seconds: u32) {
         self.retain_s = seconds;
     }
@@ -196,6 +200,7 @@ impl Draft {
     /// The finished publication.
     #[must_use]
     pub fn finish(&self, accepted: Now) -> Publication {
+        // One exact allocation for its whole life; the draft keeps its larger one for the next.
         Publication {
             bytes: self.bytes.as_slice().into(),
             topic_end: self.topic_end,

@@ -1,13 +1,12 @@
-//! The inbound half of RFC 6455: bytes of a client become messages.
+//! The inbound half of RFC 6455: a client's bytes become messages.
 //!
 //! Reads arrive in a buffer that all connections of a shard share. Whole frames are unmasked and handed on
 //! where they lie; only a frame or message that is not complete yet is copied into a [`MessageInbox`] of its own,
 //! which is gone again as soon as it is. Headers are tungstenite's to parse; what it leaves to its caller is
-//! judged here: lengths (before anything is reserved for them), masks, reserved bits, the rules of
+//! checked here: lengths (before anything is reserved for them), masks, reserved bits, the rules of
 //! fragments and control frames, close codes, and UTF-8, as far as it has come.
 //!
-//! Once messages are of no interest, because a close frame was sent, they are skipped as they come: nothing of
-//! them is kept, however long they are.
+//! After our close frame messages are skipped as they come: nothing of them is kept, however long they are.
 //!
 //! This file does not know what a message means, nor how a connection is closed.
 
@@ -17,26 +16,26 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::frame::CONTROL_BYTES_MAX;
 
-/// What a connection has sent in part.
+/// The incomplete frames and message of one connection.
 #[derive(Default)]
 pub struct MessageInbox {
     /// An incomplete header or control frame, from the header on.
     pending: Vec<u8>,
     /// The data frame whose payload is incomplete.
     frame: Option<Partial>,
-    /// What has come of an unfinished message, unmasked.
+    /// The payload of an unfinished message so far, unmasked.
     message: Vec<u8>,
-    /// How much of a text message is known to be UTF-8.
+    /// Bytes of a text message that are known to be UTF-8.
     valid: usize,
     /// Whether the unfinished message is text; `None` when there is none.
     text: Option<bool>,
-    /// What the peer did wrong; nothing is read any more.
+    /// A violation of the protocol; nothing is read after it.
     violation: Option<Violation>,
 }
 
 /// A data frame whose payload is incomplete.
 struct Partial {
-    /// Bytes that are still to come.
+    /// Bytes still to come.
     left: u64,
     /// The mask, rotated so that it starts with the byte for the next of them.
     mask: [u8; 4],
@@ -44,7 +43,7 @@ struct Partial {
 }
 
 impl MessageInbox {
-    /// Holds a violation until it is dealt with: the next reading finds it again.
+    /// An inbox that holds a violation until it is handled: the next read returns it.
     #[must_use]
     pub fn broken(violation: Violation) -> Self {
         Self { violation: Some(violation), ..Self::default() }
@@ -59,11 +58,11 @@ impl MessageInbox {
     /// Bytes of memory held for a connection.
     #[must_use]
     pub fn bytes(inbox: Option<&Self>) -> usize {
-        inbox
-            .map_or(0, |held| size_of::<Self>() + held.pending.capacity() + held.message.capacity())
+        let Some(held) = inbox else { return 0 };
+        size_of::<Self>() + held.pending.capacity() + held.message.capacity()
     }
 
-    /// Forgets what has come of a message. The rest of it can only be skipped.
+    /// Drops an unfinished message. Its rest can only be skipped.
     pub fn forget_message(&mut self) {
         (self.message, self.valid, self.text) = (Vec::new(), 0, None);
     }
@@ -73,10 +72,10 @@ impl MessageInbox {
     }
 }
 
-/// What of a connection's frames is of interest; it never becomes more.
+/// Which frames of a connection are read. In the life of a connection this only ever becomes less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Everything. Messages have at most so many bytes.
+    /// All frames, and messages of at most this many bytes.
     Messages(usize),
     /// Control frames only.
     Controls,
@@ -84,7 +83,7 @@ pub enum Interest {
     Nothing,
 }
 
-/// Something whole.
+/// A whole message or control frame.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<'a> {
     /// A text message.
@@ -99,19 +98,19 @@ pub enum Received<'a> {
     Close(&'a [u8]),
 }
 
-/// What a peer did wrong.
+/// How a peer broke the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// The framing is wrong.
+    /// Wrong framing.
     Protocol,
     /// Text that is not UTF-8.
     NotUtf8,
-    /// A message over the limit: so many bytes, as far as they are announced.
+    /// A message over the limit: its bytes, as far as they are announced.
     TooLong(u64),
 }
 
 impl Violation {
-    /// What the client is told with it.
+    /// The text of the close frame.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -132,8 +131,8 @@ impl Violation {
     }
 }
 
-/// Reads what a connection sent, after what `inbox` still holds, and gives everything whole to `sink`, which returns
-/// what is of interest from there on.
+/// Reads bytes of a connection, after what `inbox` still holds, and passes each whole message or control frame to
+/// `sink`, which returns the interest from there on.
 ///
 /// # Errors
 /// At the first violation; nothing more may be read from the connection then.
@@ -147,16 +146,20 @@ pub fn read(
     let bytes = match inbox {
         Some(held) if let Some(violation) = held.violation => return Err(violation),
         Some(held) if !held.pending.is_empty() => {
+            // At most one header and one control frame are pending, so this copies little beside
+            // what was just read.
             joined = std::mem::take(&mut held.pending);
             joined.extend_from_slice(input);
             &mut joined[..]
         }
         _ => input,
     };
+
     let mut at = 0;
     while at < bytes.len() {
         match interest {
             Interest::Messages(_) => {}
+            // The rest of a message is skipped, so its beginning is of no use either.
             Interest::Controls => inbox.iter_mut().for_each(|held| held.forget_message()),
             Interest::Nothing => {
                 *inbox = None;
@@ -172,27 +175,29 @@ pub fn read(
             }
             FrameStep::Assembled(count) => {
                 at += count;
-                // The inbox holds nothing else, so its memory goes with the message.
+                // Nothing else is pending between two messages, so the memory goes with this one.
                 let held = inbox.take().unwrap_or_default();
                 interest = sink(whole(held.text == Some(true), &held.message)?);
             }
         }
     }
+
     if at < bytes.len() {
         inbox.get_or_insert_default().pending = bytes[at..].to_vec();
     } else if inbox.as_ref().is_some_and(|held| held.is_empty()) {
+        // An idle connection costs no inbox.
         *inbox = None;
     }
     Ok(())
 }
 
-/// What the bytes at hand begin with; each count says how many of them it took.
+/// What the next bytes are; each count is the number of bytes it takes.
 enum FrameStep<'a> {
     /// An incomplete header or control frame.
     Pending,
-    /// Something that completes no message.
+    /// Bytes that complete no message.
     Used(usize),
-    /// Something whole.
+    /// A whole message or control frame.
     Whole(usize, Received<'a>),
     /// The end of the message in the inbox.
     Assembled(usize),
@@ -206,16 +211,23 @@ fn step<'a>(
     if let Some(held) = inbox
         && let Some(frame) = held.frame.take()
     {
+        // Inside of a payload no header follows.
         return continued(held, frame, bytes, interest);
     }
     let Some((header, start, length)) = header(bytes, inbox.as_deref(), interest)? else {
         return Ok(FrameStep::Pending);
     };
     let mask = header.mask.ok_or(Violation::Protocol)?;
-    let whole_end = usize::try_from(length).ok().and_then(|length| start.checked_add(length));
-    let whole_end = whole_end.filter(|end| *end <= bytes.len());
+
+    // Lengths have up to 63 bits: one that overflows `usize` is not whole either.
+    let whole_end = usize::try_from(length)
+        .ok()
+        .and_then(|length| start.checked_add(length))
+        .filter(|end| *end <= bytes.len());
     let wants_messages = matches!(interest, Interest::Messages(_));
+
     match (header.opcode, whole_end) {
+        // At most 125 bytes wait for the rest, outside of a message that they may interrupt.
         (OpCode::Control(_), None) => Ok(FrameStep::Pending),
         (OpCode::Control(control), Some(end)) => {
             let payload = &mut bytes[start..end];
@@ -225,6 +237,7 @@ fn step<'a>(
         (OpCode::Data(data @ (Data::Text | Data::Binary)), Some(end))
             if header.is_final && wants_messages =>
         {
+            // The usual case: unmasked and passed on where it lies.
             let payload = &mut bytes[start..end];
             unmask(payload, mask);
             Ok(FrameStep::Whole(end, whole(data == Data::Text, payload)?))
@@ -235,6 +248,7 @@ fn step<'a>(
             if data != Data::Continue && wants_messages {
                 held.text = Some(data == Data::Text);
             }
+
             let frame = Partial { left: length, mask, is_final: header.is_final };
             Ok(match continued(held, frame, &mut bytes[start..], interest)? {
                 FrameStep::Assembled(count) => FrameStep::Assembled(start + count),
@@ -245,7 +259,7 @@ fn step<'a>(
     }
 }
 
-/// Takes what has come of a data frame that is part of a message or incomplete.
+/// Takes the bytes so far of a data frame that is incomplete or a fragment.
 fn continued<'a>(
     held: &mut MessageInbox,
     mut frame: Partial,
@@ -255,19 +269,25 @@ fn continued<'a>(
     let count = usize::try_from(frame.left).map_or(bytes.len(), |left| left.min(bytes.len()));
     let payload = &mut bytes[..count];
     let wants_messages = matches!(interest, Interest::Messages(_));
+
+    // A payload that is skipped needs no unmasking.
     if wants_messages {
         unmask(payload, frame.mask);
+        // The next bytes may begin in the middle of the mask.
         frame.mask.rotate_left(count % 4);
         held.message.extend_from_slice(payload);
         if held.text == Some(true) {
             held.check_text()?;
         }
     }
+
     frame.left -= count as u64;
     if frame.left > 0 {
         held.frame = Some(frame);
         return Ok(FrameStep::Used(count));
     }
+
+    // Of a fragment the message goes on in a continuation frame.
     Ok(if frame.is_final && wants_messages {
         FrameStep::Assembled(count)
     } else {
@@ -276,18 +296,19 @@ fn continued<'a>(
 }
 
 impl MessageInbox {
-    /// Bad text is refused where it is, not when its sender chooses to finish.
+    /// Checks the text received so far: a bad byte is refused at once, not when the message ends.
     fn check_text(&mut self) -> Result<(), Violation> {
         match std::str::from_utf8(&self.message[self.valid..]) {
             Ok(_) => self.valid = self.message.len(),
             Err(error) if error.error_len().is_some() => return Err(Violation::NotUtf8),
+            // A character cut in two by a frame or a read; the next bytes complete it.
             Err(error) => self.valid += error.valid_up_to(),
         }
         Ok(())
     }
 }
 
-/// The next header, where its payload starts and how long it is, judged before a byte of payload is kept.
+/// The next header, where its payload starts and how long it is, checked before a byte of payload is kept.
 /// `None` when the header itself is incomplete.
 fn header(
     bytes: &[u8],
@@ -297,6 +318,9 @@ fn header(
     let mut cursor = Cursor::new(bytes);
     let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Violation::Protocol)?;
     let Some((header, length)) = parsed else { return Ok(None) };
+
+    // No extension is negotiated, so no reserved bit has a meaning (RFC 6455 section 5.2), and
+    // clients must mask (5.1).
     if header.rsv1
         || header.rsv2
         || header.rsv3
@@ -305,8 +329,10 @@ fn header(
     {
         return Err(Violation::Protocol);
     }
+
     let unfinished = inbox.and_then(|inbox| inbox.text).is_some();
     let held = inbox.map_or(0, |inbox| inbox.message.len());
+    // Of skipped messages neither order nor length matters.
     match (header.opcode, interest) {
         (OpCode::Control(_), _) if !header.is_final || length > CONTROL_BYTES_MAX as u64 => {
             return Err(Violation::Protocol);
@@ -344,6 +370,7 @@ fn controlled(control: Control, payload: &[u8]) -> Result<Received<'_>, Violatio
         Control::Close => {
             match payload {
                 [] => {}
+                // Half a code (RFC 6455 section 5.5.1).
                 [_] => return Err(Violation::Protocol),
                 [high, low, reason @ ..] => {
                     if !may_be_sent(u16::from_be_bytes([*high, *low])) {
@@ -374,6 +401,8 @@ fn whole(text: bool, payload: &[u8]) -> Result<Received<'_>, Violation> {
 
 /// Applies a mask in place.
 pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    // XOR works on each byte by itself, so eight at once in native order give the right bytes on
+    // any machine.
     let wide = u64::from_ne_bytes([
         mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3],
     ]);
@@ -382,6 +411,7 @@ pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
         let word = u64::from_ne_bytes((&*chunk).try_into().expect("chunks are of 8 bytes"));
         chunk.copy_from_slice(&(word ^ wide).to_ne_bytes());
     }
+
     for (byte, mask) in chunks.into_remainder().iter_mut().zip(mask.iter().cycle()) {
         *byte ^= mask;
     }

@@ -1,6 +1,6 @@
-//! What is counted, and how: one set of counters per shard, written by that shard alone.
+//! The counters of the daemon: one set per thread, written by that thread alone.
 //!
-//! Reading adds the shards up. Turning the counters into text is [`http`](mod@crate::http)'s business.
+//! Readers add the sets up. [`http`](mod@crate::http) turns the sums into text.
 
 use crate::counter::Counter;
 use crate::dialect::{DialectTally, Kind};
@@ -11,7 +11,7 @@ use crate::service::webhook::WebhookCounters;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A number for each reason.
+/// A counter for each reason.
 #[derive(Debug)]
 pub struct ByReason([Counter; Reason::COUNT]);
 
@@ -35,13 +35,13 @@ pub const LATENCY_BOUNDS_US: [u64; 16] = [
     1_000_000, 5_000_000,
 ];
 
-/// What became of a fed event.
+/// The outcome of a fed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Outcome {
     /// Handed to every shard.
     Accepted,
-    /// Good, but for a dialect that no listener speaks.
+    /// Accepted, but for a dialect that no listener speaks.
     NoListener,
     /// Answered with an error.
     Rejected,
@@ -56,7 +56,7 @@ impl Outcome {
     ];
 }
 
-/// Where events come from.
+/// The source of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Origin {
@@ -89,15 +89,15 @@ impl Origin {
     }
 }
 
-/// What kind of answer a request got.
+/// The class of a response's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum StatusClass {
-    /// It was done.
+    /// The request was served.
     Done,
-    /// It was not right.
+    /// The request was wrong.
     Refused,
-    /// It could not be done.
+    /// The request could not be served.
     Failed,
 }
 
@@ -117,14 +117,14 @@ impl StatusClass {
     }
 }
 
-/// A server that events come from.
+/// The connection to a broker that events come from.
 #[derive(Debug, Default)]
 pub struct Broker {
-    /// 1 when there is to be one.
+    /// 1 when one is configured.
     pub configured: Counter,
-    /// 1 while events do come from it.
+    /// 1 while connected and subscribed.
     pub connected: Counter,
-    /// Connections that were lost.
+    /// Connections lost.
     pub losses: Counter,
     /// Attempts to connect again.
     pub reconnects: Counter,
@@ -133,85 +133,76 @@ pub struct Broker {
 /// The store of the durable topics.
 #[derive(Debug, Default)]
 pub struct StoreMetrics {
-    /// 1 when there is one.
+    /// 1 when one is configured.
     pub configured: Counter,
-    /// 1 while it cannot be written.
+    /// 1 while writing to it fails.
     pub failing: Counter,
-    /// Commits by how long they took, the last bucket for the rest.
+    /// Commits by duration, in the buckets of [`LATENCY_BOUNDS_US`]; the last one is for the rest.
     pub commits: [Counter; LATENCY_BOUNDS_US.len() + 1],
-    /// The sum of that in nanoseconds.
+    /// The sum of their durations in nanoseconds.
     pub commits_sum_ns: Counter,
-    /// Messages that were appended.
+    /// Messages appended.
     pub messages: Counter,
-    /// Bytes of them.
+    /// Bytes of messages appended.
     pub bytes: Counter,
-    /// Bytes that were written, whatever for.
+    /// Bytes written for any purpose.
     pub written: Counter,
-    /// Bytes of messages that were copied so that old segments could go.
+    /// Bytes of messages copied to free old segments.
     pub compacted: Counter,
-    /// Places that were damaged.
+    /// Damaged places found.
     pub damaged: Counter,
-    /// Topics that are stored.
+    /// Topics stored.
     pub topics: Counter,
-    /// Those of them that are in memory.
+    /// Topics in memory.
     pub topics_loaded: Counter,
-    /// Producers of them.
+    /// Connected producers.
     pub producers: Counter,
-    /// Consumers and readers of them.
+    /// Connected consumers and readers.
     pub consumers: Counter,
-    /// Messages that were acknowledged, once for each subscription.
+    /// Messages acknowledged, once for each subscription.
     pub acknowledged: Counter,
-    /// Messages that were delivered again.
+    /// Messages redelivered.
     pub redelivered: Counter,
-    /// Messages that have gone to the dead letters.
+    /// Messages moved to dead-letter topics.
     pub dead: Counter,
-    /// Messages that were refused.
+    /// Messages refused.
     pub refused: Counter,
-    /// Topics that were deleted because nobody had any use for them.
+    /// Topics deleted for being unused.
     pub idle: Counter,
-    /// Subscriptions that were deleted because nobody had come for them.
+    /// Subscriptions deleted for being unused.
     pub expired: Counter,
 }
 
 impl StoreMetrics {
-    /// Takes over what the owner of the topics has counted.
+    /// Copies the counts of the owner of the topics.
     pub fn census(&self, census: &TopicCensus) {
-        let TopicCensus {
-            topics,
-            loaded,
-            producers,
-            consumers,
-            acknowledged,
-            redelivered,
-            dead,
-            refused,
-            ..
-        } = *census;
-        for (number, value) in [
-            (&self.topics, topics),
-            (&self.topics_loaded, loaded),
-            (&self.producers, producers),
-            (&self.consumers, consumers),
-            (&self.acknowledged, acknowledged),
-            (&self.redelivered, redelivered),
-            (&self.dead, dead),
-            (&self.refused, refused),
+        // The owner is a value without shared counters, and counts from the start of the process.
+        for (counter, value) in [
+            (&self.topics, census.topics),
+            (&self.topics_loaded, census.loaded),
+            (&self.producers, census.producers),
+            (&self.consumers, census.consumers),
+            (&self.acknowledged, census.acknowledged),
+            (&self.redelivered, census.redelivered),
+            (&self.dead, census.dead),
+            (&self.refused, census.refused),
             (&self.idle, census.idle),
             (&self.expired, census.expired),
         ] {
-            number.set(value);
+            counter.set(value);
         }
     }
 
-    /// Counts one commit.
+    /// Counts one commit by its duration.
     pub fn commit(&self, nanoseconds: u64) {
         self.commits[bucket(nanoseconds)].add(1);
         self.commits_sum_ns.add(nanoseconds);
     }
 }
 
-/// The bucket that a time belongs to.
+/// The index of a duration's bucket.
 fn bucket(nanoseconds: u64) -> usize {
+    // Bounds are inclusive, as Prometheus's `le` has it.
     let microseconds = nanoseconds / 1000;
     LATENCY_BOUNDS_US.partition_point(|bound| *bound < microseconds)
 }
@@ -219,7 +210,7 @@ fn bucket(nanoseconds: u64) -> usize {
 /// The counters of one shard, of the bridge, or of the store.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Open sockets, whatever their state.
+    /// Open sockets in any state.
     pub connections: Counter,
     /// Sessions by dialect.
     pub sessions: [Counter; Kind::ALL.len()],
@@ -227,57 +218,57 @@ pub struct Metrics {
     pub subscriptions: Counter,
     /// Bytes of the trie.
     pub subscription_bytes: Counter,
-    /// Times that an event met a subscription whose session has gone.
+    /// Encounters of an event with a subscription whose session has gone.
     pub orphaned_subscriptions: Counter,
-    /// Handshakes by end.
+    /// Handshakes by outcome.
     pub handshakes: [Counter; Handshake::ALL.len()],
-    /// Requests that dialects have answered, by dialect and status.
+    /// HTTP requests to dialects, by dialect and class of status.
     pub requests: [[Counter; StatusClass::ALL.len()]; Kind::ALL.len()],
     /// Events by origin and outcome.
     pub events: [[Counter; Outcome::ALL.len()]; Origin::ALL.len()],
     /// Frames of events handed to sessions, by dialect.
     pub deliveries: [Counter; Kind::ALL.len()],
-    /// Events that sessions subscribe to and their tokens do not let them have, by dialect.
+    /// Events withheld from subscribed sessions by their tokens, by dialect.
     pub acl_denied: [Counter; Kind::ALL.len()],
     /// Messages received, by dialect.
     pub messages: [Counter; Kind::ALL.len()],
-    /// What dialects count of their own.
+    /// Counts of single dialects, by dialect.
     pub tallies: [[Counter; DialectTally::COUNT]; Kind::ALL.len()],
-    /// Bytes given to sockets, before TLS.
+    /// Bytes written to sockets, before TLS.
     pub bytes_out: Counter,
-    /// Bytes taken from sockets, after TLS.
+    /// Bytes read from sockets, after TLS.
     pub bytes_in: Counter,
-    /// Bytes of memory for what clients have sent in part.
+    /// Bytes of memory held for incomplete messages and requests.
     pub partial_bytes: Counter,
-    /// Connections that were ended because all together had sent too much in part.
+    /// Connections ended because incomplete messages and requests took too much memory.
     pub partial_evictions: Counter,
     /// Bytes waiting for sockets that refused them.
     pub outbox_bytes: Counter,
-    /// Sessions that have ended, by reason.
+    /// Sessions ended, by reason.
     pub ends: ByReason,
-    /// Connections and requests that were refused, by reason.
+    /// Connections and requests refused, by reason.
     pub refusals: ByReason,
     /// Accepts that failed for want of descriptors or memory.
     pub accept_errors: Counter,
-    /// Unfinished requests to the admin listener that were ended for newcomers.
+    /// Unfinished requests to the admin listener that were displaced by new connections.
     pub admin_displaced: Counter,
-    /// Feed lines' replies that were dropped because their publisher does not read.
+    /// Replies to feed lines that were dropped because their publisher does not read.
     pub replies_dropped: Counter,
     /// Open connections of publishers.
     pub publishers: Counter,
-    /// The RabbitMQ that events come from.
+    /// The connection to RabbitMQ.
     pub amqp: Broker,
-    /// The Redis that events come from.
+    /// The connection to Redis.
     pub redis: Broker,
-    /// Messages from Redis that were not meant for any dialect.
+    /// Messages from Redis that belong to no dialect.
     pub messages_ignored: Counter,
-    /// Messages from Redis that came while there was no room for them.
+    /// Messages from Redis that found no room.
     pub messages_dropped: Counter,
-    /// Clients' messages that other daemons were told of.
+    /// Clients' messages relayed to other daemons.
     pub relays_sent: Counter,
-    /// Those that they could not be told of.
+    /// Clients' messages that could not be relayed.
     pub relays_lost: Counter,
-    /// Publish-to-write latency: counts per bucket, the last one for the rest.
+    /// Publish-to-write latency, in the buckets of [`LATENCY_BOUNDS_US`]; the last one is for the rest.
     pub latency: [Counter; LATENCY_BOUNDS_US.len() + 1],
     /// Sum of the latencies in nanoseconds.
     pub latency_sum_ns: Counter,
@@ -290,7 +281,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts one event's time from its acceptance to the end of its last write on this shard.
+    /// Counts the time of one event from its acceptance to the end of its last write on this shard.
     pub fn latency(&self, nanoseconds: u64) {
         self.latency[bucket(nanoseconds)].add(1);
         self.latency_sum_ns.add(nanoseconds);

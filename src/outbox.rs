@@ -1,15 +1,15 @@
-//! What is on its way to each connection, without a queue for each.
+//! Bytes on their way to each connection, without a queue for each.
 //!
 //! A shard works in turns. All frames of a turn stand in one table, once; an outbox holds the number of a
-//! *list* of them, and lists are shared: whoever had the same frames before and gets the same frame next has
-//! the same list again. So an idle connection costs 16 bytes, handing a frame to a subscriber is a compare
-//! and a store, and at the end of the turn everything a connection has leaves in one write. Frames that
-//! several connections have in the same order are joined once for all of them.
+//! *list* of them, and lists are shared: connections with equal lists that get the same frame next have equal
+//! lists again. So an idle connection costs 16 bytes, handing a frame to a subscriber is a compare and a
+//! store, and at the end of the turn everything a connection has leaves in one write. Frames that several
+//! connections have in the same order are joined once for all of them.
 //!
-//! Only what a socket did not take is kept beyond the turn, in a backlog that shares the frames by
+//! Only what a socket does not take outlives the turn, in a backlog that shares the frames by
 //! reference count.
 //!
-//! This file does not know sockets: writing is a closure's business.
+//! This file does not know sockets: the caller's closure writes.
 
 use crate::frame::Publication;
 use std::collections::VecDeque;
@@ -18,12 +18,12 @@ use std::sync::Arc;
 
 /// Most bytes given to one write, so that one connection cannot hold the shard.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
-/// Memory of the turn's tables that is kept for the next turn.
+/// Bytes of each of the turn's tables that are kept allocated for the next turn.
 const TURN_BYTES_KEPT: usize = 256 * 1024;
-/// Bytes of joined frames that are kept for the lists' other users. Lists beyond that are joined anew for
+/// Bytes of joined frames kept for the lists' other users. Lists beyond that are joined anew for
 /// each user: many crowds with large frames of their own would else take a copy of everything each.
 const JOINED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What a frame in a backlog costs beside its bytes.
+/// Bytes that a frame in a backlog costs beside its own.
 const CHUNK_OVERHEAD_BYTES: usize = 32;
 
 /// The number of the list with nothing in it.
@@ -33,7 +33,7 @@ const EMPTY: u32 = 0;
 #[derive(Clone, Copy, Debug)]
 pub struct FrameId(u32);
 
-/// What one connection is still to be sent.
+/// The bytes that one connection is still to be sent.
 #[derive(Default)]
 pub struct Outbox {
     list: u32,
@@ -47,14 +47,14 @@ impl Outbox {
         self.list == EMPTY && self.backlog.is_none()
     }
 
-    /// The socket takes bytes again.
+    /// Lets the next flush try the socket again, which has become writable.
     pub fn unblock(&mut self) {
         if let Some(backlog) = &mut self.backlog {
             backlog.blocked = false;
         }
     }
 
-    /// Bytes kept from earlier turns, with what keeping them costs.
+    /// Bytes kept from earlier turns, the overhead of keeping them included.
     #[must_use]
     pub fn backlog_bytes(&self) -> usize {
         self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
@@ -63,7 +63,7 @@ impl Outbox {
 
 struct OutboxBacklog {
     chunks: VecDeque<Chunk>,
-    /// How much of the first chunk has left.
+    /// Bytes of the first chunk that have left.
     offset: usize,
     bytes: usize,
     /// Whether the socket must become writable first.
@@ -71,7 +71,7 @@ struct OutboxBacklog {
 }
 
 impl OutboxBacklog {
-    /// Keeps a chunk, unless it is among the bytes that have left, of which `skip` are still to come.
+    /// Appends a chunk without those of its bytes that have left: the first `skip` of what is appended.
     fn take(&mut self, chunk: Chunk, skip: &mut usize) {
         let length = chunk.bytes().len();
         if *skip >= length {
@@ -102,7 +102,7 @@ impl Chunk {
 
 enum ChunkSource {
     Shared(Arc<Publication>, u8),
-    /// The same bytes may be for several connections.
+    /// For any number of connections.
     Own(Range<u32>),
     /// For one connection, and in one list.
     Alone(Range<u32>),
@@ -119,25 +119,27 @@ impl ChunkSource {
 
 struct Frame {
     source: ChunkSource,
-    /// The steps from list to list that this frame has made, the last one first.
+    /// The steps from list to list that appending this frame has made, the last one first.
     steps: (u32, u32),
     more_steps: Vec<(u32, u32)>,
 }
 
+/// A list is its last frame and the list before that; the first one is empty.
+#[derive(Default)]
 struct List {
     before: u32,
     frame: u32,
     depth: u32,
     bytes: u32,
-    /// Of these, the bytes that are for one connection alone: answers to what it sent.
+    /// Of these, the bytes that are no publication's: answers to what a client sent.
     own_bytes: u32,
-    /// Outboxes whose list this is.
+    /// Outboxes that have this list.
     users: u32,
     joined: Option<Range<u32>>,
 }
 
 impl List {
-    /// What counts against the client of an outbox that has this list.
+    /// Bytes that count against the client of an outbox with this list.
     fn held(&self, outbox: &Outbox) -> usize {
         match &outbox.backlog {
             Some(backlog) => self.bytes as usize + backlog.bytes,
@@ -146,10 +148,10 @@ impl List {
     }
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// So many bytes were taken, possibly fewer than offered.
+    /// The number of bytes that the socket took, possibly fewer than offered.
     Bytes(usize),
     /// The socket takes nothing now.
     Blocked,
@@ -157,7 +159,7 @@ pub enum Sent {
     Broken,
 }
 
-/// What became of an outbox.
+/// The outcome of flushing an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
     /// Everything has left.
@@ -176,7 +178,7 @@ pub struct Turn {
     /// Bytes of the frames that are shared.
     shared_bytes: usize,
     own: Vec<u8>,
-    /// Where in them each piece ends that was appended at once.
+    /// The end of each piece in `own` that was appended at once.
     ends: Vec<u32>,
     lists: Vec<List>,
     joined: Vec<u8>,
@@ -200,20 +202,20 @@ impl Default for Turn {
 }
 
 impl Turn {
-    /// Adds a publication's frame, to be handed to many.
+    /// Adds a frame of a publication, for any number of outboxes.
     pub fn share(&mut self, publication: &Arc<Publication>, form: u8) -> FrameId {
         self.shared_bytes += publication.frame(form).len();
         self.add(ChunkSource::Shared(Arc::clone(publication), form))
     }
 
-    /// Adds bytes that are no publication's.
+    /// Adds a frame that is no publication's, for any number of outboxes.
     pub fn own(&mut self, bytes: &[u8]) -> FrameId {
         let range = self.put(bytes);
         self.add(ChunkSource::Own(range))
     }
 
-    /// Appends bytes for this connection alone to its outbox; returns what [`Turn::push`] does. Several in a row, such
-    /// as the receipts of a producer, are one frame here.
+    /// Appends bytes for one connection to its outbox; returns what [`Turn::push`] does. Several in a row, such as the
+    /// receipts of a producer, are one frame here.
     pub fn append(&mut self, outbox: &mut Outbox, bytes: &[u8]) -> usize {
         let range = self.put(bytes);
         let list = &mut self.lists[outbox.list as usize];
@@ -221,6 +223,7 @@ impl Turn {
             && let ChunkSource::Alone(last) = &mut self.frames[list.frame as usize].source
             && last.end == range.start
         {
+            // No other outbox has this list, and nothing was put behind its last frame, so that grows.
             last.end = range.end;
             list.bytes += bytes.len() as u32;
             list.own_bytes += bytes.len() as u32;
@@ -244,13 +247,16 @@ impl Turn {
     }
 
     /// Appends a frame to an outbox. Returns how many bytes then count against its client: all that it holds
-    /// once its socket has refused some; before that only the answers to what it sent itself, as nobody is
-    /// slow for what was not offered yet, however much one turn brings.
+    /// once its socket has refused some; before that only the answers to what it sent itself, because no
+    /// client is slow for bytes that were not offered yet, however many one turn brings.
     #[inline]
     pub fn push(&mut self, outbox: &mut Outbox, frame: FrameId) -> usize {
         let from = outbox.list;
+        // A crowd with equal lists takes the same step one after the other: the first finds it, the
+        // others repeat it.
         let steps = self.frames[frame.0 as usize].steps;
         let to = if steps.0 == from { steps.1 } else { self.step(from, frame.0) };
+
         self.lists[from as usize].users -= u32::from(from != EMPTY);
         let list = &mut self.lists[to as usize];
         list.users += 1;
@@ -266,12 +272,14 @@ impl Turn {
             std::mem::swap(&mut known.steps, &mut known.more_steps[found]);
             return known.steps.1;
         }
+
         let step = (from, self.lists.len() as u32);
         let before = std::mem::replace(&mut known.steps, step);
-        // Direct replies differ per connection and are not looked up again; a few steps are enough.
+        // Steps of eight crowds are enough: without its step a list is not shared, but no less right.
         if before.0 != u32::MAX && known.more_steps.len() < 8 {
             known.more_steps.push(before);
         }
+
         let length = self.frame(frame).len() as u32;
         let is_own = !matches!(self.frames[frame as usize].source, ChunkSource::Shared(..));
         let List { depth, bytes, own_bytes, .. } = self.lists[from as usize];
@@ -294,22 +302,26 @@ impl Turn {
     /// Writes what an outbox holds, unless it waits for the socket.
     pub fn flush(&mut self, outbox: &mut Outbox, mut write: impl FnMut(&[u8]) -> Sent) -> Flushed {
         if outbox.backlog.is_some() {
+            // Bytes of this turn must not overtake those of earlier ones.
             self.keep(outbox, 0);
             return self.flush_backlog(outbox, write);
         }
         if outbox.list == EMPTY {
             return Flushed::Empty;
         }
+
         let joined = self.joined.len();
         let bytes = self.bytes_of(outbox.list);
         let length = bytes.len();
         let sent = write(bytes);
         self.unjoin(outbox.list, joined);
+
         let taken = match sent {
             Sent::Broken => return Flushed::Broken,
             Sent::Blocked => 0,
             Sent::Bytes(taken) => taken,
         };
+
         if taken == length {
             self.leave(outbox);
             return Flushed::Empty;
@@ -318,13 +330,14 @@ impl Turn {
         Flushed::Blocked
     }
 
-    /// The bytes of a list in one piece: its only frame's, or its frames' joined, once for all users if
-    /// there is room to keep them.
+    /// The bytes of a list in one piece: those of its only frame, or of its frames joined, once for all users
+    /// if there is room to keep them.
     fn bytes_of(&mut self, number: u32) -> &[u8] {
         let list = &self.lists[number as usize];
         if list.depth == 1 {
             return self.frame(list.frame);
         }
+
         let range = match &list.joined {
             Some(range) => range.start as usize..range.end as usize,
             None => {
@@ -344,8 +357,8 @@ impl Turn {
         &self.joined[range]
     }
 
-    /// Gives the room of a joined list back when its last user has had it, or what was joined for one user
-    /// only, beyond the first `kept` bytes.
+    /// Frees the joined bytes of a list after its last user, or beyond the first `kept` bytes what was joined
+    /// for one user only.
     fn unjoin(&mut self, number: u32, kept: usize) {
         let list = &mut self.lists[number as usize];
         match &list.joined {
@@ -353,6 +366,7 @@ impl Turn {
             Some(range) if list.users == 1 => {
                 let range = range.clone();
                 list.joined = None;
+                // Only at the end can they go; in the middle they wait for the end of the turn.
                 if range.end as usize == self.joined.len() {
                     self.joined.truncate(range.start as usize);
                 }
@@ -361,7 +375,7 @@ impl Turn {
         }
     }
 
-    /// Puts the frames of a list into `self.order`, first to last.
+    /// Collects the frames of a list in `self.order`, first to last.
     fn collect(&mut self, number: u32) {
         self.order.clear();
         let mut at = number;
@@ -386,6 +400,7 @@ impl Turn {
             return;
         }
         self.collect(outbox.list);
+
         let backlog = outbox.backlog.get_or_insert_with(|| {
             Box::new(OutboxBacklog { chunks: VecDeque::new(), offset: 0, bytes: 0, blocked: true })
         });
@@ -396,6 +411,8 @@ impl Turn {
                     backlog.take(Chunk::Shared(Arc::clone(publication), *form), &mut skip);
                 }
                 ChunkSource::Own(range) | ChunkSource::Alone(range) => {
+                    // Piece by piece as appended: a backlog frees whole chunks, and one long one would stay
+                    // until its last byte has left.
                     let mut start = range.start;
                     let first = self.ends.partition_point(|end| *end <= start);
                     for &end in self.ends[first..].iter().take_while(|end| **end <= range.end) {
@@ -418,15 +435,19 @@ impl Turn {
         if backlog.blocked {
             return Flushed::Waiting;
         }
+
+        // Whatever this write takes, the rest waits until the socket is reported writable again.
         backlog.blocked = true;
+
         let start = self.joined.len();
-        for (index, chunk) in backlog.chunks.iter().enumerate() {
-            self.joined
-                .extend_from_slice(&chunk.bytes()[if index == 0 { backlog.offset } else { 0 }..]);
+        let mut offset = backlog.offset;
+        for chunk in &backlog.chunks {
+            self.joined.extend_from_slice(&chunk.bytes()[std::mem::take(&mut offset)..]);
             if self.joined.len() - start >= WRITE_BYTES_MAX {
                 break;
             }
         }
+
         let outcome = write(&self.joined[start..]);
         self.joined.truncate(start);
         let mut taken = match outcome {
@@ -434,6 +455,7 @@ impl Turn {
             Sent::Blocked => return Flushed::Blocked,
             Sent::Bytes(taken) => taken,
         };
+
         while let Some(first) = backlog.chunks.front() {
             let left = first.bytes().len() - backlog.offset;
             if taken < left {
@@ -449,8 +471,8 @@ impl Turn {
         Flushed::Empty
     }
 
-    /// Forgets everything that has not begun to leave: what is half sent has to be finished, or the peer
-    /// could not read what follows.
+    /// Drops everything but a frame that has left in part: it must be finished, or the peer could not read the
+    /// close frame behind it.
     pub fn abandon(&mut self, outbox: &mut Outbox) {
         self.leave(outbox);
         if let Some(mut backlog) = outbox.backlog.take()
@@ -463,27 +485,22 @@ impl Turn {
         }
     }
 
-    /// Forgets everything; the connection is gone.
+    /// Drops everything; the connection is gone.
     pub fn discard(&mut self, outbox: &mut Outbox) {
         self.leave(outbox);
         outbox.backlog = None;
     }
 
-    /// Ends the turn: every outbox must have been flushed.
+    /// Ends the turn. Every outbox with a list must have been flushed.
     pub fn end(&mut self) {
         debug_assert!(self.lists.iter().all(|list| list.users == 0), "an outbox was not flushed");
         self.frames.clear();
         self.lists.clear();
-        self.lists.push(List {
-            before: EMPTY,
-            frame: 0,
-            depth: 0,
-            bytes: 0,
-            own_bytes: 0,
-            users: 0,
-            joined: None,
-        });
+        // The empty list, at the number EMPTY.
+        self.lists.push(List::default());
         self.shared_bytes = 0;
+
+        // One heavy turn must not hold its memory until the next.
         for buffer in [&mut self.own, &mut self.joined] {
             buffer.clear();
             buffer.shrink_to(TURN_BYTES_KEPT);
@@ -494,7 +511,7 @@ impl Turn {
         self.lists.shrink_to(TURN_BYTES_KEPT / size_of::<List>());
     }
 
-    /// Bytes of the turn's frames and of its own tables, for the bound of a turn.
+    /// Bytes of the turn's frames, joined copies included, for the bound of a turn.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.shared_bytes + self.own.len() + self.joined.len()

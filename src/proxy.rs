@@ -1,8 +1,9 @@
-//! What proxies say of the clients behind them, and which proxies are believed.
+//! The addresses of clients behind proxies, and the proxies trusted to tell them.
 //!
-//! In the order things happen: a connection comes from an address; when that is a proxy's ([`Networks`], the
+//! In the order things happen: a connection comes from an address; when that is a trusted proxy's ([`Networks`], the
 //! configuration's `trusted_proxies`), the client's own address is in the PROXY protocol's [`preamble`], or in the
-//! headers of the request ([`forwarded`]). Anybody else could write the same, so nobody else is believed.
+//! headers of the request ([`forwarded`]). A client could write the same bytes, so from any other address they are
+//! ignored.
 //!
 //! Addresses are values here; sockets are not known.
 
@@ -13,17 +14,17 @@ use crate::text::start;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::fmt;
 
-/// Most networks of trusted proxies. The largest content networks publish some hundreds.
+/// Maximum number of trusted networks. The largest content networks publish some hundreds.
 const NETWORKS_MAX: usize = 1024;
-/// Bits of an IPv6 address that tell one subscriber from another: whoever gets one address gets a /64 of them.
+/// Bits of an IPv6 address that tell one subscriber from another: providers assign at least a /64 to each.
 const SUBSCRIBER_BITS: u32 = 64;
 
-/// Where a client is: its address, and its port as far as that is known.
+/// The address of a client, and its port as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remote {
-    /// The address, IPv4 also where it came as an IPv6 one.
+    /// The address; an IPv4-mapped IPv6 address as IPv4.
     pub ip: IpAddr,
-    /// The port; a header seldom has it.
+    /// The port, which headers seldom give.
     pub port: Option<u16>,
 }
 
@@ -34,7 +35,7 @@ impl Remote {
         Self { ip: ip.to_canonical(), port: None }
     }
 
-    /// What is counted as one client: an IPv4 address, or the /64 of an IPv6 one.
+    /// The unit that counts as one client: an IPv4 address, or the /64 of an IPv6 one.
     #[must_use]
     pub fn subscriber(&self) -> IpAddr {
         match self.ip {
@@ -60,19 +61,20 @@ impl fmt::Display for Remote {
 }
 
 fn masked(ip: Ipv6Addr, bits: u32) -> Ipv6Addr {
+    // A shift by all 128 bits, for a prefix of length 0, is `None`.
     let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
     Ipv6Addr::from_bits(ip.to_bits() & mask)
 }
 
-/// One network: an address and how many of its first bits count.
+/// A network: its first address and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
-    /// IPv4 addresses are mapped ones.
+    /// IPv4 networks are IPv4-mapped, so that one comparison serves both families.
     first: Ipv6Addr,
     bits: u32,
 }
 
-/// Why a text is no network. The text itself is shown to whoever wrote it.
+/// Why a text is not a network; shown to the writer of the configuration.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NetworkError {
     /// Not an address, with or without a number of bits.
@@ -81,38 +83,45 @@ pub enum NetworkError {
     /// Bits beyond the network's are set, so another network may have been meant.
     #[error("{0:?} has bits beyond its /{1}: write {2}/{1}, or the number of bits that is meant")]
     Beyond(String, u32, IpAddr),
-    /// More than there may be.
-    #[error("more than {NETWORKS_MAX} networks")]
+    /// Over [`NETWORKS_MAX`].
+    #[error("more than {NETWORKS_MAX} networks: merge neighbouring ones into larger ones")]
     TooMany,
 }
 
 impl Network {
     fn read(text: &str) -> Result<Self, NetworkError> {
-        let wrong = || NetworkError::Text(start(text, 64).into());
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
+        let shown = start(text, 64);
+        let (first, whole, given) =
+            Self::parts(text).ok_or_else(|| NetworkError::Text(shown.into()))?;
 
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let (first, whole) = match address {
-            IpAddr::V4(ip) => (ip.to_ipv6_mapped(), 32),
-            IpAddr::V6(ip) => (ip, 128),
-        };
-        let given = match bits {
-            // `parse` takes a plus sign too.
-            Some(bits) if !bits.bytes().all(|byte| byte.is_ascii_digit()) => return Err(wrong()),
-            Some(bits) => bits.parse().ok().filter(|bits| *bits <= whole).ok_or_else(wrong)?,
-            None => whole,
-        };
-
+        // Behind an IPv4-mapped prefix of 96 bits come the 32 of the address.
         let bits = given + 128 - whole;
         let begin = masked(first, bits);
         if begin != first {
             let begin = IpAddr::V6(begin).to_canonical();
-            return Err(NetworkError::Beyond(start(text, 64).into(), given, begin));
+            return Err(NetworkError::Beyond(shown.into(), given, begin));
         }
         Ok(Self { first, bits })
+    }
+
+    /// The address of `ADDRESS[/BITS]`, IPv4 as mapped, the bits of its family, and those given.
+    fn parts(text: &str) -> Option<(Ipv6Addr, u32, u32)> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let (first, whole) = match address.parse().ok()? {
+            IpAddr::V4(ip) => (ip.to_ipv6_mapped(), 32),
+            IpAddr::V6(ip) => (ip, 128),
+        };
+
+        let given = match bits {
+            // `parse` takes a plus sign too.
+            Some(bits) if !bits.bytes().all(|byte| byte.is_ascii_digit()) => return None,
+            Some(bits) => bits.parse().ok().filter(|bits| *bits <= whole)?,
+            None => whole,
+        };
+        Some((first, whole, given))
     }
 
     fn contains(&self, ip: Ipv6Addr) -> bool {
@@ -120,13 +129,13 @@ impl Network {
     }
 }
 
-/// The proxies that are believed.
+/// The networks of trusted proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub struct Networks(Box<[Network]>);
 
 impl Networks {
-    /// Whether an address is one of theirs.
+    /// Whether an address is in one of the networks.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = match ip {
@@ -136,13 +145,13 @@ impl Networks {
         self.0.iter().any(|network| network.contains(ip))
     }
 
-    /// Whether nobody is believed.
+    /// Whether no proxy is trusted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many there are.
+    /// The number of networks.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -153,6 +162,7 @@ impl TryFrom<Vec<String>> for Networks {
     type Error = NetworkError;
 
     fn try_from(texts: Vec<String>) -> Result<Self, NetworkError> {
+        // Each connection is compared with every one of them.
         if texts.len() > NETWORKS_MAX {
             return Err(NetworkError::TooMany);
         }

@@ -1,75 +1,81 @@
-//! The last publication of each topic that keeps one, for those who subscribe later.
+//! The last publication of each topic that retains one, for later subscribers.
 //!
-//! A publication says itself for how long it is kept ([`Publication::retain_s`]). What is kept is bounded for each
-//! group of topics, the oldest going first; a group is what stands before the first NUL of a topic, so one that keeps
-//! very much takes nothing away from the others. A publication is one allocation that all shards share.
+//! A publication says itself for how long it is retained ([`Publication::retain_s`]). Each group of topics, named by
+//! the bytes before a topic's first NUL, has its own bound and drops its oldest publications first, so a busy group
+//! takes nothing away from the others. A publication is one allocation that all shards share.
 //!
-//! It also remembers of which topics somebody has missed a last publication, so that whoever fills them is told once.
+//! Misses are remembered too: a topic that was looked up in vain is reported to its publisher once.
 //!
 //! This file does not know who subscribes, nor what a group is to a dialect.
 
 use crate::frame::Publication;
-use crate::wheel::Now;
+use crate::wheel::{Now, SECOND_NS};
 use ahash::{AHashMap, AHashSet};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// See the module.
+/// The retained publications of one shard.
 #[derive(Default)]
 pub struct Retained {
     groups: AHashMap<Box<[u8]>, Group>,
-    /// Counts what was kept, which is the order of it.
+    /// The number of publications kept so far, which orders them by age.
     sequence: u64,
 }
 
-/// What is kept of one group.
+/// The publications of one group, by topic and by age.
 #[derive(Default)]
 struct Group {
     last: AHashMap<Kept, u64>,
     order: BTreeMap<u64, Arc<Publication>>,
-    /// Topics of which nothing is kept, and for which somebody has looked.
+    /// Topics that were looked up in vain.
     missed: AHashSet<Box<[u8]>>,
 }
 
-/// Topics of a group that are remembered as missed, where the group sets no limit: as many as it keeps by default.
+/// Maximum number of missed topics of a group that sets no limit of its own: as many as it retains by default.
 const MISSED_MAX: usize = 10_000;
 
-/// A publication that is found by its topic.
+/// A publication as the key of a map: it compares by its topic, which is not stored twice.
 struct Kept(Arc<Publication>);
 
 impl Retained {
-    /// Keeps a publication instead of the one before of its topic, if it is one to keep. Of its group at most so many
-    /// are kept; any number when `entries_max` is 0.
+    /// Retains a publication in place of its topic's last one, unless its time is 0 or over. Its group keeps at most
+    /// `entries_max` publications; 0: any number.
     pub fn keep(&mut self, publication: &Arc<Publication>, entries_max: usize, now: Now) {
         if publication.retain_s == 0 || has_expired(publication, now) {
             return;
         }
+
         self.sequence += 1;
         let group = group_of(publication.topic());
+        // Not by `entry` alone, which would copy the group's name each time.
         let group = match self.groups.get_mut(group) {
             Some(group) => group,
             None => self.groups.entry(group.into()).or_default(),
         };
+
         group.forget(publication.topic());
+        // Misses are rare: an empty set costs no hash.
         if !group.missed.is_empty() {
             group.missed.remove(publication.topic());
         }
+        // The newest of its topic is also the youngest of its group, however old the topic.
         group.last.insert(Kept(Arc::clone(publication)), self.sequence);
         group.order.insert(self.sequence, Arc::clone(publication));
         group.trim(entries_max);
     }
 
-    /// The last publication of a topic, unless its time is over.
+    /// The last publication of a topic, unless it has expired.
     #[must_use]
     pub fn last(&self, topic: &[u8], now: Now) -> Option<&Arc<Publication>> {
         let (Kept(publication), _) = self.groups.get(group_of(topic))?.last.get_key_value(topic)?;
         (!has_expired(publication, now)).then_some(publication)
     }
 
-    /// Whether nothing is kept of a topic, and this is the first time since something was that anybody misses it. Of a
-    /// group as many topics are remembered as it may keep; when there are more, all are forgotten and missed anew.
+    /// Notes a lookup of `topic`. Returns whether nothing is retained of it and this is the first miss since something
+    /// was. A group remembers at most `entries_max` misses (0: [`MISSED_MAX`]); one more clears them all, so that
+    /// topics are reported again rather than never.
     pub fn miss(&mut self, topic: &[u8], entries_max: usize, now: Now) -> bool {
         if self.last(topic, now).is_some() {
             return false;
@@ -81,6 +87,7 @@ impl Retained {
         if group.missed.contains(topic) {
             return false;
         }
+
         let missed_max = if entries_max == 0 { MISSED_MAX } else { entries_max };
         if group.missed.len() >= missed_max {
             group.missed.clear();
@@ -88,20 +95,19 @@ impl Retained {
         group.missed.insert(topic.into())
     }
 
-    /// How many are kept, those whose time is over and that nobody has looked at since included.
+    /// The number of retained publications, expired ones that [`Retained::sweep`] has not seen yet included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.groups.values().map(|group| group.order.len()).sum()
     }
 
-    /// Whether none is kept.
+    /// Whether nothing is retained.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Keeps of each group at most as many as it may have now, any number when that is 0, and nothing of one that has
-    /// none to keep any more.
+    /// Applies new limits: `entries_max` gives the maximum of a group (0: any number), or `None` to drop the group.
     pub fn trim(&mut self, entries_max: impl Fn(&[u8]) -> Option<usize>) {
         self.groups.retain(|name, group| {
             let Some(entries_max) = entries_max(name) else { return false };
@@ -110,13 +116,15 @@ impl Retained {
         });
     }
 
-    /// Lets go of those whose time is over. One that was kept for less long than an older one waits for that.
+    /// Drops expired publications, from the oldest on: one with a shorter time waits for those before it.
     pub fn sweep(&mut self, now: Now) {
         self.groups.retain(|_, group| {
             while group.order.first_key_value().is_some_and(|(_, oldest)| has_expired(oldest, now))
             {
                 group.forget_oldest();
             }
+
+            // The misses of an empty group stay, or each would be reported again after every sweep.
             !(group.order.is_empty() && group.missed.is_empty())
         });
     }
@@ -147,7 +155,7 @@ fn group_of(topic: &[u8]) -> &[u8] {
 }
 
 fn has_expired(publication: &Publication, now: Now) -> bool {
-    let kept_ns = u64::from(publication.retain_s) * 1_000_000_000;
+    let kept_ns = u64::from(publication.retain_s) * SECOND_NS;
     now.monotonic_ns >= publication.accepted.monotonic_ns.saturating_add(kept_ns)
 }
 

@@ -1,8 +1,8 @@
 //! One shard: its sessions, their subscriptions, timers and outboxes.
 //!
 //! A shard is a value. `io` tells it what happened (accepted, a request, a message, a publication, a tick)
-//! and then lets it flush; it answers by queueing bytes and naming the connections that are over. The same
-//! shard runs under a simulated clock and network in the tests.
+//! and then lets it flush; it answers by queueing bytes and naming the connections that are over. In the tests
+//! it runs under a simulated clock and network.
 //!
 //! A publication costs one walk of the trie, then per recipient a stamp (several subscriptions of one
 //! session deliver one copy), the dialect's exact filter, and a step in the outbox; the connection is put on
@@ -29,6 +29,7 @@ pub use self::session::Limits;
 use self::outgoing::Outbound;
 use self::report::Why;
 use self::session::{Outage, Phase, Session};
+use crate::counter::Counter;
 use crate::dialect::{Action, Actions, Admission, Context, Input, Kind, PerShard, Rng, Settings};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
@@ -41,19 +42,19 @@ use crate::service::presence::Presence;
 use crate::service::topic::TopicQuestion;
 use crate::service::{Answer, ConnectionRef, Question};
 use crate::trie::Trie;
-use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel, ticks};
+use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel};
 use slab::Slab;
 use std::sync::Arc;
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
-/// Close code of a client that reads too slowly, or for which there is no room: try again later.
+/// Close code for a client that reads too slowly, or for which there is no room: try again later.
 const CLOSE_TRY_LATER: u16 = 1013;
-/// Close code of a session whose dialect has left.
+/// Close code for a session when the daemon stops, or its peer answers no ping.
 const CLOSE_GOING_AWAY: u16 = 1001;
-/// Seconds that a peer has to close its side after everything was said.
+/// Seconds that a peer has to close its side after we have shut ours.
 const LINGER_S: u64 = 2;
 
-/// See the module.
+/// The sessions of one thread, and everything they share.
 pub struct Shard {
     sessions: Slab<Session>,
     trie: Trie,
@@ -67,33 +68,33 @@ pub struct Shard {
     limits: Limits,
     metrics: Arc<Metrics>,
     outgoing: Outbound,
-    /// A response in the making.
+    /// Scratch for a response.
     response: Vec<u8>,
-    /// What services are to be asked, in order.
+    /// Questions to services, in order.
     questions: Vec<(ConnectionRef, Question)>,
-    /// How many of them are for the owner of the topics.
+    /// The number of these for the owner of the topics.
     topic_questions: usize,
-    /// The places of those that are to tell a client's address.
+    /// The indices of these that lack a client's address.
     unaddressed: Vec<usize>,
-    /// Of the channels that this shard owns, by dialect.
+    /// The presence of the channels that this shard owns, by dialect.
     presence: [Presence; Kind::ALL.len()],
     number: u16,
-    /// How many shards there are.
+    /// The number of shards in the daemon.
     shards: usize,
-    /// The serial number of the connection that came last.
+    /// The serial number of the last connection.
     accepted: u32,
-    /// The last number that was given to a question about a token.
+    /// The number of the last question about a token.
     asked: u32,
     outages: [Option<Outage>; Kind::ALL.len()],
     events: Vec<ConnectionEvent>,
     reports: Vec<Report>,
-    /// What a dialect is told just now.
+    /// The reason that a dialect's current input would end its session for.
     why: Why,
     latencies: Vec<u64>,
     due: Vec<u32>,
 }
 
-/// What dialects are lent.
+/// The parts of a shard that dialects may use in a step.
 struct Lent {
     settings: Arc<Settings>,
     parser: Parser,
@@ -105,7 +106,7 @@ struct Lent {
 }
 
 impl Lent {
-    /// What a dialect is lent for a step, and where its answer goes.
+    /// The context of a dialect's step, and the list for its actions.
     fn lend(&mut self, now: Now) -> (Context<'_>, &mut Actions) {
         let Self { settings, parser, draft, of_dialects, retained, rng, actions } = self;
         (Context { now, settings, parser, draft, shared: of_dialects, retained, rng }, actions)
@@ -155,13 +156,13 @@ impl Shard {
         }
     }
 
-    /// The same shard, as the one with this number of so many.
+    /// Sets the shard's number among `shards`.
     #[must_use]
     pub fn numbered(self, number: u16, shards: usize) -> Self {
         Self { number, shards, ..self }
     }
 
-    /// The same shard, with a source of numbers that nobody can guess. Without one they count.
+    /// Sets the source of random numbers. Without one they count up, for tests.
     #[must_use]
     pub fn drawing(mut self, rng: Rng) -> Self {
         self.shared.rng = rng;
@@ -173,11 +174,16 @@ impl Shard {
         self.shared.retained.trim(|group| settings.retained_max(group));
         self.shared.settings = settings;
         self.limits = limits;
-        let ids: Vec<Id> = self.sessions.iter().map(|(id, _)| id as Id).collect();
-        ids.into_iter().for_each(|id| self.tell(id, Input::Configured, now));
+        self.ids(|_| true).into_iter().for_each(|id| self.tell(id, Input::Configured, now));
     }
 
-    /// The settings that hold now.
+    /// The connections of these sessions, collected because each step may change them.
+    fn ids(&self, is_meant: impl Fn(&Session) -> bool) -> Vec<Id> {
+        let sessions = self.sessions.iter();
+        sessions.filter(|(_, session)| is_meant(session)).map(|(id, _)| id as Id).collect()
+    }
+
+    /// The current settings.
     #[must_use]
     pub fn settings(&self) -> &Arc<Settings> {
         &self.shared.settings
@@ -195,13 +201,13 @@ impl Shard {
         self.sessions.is_empty()
     }
 
-    /// Whether there are sessions of a dialect, those whose handshake is not answered yet included.
+    /// Whether there are sessions of a dialect, pending handshakes included.
     #[must_use]
     pub fn has_sessions(&self, kind: Kind) -> bool {
         self.metrics.sessions[kind as usize].get() > 0
     }
 
-    /// Whether there is nothing for which a moment may come: no connection, no presence, nothing that is kept.
+    /// Whether no tick is needed: no connection, no presence and nothing retained.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.sessions.is_empty()
@@ -209,10 +215,12 @@ impl Shard {
             && self.shared.retained.is_empty()
     }
 
-    /// A new connection, whose request is awaited.
+    /// Adds a connection, which now has the handshake's time-out for its request.
     pub fn accept(&mut self, now: Now) -> Id {
-        let deadline = now.tick().saturating_add(ticks(self.limits.handshake_timeout_s.into()));
+        let deadline = now.tick_in(self.limits.handshake_timeout_s.into());
+        // Numbers are reused at once, so an answer that comes late is matched by the serial.
         self.accepted = self.accepted.wrapping_add(1);
+
         let id = self.sessions.insert(Session {
             dialect: None,
             pending: None,
@@ -231,18 +239,19 @@ impl Shard {
             owes_receipt: false,
             asks_topics: false,
         }) as Id;
+
         self.wheel.schedule(id, deadline);
         self.metrics.connections.set(self.sessions.len() as u64);
         id
     }
 
-    /// Whether another connection may come, with so many in the whole daemon.
+    /// Whether another connection may come, given the number of connections in the daemon.
     #[must_use]
     pub fn has_room(&self, connections: usize) -> bool {
         connections < self.limits.connections_max
     }
 
-    /// The bounds.
+    /// The current limits.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -254,20 +263,20 @@ impl Shard {
         self.sessions.get(id as usize).is_some_and(|session| session.phase.awaits_request())
     }
 
-    /// Whether the dialect has the connection's handshake and has not answered it. What the client sends meanwhile is to
-    /// be read later; see [`ConnectionEvent::Opened`].
+    /// Whether the connection's handshake awaits its dialect's answer. Until then its bytes stay unread; see
+    /// [`ConnectionEvent::Opened`].
     #[must_use]
     pub fn is_opening(&self, id: Id) -> bool {
         self.sessions.get(id as usize).is_some_and(|session| session.phase == Phase::Opening)
     }
 
-    /// Whether the connection has had no request answered, nor anything else.
+    /// Whether the connection has not had anything answered yet.
     #[must_use]
     pub fn is_new(&self, id: Id) -> bool {
         self.sessions.get(id as usize).is_some_and(|session| session.phase == Phase::Head)
     }
 
-    /// What of the connection's frames is of interest.
+    /// Which frames of the connection are read.
     #[must_use]
     pub fn interest(&self, id: Id) -> Interest {
         let Some(session) = self.sessions.get(id as usize) else { return Interest::Nothing };
@@ -281,26 +290,26 @@ impl Shard {
         }
     }
 
-    /// Something whole from a client.
+    /// Handles a whole message or control frame of a client.
     pub fn receive(&mut self, id: Id, received: Received<'_>, now: Now) {
         let Some(session) = self.sessions.get_mut(id as usize) else { return };
         let phase = session.phase;
-        // Whatever comes shows that the peer lives, also where it answers no ping because it is busy.
+        // Any frame shows that the peer lives; a busy one may answer pings late.
         session.misses = 0;
+
         match received {
+            // The answer to our close frame.
             Received::Close(_) if phase == Phase::Closing => self.finish(id, Reason::Client, now),
             Received::Close(payload) if phase == Phase::Open => {
-                let mut echo = Vec::with_capacity(payload.len() + 2);
-                frame::put_frame(OpCode::Control(Control::Close), payload, &mut echo);
-                self.queue(id, &echo, now);
+                // Echoed as it came, which confirms the code (RFC 6455 section 5.5.1).
+                self.queue_control(id, Control::Close, payload, now);
                 self.finish(id, Reason::Client, now);
             }
+            // After our close frame only the peer's counts.
             _ if phase != Phase::Open => {}
             Received::Pong => self.tell(id, Input::Alive, now),
             Received::Ping(payload) => {
-                let mut pong = Vec::with_capacity(payload.len() + 2);
-                frame::put_frame(OpCode::Control(Control::Pong), payload, &mut pong);
-                self.queue(id, &pong, now);
+                self.queue_control(id, Control::Pong, payload, now);
                 self.tell(id, Input::Alive, now);
             }
             Received::Text(text) => self.tell(id, Input::Text(text), now),
@@ -309,7 +318,7 @@ impl Shard {
         }
     }
 
-    /// The socket takes bytes again. Its outbox leaves at the end of the turn.
+    /// Notes that a socket takes bytes again; its outbox is flushed at the end of the turn.
     pub fn writable(&mut self, id: Id) {
         if let Some(session) = self.sessions.get_mut(id as usize) {
             session.outbox.unblock();
@@ -319,27 +328,34 @@ impl Shard {
 
     /// Hands a publication to every session that subscribes to it.
     pub fn deliver(&mut self, publication: &Arc<Publication>, now: Now) {
+        // Measured by `end_turn`, after the writes.
         self.latencies.push(publication.accepted.monotonic_ns);
+
         if publication.retain_s > 0
             && let Some(entries_max) = self.shared.settings.retained_max(publication.topic())
         {
             self.shared.retained.keep(publication, entries_max, now);
         }
+
         let orphans = self.find_candidates(publication);
+        // Lent from the shard for the loop: closing a session needs all of it.
         let candidates = std::mem::take(&mut self.candidates);
         let mut frames: [Option<FrameId>; 4] = [None; 4];
         let (mut deliveries, mut acl_denied) = ([0u64; Kind::ALL.len()], [0u64; Kind::ALL.len()]);
         for &id in &candidates {
             let session = &mut self.sessions[id as usize];
             let Some(dialect) = &session.dialect else { continue };
+            // A dialect may subscribe before it answers the handshake.
             if session.phase != Phase::Open {
                 continue;
             }
+
             match dialect.admits(publication, now) {
                 Admission::No => {}
                 Admission::Denied => acl_denied[dialect.kind() as usize] += 1,
                 Admission::Close(code, text, reason) => self.expel(id, (code, text), reason, now),
                 admission @ (Admission::Form(form) | Admission::Last(form, ..)) => {
+                    // The first recipient of a form adds its frame; without any, the form costs nothing.
                     let turn = &mut self.turn;
                     let frame =
                         *frames[form as usize].get_or_insert_with(|| turn.share(publication, form));
@@ -354,20 +370,18 @@ impl Shard {
             }
         }
         self.candidates = candidates;
+
         if let Some(tally) = &publication.tally {
+            // A part of 0 counts too: the publisher waits for one from each shard.
             tally.add(deliveries.iter().sum());
         }
-        let counters = self.metrics.deliveries.iter().chain(&self.metrics.acl_denied);
-        for (counter, count) in counters.zip(deliveries.into_iter().chain(acl_denied)) {
-            if count > 0 {
-                counter.add(count);
-            }
-        }
+        add_counts(&self.metrics.deliveries, deliveries);
+        add_counts(&self.metrics.acl_denied, acl_denied);
         debug_assert_eq!(orphans, 0, "a session has gone and left subscriptions behind");
     }
 
-    /// Collects the sessions that subscribe to a publication, each once. Returns how many subscriptions have no session
-    /// any more: a dialect that forgets to give one back must not bring the daemon down.
+    /// Collects the sessions that subscribe to a publication, each once. Returns the number of subscriptions without a
+    /// session: a dialect that forgets to unsubscribe must not bring the daemon down.
     #[inline]
     fn find_candidates(&mut self, publication: &Publication) -> u64 {
         self.sequence = self.sequence.wrapping_add(1);
@@ -380,32 +394,36 @@ impl Shard {
                 orphans += 1;
                 return;
             };
+            // Several subscriptions of one session deliver one copy.
             if session.stamp != sequence {
                 session.stamp = sequence;
                 candidates.push(id);
             }
         });
+
         if orphans > 0 {
             self.metrics.orphaned_subscriptions.add(orphans);
         }
         orphans
     }
 
-    /// What is to be done to connections since the last call.
+    /// The events since the last call, in order.
     pub fn take_events(&mut self) -> impl Iterator<Item = ConnectionEvent> + use<> {
         std::mem::take(&mut self.events).into_iter()
     }
 
     /// Writes what the turn has queued, one write per connection, and ends the turn. `write` gets the bytes
-    /// for a connection; [`Shard::take_events`] says what is left to do with it.
+    /// for a connection; [`Shard::take_events`] tells what its socket needs next.
     pub fn flush(&mut self, now: Now, mut write: impl FnMut(Id, &[u8]) -> Sent) {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut bytes_out = 0;
         for id in dirty.drain(..) {
             let Some(session) = self.sessions.get_mut(id as usize) else { continue };
+            // Listed twice: by a connection that has gone, and by the one that got its number.
             if !std::mem::take(&mut session.dirty) {
                 continue;
             }
+
             let before = session.outbox.backlog_bytes() as u64;
             let flushed = self.turn.flush(&mut session.outbox, |bytes| {
                 let sent = write(id, bytes);
@@ -414,23 +432,29 @@ impl Shard {
                 }
                 sent
             });
+
             let after = session.outbox.backlog_bytes() as u64;
             if before != after {
                 self.metrics.outbox_bytes.add(after.wrapping_sub(before));
             }
+
+            // The owner of the topics delivers more once the client has taken everything so far.
             let has_taken = flushed == Flushed::Empty && std::mem::take(&mut session.owes_receipt);
             match flushed {
                 Flushed::Broken => self.remove(id, Reason::Gone, now),
                 Flushed::Blocked => self.events.push(ConnectionEvent::Blocked(id)),
                 Flushed::Waiting => {}
                 Flushed::Empty if session.phase == Phase::Ending => {
+                    // Only our side is shut: closing both at once may reset the connection before the peer
+                    // has read the last bytes.
                     session.phase = Phase::Over;
-                    session.deadline = now.tick() + ticks(LINGER_S);
+                    session.deadline = now.tick_in(LINGER_S);
                     self.wheel.schedule(id, session.deadline);
                     self.events.push(ConnectionEvent::Finished(id));
                 }
                 Flushed::Empty if before > 0 && session.phase.awaits_request() => {
-                    self.events.push(ConnectionEvent::Ready(id))
+                    // Its next request was held back until it had read the answers so far.
+                    self.events.push(ConnectionEvent::Ready(id));
                 }
                 Flushed::Empty => {}
             }
@@ -440,19 +464,21 @@ impl Shard {
             }
         }
         self.dirty = dirty;
+
+        // Frames last for one turn, those of pings included.
         self.turn.end();
         self.pings = [None; Kind::ALL.len()];
         self.metrics.bytes_out.add(bytes_out);
     }
 
-    /// Counts the turn's latencies at the moment its writes were done.
+    /// Counts the turn's latencies; `now` is the end of its writes.
     pub fn end_turn(&mut self, now: Now) {
         for accepted_ns in self.latencies.drain(..) {
             self.metrics.latency(now.monotonic_ns.saturating_sub(accepted_ns));
         }
     }
 
-    /// Bytes that this turn holds, frames included; a turn ends before they grow without bound.
+    /// Bytes that this turn holds, frames included; the caller ends the turn before they pass its bound.
     #[must_use]
     pub fn turn_bytes(&self) -> usize {
         self.turn.bytes()
@@ -464,7 +490,9 @@ impl Shard {
         if matches!(input, Input::Text(_) | Input::Binary(_)) {
             self.metrics.messages[dialect.kind() as usize].add(1);
         }
+
         self.why = Why::from(&input);
+
         let kind = dialect.kind();
         let (mut context, actions) = self.shared.lend(now);
         actions.clear();
@@ -472,17 +500,18 @@ impl Shard {
         self.perform(id, kind, now);
     }
 
-    /// Does what the dialect has asked for, in order. An answer that comes at once is told at the end.
+    /// Performs the dialect's actions in order. An answer that is there at once is its next input.
     fn perform(&mut self, id: Id, kind: Kind, now: Now) {
         let mut actions = std::mem::take(&mut self.shared.actions);
         let mut list = std::mem::take(&mut actions.list);
         let (mut answer, because) = (None, actions.reason);
+
         for tally in actions.tallies.drain(..) {
             self.metrics.tallies[kind as usize][tally as usize].add(1);
         }
         for action in list.drain(..) {
             match action {
-                // What was said to others stands, even if the session has ended since.
+                // Messages to others stand, even if an action before has ended the session; the rest does not.
                 Action::Publish(publication) => {
                     self.metrics.events[Origin::Client as usize][Outcome::Accepted as usize].add(1);
                     self.outgoing.push(Outgoing::Publication(*publication));
@@ -503,42 +532,44 @@ impl Shard {
                     self.close(id, code, &text, because.unwrap_or(self.why.reason), now);
                 }
                 Action::Subscribe(prefix, facet) => {
-                    let full = self.trie.len() >= self.limits.subscriptions_max;
-                    if full
-                        || self.trie.insert(actions.get(&prefix), actions.get(&facet), id).is_err()
-                    {
-                        self.close(
-                            id,
-                            CLOSE_TRY_LATER,
-                            "too many subscriptions",
-                            Reason::Limit,
-                            now,
-                        );
-                    }
+                    self.subscribe(id, actions.get(&prefix), actions.get(&facet), now);
                 }
                 Action::Unsubscribe(prefix, facet) => {
                     self.trie.remove(actions.get(&prefix), actions.get(&facet), id);
                 }
                 Action::Deadline(at_ns) => {
+                    // Rounded up: a deadline may pass late, never early.
                     let tick = Tick::try_from(at_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER);
                     self.sessions[id as usize].deadline = tick;
                 }
                 Action::Keepalive { interval_s, misses_max } => {
-                    let session = &mut self.sessions[id as usize];
-                    session.ping_interval = ticks(u64::from(interval_s)).max(1);
-                    session.ping_at = now.tick().saturating_add(session.ping_interval);
-                    session.misses = 0;
-                    session.misses_max = misses_max;
+                    self.sessions[id as usize].keep_alive(interval_s, misses_max, now);
                 }
             }
         }
+
         self.shared.actions = Actions { list, ..actions };
-        // What follows may be about somebody else.
+        // The next refusal may be another connection's.
         self.why = Why::default();
         self.reschedule(id);
+        // Only now, because the answer's own actions need the list.
         if let Some(answer) = answer {
             self.tell(id, Input::Answer(Answer::Token(0, answer)), now);
         }
+    }
+
+    fn subscribe(&mut self, id: Id, prefix: &[u8], facet: &[u8], now: Now) {
+        let is_full = self.trie.len() >= self.limits.subscriptions_max;
+        if is_full || self.trie.insert(prefix, facet, id).is_err() {
+            self.close(id, CLOSE_TRY_LATER, "too many subscriptions", Reason::Limit, now);
+        }
+    }
+
+    /// Queues a control frame for one connection.
+    fn queue_control(&mut self, id: Id, control: Control, payload: &[u8], now: Now) {
+        let mut bytes = Vec::with_capacity(payload.len() + 2);
+        frame::put_frame(OpCode::Control(control), payload, &mut bytes);
+        self.queue(id, &bytes, now);
     }
 
     /// Queues bytes for one connection.
@@ -550,14 +581,14 @@ impl Shard {
         }
     }
 
-    /// Queues a frame for one connection, which ends if it is too slow with it.
+    /// Queues a frame for one connection, and closes it if it is too slow.
     fn put(&mut self, id: Id, frame: FrameId, now: Now) {
         if self.push(id, frame) {
             self.slow(id, now);
         }
     }
 
-    /// Queues a frame. Returns whether the client is too slow with it.
+    /// Queues a frame. Returns whether the client is too slow.
     #[inline]
     fn push(&mut self, id: Id, frame: FrameId) -> bool {
         let session = &mut self.sessions[id as usize];
@@ -577,7 +608,16 @@ impl Shard {
     }
 }
 
-/// Numbers for tests, which may well be guessed.
+fn add_counts(counters: &[Counter], counts: [u64; Kind::ALL.len()]) {
+    for (counter, count) in counters.iter().zip(counts) {
+        // A counter is an atomic, and most dialects have nothing to add.
+        if count > 0 {
+            counter.add(count);
+        }
+    }
+}
+
+/// Predictable numbers, for tests.
 fn counting() -> Rng {
     let mut drawn = 0;
     Box::new(move || {

@@ -1,16 +1,16 @@
 //! Log lines that outsiders can cause: a few of each kind, then a count.
 //!
 //! A publisher that is refused a thousand times a second is one fact for an operator, not a thousand lines. Each kind
-//! of line ([`LogLine`]) may be written [`LINES_MAX`] times in [`WINDOW_S`] seconds. What is kept back is counted, and the
-//! next line of its kind ends with "(and 412 more like it)"; when none follows, [`settle`] logs the count by itself.
-//! Every occurrence is counted in `fanfare_log_events_total`, written or not.
+//! of line ([`LogLine`]) may be written [`LINES_MAX`] times in [`WINDOW_S`] seconds. Suppressed lines are counted, and
+//! the next line of their kind ends with "(and 412 more like it)"; when none follows, [`settle`] logs the count by
+//! itself. Every occurrence is counted in `fanfare_log_events_total`, written or not.
 //!
-//! The state of [`LogLine`] is the process's, as the log is, so that ten shards write no more than one.
+//! The state is global to the process, as the log is, so that ten shards write no more than one.
 
-use crate::wheel::Now;
+use crate::wheel::{Now, SECOND_NS};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Seconds in which lines of one kind are limited; the kernel's own limit (printk_ratelimit) is 10 lines in 5 s.
 pub const WINDOW_S: u64 = 10;
@@ -32,18 +32,24 @@ struct Window {
 }
 
 impl Throttle {
-    /// Admits so many lines in a window.
+    /// A throttle that admits `lines_max` lines in a window.
     #[must_use]
     pub const fn new(lines_max: u32) -> Self {
         Self { lines_max, window: Mutex::new(Window { ends_ns: 0, lines: 0, kept_back: 0 }) }
     }
 
-    /// Counts an occurrence. Returns what the line ends with when it is to be written.
-    pub fn admit(&self, now: Now) -> Option<More> {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+    fn window(&self) -> MutexGuard<'_, Window> {
+        // Three numbers are consistent after any panic, and the log goes on.
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
+    /// Counts an occurrence. Returns the end of its line, or `None` to suppress the line.
+    pub fn admit(&self, now: Now) -> Option<More> {
+        let mut window = self.window();
+
+        // A window begins with its first line, not on a grid: no burst straddles two.
         if now.monotonic_ns >= window.ends_ns {
-            window.ends_ns = now.monotonic_ns + WINDOW_S * 1_000_000_000;
+            window.ends_ns = now.monotonic_ns + WINDOW_S * SECOND_NS;
             window.lines = 0;
         }
 
@@ -55,9 +61,9 @@ impl Throttle {
         Some(More(std::mem::take(&mut window.kept_back)))
     }
 
-    /// The number of lines that were kept back, once, after their window is over; no next line has told it.
+    /// Returns the number of suppressed lines once, after a window that no further line has reported them in.
     pub fn settle(&self, now: Now) -> Option<u64> {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window();
         if window.kept_back == 0 || now.monotonic_ns < window.ends_ns {
             return None;
         }
@@ -65,7 +71,7 @@ impl Throttle {
     }
 }
 
-/// How many lines were kept back before this one; shown as the end of a line.
+/// The number of lines suppressed before this one; displayed as the end of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct More(pub u64);
 
@@ -87,14 +93,14 @@ macro_rules! lines {
         pub enum LogLine { $($(#[doc = $doc])+ $variant,)+ }
 
         impl LogLine {
-            /// All.
+            /// Every kind, in the order of the metric's labels.
             pub const ALL: &'static [LogLine] = &[$(LogLine::$variant,)+];
 
             /// The label that the metric uses.
             #[must_use]
             pub const fn name(self) -> &'static str { match self { $(LogLine::$variant => $name,)+ } }
 
-            /// What several of them are called.
+            /// The plural that a count of suppressed lines is logged with.
             #[must_use]
             pub const fn words(self) -> &'static str { match self { $(LogLine::$variant => $words,)+ } }
         }
@@ -123,29 +129,30 @@ static THROTTLES: [Throttle; LogLine::ALL.len()] =
 static COUNTS: [AtomicU64; LogLine::ALL.len()] = [const { AtomicU64::new(0) }; LogLine::ALL.len()];
 
 impl LogLine {
-    /// Counts an occurrence. Returns what the line ends with when it is to be written; whoever can use
-    /// [`LogLine::warn`] does.
+    /// Counts an occurrence. Returns the end of its line, or `None` to suppress the line. Prefer
+    /// [`LogLine::warn`], which writes it too.
     #[must_use]
     pub fn admit(self, now: Now) -> Option<More> {
+        // Suppressed lines count too: the metric is where an operator sees the real rate.
         COUNTS[self as usize].fetch_add(1, Relaxed);
         THROTTLES[self as usize].admit(now)
     }
 
-    /// Counts an occurrence, and warns of it with this text unless enough was said of its kind.
+    /// Counts an occurrence, and logs it as a warning unless its kind is throttled.
     pub fn warn(self, now: Now, text: impl FnOnce() -> String) {
         if let Some(more) = self.admit(now) {
             tracing::warn!("{}{more}", text());
         }
     }
 
-    /// How often it has occurred.
+    /// Occurrences since the process started.
     #[must_use]
     pub fn count(self) -> u64 {
         COUNTS[self as usize].load(Relaxed)
     }
 }
 
-/// Logs what was kept back in windows that are over. To be called now and then.
+/// Logs the suppressed lines of windows that are over. Call about once per window.
 pub fn settle(now: Now) {
     for line in LogLine::ALL {
         if let Some(more) = THROTTLES[*line as usize].settle(now) {

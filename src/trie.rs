@@ -39,7 +39,7 @@ pub const SUBSCRIPTIONS_MAX: usize = u32::MAX as usize;
 /// Most bytes of one trie's nodes, topics and facets each: a child link has 32 bits and counts 8 bytes.
 pub const NODE_BYTES_MAX: usize = CHUNKS_MAX * arena::CHUNK_BYTES;
 
-/// Why a subscription was refused; nothing has changed then.
+/// Why a subscription was refused; the trie is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrieFull {
     /// The subscriber's fault: a prefix is longer than [`PREFIX_BYTES_MAX`].
@@ -102,13 +102,18 @@ impl Trie {
         if self.len >= SUBSCRIPTIONS_MAX {
             return Err(TrieFull::Subscriptions);
         }
+        // Before anything is written: a refusal halfway would leave a facet that no entry uses.
         if !self.topics.has_room() || !self.facets.has_room() {
             return Err(TrieFull::Nodes);
         }
+
+        // Each facet prefix has exactly one value, its number.
         let number = match self.facets.first(facet) {
             Some(number) => number as u32,
             None => self.intern(facet),
         };
+
+        // With a number just given no entry exists, so it is used at once.
         let fresh = self.topics.insert(prefix, entry(number, subscriber));
         if fresh {
             self.uses[number as usize] += 1;
@@ -117,13 +122,14 @@ impl Trie {
         Ok(fresh)
     }
 
-    /// Takes a subscription away; false if there was none. Gives memory back once most of it is unused.
+    /// Removes a subscription; false if there was none. Frees memory once most of it is unused.
     pub fn remove(&mut self, prefix: &[u8], facet: &[u8], subscriber: u32) -> bool {
         let Some(number) = self.facets.first(facet) else { return false };
         let number = number as u32;
         if !self.topics.remove(prefix, entry(number, subscriber)) {
             return false;
         }
+
         self.len -= 1;
         let uses = &mut self.uses[number as usize];
         *uses -= 1;
@@ -142,6 +148,8 @@ impl Trie {
         if matching.is_empty() {
             return;
         }
+
+        // Numbers are reused, so prefix order is not their order.
         matching.sort_unstable();
         self.topics.walk(topic, |found| visit_matching(&found, matching, &mut visit));
     }
@@ -169,6 +177,7 @@ impl Trie {
     /// Gives a facet prefix a number; the caller adds its first use.
     fn intern(&mut self, facet: &[u8]) -> u32 {
         if self.uses.len() == self.uses.capacity() {
+            // A slack of an eighth, where a Vec would double.
             self.uses.reserve_exact(self.uses.len() / 8 + 4);
         }
         let number = self.uses.insert(0);
@@ -180,6 +189,7 @@ impl Trie {
         self.uses.remove(number as usize);
         self.facets.remove(facet, u64::from(number));
         if self.uses.is_empty() {
+            // The last facet has gone: the capacity of the busiest moment goes with it.
             self.uses = Slab::new();
             self.matching = Vec::new();
         }
@@ -190,7 +200,7 @@ fn entry(facet: u32, subscriber: u32) -> u64 {
     u64::from(facet) << 32 | u64::from(subscriber)
 }
 
-/// Visits a node's subscribers of matching facets: the shorter side is gone through, the longer one searched.
+/// Visits a node's subscribers of matching facets, by iterating over the shorter side and searching the longer.
 fn visit_matching(found: &RadixValues<'_>, matching: &[u32], visit: &mut impl FnMut(u32)) {
     if found.len() <= 2 * matching.len() {
         return found.each(|entry| {

@@ -1,7 +1,7 @@
 //! The timers of one shard: a wheel of coarse slots, and the time itself as a value.
 //!
-//! Every connection is in at most one slot: that of the next moment anything about it may be due. Whoever
-//! owns the connection decides then what is due (a ping, a deadline, nothing yet) and schedules it again.
+//! Every connection is in at most one slot: that of the next moment anything about it may be due. The shard
+//! then decides what is due (a ping, a deadline, nothing yet) and schedules the connection again.
 //! Moments further away than one turn of the wheel are visited once a turn and put back, which is a few
 //! nanoseconds a minute. Moving a visit forward writes the new slot and leaves the old entry behind; a
 //! visit finds the entry stale and drops it. A connection costs 5 bytes and its share of a Vec.
@@ -14,9 +14,9 @@
 /// One moment on both clocks. Read once per turn of a shard's loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Nanoseconds since some moment before the daemon started; never goes back.
+    /// Nanoseconds of the monotonic clock, whose zero is some moment before the daemon started.
     pub monotonic_ns: u64,
-    /// Milliseconds since 1970-01-01 UTC; what clients and tokens are told in.
+    /// Milliseconds since 1970-01-01 UTC: the clock of tokens and of messages to clients.
     pub unix_ms: u64,
 }
 
@@ -27,7 +27,13 @@ impl Now {
         (self.monotonic_ns / (TICK_MS * 1_000_000)) as Tick
     }
 
-    /// Nanoseconds until a moment of unix time; none when it is over.
+    /// The moment in `seconds` from now on the wheel's scale.
+    #[must_use]
+    pub fn tick_in(self, seconds: u64) -> Tick {
+        self.tick().saturating_add(ticks(seconds))
+    }
+
+    /// Nanoseconds until a moment of unix time, which is in milliseconds; 0 when it has passed.
     #[must_use]
     pub fn ns_until(self, unix_ms: u64) -> u64 {
         unix_ms.saturating_sub(self.unix_ms).saturating_mul(1_000_000)
@@ -60,17 +66,17 @@ pub fn ticks(seconds: u64) -> Tick {
     Tick::try_from(seconds.saturating_mul(1000).div_ceil(TICK_MS)).unwrap_or(NEVER)
 }
 
-/// Which identities are to be looked at, and when.
+/// The scheduled visits of a shard's connections.
 pub struct Wheel {
     slots: Vec<Vec<u32>>,
-    /// The slot each identity is in, by identity.
+    /// The slot of each connection, by its number.
     place: Vec<u16>,
     visited: Tick,
     due: Vec<u32>,
 }
 
 impl Wheel {
-    /// A wheel whose first visit is of the moment after `now`.
+    /// An empty wheel; the first tick it visits is the one after `now`.
     #[must_use]
     pub fn new(now: Tick) -> Self {
         Self {
@@ -81,20 +87,26 @@ impl Wheel {
         }
     }
 
-    /// Looks at `id` at `at` or at some moment before: a visit that is already scheduled earlier stands, so
-    /// that putting a deadline off costs nothing, and nothing is scheduled further away than one turn.
+    /// Schedules a visit of `id` at `at` or earlier: an earlier visit stands, so that putting a deadline off
+    /// costs nothing, and no visit is further away than one turn.
     pub fn schedule(&mut self, id: u32, at: Tick) {
         if at == NEVER {
             return self.cancel(id);
         }
+
+        // The slot of `visited` has just been emptied: an entry there would wait for a whole turn.
         let at = at.clamp(self.visited + 1, self.visited + SLOTS - 1);
+
         let slot = (at % SLOTS) as u16;
         let index = id as usize;
         if self.place.len() <= index {
             self.place.resize(index + 1, NOWHERE);
         }
+
         let scheduled = self.place[index];
         if scheduled == NOWHERE || self.distance(slot) < self.distance(scheduled) {
+            // The entry in the later slot stays behind: finding it would cost a search, and its
+            // visit finds it stale.
             self.place[index] = slot;
             self.slots[slot as usize].push(id);
         }
@@ -105,27 +117,33 @@ impl Wheel {
         (u32::from(slot).wrapping_sub(self.visited + 1)) % SLOTS
     }
 
-    /// Forgets `id`.
+    /// Cancels the visit of `id`, if one is scheduled.
     pub fn cancel(&mut self, id: u32) {
         if let Some(place) = self.place.get_mut(id as usize) {
             *place = NOWHERE;
         }
     }
 
-    /// The identities whose moment has come by `now`, each once. They are scheduled no more.
+    /// Removes and returns the connections that are due by `now`, each once.
     pub fn advance(&mut self, now: Tick) -> &[u32] {
         self.due.clear();
+        // After a pause of more than a turn, such as a suspended host, one visit of each slot finds
+        // everything.
         let passed = now.saturating_sub(self.visited).min(SLOTS);
         for tick in now - passed + 1..=now {
             let slot = tick % SLOTS;
             let entries = &mut self.slots[slot as usize];
             for id in entries.drain(..) {
                 let place = &mut self.place[id as usize];
+                // Moved or cancelled since, the entry is stale. Of two entries in this slot the
+                // first one clears the place.
                 if *place == slot as u16 {
                     *place = NOWHERE;
                     self.due.push(id);
                 }
             }
+
+            // Connections that were accepted in one burst share a slot, whose memory is not kept.
             entries.shrink_to(SLOT_ENTRIES_KEPT);
         }
         self.visited = self.visited.max(now);

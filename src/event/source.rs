@@ -1,17 +1,20 @@
-//! How the values of an object are written: their bytes, for the protocols that pass a part of an event on as it
-//! came. The parser's tape has values and no places, so the text is walked once more, from quote to quote.
+//! The bytes of an object's values, for the protocols that pass a part of an event on as it came. The parser's tape
+//! has values but no positions, so the text is walked once more, from quote to quote.
 
 /// The values of a JSON object in the order they are written, each as its bytes, quotes and escapes included.
 ///
-/// The text must be valid JSON. Of anything else some bytes are given, and nothing panics.
+/// The text must be valid JSON; anything else yields arbitrary parts of it and never panics.
 pub(super) fn values(object: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = inside(object, b'{', b'}');
     std::iter::from_fn(move || {
+        // In valid JSON the first quote opens a key, and the first colon behind it ends it.
         let key = rest.iter().position(|byte| *byte == b'"')?;
         let after = &rest[key + string(&rest[key..])..];
         let colon = after.iter().position(|byte| *byte == b':')?;
+
         let value = after[colon + 1..].trim_ascii_start();
         let end = end(value);
+        // Behind the last value there is no comma to skip.
         rest = value.get(end + 1..).unwrap_or_default();
         Some(value[..end].trim_ascii_end())
     })
@@ -31,7 +34,7 @@ pub(super) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// What stands between two brackets.
+/// The text between its outer brackets.
 fn inside(text: &[u8], open: u8, close: u8) -> &[u8] {
     let rest = text.trim_ascii().strip_prefix(&[open]);
     rest.and_then(|rest| rest.strip_suffix(&[close])).unwrap_or_default()
@@ -43,6 +46,7 @@ fn end(text: &[u8]) -> usize {
     while let Some(byte) = text.get(at) {
         match byte {
             b'"' => {
+                // Commas and brackets inside of a string are text.
                 at += string(&text[at..]);
                 continue;
             }
@@ -64,6 +68,7 @@ fn string(text: &[u8]) -> usize {
         if text[at - 1] == b'"' {
             return at;
         }
+        // The escaped byte: of `\u` the digits behind it are ordinary text.
         at += 1;
     }
     text.len()

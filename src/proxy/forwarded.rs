@@ -1,8 +1,8 @@
-//! The headers in which proxies say for whom they ask: `X-Forwarded-For`, and `Forwarded` of RFC 7239.
+//! The headers in which proxies name the client: `X-Forwarded-For`, and `Forwarded` of RFC 7239.
 //!
 //! Each proxy appends the address that it was asked from, so the list is read from its end: as long as an address is
-//! a trusted proxy's own, the one before it was written by somebody who is believed. The first that is not trusted is
-//! the client; what stands before it, the client may have written itself.
+//! a trusted proxy's own, the one before it was written by that proxy. The first untrusted address is the client; what
+//! stands before it, the client may have written itself.
 //!
 //! A proxy that writes one of the two passes the other on as the client sent it. When both are there and name
 //! different clients, neither is believed.
@@ -10,35 +10,35 @@
 use super::{Networks, Remote};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Most proxies in a row that are followed; more are a loop, or made up.
+/// Maximum number of proxies in a row that are followed; more are a loop, or made up.
 const HOPS_MAX: usize = 32;
 
-/// What the headers of a request from a trusted proxy come to.
+/// The client that the headers of a request from a trusted proxy name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedClient {
-    /// They name nobody, or nothing that can be read: the client is the last that was believed.
+    /// No readable address: the client is the proxy itself.
     Unnamed,
-    /// This one.
+    /// The client at this address.
     At(Remote),
-    /// The two headers contradict each other.
+    /// The two headers name different clients.
     Contradicted,
 }
 
-/// The client of a request from a trusted proxy, by the headers of the request in their order.
+/// Finds the client of a request from a trusted proxy in its headers, given in their order.
 pub fn client<'a>(
     headers: impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + Clone,
     trusted: &Networks,
 ) -> ForwardedClient {
-    let named = |name: &'static str| {
-        let lines = headers.clone().filter(move |(other, _)| other.eq_ignore_ascii_case(name));
-        lines.map(|(_, value)| value).rev()
-    };
-    let by_list = named("x-forwarded-for").flat_map(|line| line.rsplit(|byte| *byte == b','));
-    let by_list = by_list.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty());
+    let by_list = values_from_last(headers.clone(), "x-forwarded-for")
+        .flat_map(|line| line.rsplit(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|hop| !hop.is_empty());
     let first = last_untrusted(by_list.map(node), trusted);
-    let second = last_untrusted(named("forwarded").flat_map(elements), trusted);
+    let by_element = values_from_last(headers, "forwarded").flat_map(elements);
+    let second = last_untrusted(by_element, trusted);
 
     match (first, second) {
+        // One of them may be the client's own, and nothing tells which.
         (Some(first), Some(second)) if first.ip != second.ip => ForwardedClient::Contradicted,
         (Some(first), Some(second)) => {
             ForwardedClient::At(if first.port.is_some() { first } else { second })
@@ -46,6 +46,14 @@ pub fn client<'a>(
         (Some(one), None) | (None, Some(one)) => ForwardedClient::At(one),
         (None, None) => ForwardedClient::Unnamed,
     }
+}
+
+/// The values of a header, the last first. A header on several lines is one list (RFC 9110 section 5.3).
+fn values_from_last<'a>(
+    headers: impl DoubleEndedIterator<Item = (&'a str, &'a [u8])>,
+    name: &'static str,
+) -> impl Iterator<Item = &'a [u8]> {
+    headers.rev().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 /// The first address that is not trusted, or the last one before what cannot be read.
@@ -64,14 +72,14 @@ fn last_untrusted(
     client
 }
 
-/// The elements of one line of `Forwarded`, the last first, each as the node that it is `for`.
+/// The nodes after `for=` in the elements of one line of `Forwarded`, the last first.
 fn elements(line: &[u8]) -> impl Iterator<Item = Option<Remote>> + use<'_> {
     let mut nodes = Vec::new();
-    // Quotes are read from the left, or a comma inside of them would be taken for the end of an element.
+    // Quotes can only be read from the left: from the right, a comma inside of them would end an element.
     let mut rest = line;
     loop {
         let Some((element, more)) = split(rest, b',') else {
-            // A quote without its end: nothing of the line can be told apart.
+            // A quote without its end: no element of the line can be told from another.
             nodes = vec![None];
             break;
         };
@@ -84,7 +92,7 @@ fn elements(line: &[u8]) -> impl Iterator<Item = Option<Remote>> + use<'_> {
     nodes.into_iter().rev()
 }
 
-/// The node after `for=` of an element; nothing when there is none, or two.
+/// The node after `for=` of an element; `None` when there is none, or two.
 fn for_of(element: &[u8]) -> Option<Remote> {
     let mut found = None;
     let mut rest = Some(element);
@@ -96,6 +104,7 @@ fn for_of(element: &[u8]) -> Option<Remote> {
             continue;
         };
         if found.is_some() {
+            // The proxy writes one; the other was smuggled in.
             return None;
         }
         found = Some(node(unquoted(pair[at + 1..].trim_ascii())?)?);
@@ -103,7 +112,7 @@ fn for_of(element: &[u8]) -> Option<Remote> {
     found
 }
 
-/// What stands before a separator outside of quotes, and what after it if there is one; nothing when a quote does not
+/// The text before a separator outside of quotes, and the text after it if there is one; `None` when a quote does not
 /// end.
 fn split(text: &[u8], separator: u8) -> Option<(&[u8], Option<&[u8]>)> {
     let (mut is_quoted, mut is_escaped) = (false, false);
@@ -121,7 +130,7 @@ fn split(text: &[u8], separator: u8) -> Option<(&[u8], Option<&[u8]>)> {
     (!is_quoted).then_some((text, None))
 }
 
-/// A value without its quotes. No address has anything in it that would have to be escaped.
+/// A value without its quotes. No address needs an escape, so a value with one is none.
 fn unquoted(value: &[u8]) -> Option<&[u8]> {
     match value {
         [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') && !inner.contains(&b'"') => {
@@ -132,7 +141,7 @@ fn unquoted(value: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// An address as either header writes it, with its port if one is there. Hidden ones (`unknown`, `_name`) are none.
+/// An address as either header writes it, with its port if given. `None` for hidden ones (`unknown`, `_name`).
 fn node(text: &[u8]) -> Option<Remote> {
     let text = std::str::from_utf8(text).ok()?;
     if let Some(inner) = text.strip_prefix('[') {
@@ -148,11 +157,12 @@ fn node(text: &[u8]) -> Option<Remote> {
     with_port(ip.into(), port)
 }
 
-/// An address with the text of its port; one that is hidden (`_name`) is not known.
+/// An address with the text of its port, which may be hidden (`_name`).
 fn with_port(ip: IpAddr, port: &str) -> Option<Remote> {
     if port.is_empty() || port.starts_with('_') {
         return Some(Remote::at(ip));
     }
+    // `parse` takes a plus sign too.
     let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
     let port = port.parse().ok().filter(|_| is_number)?;
     Some(Remote { port: Some(port), ..Remote::at(ip) })

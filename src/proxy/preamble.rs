@@ -1,18 +1,18 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy sends before anything of the client's.
+//! The PROXY protocol, versions 1 and 2: the preamble that a proxy sends before the client's bytes.
 //!
-//! <https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt>. Whoever listens for it demands it of every
+//! <https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt>. A listener that expects it demands it of every
 //! connection, because a client's own bytes could look the same.
 
 use super::Remote;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Longest preamble. A line of version 1 has at most 107 bytes, the addresses of version 2 at most 216 and 16 before
-/// them; the rest is for what proxies tell beside (TLS, host names). nginx allows 4 KiB too.
+/// Longest preamble in bytes. A line of version 1 has at most 107, version 2 has 16 and at most 216 for the addresses;
+/// the rest is for what proxies add (TLS, host names). nginx allows 4 KiB too.
 pub const PREAMBLE_BYTES_MAX: usize = 4096;
 
-/// What every preamble of version 2 begins with.
+/// The first bytes of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// What every preamble of version 1 begins with.
+/// The first bytes of version 1.
 const WORD: &[u8; 6] = b"PROXY ";
 /// Longest line of version 1, its end included.
 const LINE_BYTES_MAX: usize = 107;
@@ -22,35 +22,36 @@ const FIXED_BYTES: usize = 16;
 /// A whole preamble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preamble {
-    /// Its length; what follows is the client's.
+    /// Its length in bytes; the client's own follow.
     pub length: usize,
-    /// Where the client is; nothing when the proxy speaks for itself, as to see whether anybody is here.
+    /// The client; `None` when the proxy speaks for itself, as in a health check.
     pub client: Option<Remote>,
 }
 
-/// Why bytes are no preamble.
+/// Why bytes are not a preamble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedPreamble {
     /// They begin like neither version.
     #[error(
-        "no PROXY protocol: let the proxy send it (HAProxy: send-proxy-v2, nginx: proxy_protocol on), or set proxy_protocol = false"
+        "no PROXY protocol: let the proxy send it (HAProxy: send-proxy-v2, nginx: proxy_protocol \
+         on), or set proxy_protocol = false"
     )]
     Absent,
-    /// A line of version 1 is too long or not as it has to be.
-    #[error("a line of the PROXY protocol that cannot be read")]
+    /// A line of version 1 that is too long or malformed.
+    #[error("a malformed line of the PROXY protocol, version 1")]
     Line,
-    /// Version 2 with a command, family or length that there is not.
-    #[error("a header of the PROXY protocol, version 2, that cannot be read")]
+    /// Version 2 with an unknown command or family, or a wrong length.
+    #[error("a malformed header of the PROXY protocol, version 2")]
     Binary,
     /// Longer than [`PREAMBLE_BYTES_MAX`].
     #[error("a header of the PROXY protocol over {PREAMBLE_BYTES_MAX} bytes")]
     Long,
 }
 
-/// Reads the preamble that a connection begins with; `None` as long as it has come in part.
+/// Reads the preamble at the start of a connection; `None` while it is incomplete.
 ///
 /// # Errors
-/// At the first byte that shows that it is none.
+/// At the first byte that rules it out.
 pub fn read(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
     if begins(bytes, SIGNATURE) {
         return binary(bytes);
@@ -61,7 +62,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
     Err(MalformedPreamble::Absent)
 }
 
-/// Whether bytes begin like `start`, as far as they have come.
+/// Whether bytes begin with `start`, as far as they have come.
 fn begins(bytes: &[u8], start: &[u8]) -> bool {
     let length = bytes.len().min(start.len());
     bytes[..length] == start[..length]
@@ -76,13 +77,15 @@ fn line(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
             Ok(None)
         };
     };
-    let text = looked_at[..end].strip_suffix(b"\r").and_then(|text| text.strip_prefix(WORD));
-    let text =
-        text.and_then(|text| std::str::from_utf8(text).ok()).ok_or(MalformedPreamble::Line)?;
+    let text = looked_at[..end]
+        .strip_suffix(b"\r")
+        .and_then(|text| text.strip_prefix(WORD))
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .ok_or(MalformedPreamble::Line)?;
 
     let words: Vec<&str> = text.split(' ').collect();
     let client = match words[..] {
-        // Whatever follows is to be skipped.
+        // A proxy that does not know the client; the receiver must ignore the rest of the line.
         ["UNKNOWN", ..] => None,
         ["TCP4", source, target, port, target_port] => {
             Some(source_of::<Ipv4Addr>(source, target, port, target_port)?)
@@ -95,7 +98,7 @@ fn line(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
     Ok(Some(Preamble { length: end + 1, client }))
 }
 
-/// The source of a line of version 1. The rest is read too: a line that is wrong anywhere is not believed.
+/// The source of a line of version 1. The target is read too: a line that is wrong anywhere is not trusted.
 fn source_of<A: std::str::FromStr + Into<IpAddr>>(
     source: &str,
     target: &str,
@@ -104,13 +107,15 @@ fn source_of<A: std::str::FromStr + Into<IpAddr>>(
 ) -> Result<Remote, MalformedPreamble> {
     let source: A = source.parse().map_err(|_| MalformedPreamble::Line)?;
     let _: A = target.parse().map_err(|_| MalformedPreamble::Line)?;
-    let number = |text: &str| {
-        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let is_plain = is_number && (text == "0" || !text.starts_with('0'));
-        text.parse().ok().filter(|_| is_plain).ok_or(MalformedPreamble::Line)
-    };
-    number(target_port)?;
-    Ok(SocketAddr::new(source.into(), number(port)?).into())
+    read_port(target_port)?;
+    Ok(SocketAddr::new(source.into(), read_port(port)?).into())
+}
+
+fn read_port(text: &str) -> Result<u16, MalformedPreamble> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // The specification rules out leading zeros, which `parse` takes.
+    let is_plain = is_number && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_plain).ok_or(MalformedPreamble::Line)
 }
 
 fn binary(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
@@ -124,6 +129,7 @@ fn binary(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
     let rest = usize::from(u16::from_be_bytes([high, low]));
     let length = FIXED_BYTES + rest;
     if length > PREAMBLE_BYTES_MAX {
+        // Before any of it is waited for: 64 KiB could be announced for each connection.
         return Err(MalformedPreamble::Long);
     }
 
@@ -133,7 +139,7 @@ fn binary(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
         0x11 => 12,
         0x21 => 36,
         0x31 => 216,
-        // What a proxy says of itself is skipped.
+        // A health check may have any family.
         _ if is_local => 0,
         _ => return Err(MalformedPreamble::Binary),
     };

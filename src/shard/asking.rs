@@ -1,8 +1,8 @@
-//! What the sessions of a shard ask of services, and what becomes of the answers.
+//! The questions of a shard's sessions to services, and the answers.
 //!
-//! An answer is for one connection, and one that comes after it has gone finds no one: the serial tells. Of the
-//! verification of tokens a session has one question at most that counts, and it is kept after the answer: a token that
-//! was granted can be taken back until the session says that it may be forgotten.
+//! An answer is for one connection; the serial tells one that comes too late. At most one question about a token counts
+//! for a session, and its number is kept after the answer: a granted token can be revoked until the session has the
+//! question forgotten.
 
 use super::session::{Phase, Session};
 use super::{ConnectionEvent, Id, Outgoing, Shard};
@@ -16,47 +16,46 @@ use crate::token::{Refusal, Verdict};
 use crate::wheel::Now;
 use core::net::IpAddr;
 
-/// Places in the list of questions that are kept for the next turn: as many as a turn asks of the topics, and as many
+/// Capacity of the list of questions that is kept for the next turn: as many as a turn asks of the topics, and as many
 /// again for the others.
 const QUESTIONS_KEPT: usize = 512;
 
 impl Shard {
-    /// What is to be handed to the shards since the last call, this one included, in this order.
+    /// The publications and answers for the shards, this one included, since the last call, in order.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.outgoing).list
     }
 
-    /// Whether something that clients have caused waits for room elsewhere.
+    /// Whether publications or questions of clients wait for room elsewhere.
     #[must_use]
     pub fn holds_back(&self) -> bool {
         !(self.outgoing.list.is_empty() && self.questions.is_empty())
     }
 
-    /// What is to be asked since the last call, in order.
+    /// The questions since the last call, in order.
     pub fn take_questions(&mut self) -> Vec<(ConnectionRef, Question)> {
         self.unaddressed.clear();
         self.topic_questions = 0;
         std::mem::take(&mut self.questions)
     }
 
-    /// Gives back the list of [`Shard::take_questions`], with what its service has no room for, before anything else is
+    /// Gives back the list of [`Shard::take_questions`] with the questions that found no room, before anything else is
     /// asked. Its memory serves the next turn.
     pub fn keep_questions(&mut self, mut questions: Vec<(ConnectionRef, Question)>) {
         debug_assert!(self.questions.is_empty(), "they would change their order");
         questions.shrink_to(QUESTIONS_KEPT);
-        let is_of_topic =
-            |(_, question): &&(ConnectionRef, Question)| matches!(question, Question::Topic(_));
-        self.topic_questions = questions.iter().filter(is_of_topic).count();
+        let kept = questions.iter();
+        self.topic_questions = kept.filter(|(_, q)| matches!(q, Question::Topic(_))).count();
         self.questions = questions;
     }
 
-    /// Whether there is something to be asked.
+    /// Whether a question waits to be handed on.
     #[must_use]
     pub fn has_questions(&self) -> bool {
         !self.questions.is_empty()
     }
 
-    /// Gives callbacks the addresses of the clients that they are about. To be called before any of them is forgotten.
+    /// Completes callbacks with the addresses of their clients. Call before any of the connections is forgotten.
     pub fn address_callbacks(&mut self, address: impl Fn(Id) -> Option<IpAddr>) {
         for place in self.unaddressed.drain(..) {
             let Some((from, Question::Webhook(webhook))) = self.questions.get_mut(place) else {
@@ -73,8 +72,8 @@ impl Shard {
         ConnectionRef { shard: self.number, id, serial: self.sessions[id as usize].serial }
     }
 
-    /// Keeps a question of a connection that speaks this dialect. Returns the answer to one about a token that is
-    /// verified here.
+    /// Queues a question of a connection that speaks this dialect. A token that can be verified here is answered at
+    /// once.
     pub(super) fn ask(
         &mut self,
         id: Id,
@@ -88,11 +87,13 @@ impl Shard {
             }
             Question::Webhook(webhook) => {
                 if matches!(*webhook, Webhook::Callback(_)) {
+                    // Sockets and their addresses are not known here; see `address_callbacks`.
                     self.unaddressed.push(self.questions.len());
                 }
                 self.questions.push((self.reference(id), Question::Webhook(webhook)));
             }
             Question::Presence(mut question) => {
+                // Two dialects may have channels of one name.
                 question.dialect = kind.id();
                 self.questions.push((self.reference(id), Question::Presence(question)));
             }
@@ -107,14 +108,16 @@ impl Shard {
         None
     }
 
-    /// An answer has come for a connection of this shard.
+    /// Hands an answer to a connection of this shard.
     pub fn answer(&mut self, to: ConnectionRef, answer: Answer, now: Now) {
         let id = to.id;
-        // The connection may have gone, and its number be another's by now.
+        // The connection may have gone, and another have its number by now.
         let session =
             self.sessions.get_mut(id as usize).filter(|session| session.serial == to.serial);
         let Some(session) = session else { return };
+
         match answer {
+            // A later question has replaced this one.
             Answer::Token(attempt, _) if session.asked != attempt => {}
             Answer::Token(attempt, answer) => {
                 if !matches!(answer, TokenAnswer::Granted(_)) {
@@ -134,28 +137,22 @@ impl Shard {
         }
     }
 
-    /// Whether the peer of a connection has sent its last, which is then still to be read. The answer to
-    /// [`ConnectionEvent::Probe`]. Of a session that has ended the owner of the topics knows.
+    /// The answer to [`ConnectionEvent::Probe`]: whether the peer has shut its side, with bytes perhaps still unread.
+    /// A session that has ended has told the owner of the topics so itself.
     pub fn probed(&mut self, id: Id, is_closing: bool, now: Now) {
         if let Some(kind) = self.sessions.get(id as usize).and_then(Session::kind) {
             self.ask(id, kind, Question::Topic(TopicQuestion::Probed { is_closing }), now);
         }
     }
 
-    /// The feed of a dialect is lost, or back: its sessions end, and new ones at once, until it is.
+    /// Starts or ends (`None`) an outage of a dialect's feed. Its sessions end, and new ones at once while it lasts.
     pub fn outage(&mut self, kind: Kind, outage: Option<(u16, &'static str)>, now: Now) {
         self.outages[kind as usize] = outage;
-        let of_kind = |dialect: &AnyDialect| dialect.kind() == kind;
-        let hit: Vec<Id> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.dialect.as_ref().is_some_and(of_kind))
-            .map(|(id, _)| id as Id)
-            .collect();
+        let hit = self.ids(|session| session.dialect.as_ref().map(AnyDialect::kind) == Some(kind));
         hit.into_iter().for_each(|id| self.tell_of_outage(id, now));
     }
 
-    /// Ends a session whose dialect has lost its feed.
+    /// Closes a session whose dialect has lost its feed.
     pub(super) fn tell_of_outage(&mut self, id: Id, now: Now) {
         let Some(dialect) = &self.sessions[id as usize].dialect else { return };
         if let Some((code, reason)) = self.outages[dialect.kind() as usize] {
@@ -163,8 +160,9 @@ impl Shard {
         }
     }
 
-    /// Verifies a token here, or asks; an answer that has to be waited for is none yet.
+    /// Verifies a token here, or queues a question; `None` until that is answered.
     fn verify(&mut self, id: Id, kind: Kind, token: Box<str>, now: Now) -> Option<TokenAnswer> {
+        // A new token replaces the one before, whatever became of it.
         self.forget(id);
         let Some(verifier) = kind.verifier(&self.shared.settings) else {
             return Some(TokenAnswer::Refused(Refusal::Malformed));
@@ -173,6 +171,7 @@ impl Shard {
             Verdict::Granted(grant) => Some(TokenAnswer::Granted(grant)),
             Verdict::Refused(refusal) => Some(TokenAnswer::Refused(refusal)),
             Verdict::Ask => {
+                // 0 stands for no question.
                 self.asked = self.asked.wrapping_add(1).max(1);
                 self.sessions[id as usize].asked = self.asked;
                 let question =
@@ -183,17 +182,18 @@ impl Shard {
         }
     }
 
-    /// Ends a session whose token is good no more, by the time or by what its feed has said.
+    /// Closes a session whose token has expired or was revoked by its feed.
     pub(super) fn expel(&mut self, id: Id, (code, text): (u16, &str), reason: Reason, now: Now) {
         let attempt = self.sessions[id as usize].asked;
         if attempt != 0 {
+            // A cached grant must not let the client straight in again.
             let doubt = Question::Token(TokenQuestion::Doubt { attempt });
             self.questions.push((self.reference(id), doubt));
         }
         self.close(id, code, text, reason, now);
     }
 
-    /// The session's question about a token, if there is one, matters no more.
+    /// Has the verification forget the session's question about a token, if there is one.
     pub(super) fn forget(&mut self, id: Id) {
         let attempt = std::mem::take(&mut self.sessions[id as usize].asked);
         if attempt != 0 {

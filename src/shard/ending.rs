@@ -1,4 +1,4 @@
-//! How connections end: by the peer, by the protocol, by a bound of the daemon, or because it stops.
+//! The ends of connections: by the peer, by the protocol, by a limit of the daemon, or because it stops.
 
 use super::report::Told;
 use super::session::Phase;
@@ -8,14 +8,14 @@ use crate::frame;
 use crate::http::{AnswerForm, Persistence};
 use crate::message::Violation;
 use crate::reason::Reason;
-use crate::wheel::{NEVER, Now, ticks};
+use crate::wheel::{NEVER, Now};
 
-/// Close codes whose text is ours to choose. Personium's documents want 1000 without any, and what stands from 4000 on is
-/// each protocol's own.
+/// Close codes whose text is ours to choose. Personium's documents want 1000 without any, and from 4000 on codes belong
+/// to each protocol.
 const FREE_CODES: std::ops::RangeInclusive<u16> = 1001..=3999;
 
 impl Shard {
-    /// A client broke the protocol.
+    /// Ends a connection whose client broke the protocol.
     pub fn violate(&mut self, id: Id, violation: Violation, now: Now) {
         let mut text = String::new();
         let dialect = self.sessions.get(id as usize).and_then(|session| session.dialect.as_ref());
@@ -24,30 +24,29 @@ impl Shard {
         }
         let text = if text.is_empty() { violation.words() } else { &text };
         self.close(id, violation.close_code(), text, Reason::Violation, now);
-        // What follows cannot be read, so no answer is awaited.
+        // Nothing behind a violation can be read, so the peer's close frame is not awaited.
         if self.sessions.contains(id as usize) {
             self.finish(id, Reason::Violation, now);
         }
     }
 
-    /// The peer has sent its last byte, or the socket failed.
+    /// Removes a connection whose socket failed, or whose peer can take nothing more.
     pub fn lost(&mut self, id: Id, now: Now) {
         if self.sessions.contains(id as usize) {
             self.remove(id, Reason::Gone, now);
         }
     }
 
-    /// The peer says nothing more but may still read: what is queued leaves, then the connection ends.
+    /// Ends a connection whose peer has shut its side: it may still read what is queued.
     pub fn hang_up(&mut self, id: Id, now: Now) {
         if self.sessions.contains(id as usize) {
             self.finish(id, Reason::Gone, now);
         }
     }
 
-    /// Ends every session: the daemon stops.
+    /// Ends every connection, because the daemon stops.
     pub fn drain(&mut self, now: Now) {
-        let ids: Vec<Id> = self.sessions.iter().map(|(id, _)| id as Id).collect();
-        for id in ids {
+        for id in self.ids(|_| true) {
             match self.sessions[id as usize].phase {
                 Phase::Head | Phase::Opening => {
                     self.respond(id, &crate::http::refusal(503), Reason::Drain, now);
@@ -59,7 +58,7 @@ impl Shard {
                     self.close(id, code, reason, Reason::Drain, now);
                 }
                 Phase::Idle => self.finish(id, Reason::Drain, now),
-                // What was begun is answered; the deadline holds.
+                // A request that has begun is still answered; its deadline bounds the wait.
                 Phase::Body => {}
                 Phase::Asked(kind, wanted) => {
                     let wanted = AnswerForm { persistence: Persistence::Ends, ..wanted };
@@ -70,8 +69,8 @@ impl Shard {
         }
     }
 
-    /// All connections together have sent more in part than they may, and this one more than others. What it has sent
-    /// is lost.
+    /// Ends the connection with the longest incomplete message or request, because all together hold too much. What it
+    /// has sent is lost.
     pub fn evict(&mut self, id: Id, now: Now) {
         let Some(session) = self.sessions.get(id as usize) else { return };
         self.metrics.partial_evictions.add(1);
@@ -92,21 +91,24 @@ impl Shard {
         }
     }
 
-    /// The client reads too slowly: what it has not begun to get is dropped and it is told to come again.
+    /// Closes a client that reads too slowly, without what it has not begun to get.
     pub(super) fn slow(&mut self, id: Id, now: Now) {
         if self.sessions[id as usize].phase != Phase::Open || self.has_only_deliveries(id) {
             return;
         }
+
+        // Emptied first: the close frame is the next thing the client reads.
         let session = &mut self.sessions[id as usize];
         let before = session.outbox.backlog_bytes() as u64;
         self.turn.abandon(&mut session.outbox);
         self.metrics.outbox_bytes.add((session.outbox.backlog_bytes() as u64).wrapping_sub(before));
+
         let kind = session.kind();
         let (code, reason) = kind.map_or((CLOSE_TRY_LATER, "too slow"), Kind::close_slow);
         self.close(id, code, reason, Reason::Slow, now);
     }
 
-    /// Ends a session with a close frame. Where its protocol has no text for that, it is the reason's.
+    /// Closes a session with a close frame; an empty text becomes the reason's, where the protocol leaves it to us.
     pub(super) fn close(&mut self, id: Id, code: u16, text: &str, reason: Reason, now: Now) {
         match self.sessions[id as usize].phase {
             Phase::Opening => {
@@ -119,48 +121,54 @@ impl Shard {
             Phase::Closing | Phase::Ending | Phase::Over => return,
             Phase::Open => {}
         }
+
         let text =
             if text.is_empty() && FREE_CODES.contains(&code) { reason.words() } else { text };
         // Before anything is queued: a client that is too slow for it is closed for that.
         self.sessions[id as usize].phase = Phase::Closing;
         self.queue(id, &frame::close(code, text), now);
         self.leave(id, Some((reason, Some(Told { code, text }))), now);
+
         let session = &mut self.sessions[id as usize];
-        session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));
+        session.deadline = now.tick_in(self.limits.close_timeout_s.into());
         session.ping_at = NEVER;
         self.reschedule(id);
     }
 
-    /// Says nothing more than what is queued.
+    /// Ends a connection after what is queued.
     pub(super) fn finish(&mut self, id: Id, reason: Reason, now: Now) {
         self.leave(id, self.end_by(id, reason), now);
         let session = &mut self.sessions[id as usize];
         match session.phase {
             Phase::Ending | Phase::Over => return,
-            // It is read on, or unread bytes would reset the connection and lose the answer.
+            // Reading goes on: unread bytes would reset the connection and lose the answer.
             Phase::Opening => self.events.push(ConnectionEvent::Opened(id)),
             _ => {}
         }
+
         session.phase = Phase::Ending;
-        session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));
+        session.deadline = now.tick_in(self.limits.close_timeout_s.into());
         session.ping_at = NEVER;
         self.reschedule(id);
         self.mark_dirty(id);
     }
 
-    /// What the loss of a connection is to its session: its end, if it is open.
+    /// The end of a session to report when its connection ends; only an open one has begun.
     fn end_by(&self, id: Id, reason: Reason) -> Option<(Reason, Option<Told<'static>>)> {
         (self.sessions[id as usize].phase == Phase::Open).then_some((reason, None))
     }
 
-    /// Lets the dialect give back what it holds, and reports the end of its session.
+    /// Has the dialect release what it holds, and reports the end of its session.
     fn leave(&mut self, id: Id, end: Option<(Reason, Option<Told<'_>>)>, now: Now) {
+        // Several ways may lead here for one session; the first takes the dialect.
         let Some(mut dialect) = self.sessions[id as usize].dialect.take() else { return };
         if let Some((reason, told)) = end {
             self.report_end(id, &dialect, reason, told, now);
         }
         self.forget(id);
         self.metrics.sessions[dialect.kind() as usize].sub(1);
+
+        // A list of its own, because the shard's may be the one being performed.
         let (mut context, _) = self.shared.lend(now);
         let mut actions = Actions::default();
         dialect.handle(Input::Gone, &mut context, &mut actions);
@@ -171,7 +179,7 @@ impl Shard {
                     self.trie.remove(actions.get(&prefix), actions.get(&facet), id);
                 }
                 Action::Ask(question) => {
-                    // There is no session any more that an answer could be told.
+                    // No session is left that an answer could go to.
                     let _ = self.ask(id, dialect.kind(), question, now);
                 }
                 _ => {}
@@ -184,6 +192,7 @@ impl Shard {
         self.wheel.cancel(id);
         let mut session = self.sessions.remove(id as usize);
         self.metrics.outbox_bytes.sub(session.outbox.backlog_bytes() as u64);
+        // A list whose user has vanished would look unflushed at the end of the turn.
         self.turn.discard(&mut session.outbox);
         self.metrics.connections.set(self.sessions.len() as u64);
         self.events.push(ConnectionEvent::Gone(id));

@@ -1,4 +1,4 @@
-//! How a connection becomes a session: who claims its request, and what it is answered.
+//! Handshakes: a dialect claims a request, and its connection becomes a session.
 
 use super::report::{Told, Why, by_status};
 use super::session::{AwaitedAnswer, Phase};
@@ -9,14 +9,15 @@ use crate::reason::{Handshake, Reason};
 use crate::wheel::{NEVER, Now};
 
 impl Shard {
-    /// The dialect that would claim a request, were it a correct one.
+    /// The dialect that would claim a request if it were correct, for a better refusal.
     pub fn claimant(&mut self, upgrade: &Upgrade<'_>, kinds: &[Kind], now: Now) -> Option<Kind> {
         let (mut context, _) = self.shared.lend(now);
+        // Only the claim counts: the actions of a session that will not be are dropped.
         let actions = &mut Actions::default();
         kinds.iter().copied().find(|kind| kind.open(upgrade, &mut context, actions).is_some())
     }
 
-    /// A correct WebSocket request: asks the dialects in turn. `response` is the 101 to send on acceptance.
+    /// Offers a correct WebSocket request to the dialects in turn. `response` is the 101 to send on acceptance.
     /// Returns whether one has claimed it.
     pub fn upgrade(
         &mut self,
@@ -33,6 +34,7 @@ impl Shard {
         else {
             return false;
         };
+
         let dialect_kind = dialect.kind();
         self.metrics.sessions[dialect_kind as usize].add(1);
         let session = &mut self.sessions[id as usize];
@@ -40,11 +42,14 @@ impl Shard {
         let response = agreed(response, upgrade, dialect_kind);
         session.pending = Some(Box::new(AwaitedAnswer::Response(response)));
         session.phase = Phase::Opening;
+        // From here on the dialect sets the deadline, for its handshake too.
         session.deadline = NEVER;
+
         self.perform(id, dialect_kind, now);
+        // After the dialect's answer: a session that was accepted at once gets a close code with its reason.
         self.tell_of_outage(id, now);
         if self.events.last() == Some(&ConnectionEvent::Opened(id)) {
-            // Answered at once: what the client has sent behind it is at hand, and needs no event to be read.
+            // Answered at once: the caller still holds the bytes behind the request and needs no event.
             self.events.pop();
         }
         true
@@ -55,7 +60,7 @@ impl Shard {
         self.respond_saying(id, response, (reason, ""), now);
     }
 
-    /// The same, with what the log is to say beside the reason.
+    /// Refuses a request like [`Shard::respond`], with a detail for the log.
     pub fn respond_saying(
         &mut self,
         id: Id,
@@ -69,7 +74,7 @@ impl Shard {
         self.finish(id, reason, now);
     }
 
-    /// Refuses a handshake as its dialect wants.
+    /// Refuses a handshake with the dialect's status and text.
     pub(super) fn refuse(
         &mut self,
         id: Id,
@@ -103,9 +108,10 @@ impl Shard {
     }
 }
 
-/// The answer to a handshake with the subprotocol that the dialect agrees to, if any.
+/// The response to a handshake, with the subprotocol that the dialect agrees to, if any.
 fn agreed(response: &[u8], upgrade: &Upgrade<'_>, kind: Kind) -> Box<[u8]> {
     let head = response.strip_suffix(b"\r\n").unwrap_or(response);
+    // A server may only name one that the client has offered (RFC 6455 section 4.2.2).
     match upgrade.first_subprotocol().filter(|_| kind.echoes_subprotocol()) {
         None => response.into(),
         Some(first) => {

@@ -1,19 +1,19 @@
-//! What a shard has for the shards, itself included, in order.
+//! Publications and answers of a shard for the shards, itself included.
 
 use crate::frame::Publication;
 use crate::service::{Answer, ConnectionRef};
 
-/// What a shard has for the shards, itself included.
+/// A publication or answer for the shards, this one included.
 #[derive(Debug)]
 pub enum Outgoing {
-    /// For all.
+    /// For all shards.
     Publication(Publication),
-    /// For the one that has the connection: what a service of this shard answers it.
+    /// A service's answer, for the shard that has the connection.
     Answer(ConnectionRef, Answer),
 }
 
 impl Outgoing {
-    /// How much memory it holds.
+    /// Bytes of memory it holds.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Publication(publication) => publication.weight(),
@@ -22,7 +22,7 @@ impl Outgoing {
     }
 }
 
-/// What waits to be handed to the shards.
+/// The queue of these, in order; bounded by [`Shard::takes_more`](super::Shard::takes_more).
 #[derive(Default)]
 pub(super) struct Outbound {
     pub(super) list: Vec<Outgoing>,

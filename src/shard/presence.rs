@@ -1,4 +1,4 @@
-//! The presence of the channels that this shard owns: what their owner is asked, and what it says.
+//! The presence of the channels that this shard owns: questions to it, and their effects.
 
 use super::{Id, Outgoing, Shard};
 use crate::dialect::Kind;
@@ -7,27 +7,27 @@ use crate::service::{ConnectionRef, Effect, Service as _};
 use crate::wheel::Now;
 
 impl Shard {
-    /// As the owner of a channel, takes a question of some shard's connection.
+    /// Asks this shard, as the owner of a channel, a question of any shard's connection.
     pub fn ask_presence(&mut self, from: ConnectionRef, question: PresenceQuestion, now: Now) {
         let Some(dialect) = Kind::of(question.dialect) else { return };
         self.with_presence(dialect, |presence, host| presence.ask(from, question, now, host));
     }
 
-    /// Tells the counts whose moment has come.
+    /// Announces the member counts that are due.
     pub(super) fn tick_presence(&mut self, now: Now) {
         for &kind in Kind::ALL {
             self.with_presence(kind, |presence, host| presence.tick(now, host));
         }
     }
 
-    /// Has the presence of a dialect do something, and does what it says.
+    /// Runs a step of a dialect's presence, and carries out its effects.
     fn with_presence(
         &mut self,
         kind: Kind,
         step: impl FnOnce(&mut Presence, &mut PresenceHost<'_>),
     ) {
         let Self { shared, presence, outgoing, questions, limits, number, .. } = self;
-        // What an owner asks for has no connection of its own.
+        // An owner's own questions, such as webhooks, belong to no connection.
         let from = ConnectionRef { shard: *number, id: Id::MAX, serial: 0 };
         let mut say = |effect| match effect {
             Effect::Publication(publication) => outgoing.push(Outgoing::Publication(publication)),

@@ -1,8 +1,8 @@
-//! What is counted and logged of those who are not let in, and of sessions that end.
+//! Counters and log lines of refused connections and ended sessions.
 //!
-//! Each counts once, for its one [`Reason`]. Its line in the log says who it was (the client's address, the protocol,
-//! the subject of the token, the age), what has happened and what the client was told. Sockets are not known here, so
-//! whoever has them completes the line with the address ([`Report::log`]).
+//! Each counts once, for its one [`Reason`]. Its line in the log identifies the client (address, protocol, subject of
+//! the token, age) and says what has happened and what the client was told. Sockets are not known here, so their owner
+//! completes the line with the address ([`Report::log`]).
 
 use super::event::Id;
 use crate::dialect::{Input, Kind};
@@ -16,20 +16,20 @@ use crate::token::Refusal;
 use crate::wheel::Now;
 use std::fmt::{self, Write as _};
 
-/// A line is limited together with those of its reason and its dialect, or of no dialect.
+/// Throttles per reason: one for each dialect, and one for lines without a dialect.
 const PLACES: usize = Kind::ALL.len() + 1;
-/// Longest text of somebody else's in a line, in characters.
+/// Longest foreign text in a line, in characters.
 pub(super) const SHOWN_CHARS_MAX: usize = 80;
 
 static THROTTLES: [[Throttle; PLACES]; Reason::COUNT] =
     [const { [const { Throttle::new(LINES_MAX) }; PLACES] }; Reason::COUNT];
 
-/// A line of the log that lacks the client's address.
+/// A log line that lacks the client's address.
 #[derive(Debug)]
 pub struct Report {
     /// The connection.
     pub id: Id,
-    /// Why.
+    /// The reason, which sets the level of the line.
     pub reason: Reason,
     pub(super) line: ReportLine,
 }
@@ -56,20 +56,25 @@ impl ReportLine {
             Some(remote) => remote,
             None => &"a client that has gone",
         };
-        match reason.volume() {
-            Volume::Loud => tracing::warn!("{what}: {who}{rest}{more}"),
-            Volume::Plain => tracing::info!("{what}: {who}{rest}{more}"),
-            Volume::Quiet => tracing::debug!("{what}: {who}{rest}{more}"),
-        }
+        log_at(reason.volume(), format_args!("{what}: {who}{rest}{more}"));
     }
 }
 
-/// Why what a dialect says next would end its session, unless it says something better.
+fn log_at(volume: Volume, line: fmt::Arguments<'_>) {
+    // tracing needs the level at compile time.
+    match volume {
+        Volume::Loud => tracing::warn!("{line}"),
+        Volume::Plain => tracing::info!("{line}"),
+        Volume::Quiet => tracing::debug!("{line}"),
+    }
+}
+
+/// The reason for which a dialect's answer to its input would refuse or end its session, unless it names one.
 pub(super) struct Why {
     pub(super) reason: Reason,
-    /// Why the token is not good.
+    /// The fault of the token.
     pub(super) refusal: Option<Refusal>,
-    /// Whose the token is.
+    /// The subject of the token.
     pub(super) subject: Option<Box<str>>,
 }
 
@@ -90,7 +95,7 @@ impl From<&Input<'_>> for Why {
         match input {
             Input::Text(_) | Input::Binary(_) => Reason::Protocol.into(),
             Input::Answer(Answer::Token(_, answer)) => match answer {
-                // A good token that is refused all the same does not grant what is asked for.
+                // A good token that is refused all the same grants too little.
                 TokenAnswer::Granted(grant) => {
                     Self { subject: grant.text("sub").map(Into::into), ..Reason::Scope.into() }
                 }
@@ -109,7 +114,7 @@ impl From<&Input<'_>> for Why {
     }
 }
 
-/// What the client was told: a status, or the code of a close frame, and the text with it.
+/// The answer that a client got: a status, or the code of a close frame, and its text.
 #[derive(Clone, Copy)]
 pub(super) struct Told<'a> {
     pub(super) code: u16,
@@ -117,7 +122,7 @@ pub(super) struct Told<'a> {
 }
 
 impl Told<'_> {
-    /// What a ready response tells; nothing of it is text of a dialect.
+    /// The status of a ready response, whose text is never a dialect's.
     pub(super) fn response(response: &[u8]) -> Option<Self> {
         let status = response.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
         Some(Self { code: std::str::from_utf8(status).ok()?.parse().ok()?, text: "" })
@@ -143,7 +148,7 @@ pub(super) fn put_told(rest: &mut String, told: Option<Told<'_>>) {
     }
 }
 
-/// Whether a line is to be written. What nobody sees is not counted among the lines.
+/// Asks the throttle for a line. One below the log's level uses none of the throttle.
 pub(super) fn admit(reason: Reason, kind: Option<Kind>, now: Now) -> Option<More> {
     if reason.volume() == Volume::Quiet && !tracing::enabled!(tracing::Level::DEBUG) {
         return None;
@@ -151,30 +156,29 @@ pub(super) fn admit(reason: Reason, kind: Option<Kind>, now: Now) -> Option<More
     THROTTLES[reason as usize][kind.map_or(Kind::ALL.len(), |kind| kind as usize)].admit(now)
 }
 
-/// Logs how many lines were kept back in windows that are over. To be called now and then.
+/// Logs the number of suppressed lines of windows that are over. Call about once per window.
 pub fn settle_reports(now: Now) {
     for reason in Reason::ALL {
         for (place, throttle) in THROTTLES[*reason as usize].iter().enumerate() {
             let Some(more) = throttle.settle(now) else { continue };
+
             let mut rest = String::new();
+            // The place behind the last dialect is that of no dialect.
             put_place(&mut rest, Kind::ALL.get(place).copied());
             put_why(&mut rest, *reason, "");
-            match reason.volume() {
-                Volume::Loud => tracing::warn!("and {more} more like it{rest}"),
-                Volume::Plain => tracing::info!("and {more} more like it{rest}"),
-                Volume::Quiet => tracing::debug!("and {more} more like it{rest}"),
-            }
+            log_at(reason.volume(), format_args!("and {more} more like it{rest}"));
         }
     }
 }
 
-/// The reason of a dialect's refusal with a status, where it has named none.
+/// The reason for a dialect's refusal with a status, where it has named none.
 pub(super) fn by_status(status: u16, why: Reason) -> Reason {
     match status {
         400 => Reason::BadRequest,
         404 => Reason::Topic,
         409 => Reason::Conflict,
         429 => Reason::Limit,
+        // The topic was asked for and could not be served.
         500 | 503 if why == Reason::Topic => Reason::Outage,
         _ => why,
     }

@@ -1,4 +1,4 @@
-//! How a shard counts and reports those who are not let in, and sessions that end.
+//! Counting and reporting of refused connections and ended sessions.
 
 use super::report::{
     Report, ReportLine, SHOWN_CHARS_MAX, Told, admit, put_place, put_told, put_why,
@@ -12,12 +12,12 @@ use crate::wheel::{Now, TICK_MS};
 use std::fmt::Write as _;
 
 impl Shard {
-    /// The lines since the last call. To be logged before any of their connections is forgotten.
+    /// The reports since the last call. Log them before any of their connections is forgotten.
     pub fn take_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.reports)
     }
 
-    /// Counts a connection that is turned away before it is one of this shard's, and logs it.
+    /// Counts and logs a connection that is refused before it becomes this shard's.
     pub fn turn_away(
         &self,
         remote: Option<Remote>,
@@ -34,7 +34,7 @@ impl Shard {
         }
     }
 
-    /// Counts a request that comes to nothing.
+    /// Counts and reports a refused request.
     pub(super) fn report_refusal(
         &mut self,
         id: Id,
@@ -45,6 +45,7 @@ impl Shard {
     ) {
         self.metrics.refusals[reason as usize].add(1);
         let kind = self.sessions[id as usize].kind();
+        // Before any text is made: a flood of refusals costs a counter each.
         let Some(more) = admit(reason, kind, now) else { return };
 
         let mut rest = String::new();
@@ -55,7 +56,7 @@ impl Shard {
         self.reports.push(Report { id, reason, line: ReportLine { what: "refused", rest, more } });
     }
 
-    /// Counts the end of an open session, whose dialect has just been taken from it.
+    /// Counts and reports the end of an open session; its dialect has just been taken from it.
     pub(super) fn report_end(
         &mut self,
         id: Id,
@@ -82,6 +83,7 @@ impl Shard {
     }
 
     fn put_subject(&self, rest: &mut String, dialect: Option<&AnyDialect>) {
+        // A handshake has no session yet, but its token may have told the subject.
         let known = dialect.and_then(|dialect| dialect.subject());
         let subject =
             known.as_deref().or(self.why.subject.as_deref()).filter(|subject| !subject.is_empty());
@@ -90,7 +92,7 @@ impl Shard {
         }
     }
 
-    /// The reason, and what is known of it beside.
+    /// The reason and its detail: the given one, else the fault of the token.
     fn put_reason(&self, rest: &mut String, reason: Reason, detail: &str) {
         match self.why.refusal.filter(|_| self.why.reason == reason && detail.is_empty()) {
             Some(refusal) => put_why(rest, reason, &refusal.to_string()),

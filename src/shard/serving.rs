@@ -1,4 +1,4 @@
-//! HTTP requests that dialects answer: the connection stays what it is, and another request may follow.
+//! HTTP requests to dialects: the connection stays HTTP, and another request may follow.
 
 use super::report::Told;
 use super::session::{AwaitedAnswer, PendingInquiry, Phase};
@@ -9,59 +9,59 @@ use crate::metrics::{Origin, Outcome, StatusClass};
 use crate::reason::Reason;
 use crate::service::Question;
 use crate::service::presence::PresenceAnswer;
-use crate::wheel::{Now, ticks};
+use crate::wheel::Now;
 
-/// Seconds that a connection may stay without a request. nginx waits as long.
+/// Seconds that a connection may stay idle between requests, as long as nginx's default.
 const KEEP_ALIVE_S: u64 = 75;
-/// Seconds that the owner of an app's presence has for an answer. It is another shard of this process, so it never
-/// takes so long unless that shard cannot keep up.
+/// Seconds that a service has for the answer to a request. It is another thread of this process, so it takes that long
+/// only when it cannot keep up.
 const ANSWER_S: u64 = 10;
-/// Bytes that wait to be handed to the shards before the turn takes no more requests and parcels. A request of 10 KiB
-/// for a hundred channels comes to 1 MiB, and a turn may read from hundreds of connections; a note of somebody who
-/// joins a full presence channel is answered with 100 KiB, and thousands may wait in the mailbox.
+/// Bytes for the shards at which the turn takes no more requests and parcels. A request of 10 KiB for a hundred channels
+/// comes to 1 MiB, and a turn may read from hundreds of connections; joining a full presence channel is answered with
+/// 100 KiB, and thousands of joins may wait in the mailbox.
 const TURN_OUTGOING_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Requests that wait to be handed to the owner of the topics before the turn takes no more from clients: it is to
-/// begin with them while the next are read, so that the disk and the shards work at the same time.
+/// Questions to the owner of the topics at which the turn takes no more from clients: the owner starts on them while the
+/// next are read, so that the disk and the shards work at the same time.
 const TURN_REQUESTS_MAX: usize = 256;
-/// Memory of the response in the making that is kept for the next.
+/// Capacity of the scratch for responses that is kept for the next one.
 const RESPONSE_BYTES_KEPT: usize = 64 * 1024;
 
 impl Shard {
-    /// The dialect that answers such requests itself, and the longest body that it takes.
+    /// The dialect that serves such requests, and its limit for their bodies in bytes.
     #[must_use]
     pub fn server(&self, kinds: &[Kind], method: &str, path: &str) -> Option<(Kind, usize)> {
         let settings = &self.shared.settings;
         kinds.iter().find_map(|kind| Some((*kind, kind.body_bytes_max(method, path, settings)?)))
     }
 
-    /// Whether there may be more for the shards and the owner of the topics before what there is is handed on.
+    /// Whether the queues for the shards and the owner of the topics have room in this turn.
     #[must_use]
     pub fn takes_more(&self) -> bool {
         self.outgoing.bytes < TURN_OUTGOING_BYTES_MAX && self.topic_questions < TURN_REQUESTS_MAX
     }
 
-    /// Whether the client has taken every answer so far. Until then its next request can wait, or one that reads
-    /// nothing could have us keep ever more for it.
+    /// Whether the client has taken every answer so far. Its next request waits for that, or a client that reads nothing
+    /// could have us keep ever more answers.
     #[must_use]
     pub fn is_answered(&self, id: Id) -> bool {
         self.sessions.get(id as usize).is_some_and(|session| session.outbox.backlog_bytes() == 0)
     }
 
-    /// Whether the connection waits for the answer to its request.
+    /// Whether the connection's request awaits a service's answer.
     #[must_use]
     pub fn is_asked(&self, id: Id) -> bool {
-        let asked = |phase| matches!(phase, Phase::Asked(..));
-        self.sessions.get(id as usize).is_some_and(|session| asked(session.phase))
+        let session = self.sessions.get(id as usize);
+        session.is_some_and(|session| matches!(session.phase, Phase::Asked(..)))
     }
 
-    /// The next request has begun to come, and is to go on.
+    /// Notes that the next request has begun to come, which starts its time-out.
     pub fn await_head(&mut self, id: Id, now: Now) {
         if self.sessions[id as usize].phase == Phase::Idle {
             self.await_rest(id, Phase::Head, now);
         }
     }
 
-    /// The head of a request is here; its body is to follow, and to be asked for if the client waits with it.
+    /// Awaits the body of a request, and asks for it if the client waits for a 100 (RFC 9110 section 10.1.1).
     pub fn await_body(&mut self, id: Id, is_waiting: bool, now: Now) {
         self.await_rest(id, Phase::Body, now);
         if is_waiting {
@@ -72,12 +72,12 @@ impl Shard {
     fn await_rest(&mut self, id: Id, phase: Phase, now: Now) {
         let session = &mut self.sessions[id as usize];
         session.phase = phase;
-        session.deadline = now.tick().saturating_add(ticks(self.limits.handshake_timeout_s.into()));
+        session.deadline = now.tick_in(self.limits.handshake_timeout_s.into());
         self.reschedule(id);
     }
 
-    /// Has a dialect answer a whole request. Returns whether the next may be read: not before the answer is there,
-    /// and not after one that ends the connection.
+    /// Serves a whole request. Returns whether the next may be read: not before the answer is there, and not after one
+    /// that ends the connection.
     pub fn serve(
         &mut self,
         id: Id,
@@ -90,6 +90,8 @@ impl Shard {
         actions.clear();
         let wanted = AnswerForm { persistence, is_head: request.is_head };
         let served = kind.serve(request, &mut context, actions);
+
+        // Before the answer, which says that they have been done.
         let mut list = std::mem::take(&mut actions.list);
         for action in list.drain(..) {
             match action {
@@ -98,7 +100,7 @@ impl Shard {
                     self.outgoing.push(Outgoing::Publication(*publication));
                 }
                 Action::Ask(question) => {
-                    // Nothing that has an answer is asked so.
+                    // Webhooks and the like, which have no answer; a question with one is `Served::Asked`.
                     let _ = self.ask(id, kind, question, now);
                 }
                 _ => {}
@@ -133,15 +135,16 @@ impl Shard {
         persistence: Persistence,
         now: Now,
     ) {
-        self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
+        self.count_request(kind, status);
         if matches!(status, 401 | 403) {
+            // The refusals of HTTP requests count beside those of handshakes.
             let told = Some(Told { code: status, text: "" });
             self.report_refusal(id, Reason::Signature, "", told, now);
         }
         self.conclude(id, response, persistence, now);
     }
 
-    /// Asks a service for a request, which counts when its answer is there, or has not come.
+    /// Asks a service on behalf of a request, which is counted when it is answered or given up.
     fn await_answer(
         &mut self,
         id: Id,
@@ -149,19 +152,21 @@ impl Shard {
         question: Question,
         now: Now,
     ) {
+        // One channel has one owner; a question about many goes to all shards.
         if let Question::Presence(question) = &question {
             let left = if question.owner(self.shards).is_some() { 1 } else { self.shards };
             let inquiry = PendingInquiry { question: question.clone(), left, answer: None };
             self.sessions[id as usize].pending = Some(Box::new(AwaitedAnswer::Inquiry(inquiry)));
         }
+
         let session = &mut self.sessions[id as usize];
         session.phase = Phase::Asked(kind, wanted);
-        session.deadline = now.tick().saturating_add(ticks(ANSWER_S));
+        session.deadline = now.tick_in(ANSWER_S);
         self.reschedule(id);
         let _ = self.ask(id, kind, question, now);
     }
 
-    /// Answers a request that cannot be read or served with a status and ready bytes, and ends the connection.
+    /// Refuses a request that cannot be read or served with a status and ready bytes, and ends the connection.
     pub fn refuse_request(
         &mut self,
         id: Id,
@@ -170,20 +175,21 @@ impl Shard {
         is_head: bool,
         now: Now,
     ) {
-        self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
+        self.count_request(kind, status);
         let response = if is_head { http::without_body(response) } else { response };
         let reason = if status == 503 { Reason::Outage } else { Reason::BadRequest };
         self.report_refusal(id, reason, "", Some(Told { code: status, text: "" }), now);
         self.conclude(id, &response, Persistence::Ends, now);
     }
 
-    /// An owner of channels answers the question of a request: all of them make the answer.
+    /// Adds the answer of one owner of channels; with the last one the request is answered.
     pub(super) fn answer_inquiry(&mut self, id: Id, answer: PresenceAnswer, now: Now) {
         let session = &mut self.sessions[id as usize];
         let (Phase::Asked(kind, _), Some(pending)) = (session.phase, session.pending.take()) else {
             return;
         };
         let AwaitedAnswer::Inquiry(mut inquiry) = *pending else { return };
+
         match &mut inquiry.answer {
             Some(known) => known.merge(answer),
             None => inquiry.answer = Some(answer),
@@ -201,21 +207,25 @@ impl Shard {
         }
     }
 
-    /// Answers a request whose answer was awaited.
+    /// Answers a request with the awaited answer.
     pub(super) fn answer_request(&mut self, id: Id, status: u16, body: &[u8], now: Now) {
         let Phase::Asked(kind, wanted) = self.sessions[id as usize].phase else { return };
-        self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
+        self.count_request(kind, status);
         let mut response = Vec::with_capacity(body.len() + 128);
         http::put_answer(status, "", http::content_type(status), wanted, body, &mut response);
         self.conclude(id, &response, wanted.persistence, now);
         self.events.push(ConnectionEvent::Ready(id));
     }
 
-    /// The answer that a request waits for has not come in time.
+    fn count_request(&self, kind: Kind, status: u16) {
+        self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
+    }
+
+    /// Refuses a request whose answer has not come in time.
     pub(super) fn give_up(&mut self, id: Id, kind: Kind, is_head: bool, now: Now) {
         self.sessions[id as usize].pending = None;
         self.refuse_request(id, kind, (503, http::unserved()), is_head, now);
-        // What has come meanwhile is read and dropped: unread, it would have the answer lost (RFC 9112 section 9.6).
+        // Bytes that came meanwhile are read and dropped: unread, they would lose the answer (RFC 9112 section 9.6).
         self.events.push(ConnectionEvent::Ready(id));
     }
 
@@ -226,7 +236,7 @@ impl Shard {
         }
         let session = &mut self.sessions[id as usize];
         session.phase = Phase::Idle;
-        session.deadline = now.tick().saturating_add(ticks(KEEP_ALIVE_S));
+        session.deadline = now.tick_in(KEEP_ALIVE_S);
         self.reschedule(id);
     }
 }

@@ -1,10 +1,10 @@
-//! What a shard keeps of each connection, and the bounds of all of them.
+//! The state of each connection, and the limits of all of them.
 
 use crate::dialect::{AnyDialect, Kind};
 use crate::http::AnswerForm;
 use crate::outbox::Outbox;
 use crate::service::presence::{PresenceAnswer, PresenceQuestion};
-use crate::wheel::Tick;
+use crate::wheel::{Now, Tick, ticks};
 use schemars::JsonSchema;
 
 /// The least that a shard may hold of what its clients have sent in part, so that with very many shards each still takes
@@ -75,28 +75,29 @@ impl Default for Limits {
     }
 }
 
-/// Code and reason that end the sessions of a dialect for as long as its feed is away.
+/// Close code and reason for the sessions of a dialect whose feed is lost.
 pub(super) type Outage = (u16, &'static str);
 
-/// How far a connection has come.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The request has not come in full.
     Head,
-    /// The dialect has the request and has not answered.
+    /// The handshake awaits its dialect's answer.
     Opening,
+    /// The session is open.
     Open,
-    /// We have sent a close frame and wait for the peer's.
+    /// Our close frame is sent, the peer's awaited.
     Closing,
-    /// The head of a request that a dialect answers has come, its body has not.
+    /// A request to a dialect lacks the rest of its body.
     Body,
     /// A request has been answered, another may come.
     Idle,
-    /// The answer to a request is awaited from the owner of an app's presence.
+    /// A request awaits the answer of a service.
     Asked(Kind, AnswerForm),
-    /// Nothing more is said once the outbox is empty.
+    /// The rest of the outbox is all that is still sent.
     Ending,
-    /// The outbox is empty and our side is shut; the peer may have more to say that nobody reads.
+    /// The outbox is empty and our side is shut; whatever still comes is discarded.
     Over,
 }
 
@@ -107,11 +108,11 @@ impl Phase {
     }
 }
 
-/// What only a connection needs that waits.
+/// The state of a connection that awaits an answer.
 pub(super) enum AwaitedAnswer {
-    /// For its dialect to accept: the 101 response.
+    /// The 101 response, for when the dialect accepts.
     Response(Box<[u8]>),
-    /// For the answers of the owners of channels to a request.
+    /// A request's question to the owners of channels.
     Inquiry(PendingInquiry),
 }
 
@@ -120,7 +121,7 @@ pub(super) struct PendingInquiry {
     pub(super) question: Box<PresenceQuestion>,
     /// Owners that have not answered.
     pub(super) left: usize,
-    /// What the others have answered.
+    /// The answers so far, merged.
     pub(super) answer: Option<PresenceAnswer>,
 }
 
@@ -129,9 +130,9 @@ pub(super) struct Session {
     pub(super) dialect: Option<AnyDialect>,
     pub(super) pending: Option<Box<AwaitedAnswer>>,
     pub(super) outbox: Outbox,
-    /// Tells the connection from those that had its number before.
+    /// Distinguishes the connection from those that had its number before.
     pub(super) serial: u32,
-    /// The last publication that looked at this session.
+    /// The sequence number of the last publication that this session was a candidate for.
     pub(super) stamp: u32,
     /// When the connection came.
     pub(super) since: Tick,
@@ -142,18 +143,27 @@ pub(super) struct Session {
     pub(super) misses_max: u8,
     pub(super) phase: Phase,
     pub(super) dirty: bool,
-    /// The number of the question about a token whose answer counts; 0 when there is none.
+    /// The number of the question about a token whose answer counts; 0: none.
     pub(super) asked: u32,
-    /// Whether the owner of the topics waits until the outbox is empty.
+    /// Whether the owner of the topics awaits word of the empty outbox.
     pub(super) owes_receipt: bool,
     /// Whether it has asked the owner of the topics anything.
     pub(super) asks_topics: bool,
 }
 
 impl Session {
-    /// Its protocol, once one has claimed it.
+    /// Its dialect, once one has claimed its request.
     pub(super) fn kind(&self) -> Option<Kind> {
         Some(self.dialect.as_ref()?.kind())
+    }
+
+    /// Pings the peer every `interval_s` seconds from now on, and closes it after `misses_max` without an answer.
+    pub(super) fn keep_alive(&mut self, interval_s: u32, misses_max: u8, now: Now) {
+        // A tick at least, or the wheel would come back at once for ever.
+        self.ping_interval = ticks(interval_s.into()).max(1);
+        self.ping_at = now.tick().saturating_add(self.ping_interval);
+        self.misses = 0;
+        self.misses_max = misses_max;
     }
 }
 

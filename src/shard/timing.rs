@@ -1,4 +1,4 @@
-//! What the time asks of a shard: deadlines, pings, and what is only counted now and then.
+//! The timed work of a shard: deadlines, pings, and metrics that are updated once per tick.
 
 use super::session::Phase;
 use super::{CLOSE_GOING_AWAY, Id, Shard};
@@ -8,8 +8,11 @@ use crate::reason::Reason;
 use crate::wheel::{NEVER, Now};
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
+/// Capacity of the list of due connections that is kept for the next tick.
+const DUE_KEPT: usize = 1024;
+
 impl Shard {
-    /// Does what the time asks for.
+    /// Does everything that is due.
     pub fn tick(&mut self, now: Now) {
         let mut due = std::mem::take(&mut self.due);
         due.clear();
@@ -19,10 +22,12 @@ impl Shard {
                 self.visit(id, now);
             }
         }
-        due.shrink_to(1024);
+        due.shrink_to(DUE_KEPT);
         self.due = due;
+
         self.tick_presence(now);
         self.shared.retained.sweep(now);
+        // Walks of the trie's arenas are too slow for each change.
         self.metrics.subscriptions.set(self.trie.len() as u64);
         self.metrics.subscription_bytes.set(self.trie.bytes() as u64);
     }
@@ -32,11 +37,12 @@ impl Shard {
         self.wheel.schedule(id, session.deadline.min(session.ping_at));
     }
 
-    /// The wheel has come to this connection: does what is due and schedules the next visit.
+    /// Does what is due for a connection and schedules its next visit.
     fn visit(&mut self, id: Id, now: Now) {
         let tick = now.tick();
         let session = &mut self.sessions[id as usize];
         if session.deadline <= tick {
+            // A deadline passes once; what it causes sets the next.
             session.deadline = NEVER;
             match session.phase {
                 Phase::Head | Phase::Body => {
@@ -50,8 +56,10 @@ impl Shard {
                 }
             }
         }
+
         let session = &mut self.sessions[id as usize];
         if session.ping_at <= tick {
+            // Any frame of the peer clears the misses (`receive`), so these are pings in a row.
             if session.misses >= session.misses_max {
                 let (code, reason) = session
                     .dialect
@@ -69,6 +77,7 @@ impl Shard {
     fn ping(&mut self, id: Id, now: Now) {
         let Some(dialect) = &self.sessions[id as usize].dialect else { return };
         let kind = dialect.kind();
+        // Thousands may be due at one tick, and all of a dialect share one frame.
         let frame = match self.pings[kind as usize] {
             Some(frame) => frame,
             None => {

@@ -83,6 +83,7 @@ impl Arena {
         let at = if head == NONE {
             self.extend(size)
         } else {
+            // A free block begins with the name of the next one of its class.
             let next =
                 *self.get(head).first_chunk::<4>().expect("a block is at least a granule long");
             self.free[class] = u32::from_le_bytes(next);
@@ -93,7 +94,7 @@ impl Arena {
         at
     }
 
-    /// Stores a record in the place of one that was `old_len` bytes long; its name changes if its class does.
+    /// Replaces a record of `old_len` bytes. Returns its name, which changes if its size class does.
     pub(super) fn replace(&mut self, at: u32, old_len: usize, record: &[u8]) -> u32 {
         if Self::is_same_block(old_len, record.len()) {
             self.get_mut(at)[..record.len()].copy_from_slice(record);
@@ -103,7 +104,7 @@ impl Arena {
         self.add(record)
     }
 
-    /// Gives back a block that holds a record of `len` bytes.
+    /// Frees the block of a record of `len` bytes.
     pub(super) fn free(&mut self, at: u32, len: usize) {
         let (class, size) = class(len);
         let next = self.free[class];
@@ -119,11 +120,14 @@ impl Arena {
 
     /// Takes `size` bytes from the end of the last chunk, or of a new one.
     fn extend(&mut self, size: usize) -> u32 {
+        // No chunk at all counts as a full one.
         let last_len = self.chunks.last().map_or(CHUNK_BYTES, Vec::len);
         if last_len + size > CHUNK_BYTES {
+            // The end of the old chunk is lost until a compaction, so it counts as waste.
             self.free_bytes += CHUNK_BYTES - last_len;
             self.chunks.push(Vec::new());
         }
+
         let index = self.chunks.len() - 1;
         let chunk = &mut self.chunks[index];
         let start = chunk.len();
@@ -132,6 +136,7 @@ impl Arena {
             let more = if index == 0 { start.max(size) } else { CHUNK_BYTES };
             chunk.reserve_exact(more.min(CHUNK_BYTES - start));
         }
+
         chunk.resize(start + size, 0);
         u32::try_from(index * CHUNK_GRANULES + start / GRANULE)
             .expect("has_room() was asked before")
@@ -145,6 +150,9 @@ fn place(at: u32) -> (usize, usize) {
 
 /// The size class of a record and the bytes of its block.
 fn class(len: usize) -> (usize, usize) {
+    // Up to 16 granules the shift is 0 and each count is a class of its own. Above, a block is
+    // rounded up to one of 8
+    // sizes per doubling, which wastes less than an eighth of it.
     let granules = len.div_ceil(GRANULE).max(1);
     let shift = (granules - 1).checked_ilog2().unwrap_or(0).saturating_sub(3) as usize;
     let steps = granules.div_ceil(1 << shift);

@@ -44,6 +44,7 @@ impl<'a> View<'a> {
     /// Reads the record that starts `record`; bytes after it are ignored.
     #[inline]
     pub(super) fn new(record: &'a [u8]) -> Self {
+        // 256 children need 9 bits.
         let header = u32_at(record, 0) as usize;
         let (children, values) = (header >> CHILDREN_SHIFT & 0x1ff, header >> VALUES_SHIFT);
         Self { record, label: header & 0x1fff, children, values }
@@ -64,6 +65,7 @@ impl<'a> View<'a> {
         if self.values == SET {
             return Stored::Set(u32_at(self.record, self.values_at()));
         }
+        // Behind a label of any length nothing is aligned, so values are read as bytes.
         Stored::List(self.record[self.values_at()..][..8 * self.values].as_chunks().0)
     }
 
@@ -89,10 +91,12 @@ impl<'a> View<'a> {
         &self.record[HEADER + self.label..][..self.children]
     }
 
-    /// Keys are often consecutive (digits), so the first guess is the distance from the first of them.
+    /// The index of a key.
     #[inline]
     fn position(&self, byte: u8) -> Option<usize> {
         let keys = self.keys();
+        // Keys are often consecutive (digits), so the distance from the first is tried before a
+        // search.
         let guess = byte.wrapping_sub(*keys.first()?) as usize;
         if keys.get(guess) == Some(&byte) {
             return Some(guess);
@@ -174,10 +178,14 @@ impl Node {
             Values::List(list) => list.len(),
             Values::Set(_) => SET,
         };
+
+        // More would spill into the next field of the header; the trie refuses longer prefixes.
         debug_assert!(self.label.len() <= LABEL_BYTES_MAX && self.children.len() <= 256);
         debug_assert!(values <= LIST_MAX || values == SET);
         let header =
             self.label.len() | self.children.len() << CHILDREN_SHIFT | values << VALUES_SHIFT;
+
+        // The order of the fields is the table's above; `View` finds each by the lengths before it.
         out.clear();
         out.extend_from_slice(&(header as u32).to_le_bytes());
         out.extend_from_slice(&self.label);
@@ -185,6 +193,7 @@ impl Node {
         for (_, child) in &self.children {
             out.extend_from_slice(&child.to_le_bytes());
         }
+
         match &self.values {
             Values::List(list) => {
                 list.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()))
@@ -194,17 +203,18 @@ impl Node {
     }
 }
 
-/// Puts a value into the list of a record that has room behind it for 8 bytes more.
+/// Inserts a value into the list of a record whose block has room for 8 bytes more.
 pub(super) fn insert_value(record: &mut [u8], index: usize, value: u64) {
     let view = View::new(record);
     let (at, end) = (view.values_at() + 8 * index, view.len());
     record.copy_within(at..end, at + 8);
     record[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    // The count of values is the topmost field, so it carries into no other.
     let header = u32_at(record, 0) + (1 << VALUES_SHIFT);
     record[..HEADER].copy_from_slice(&header.to_le_bytes());
 }
 
-/// Takes a value out of the list of a record.
+/// Removes a value from the list of a record.
 pub(super) fn remove_value(record: &mut [u8], index: usize) {
     let view = View::new(record);
     let (at, end) = (view.values_at() + 8 * index, view.len());

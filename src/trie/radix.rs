@@ -1,7 +1,7 @@
 //! A radix trie from byte strings to sets of `u64`: what both dimensions of the subscription trie are made of.
 //!
-//! Every node but the root holds a value or has at least two children; whoever takes a value away restores
-//! this by freeing or merging nodes. The root stays and has no label. Values of a node lie in its record;
+//! Every node but the root holds a value or has at least two children; removing a value restores this by
+//! freeing or merging nodes. The root stays and has no label. Values of a node lie in its record;
 //! when there are too many, in a set of their own, so that a change costs their logarithm and not a copy.
 //! Nothing recurses: a key of any length costs a loop.
 
@@ -22,7 +22,7 @@ pub(super) struct Radix {
     sets: Slab<BTreeSet<u64>>,
     /// Values in all sets together.
     set_values: usize,
-    /// Where records are encoded.
+    /// Scratch in which records are encoded.
     record: Vec<u8>,
 }
 
@@ -72,7 +72,7 @@ impl Radix {
         Self::with_chunks_max(CHUNKS_MAX)
     }
 
-    /// A trie of another limit than the links impose.
+    /// A trie with a lower limit than the links impose, for tests.
     pub(super) fn with_chunks_max(chunks_max: usize) -> Self {
         let mut record = Vec::new();
         Node::new(b"").encode(&mut record);
@@ -81,7 +81,7 @@ impl Radix {
         Self { arena, root, sets: Slab::new(), set_values: 0, record }
     }
 
-    /// Whether any one insertion is sure to find room.
+    /// Whether any one insertion is certain to find room.
     pub(super) fn has_room(&self) -> bool {
         self.arena.has_room()
     }
@@ -98,8 +98,10 @@ impl Radix {
         let (mut at, mut rest) = (self.root, key);
         loop {
             let node = self.view(at);
+            // The key leaves the label: nothing further down is a prefix of it.
             let Some(below) = rest.strip_prefix(node.label()) else { return };
             match node.stored() {
+                // Branching nodes mostly have no values, and the caller's closure is not free.
                 Stored::List([]) => {}
                 Stored::List(list) => visit(RadixValues::List(list)),
                 Stored::Set(set) => visit(RadixValues::Set(&self.sets[set as usize])),
@@ -119,13 +121,14 @@ impl Radix {
         }
     }
 
-    /// Adds a value to a key of at most `LABEL_BYTES_MAX` bytes. False: it was there.
+    /// Adds a value to a key of at most `LABEL_BYTES_MAX` bytes. False: it was there already.
     /// The caller asks [`Radix::has_room`] before.
     pub(super) fn insert(&mut self, key: &[u8], value: u64) -> bool {
         let (mut place, mut rest) = (RadixPlace { at: self.root, link: None }, key);
         loop {
             let node = self.view(place.at);
             let Some(below) = rest.strip_prefix(node.label()) else {
+                // The key ends or branches off inside of the label.
                 let common = common_len(node.label(), rest);
                 self.split(place, &rest[common..], common, value);
                 return true;
@@ -134,16 +137,18 @@ impl Radix {
                 return self.add_value(place, value);
             };
             let Some(child) = node.child(byte) else {
+                // What is left of the key becomes a leaf.
                 let mut node = Node::read(node);
                 node.add_child(byte, self.add(&Node::leaf(below, value)));
                 self.rewrite(place, &node);
                 return true;
             };
+
             (place, rest) = (RadixPlace { at: child, link: Some((place.at, byte)) }, below);
         }
     }
 
-    /// Takes a value from a key. False: it was not there.
+    /// Removes a value from a key. False: it was not there.
     pub(super) fn remove(&mut self, key: &[u8], value: u64) -> bool {
         let Some((place, parent)) = self.locate(key) else { return false };
         let node = self.view(place.at);
@@ -152,13 +157,17 @@ impl Radix {
             Stored::Set(set) => return self.remove_from_set(place, set, value),
         };
         let Ok(index) = search(list, value) else { return false };
+
+        // The common case: others stay, and the record keeps its block.
         if list.len() > 1 && Arena::is_same_block(node.len(), node.len() - 8) {
             remove_value(self.arena.get_mut(place.at), index);
             return true;
         }
+
         let mut node = Node::read(node);
         node.remove_value(value);
         match place.link {
+            // An empty leaf goes. Its parent may be left without a use of its own and is settled in turn.
             Some((_, byte)) if !node.has_values() && node.children.is_empty() => {
                 self.free(place.at);
                 let mut above = Node::read(self.view(parent.at));
@@ -187,8 +196,9 @@ impl Radix {
         }
     }
 
-    /// Cuts a label after `common` bytes; the key ends there or goes on with `below`, into a leaf.
+    /// Splits a node after `common` bytes of its label; the key ends there or goes on with `below`, into a leaf.
     fn split(&mut self, place: RadixPlace, below: &[u8], common: usize, value: u64) {
+        // The byte at `common` becomes the key of the lower node and leaves both labels.
         let mut lower = Node::read(self.view(place.at));
         let mut upper = Node::new(&lower.label[..common]);
         let key = lower.label[common];
@@ -216,6 +226,7 @@ impl Radix {
             insert_value(self.arena.get_mut(place.at), index, value);
             return true;
         }
+
         let mut values: SmallVec<_> = list.iter().map(|value| u64::from_le_bytes(*value)).collect();
         values.insert(index, value);
         let mut node = Node::read(node);
@@ -230,13 +241,16 @@ impl Radix {
         true
     }
 
-    /// A set shrinks back to a list at half of what made it one, so that it does not change to and fro.
+    /// Removes a value from a node's set.
     fn remove_from_set(&mut self, place: RadixPlace, index: u32, value: u64) -> bool {
         let set = &mut self.sets[index as usize];
         if !set.remove(&value) {
             return false;
         }
         self.set_values -= 1;
+
+        // Half of what made it a set, so that a value that comes and goes does not convert it each
+        // time.
         if set.len() <= LIST_MAX / 2 {
             self.set_values -= set.len();
             let set = self.sets.remove(index as usize);
@@ -250,22 +264,27 @@ impl Radix {
         true
     }
 
-    /// Writes back a node that lost a value or a child, merged with its only child if it has no other use.
+    /// Writes back a node that lost a value or a child, merged with its only child if it has no value.
     fn settle(&mut self, place: RadixPlace, node: Node) {
         let &[(byte, child)] = node.children.as_slice() else { return self.rewrite(place, &node) };
         if node.has_values() || place.link.is_none() {
             return self.rewrite(place, &node);
         }
+
+        // The child takes this node's place, under both labels and the key between them: part of
+        // some key, so within
+        // the limit of a label.
         let mut lower = Node::read(self.view(child));
         let mut label = node.label;
         label.push(byte);
         label.extend_from_slice(&lower.label);
         lower.label = label;
+
         self.free(place.at);
         self.rewrite(RadixPlace { at: child, link: place.link }, &lower);
     }
 
-    /// Writes a node in the place of its old record, and makes the link lead to it.
+    /// Writes a node over its old record, and corrects the link to it.
     fn rewrite(&mut self, place: RadixPlace, node: &Node) {
         node.encode(&mut self.record);
         let old_len = self.view(place.at).len();
@@ -291,28 +310,32 @@ impl Radix {
         View::new(self.arena.get(at))
     }
 
-    /// Moves every record to a new arena. It copies at most a quarter of what was held before.
+    /// Moves every record to a new arena, which copies at most a quarter of what was held.
     fn compact(&mut self) {
         let fresh = self.arena.successor();
         let old = std::mem::replace(&mut self.arena, fresh);
         let arena = &mut self.arena;
-        let copy = |arena: &mut Arena, at: u32| {
-            let record = old.get(at);
-            arena.add(&record[..View::new(record).len()])
-        };
-        self.root = copy(arena, self.root);
+        self.root = copy_record(&old, self.root, arena);
+
+        // A moved record still has the links of the old arena until its children have moved too.
         let mut moved = vec![self.root];
         while let Some(parent) = moved.pop() {
             let children: Vec<(u8, u32)> = View::new(arena.get(parent)).children().collect();
             for (byte, child) in children {
-                let at = copy(arena, child);
+                let at = copy_record(&old, child, arena);
                 set_link(arena, parent, byte, at);
                 moved.push(at);
             }
         }
+
         self.sets.shrink_to_fit();
         self.record = Vec::new();
     }
+}
+
+fn copy_record(from: &Arena, at: u32, to: &mut Arena) -> u32 {
+    let record = from.get(at);
+    to.add(&record[..View::new(record).len()])
 }
 
 fn set_link(arena: &mut Arena, parent: u32, byte: u8, child: u32) {
