@@ -1,7 +1,7 @@
-//! HTTP as values: heads and bodies of requests are read from the bytes that have come, responses are bytes, and what the
-//! daemon tells of itself is one of them. Clients and the admin listener are read and answered by the same code.
+//! HTTP as values: heads and bodies of requests are parsed from the bytes so far, responses are bytes, and so are the
+//! pages of health and metrics. Requests of clients and to the admin listener take the same code.
 //!
-//! Who listens, reads and writes is `io`'s business.
+//! Sockets are `io`'s business.
 
 mod admin;
 pub(crate) mod body;

@@ -1,4 +1,4 @@
-//! What the admin listener answers: health, readiness, and what operators ask about topics.
+//! The admin listener's answers: health, readiness, and operators' questions about topics.
 
 mod readiness;
 mod topics;
@@ -8,10 +8,11 @@ pub use self::topics::{AdminToken, Asking, TopicCall, answer, call};
 use super::response::{TEXT, response};
 use super::status::DaemonStatus;
 
-/// Answers a request to the admin listener, but for the metrics; HEAD asks as GET.
+/// Answers a request to the admin listener, other than for metrics and topics; HEAD is read as GET.
 #[must_use]
 pub fn admin(asking: &Asking<'_>, status: &DaemonStatus) -> Vec<u8> {
     let (code, body) = match asking.path {
+        // Nothing here changes the daemon, so no other method has a meaning.
         _ if asking.method != "GET" => {
             return response(
                 405,

@@ -1,18 +1,18 @@
-//! The body of a request: how its head says that it comes, and when it is whole (RFC 9112 sections 6 and 7).
+//! The body of a request: its framing, and when it is whole (RFC 9112 sections 6 and 7).
 //!
-//! A chunked body is put together where its bytes lie. Whatever two readers could take for different bodies is refused,
-//! because a proxy may be one of them (section 11.2). What is refused, and with what, is the same however the bytes are
-//! cut: every bound counts what the line or the trailer has, and never what happens to be there already.
+//! A chunked body is joined in place. Framing that two readers could take for different bodies is refused, because a
+//! proxy may be one of them (section 11.2). However the bytes are cut, the refusal is the same: every bound counts the
+//! bytes of the line or the trailer, and never those that happen to have arrived.
 
 use super::head::{Coding, Fault};
 
-/// Longest line that tells a chunk's size, with its end: 16 digits, and extensions that nobody sends.
+/// Longest line with a chunk's size, its end included: 16 digits, and extensions that no client sends.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
-/// Most digits of a chunk's size.
+/// Maximum number of digits of a chunk's size.
 const CHUNK_DIGITS_MAX: usize = 16;
-/// Longest trailer, and most fields of it; they are read and dropped.
+/// Longest trailer in bytes; its fields are read and dropped.
 const TRAILER_BYTES_MAX: usize = 4096;
-/// See [`TRAILER_BYTES_MAX`].
+/// Maximum number of fields in a trailer.
 const TRAILERS_MAX: usize = 32;
 
 const BAD_CHUNKS: Fault = Fault {
@@ -20,19 +20,20 @@ const BAD_CHUNKS: Fault = Fault {
     reason: "The body is not in chunks as it should be (RFC 9112 section 7.1).",
 };
 const TOO_LARGE: Fault = Fault { status: 413, reason: "The body of the request is too large." };
-/// How much of a body has come.
+
+/// The framing of a body, and how far it has been read.
 pub(crate) enum Framing {
-    /// It has so many bytes.
+    /// A body of this many bytes.
     Length(usize),
-    /// See [`Chunks`].
+    /// A body in chunks.
     Chunked(Chunks),
 }
 
 impl Framing {
-    /// A body that comes so and has at most `limit` bytes.
+    /// The framing of a body of at most `limit` bytes.
     ///
     /// # Errors
-    /// When it is longer.
+    /// When the head announces a longer one.
     pub(crate) fn of(coding: Coding, limit: usize) -> Result<Self, Fault> {
         match coding {
             Coding::Chunked => Ok(Self::Chunked(Chunks::default())),
@@ -43,7 +44,7 @@ impl Framing {
         }
     }
 
-    /// Looks whether the body is whole that bytes begin with; returns where it ends then.
+    /// Reads the body that `bytes` begin with. Returns its end once it is whole.
     pub(crate) fn read(&mut self, bytes: &mut [u8], limit: usize) -> Result<Option<usize>, Fault> {
         match self {
             Self::Length(length) => Ok(Some(*length).filter(|end| *end <= bytes.len())),
@@ -51,7 +52,7 @@ impl Framing {
         }
     }
 
-    /// The bytes that a whole body has; it begins with what bytes begin with.
+    /// The length of a whole body, which then lies at the start of the bytes it was read from.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Length(length) => *length,
@@ -59,58 +60,64 @@ impl Framing {
         }
     }
 
-    /// Leaves out what chunks were framed in, as far as it has been read. The body begins at `start`.
+    /// Removes the framing of chunks read so far from `bytes`, in which the body begins at `start`.
     pub(crate) fn leave_out(&mut self, bytes: &mut Vec<u8>, start: usize) {
         if let Self::Chunked(chunks) = self {
+            // Many small chunks are mostly framing: without this they would hold several times the limit.
             bytes.drain(start + chunks.written..start + chunks.at);
             chunks.at = chunks.written;
         }
     }
 }
 
-/// A chunked body (RFC 9112 section 7.1), which is moved together to where it begins.
+/// A chunked body (RFC 9112 section 7.1), joined at the place where it begins.
 #[derive(Default)]
 pub(crate) struct Chunks {
     step: Step,
-    /// How much of it is together.
+    /// Bytes of it that are joined.
     written: usize,
-    /// Where what has not been read begins.
+    /// The position of the next byte to read.
     at: usize,
 }
 
 #[derive(Default)]
 enum Step {
     #[default]
+    /// At the line with a chunk's size.
     Size,
-    /// So many bytes of a chunk are left.
+    /// In a chunk, with this many bytes left.
     Data(usize),
-    /// The end of the line after a chunk.
+    /// At the line end after a chunk.
     End,
-    /// So many bytes and fields of the trailer have come.
+    /// In the trailer, after this many bytes and fields of it.
     Trailer(usize, usize),
     /// It is whole. It may be read again: what is behind it is another request's.
     Whole,
 }
 
 impl Chunks {
-    /// Goes on as far as the bytes reach; returns where the body ends when it is whole.
+    /// Reads as far as the bytes reach; returns the end of the body once it is whole.
     fn read(&mut self, bytes: &mut [u8], limit: usize) -> Result<Option<usize>, Fault> {
         loop {
             let rest = &bytes[self.at..];
             match self.step {
                 Step::Size => {
                     let Some(line) = line(rest, CHUNK_LINE_BYTES_MAX)? else { return Ok(None) };
-                    let size = chunk_size(line).ok_or(BAD_CHUNKS)?;
-                    let size =
-                        usize::try_from(size).ok().filter(|size| *size <= limit - self.written);
+                    let announced = chunk_size(line).ok_or(BAD_CHUNKS)?;
+                    // Refused when it is announced, before a byte of it is waited for.
+                    let size = usize::try_from(announced)
+                        .ok()
+                        .filter(|size| *size <= limit - self.written)
+                        .ok_or(TOO_LARGE)?;
                     self.at += line.len() + 2;
-                    self.step = match size.ok_or(TOO_LARGE)? {
+                    self.step = match size {
                         0 => Step::Trailer(0, 0),
                         size => Step::Data(size),
                     };
                 }
                 Step::Data(left) => {
                     let count = left.min(rest.len());
+                    // The framing before it makes room, so this never writes past what was read.
                     bytes.copy_within(self.at..self.at + count, self.written);
                     self.at += count;
                     self.written += count;
@@ -119,6 +126,7 @@ impl Chunks {
                         return Ok(None);
                     }
                 }
+                // Exactly CR LF: a lenient reader would find another body than a strict one.
                 Step::End => match rest {
                     [b'\r', b'\n', ..] => {
                         self.at += 2;
@@ -147,12 +155,15 @@ impl Chunks {
     }
 }
 
-/// The line that bytes begin with, without its end; `None` when that has not come. With its end it has at most so many
-/// bytes, and no control characters but tabs, so neither end alone.
+/// The line that `bytes` begin with, without its end; `None` when that has not come. With its end it has at most
+/// `bytes_max` bytes, and no control characters but tabs.
 fn line(bytes: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, Fault> {
     let bytes = &bytes[..bytes.len().min(bytes_max)];
-    let is_text = |byte: u8| byte == b'\t' || !byte.is_ascii_control();
-    let end = bytes.iter().position(|byte| !is_text(*byte)).unwrap_or(bytes.len());
+    // A lone CR or LF is a control character too, and refused: readers differ about it.
+    let end = bytes
+        .iter()
+        .position(|byte| byte.is_ascii_control() && *byte != b'\t')
+        .unwrap_or(bytes.len());
     match &bytes[end..] {
         [b'\r', b'\n', ..] => Ok(Some(&bytes[..end])),
         [] | [b'\r'] if bytes.len() < bytes_max => Ok(None),
@@ -160,11 +171,12 @@ fn line(bytes: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, Fault> {
     }
 }
 
-/// The size that a chunk's line tells: hexadecimal digits, and then nothing or an extension.
+/// The size in a chunk's line: hexadecimal digits, and then nothing or an extension.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     let (digits, rest) = line.split_at(end);
     let rest = rest.trim_ascii_start();
+    // 16 digits fit in 64 bits, so the parse below cannot overflow.
     if digits.is_empty() || digits.len() > CHUNK_DIGITS_MAX || !(rest.is_empty() || rest[0] == b';')
     {
         return None;
@@ -172,12 +184,11 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// Whether a line is a field: a name, a colon, and whatever.
+/// Whether a line is a field: a name (a token of RFC 9110 section 5.6.2), a colon and any value.
 fn is_field(line: &[u8]) -> bool {
-    let is_of_a_name =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    let name = line.iter().position(|byte| *byte == b':').map(|at| &line[..at]);
-    name.is_some_and(|name| !name.is_empty() && name.iter().all(is_of_a_name))
+    let Some(colon) = memchr::memchr(b':', line) else { return false };
+    let mut name = line[..colon].iter();
+    colon > 0 && name.all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 #[cfg(test)]

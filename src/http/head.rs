@@ -1,21 +1,21 @@
 //! The head of a request, on every listener: parsed once, when its end has come, however small the pieces it comes in.
 //!
-//! A header that decides something stands there once and can be read, or the request is refused: whoever looks at the
-//! first line of two may be a proxy, and whoever looks at the last may be somebody else (RFC 9110 section 5.3,
-//! RFC 9112 sections 3.2 and 6.3). Headers that are lists are one list, however many lines they take.
+//! A header that decides something occurs once and is readable, or the request is refused: of two lines a proxy may
+//! read the first and a server the last (RFC 9110 section 5.3, RFC 9112 sections 3.2 and 6.3). Headers that are lists
+//! are one list, however many lines they take.
 //!
 //! This file does not know what is asked for, nor who answers.
 
 use std::borrow::Cow;
 
-/// Most header fields of a request. Browsers send about 15, proxies add some; nginx and Apache allow 100.
+/// Maximum number of header fields. Browsers send about 15, proxies add some; nginx and Apache allow 100.
 pub(crate) const HEADERS_MAX: usize = 100;
-/// Longest `Host`: a name of the DNS has 253 characters, a port five. A session may keep it.
+/// Longest `Host` in bytes: a DNS name has 253, a port five. A session may keep it.
 const HOST_BYTES_MAX: usize = 253 + 1 + 5;
 /// The schemes of a target that is a whole URL.
 const SCHEMES: [&str; 4] = ["http", "https", "ws", "wss"];
 
-/// What is wrong with a request: the status that refuses it, and a sentence for whoever has sent it.
+/// A fault of a request: the status that refuses it, and a sentence for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) status: u16,
@@ -32,8 +32,8 @@ const BARE_LINE_FEED: Fault = Fault {
 };
 const BAD_LENGTH: Fault = Fault {
     status: 400,
-    reason: "The length of the body is not told as it should be: one Content-Length of digits alone, or \
-             Transfer-Encoding: chunked (RFC 9112 section 6.3).",
+    reason: "The length of the body is not told as it should be: one Content-Length of digits \
+             alone, or Transfer-Encoding: chunked (RFC 9112 section 6.3).",
 };
 const OTHER_CODING: Fault =
     Fault { status: 501, reason: "The one transfer coding that is read is chunked." };
@@ -50,15 +50,15 @@ const BAD_CREDENTIALS: Fault =
 
 /// A whole head.
 pub(crate) struct Head<'a> {
-    /// The method; `GET` for `HEAD`, which asks for the same (RFC 9110 section 9.3.2).
+    /// The method; `GET` for `HEAD`, which is answered alike (RFC 9110 section 9.3.2).
     pub(crate) method: &'a str,
-    /// Whether the answer is to have no body.
+    /// Whether the method was `HEAD`, so that the answer has no body.
     pub(crate) is_head: bool,
     /// The path, without the query.
     pub(crate) path: &'a str,
     /// The query without `?`.
     pub(crate) query: &'a str,
-    /// Whether it is of HTTP/1.0, or a version before.
+    /// Whether the version is HTTP/1.0 or earlier.
     pub(crate) is_old: bool,
     /// The host of a target that is a whole URL.
     authority: Option<&'a str>,
@@ -67,32 +67,32 @@ pub(crate) struct Head<'a> {
 
 /// The header fields that decide something on any listener.
 pub(crate) struct HeadFields<'a> {
-    /// Whom the request is for; nothing when it does not say.
+    /// The host that the request is for; empty when it names none.
     pub(crate) host: &'a str,
-    /// `Authorization`, or nothing.
+    /// `Authorization`, or empty.
     pub(crate) authorization: &'a str,
-    /// `X-Auth-Token`, or nothing.
+    /// `X-Auth-Token`, or empty.
     pub(crate) auth_token: &'a str,
-    /// `Origin`, if it is there; it need not be text, and is empty where two lines contradict each other.
+    /// `Origin`, if present; not necessarily text, and empty when it occurs twice.
     pub(crate) origin: Option<&'a [u8]>,
-    /// How the body comes.
+    /// The framing of the body.
     pub(crate) coding: Coding,
 }
 
-/// How far a head has come.
+/// The end of a head, as far as it has come.
 pub(crate) enum HeadEnd {
-    /// Its end is still to come.
+    /// Not there yet.
     Part,
-    /// It has so many bytes.
+    /// After this many bytes.
     At(usize),
-    /// It is longer than allowed.
+    /// Beyond the limit.
     TooLong,
 }
 
-/// Looks for the end of the head that bytes begin with. `searched` counts the bytes of it that have been looked through
-/// before.
+/// Looks for the end of the head that `bytes` begin with. `searched` counts the bytes that were searched before, so that
+/// a head in many pieces is searched once.
 pub(crate) fn end(bytes: &[u8], searched: &mut usize, bytes_max: usize) -> HeadEnd {
-    // The end may lie across the seam.
+    // The four bytes of the end may have come in two pieces.
     let from = std::mem::take(searched).saturating_sub(3).min(bytes.len());
     match memchr::memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4) {
         Some(end) if end <= bytes_max => HeadEnd::At(end),
@@ -105,10 +105,10 @@ pub(crate) fn end(bytes: &[u8], searched: &mut usize, bytes_max: usize) -> HeadE
 }
 
 impl<'a> Head<'a> {
-    /// Reads a whole head; `fields` has room for what it has.
+    /// Parses a whole head; `fields` provides room for its headers.
     ///
     /// # Errors
-    /// When it is none.
+    /// When it is malformed.
     pub(crate) fn read(
         bytes: &'a [u8],
         fields: &'a mut [httparse::Header<'a>],
@@ -122,6 +122,7 @@ impl<'a> Head<'a> {
             Ok(httparse::Status::Complete(_)) => {}
             _ => return Err(NO_REQUEST),
         }
+
         let httparse::Request { method, path, version, headers } = request;
         let (path, query, authority) = parts(path.unwrap_or("/"));
         let (is_head, is_old) = (method == Some("HEAD"), version != Some(1));
@@ -129,68 +130,65 @@ impl<'a> Head<'a> {
         Ok(Self { method, is_head, path, query, is_old, authority, fields: headers })
     }
 
-    /// Verifiers the header fields that decide something.
+    /// Reads and checks the header fields that decide something.
     ///
     /// # Errors
-    /// When one of them is not as it should be; then nothing of the request may be done.
+    /// When one of them is malformed or occurs twice; the request must be refused.
     pub(crate) fn fields(&self) -> Result<HeadFields<'a>, Fault> {
-        let text = |name| self.text(name).ok_or(BAD_CREDENTIALS);
         Ok(HeadFields {
             host: self.host()?,
-            authorization: text("authorization")?,
-            auth_token: text("x-auth-token")?,
-            // Libraries send their own beside the one that they are given. No list of origins has the empty one.
+            authorization: self.text("authorization")?,
+            auth_token: self.text("x-auth-token")?,
+            // Some libraries send an Origin of their own beside the one that they are given, so two are
+            // not refused here; no list of allowed origins contains the empty one.
             origin: self.single("origin").unwrap_or(Some(b"")),
             coding: Coding::of(self)?,
         })
     }
 
-    /// The name and value of every line, in order.
+    /// Name and value of every line, in order.
     pub(crate) fn all(
         &self,
     ) -> impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + Clone + use<'a> {
         self.fields.iter().map(|field| (field.name, field.value))
     }
 
-    /// Every line of a header.
+    /// The value of every line of a header.
     pub(crate) fn lines(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let named = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
         named.map(|field| field.value.trim_ascii())
     }
 
-    /// The one line of a header, if there is any.
+    /// The value of a header that occurs at most once.
     ///
     /// # Errors
-    /// When there are more.
+    /// When it occurs twice.
     pub(crate) fn single(&self, name: &'static str) -> Result<Option<&'a [u8]>, TwoLines> {
         let mut lines = self.lines(name);
         let first = lines.next();
         if lines.next().is_some() { Err(TwoLines) } else { Ok(first) }
     }
 
-    /// Whether a header that is a list has a word in it.
+    /// Whether a header that is a list contains a word.
     pub(crate) fn lists(&self, name: &'static str, word: &[u8]) -> bool {
         let mut items = self.lines(name).flat_map(|line| line.split(|byte| *byte == b','));
         items.any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
     }
 
-    /// A header that is a list, as one line. What is no text is left out.
+    /// A header that is a list, as one line, without lines that are not UTF-8.
     pub(crate) fn list(&self, name: &'static str) -> Cow<'a, str> {
         let mut lines = self.lines(name).filter_map(|line| std::str::from_utf8(line).ok());
         let first = Cow::Borrowed(lines.next().unwrap_or_default());
         lines.fold(first, |list, line| Cow::Owned(format!("{list},{line}")))
     }
 
-    /// The text of a header that may be missing; `None` when it is no text, or stands there twice.
-    fn text(&self, name: &'static str) -> Option<&'a str> {
-        match self.single(name) {
-            Ok(None) => Some(""),
-            Ok(Some(value)) => std::str::from_utf8(value).ok(),
-            Err(TwoLines) => None,
-        }
+    /// The text of a header with credentials; empty when it is missing.
+    fn text(&self, name: &'static str) -> Result<&'a str, Fault> {
+        let value = self.single(name).map_err(|TwoLines| BAD_CREDENTIALS)?.unwrap_or_default();
+        std::str::from_utf8(value).map_err(|_| BAD_CREDENTIALS)
     }
 
-    /// Whom the request is for: what a whole URL names goes before the header (RFC 9112 section 3.2.2).
+    /// The host of the request: that of a whole URL goes before the header (RFC 9112 section 3.2.2).
     fn host(&self) -> Result<&'a str, Fault> {
         if self.authority.is_some_and(|authority| authority.is_empty() || !is_host(authority)) {
             return Err(BAD_TARGET);
@@ -199,47 +197,55 @@ impl<'a> Head<'a> {
         if named.is_none() && !self.is_old {
             return Err(BAD_HOST);
         }
-        let named =
-            std::str::from_utf8(named.unwrap_or_default()).ok().filter(|host| is_host(host));
-        Ok(self.authority.unwrap_or(named.ok_or(BAD_HOST)?))
+
+        // Checked even where the URL wins: a proxy in front may have gone by the header.
+        let named = std::str::from_utf8(named.unwrap_or_default())
+            .ok()
+            .filter(|host| is_host(host))
+            .ok_or(BAD_HOST)?;
+        Ok(self.authority.unwrap_or(named))
     }
 }
 
-/// How a body comes.
+/// The framing of a body, as its head announces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
-    /// At once, so many bytes; none when the head says nothing of a body.
+    /// A body of this many bytes; 0 when the head announces none.
     Length(u64),
-    /// In chunks.
+    /// A body in chunks.
     Chunked,
 }
 
 impl Coding {
-    /// What a head says.
+    /// The framing that a head announces.
     ///
     /// # Errors
-    /// When it can be taken for more than one thing.
+    /// When it is ambiguous or not supported.
     pub(crate) fn of(head: &Head<'_>) -> Result<Self, Fault> {
-        let single = |name| head.single(name).map_err(|TwoLines| BAD_LENGTH);
-        match (single("transfer-encoding")?, single("content-length")?) {
+        let coding = head.single("transfer-encoding").map_err(|TwoLines| BAD_LENGTH)?;
+        let length = head.single("content-length").map_err(|TwoLines| BAD_LENGTH)?;
+
+        match (coding, length) {
             (None, None) => Ok(Self::Length(0)),
             (None, Some(length)) => digits(length).map(Self::Length).ok_or(BAD_LENGTH),
             (Some(coding), None) if !head.is_old => {
                 let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
                 if is_chunked { Ok(Self::Chunked) } else { Err(OTHER_CODING) }
             }
+            // Both together, or chunks of HTTP/1.0: the classic ways to smuggle a second request past a proxy.
             _ => Err(BAD_LENGTH),
         }
     }
 
-    /// Whether there is none.
+    /// Whether there is no body.
     pub(crate) fn is_none(self) -> bool {
         self == Self::Length(0)
     }
 }
 
-/// The number that digits alone make, so that nobody reads another; the greatest for one that is greater.
+/// The number of a value of digits alone, which every reader takes for the same; `u64::MAX` for greater ones.
 pub(crate) fn digits(value: &[u8]) -> Option<u64> {
+    // `parse` takes a plus sign too.
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -247,28 +253,30 @@ pub(crate) fn digits(value: &[u8]) -> Option<u64> {
     Some(number.unwrap_or(u64::MAX))
 }
 
-/// A header stands there twice that may not.
+/// A header that occurs twice but may not.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TwoLines;
 
-/// Whether a line ends with a line feed alone. The parser takes that for an end, of the head too, and a proxy in front
-/// may not: what follows would be a header to one and another request to the other (RFC 9112 section 11.2).
+/// Whether a line ends with a line feed alone. The parser takes that for a line end, and a proxy in front may not: the
+/// next line would be a header to one and another request to the other (RFC 9112 section 11.2).
 fn has_bare_line_feed(head: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
-/// Whether a text can be a host, with its port or without (RFC 3986 section 3.2.2). Nothing can, too: that is what a
-/// client sends for a URL without one.
+/// Whether a text can be a host, with its port or without (RFC 3986 section 3.2.2). An empty one can, too: clients send
+/// it for a URL without a host.
 fn is_host(text: &str) -> bool {
-    let is_foreign = |byte: u8| !byte.is_ascii_graphic() || br#"/?#@\<>"{}|^`,"#.contains(&byte);
-    text.len() <= HOST_BYTES_MAX && !text.bytes().any(is_foreign)
+    let mut bytes = text.bytes();
+    text.len() <= HOST_BYTES_MAX
+        && bytes.all(|byte| byte.is_ascii_graphic() && !br#"/?#@\<>"{}|^`,"#.contains(&byte))
 }
 
 /// Path, query and host of a target, which may be a whole URL (RFC 9112 section 3.2.2).
 fn parts(target: &str) -> (&str, &str, Option<&str>) {
-    let whole = target.split_once("://");
-    let whole =
-        whole.filter(|(scheme, _)| SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)));
+    // Only these schemes: a path may contain `://` as well.
+    let whole = target
+        .split_once("://")
+        .filter(|(scheme, _)| SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)));
     let (target, root, authority) = match whole {
         None => (target, "", None),
         Some((_, rest)) => {

@@ -1,4 +1,4 @@
-//! The counters of all shards, added up, in the OpenMetrics text format or in the older one of Prometheus.
+//! The page of metrics: the counters of all threads added up, in OpenMetrics or in the older format of Prometheus.
 
 mod facts;
 mod family;
@@ -23,7 +23,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::fmt::Error;
 use std::sync::Arc;
 
-/// A form of the metrics.
+/// A text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
     /// OpenMetrics 1.0.
@@ -33,7 +33,7 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// How many there are.
+    /// The number of formats.
     pub const COUNT: usize = 2;
 
     fn content_type(self) -> &'static str {
@@ -45,29 +45,36 @@ impl Exposition {
 }
 
 impl Asking<'_> {
-    /// The form in which the metrics are asked for, if they are: OpenMetrics for whoever likes that at least as much as
-    /// plain text (RFC 9110 section 12.5.1).
+    /// The format that a request for metrics asks for: OpenMetrics where `Accept` prefers it at least as much as plain
+    /// text (RFC 9110 section 12.5.1). `None` when the request is for something else.
     #[must_use]
     pub fn exposition(&self) -> Option<Exposition> {
-        let asks = self.path == "/metrics" && self.method == "GET";
-        let likes = |types: &[&str]| {
-            let ranges = self.accept.split(',').map(|range| {
-                let mut parts = range.split(';').map(str::trim);
-                let name = parts.next().unwrap_or_default();
-                let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
-                (name, quality.unwrap_or(1.0))
-            });
-            let ours =
-                ranges.filter(|(name, _)| types.iter().any(|ours| name.eq_ignore_ascii_case(ours)));
-            ours.fold(0.0, |most: f32, (_, quality)| most.max(quality))
-        };
-        let open = likes(&["application/openmetrics-text"]);
-        let is_open = open > 0.0 && open >= likes(&["text/plain", "text/*", "*/*"]);
-        asks.then_some(if is_open { Exposition::OpenMetrics } else { Exposition::Prometheus })
+        if self.path != "/metrics" || self.method != "GET" {
+            return None;
+        }
+
+        let open = quality(self.accept, &["application/openmetrics-text"]);
+        // Without Accept both are 0: such a client may know the older format alone.
+        let is_open = open > 0.0 && open >= quality(self.accept, &["text/plain", "text/*", "*/*"]);
+        Some(if is_open { Exposition::OpenMetrics } else { Exposition::Prometheus })
     }
 }
 
-/// The page of metrics.
+/// The highest quality that an `Accept` header gives any of these types; 0 when it has none of them.
+fn quality(accept: &str, types: &[&str]) -> f32 {
+    let mut highest = 0f32;
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        if types.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            let given = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+            highest = highest.max(given.unwrap_or(1.0));
+        }
+    }
+    highest
+}
+
+/// The response with the page of metrics.
 #[must_use]
 pub fn metrics(form: Exposition, status: &DaemonStatus, facts: &Facts) -> Vec<u8> {
     let text = match form {
@@ -82,17 +89,19 @@ pub fn metrics(form: Exposition, status: &DaemonStatus, facts: &Facts) -> Vec<u8
     }
 }
 
-/// The whole text, in OpenMetrics.
+/// The page in OpenMetrics.
 fn text(status: &DaemonStatus, facts: &Facts) -> Result<String, Error> {
     use prometheus_client::encoding::text::{encode_eof, encode_registry};
+
     let mut registry = Registry::with_prefix("fanfare");
     let (shards, waiting) = (status.shards.clone(), status.waiting);
     let hung = status.hung.len() as u64;
     registry.register_collector(Box::new(Snapshot { shards, waiting, hung }));
     registry.register_collector(Box::new(facts.clone()));
-    // What every process tells has the same name everywhere.
+    // Dashboards expect `process_…` without a prefix.
     let mut everywhere = Registry::default();
     everywhere.register_collector(Box::new(facts.process.clone()));
+
     let mut text = String::new();
     encode_registry(&mut text, &registry)?;
     encode_registry(&mut text, &everywhere)?;
@@ -100,8 +109,8 @@ fn text(status: &DaemonStatus, facts: &Facts) -> Result<String, Error> {
     Ok(text)
 }
 
-/// The same in the older format: there a counter's family is named as its samples are, and units and the end are not
-/// told.
+/// An OpenMetrics page in the older format, in which a counter's family has the name of its samples, and neither units nor
+/// an end are written.
 fn classic(open: &str) -> String {
     let mut text = String::with_capacity(open.len());
     let mut help = None;
@@ -110,6 +119,7 @@ fn classic(open: &str) -> String {
             continue;
         }
         if let Some(rest) = line.strip_prefix("# HELP ") {
+            // Held until the type tells whether the name needs the suffix.
             help = rest.split_once(' ');
             continue;
         }
@@ -129,6 +139,7 @@ fn classic(open: &str) -> String {
     text
 }
 
+/// The counters at the moment of a scrape, which the registry encodes through [`Collector`].
 #[derive(Debug)]
 struct Snapshot {
     shards: Vec<Arc<Metrics>>,
@@ -138,6 +149,7 @@ struct Snapshot {
 
 impl Snapshot {
     fn sum(&self, number: impl Fn(&Metrics) -> &Counter) -> u64 {
+        // Wrapping, as the counters are: one that is written by differences may be negative for a moment.
         self.shards.iter().fold(0, |sum, metrics| sum.wrapping_add(number(metrics).get()))
     }
 
@@ -207,7 +219,7 @@ impl Snapshot {
         out.byte_gauge("partial", about, self.sum(|m| &m.partial_bytes))?;
         out.gauge("publishers", "Open connections of publishers", self.sum(|m| &m.publishers))?;
 
-        // Without a broker there is nothing to be connected to, and nothing to be warned of.
+        // Without a broker there is no connection that an alert could be about.
         let configured = self.by_broker(|broker| &broker.configured);
         let connected = self.by_broker(|broker| &broker.connected).into_iter().zip(configured);
         let connected = connected.filter(|(_, (_, configured))| *configured > 0);
@@ -277,6 +289,7 @@ impl Snapshot {
         let about = "Events that met a subscription without a session, which is a fault of fanfare";
         out.counter("orphaned_subscriptions", about, self.one(|m| &m.orphaned_subscriptions))?;
 
+
         let about = "Messages of an unknown kind, which were ignored";
         out.counter("messages_ignored", about, self.by_tally(&[DialectTally::Ignored]))?;
         let errors = self.by_tally(&[
@@ -322,7 +335,7 @@ impl Snapshot {
         out.counter("token_revocations", about, self.one(|m| &m.verification.revocations))
     }
 
-    /// Not by app or webhook: there may be very many.
+    /// Not labelled by app or webhook, of which there may be very many.
     fn webhooks(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let mut webhooks = Vec::new();
         for (kind, name) in WebhookKind::ALL {
@@ -339,13 +352,13 @@ impl Snapshot {
         out.family(MetricType::Gauge, None, "webhooks_waiting", about, waiting)
     }
 
-    /// Nothing without a store.
+    /// The metrics of the store, if there is one.
     fn store(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         if self.sum(|m| &m.store.configured) == 0 {
             return Ok(());
         }
 
-        // What one of several writers cannot store is enough.
+        // One failing writer of several is enough.
         let is_failing = u64::from(self.sum(|m| &m.store.failing) > 0);
         let about = "Whether the store of the durable topics cannot be written";
         out.gauge("store_failing", about, is_failing)?;

@@ -1,42 +1,43 @@
-//! Responses over HTTP as bytes: refusals of handshakes, answers to requests, and what both are made of.
+//! HTTP responses as bytes: refusals of handshakes, and answers to requests.
 
-/// What a sentence is.
+/// The content type of a sentence.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
-/// What a client has to upgrade to.
+/// The headers of a 426 (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
 const UPGRADE: &str = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
 
 /// A whole response that ends its connection.
 #[must_use]
 pub fn response(status: u16, headers: &str, content_type: &str, body: &str) -> Vec<u8> {
     let reason = reason(status);
+    let length = body.len();
     format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{headers}Connection: close\r\n\r\n{body}",
-        body.len()
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {length}\r\n{headers}Connection: close\r\n\r\n{body}"
     )
     .into_bytes()
 }
 
-/// What becomes of a connection after a response.
+/// Whether a connection outlives a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
     /// Another request may follow.
     Stays,
-    /// Likewise, and the client is told, as one of HTTP/1.0 has to be.
+    /// Another may follow, and the response says so, which HTTP/1.0 requires.
     StaysTold,
-    /// It ends.
+    /// The connection ends.
     Ends,
 }
 
-/// How a request wants its answer.
+/// The form of the answer that a request wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerForm {
-    /// What becomes of the connection.
+    /// Whether the connection stays.
     pub persistence: Persistence,
-    /// Whether the body is left out, and its length told nevertheless (RFC 9110 section 9.3.2).
+    /// Whether the body is left out but its length given (RFC 9110 section 9.3.2).
     pub is_head: bool,
 }
 
-/// Appends a whole response to a request that a dialect answers; `headers` are lines of its own.
+/// Appends a dialect's whole response to a request; `headers` are further lines, each with its end.
 pub fn put_answer(
     status: u16,
     headers: &str,
@@ -47,6 +48,7 @@ pub fn put_answer(
 ) {
     use std::io::Write as _;
     let (reason, length) = (reason(status), body.len());
+    // HTTP/1.1 stays by itself (RFC 9112 section 9.3).
     let connection = match wanted.persistence {
         Persistence::Stays => "",
         Persistence::StaysTold => "Connection: keep-alive\r\n",
@@ -54,7 +56,8 @@ pub fn put_answer(
     };
     let written = write!(
         out,
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n{headers}{connection}\r\n"
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {length}\r\n{headers}{connection}\r\n"
     );
     written.expect("writing to a Vec cannot fail");
     if !wanted.is_head {
@@ -62,7 +65,7 @@ pub fn put_answer(
     }
 }
 
-/// A whole response as the answer to HEAD.
+/// The head of a whole response, as the answer to HEAD.
 #[must_use]
 pub fn without_body(mut response: Vec<u8>) -> Vec<u8> {
     if let Some(end) = memchr::memmem::find(&response, b"\r\n\r\n") {
@@ -71,23 +74,23 @@ pub fn without_body(mut response: Vec<u8>) -> Vec<u8> {
     response
 }
 
-/// What asks a client for the body that it keeps back.
+/// The interim response that asks a client for the body that it holds back.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The answer to a request for which there is no room, or whose answer has not come in time; it ends the connection.
+/// The response to a request without room or without an answer in time; it ends the connection.
 #[must_use]
 pub fn unserved() -> Vec<u8> {
     response(503, "", TEXT, "There is no answer now; try again.\n")
 }
 
-/// The answer to a request that takes only other methods.
+/// Appends the response to a request whose path takes only other methods.
 pub fn put_not_allowed(allowed: &str, wanted: AnswerForm, out: &mut Vec<u8>) {
     let allowed = if allowed == "GET" { "GET, HEAD" } else { allowed };
     let body = format!("Only {allowed} is answered here.\n");
     put_answer(405, &format!("Allow: {allowed}\r\n"), TEXT, wanted, body.as_bytes(), out);
 }
 
-/// The answer to a request that does not become a WebSocket.
+/// The response to a request that does not become a WebSocket.
 #[must_use]
 pub fn refusal(status: u16) -> Vec<u8> {
     let (headers, body) = match status {
@@ -104,7 +107,8 @@ pub fn refusal(status: u16) -> Vec<u8> {
         408 => ("", "The request did not come in time.\n"),
         426 => (
             UPGRADE,
-            "This endpoint speaks WebSocket version 13 only: send a GET request with Upgrade: websocket.\n",
+            "This endpoint speaks WebSocket version 13 only: send a GET request with Upgrade: \
+             websocket.\n",
         ),
         429 => ("Retry-After: 30\r\n", "Your address has as many connections as it may have.\n"),
         431 => ("", "The head of the request is too large.\n"),
@@ -114,7 +118,7 @@ pub fn refusal(status: u16) -> Vec<u8> {
     response(status, headers, TEXT, body)
 }
 
-/// The answer to a connection that has to come through a proxy, or has not told of its client.
+/// The response to a connection without the PROXY protocol where it is required.
 #[must_use]
 pub fn wants_proxy(reason: &str) -> Vec<u8> {
     response(
@@ -125,20 +129,20 @@ pub fn wants_proxy(reason: &str) -> Vec<u8> {
     )
 }
 
-/// The answer to a request without TLS where TLS is spoken.
+/// The response to a request without TLS on a port that speaks TLS.
 #[must_use]
 pub fn speaks_tls() -> Vec<u8> {
     response(400, "", TEXT, "This port speaks TLS: use wss:// (or https://).\n")
 }
 
-/// The answer to a request that comes to nothing, with a line that says why.
+/// The response that refuses a request, with a reason in its body.
 #[must_use]
 pub fn refusal_saying(status: u16, reason: &str) -> Vec<u8> {
     let headers = if status == 426 { UPGRADE } else { "" };
     response(status, headers, TEXT, &format!("{reason}\n"))
 }
 
-/// What the body of an answer is that somebody else has made: JSON, or a sentence when the status is an error's.
+/// The content type of a service's answer: JSON, or a sentence when the status is an error's.
 #[must_use]
 pub fn content_type(status: u16) -> &'static str {
     if status == 200 { "application/json" } else { TEXT }

@@ -1,33 +1,33 @@
-//! The state of the daemon that health, readiness and metrics tell.
+//! The state of the daemon, as health, readiness and metrics report it.
 
 use crate::dialect::Kind;
 use crate::metrics::Metrics;
 use std::sync::Arc;
 
-/// The state of the daemon that health and metrics tell.
+/// A snapshot of the daemon.
 #[derive(Debug, Default)]
 pub struct DaemonStatus {
     /// One set of counters per shard.
     pub shards: Vec<Arc<Metrics>>,
-    /// What waits for shards: publications that the slowest has not read, and what is in their mailboxes.
+    /// Items that wait for shards: publications that the slowest has not read, and messages in mailboxes.
     pub waiting: u64,
-    /// Whether new connections are welcome.
+    /// Whether new connections are accepted.
     pub ready: bool,
     /// Whether the daemon is stopping.
     pub draining: bool,
-    /// The threads that hang, each with the seconds since it has last turned.
+    /// The threads that hang, each with the seconds since its last turn.
     pub hung: Vec<(String, u64)>,
-    /// What some dialects lack.
+    /// Missing dependencies of dialects.
     pub gaps: Vec<Gap>,
-    /// The dialects that some listener speaks.
+    /// The dialects that listeners speak.
     pub spoken: Vec<Kind>,
 }
 
-/// Something that some dialects need is not there.
+/// A missing dependency of some dialects, such as a broker.
 #[derive(Clone, Debug)]
 pub struct Gap {
     /// The dialects.
     pub kinds: Vec<Kind>,
-    /// What it is, and why it is not there.
+    /// The dependency, and why it is missing.
     pub reason: String,
 }

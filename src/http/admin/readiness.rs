@@ -1,12 +1,12 @@
-//! Whether the daemon is ready: for everybody, or for the clients of some dialects.
+//! Readiness of the daemon: in all, or for the clients of some dialects.
 //!
-//! Without a question it is ready unless something concerns all; with `?dialect=NAME`, once or several times, it is ready
-//! when each of these dialects is.
+//! Without a query it is ready unless a gap affects every dialect; with `?dialect=NAME`, once or several times, it is
+//! ready when each of these dialects is.
 
 use crate::dialect::Kind;
 use crate::http::status::{DaemonStatus, Gap};
 
-/// The answer to `/healthz`.
+/// Status and body of the answer to `/healthz`.
 pub(super) fn health(status: &DaemonStatus) -> (u16, String) {
     match hung(status) {
         Some(hung) => (503, hung),
@@ -14,12 +14,14 @@ pub(super) fn health(status: &DaemonStatus) -> (u16, String) {
     }
 }
 
-/// The answer to `/readyz`, asked with this query.
+/// Status and body of the answer to `/readyz` with this query.
 pub(super) fn readiness(query: &str, status: &DaemonStatus) -> (u16, String) {
     let asked = match asked(query, status) {
         Ok(asked) => asked,
         Err(refusal) => return (404, refusal),
     };
+
+    // In this order: a stopping daemon is neither starting nor to be repaired.
     if status.draining {
         return (503, "draining\n".into());
     }
@@ -29,21 +31,28 @@ pub(super) fn readiness(query: &str, status: &DaemonStatus) -> (u16, String) {
     if let Some(hung) = hung(status) {
         return (503, hung);
     }
-    let lacks = |kind: &Kind| status.gaps.iter().any(|gap| gap.kinds.contains(kind));
+
     if asked.is_empty() {
-        // What concerns each dialect concerns all.
-        let is_ready = status.spoken.is_empty() || !status.spoken.iter().all(lacks);
-        let gaps = status
-            .gaps
-            .iter()
-            .filter(|gap| gap.kinds.iter().any(|kind| status.spoken.contains(kind)));
+        // A load balancer must not take the daemon out for a dialect that the others do not need.
+        let spoken = &status.spoken;
+        let is_ready = spoken.is_empty() || !spoken.iter().all(|kind| lacks(status, *kind));
+        let gaps = gaps_of(status, spoken);
         return if is_ready { (200, ready(gaps)) } else { (503, reasons(gaps)) };
     }
-    let gaps = status.gaps.iter().filter(|gap| gap.kinds.iter().any(|kind| asked.contains(kind)));
-    if asked.iter().any(lacks) { (503, reasons(gaps)) } else { (200, "ready\n".into()) }
+    let is_ready = !asked.iter().any(|kind| lacks(status, *kind));
+    if is_ready { (200, "ready\n".into()) } else { (503, reasons(gaps_of(status, &asked))) }
 }
 
-/// The dialects that are asked about, or what to ask instead.
+fn lacks(status: &DaemonStatus, kind: Kind) -> bool {
+    status.gaps.iter().any(|gap| gap.kinds.contains(&kind))
+}
+
+/// The gaps that affect any of these dialects.
+fn gaps_of<'a>(status: &'a DaemonStatus, kinds: &'a [Kind]) -> impl Iterator<Item = &'a Gap> {
+    status.gaps.iter().filter(|gap| gap.kinds.iter().any(|kind| kinds.contains(kind)))
+}
+
+/// The dialects that the query names, or a sentence that lists those it could.
 fn asked(query: &str, status: &DaemonStatus) -> Result<Vec<Kind>, String> {
     let asked = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "dialect");
     asked
@@ -59,24 +68,25 @@ fn asked(query: &str, status: &DaemonStatus) -> Result<Vec<Kind>, String> {
 
 /// The threads that hang, if any does.
 fn hung(status: &DaemonStatus) -> Option<String> {
-    let line = |(name, seconds): &(String, u64)| {
+    let lines = status.hung.iter().map(|(name, seconds)| {
         format!("the thread {name} hangs: it has not turned for {seconds} s\n")
-    };
-    (!status.hung.is_empty()).then(|| status.hung.iter().map(line).collect())
+    });
+    (!status.hung.is_empty()).then(|| lines.collect())
 }
 
-/// One reason a line.
+/// The reasons of gaps, one a line.
 fn reasons<'a>(gaps: impl Iterator<Item = &'a Gap>) -> String {
     gaps.map(|gap| format!("{}\n", gap.reason)).collect()
 }
 
-/// `ready`, and for whom not.
+/// `ready`, and the dialects that are not.
 fn ready<'a>(gaps: impl Iterator<Item = &'a Gap>) -> String {
-    let line = |gap: &Gap| {
+    let mut body = "ready\n".to_owned();
+    for gap in gaps {
         let names: Vec<_> = gap.kinds.iter().map(|kind| kind.name()).collect();
-        format!("but not {}: {}\n", names.join(", "), gap.reason)
-    };
-    format!("ready\n{}", gaps.map(line).collect::<String>())
+        body += &format!("but not {}: {}\n", names.join(", "), gap.reason);
+    }
+    body
 }
 
 #[cfg(test)]

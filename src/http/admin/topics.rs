@@ -1,19 +1,19 @@
-//! What operators ask the admin listener about topics, and have done to them.
+//! Operators' requests about topics to the admin listener.
 //!
 //! ```text
 //! GET  /topics?prefix=&after=&count=                 names, in order; the next page comes after the last name
-//! GET  /topics/stats?topic=                          everything that is known of a topic
+//! GET  /topics/stats?topic=                          the statistics of a topic
 //! GET  /topics/peek?topic=&subscription=&count=      its first messages, or the next of a subscription
-//! GET  /topics/room                                  what the store takes, and the topics that hold most
-//! POST /topics/purge?topic=&subscription=            deletes what waits in a subscription; without one, all
-//! POST /topics/terminate?topic=                      lets nothing more in
+//! GET  /topics/room                                  the size of the store, and the largest topics
+//! POST /topics/purge?topic=&subscription=            deletes the backlog of a subscription; without one, all messages
+//! POST /topics/terminate?topic=                      ends publishing
 //! POST /topics/reset?topic=&subscription=&to=        to: earliest, latest, a unix time in ms, a message id
 //! POST /topics/forget?topic=&subscription=           deletes a subscription that has no consumer
 //! POST /topics/backup?keep=                          copies the store while it runs, and removes older copies
 //! ```
-//! A topic is written in full, as `persistent://tenant/namespace/topic`. Parameters stand in the query, or in the body
-//! of a POST as a form has them. All of it needs `Authorization: Bearer` and the token of `[admin]`; nothing of it is
-//! for pages, so a request that names an `Origin` is refused. Answers are JSON; those of errors are a sentence.
+//! A topic is written in full, as `persistent://tenant/namespace/topic`. Parameters stand in the query, or as a form in
+//! the body of a POST. Every request needs `Authorization: Bearer` with the token of `[admin]`; none is for web pages, so
+//! one with an `Origin` is refused. Answers are JSON; those of errors are a sentence.
 
 use crate::http::response::{TEXT, content_type, response};
 use crate::service::topic::{CursorReset, MessageId, TopicInquiry, TopicName};
@@ -21,40 +21,41 @@ use std::borrow::Cow;
 use std::fmt;
 use subtle::ConstantTimeEq as _;
 
-/// Names in one answer, unless it is said how many; a page of a terminal's memory.
+/// Default number of names in one answer; about a terminal's scrollback.
 const NAMES: usize = 1000;
-/// Names in one answer: of the longest it has 10 MiB.
+/// Maximum number of names in one answer; with the longest names it has 10 MiB.
 const NAMES_MAX: usize = 10_000;
-/// Messages in one answer, unless it is said how many.
+/// Default number of messages in one answer.
 const MESSAGES: usize = 10;
-/// Messages in one answer: people look at some, programs read topics.
+/// Maximum number of messages in one answer: peeking is for people, programs consume topics.
 const MESSAGES_MAX: usize = 100;
-/// Least length of a token, in bytes: 16 bytes of randomness come to more in any spelling.
+/// Minimum length of a token in bytes: 16 random bytes take more in any encoding.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// The token of `[admin]`. It never shows in logs or errors.
+/// The token of `[admin]`; redacted in logs and errors.
 #[derive(Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct AdminToken(String);
 
 impl AdminToken {
-    /// A token; none when it cannot be sent, or guessed too easily.
+    /// A checked token.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// As [`AdminToken::check`].
     pub fn new(token: &str) -> Result<Self, &'static str> {
         let token = Self(token.into());
         token.check().map(|()| token)
     }
 
-    /// Whether it can be used.
+    /// Checks that the token can be sent and is hard to guess.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// The fault and its remedy, to follow the name of the setting.
     pub fn check(&self) -> Result<(), &'static str> {
         if self.0.len() < TOKEN_BYTES_MIN {
             return Err(
-                "has fewer than 16 characters, which can be guessed: `openssl rand -hex 32` makes a good one",
+                "has fewer than 16 characters, which can be guessed: `openssl rand -hex 32` makes \
+                 a good one",
             );
         }
         if !self.0.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -69,8 +70,9 @@ impl AdminToken {
         &self.0
     }
 
-    /// Whether this is it. Takes as long however much of it is right.
+    /// Whether `given` is the token.
     fn is(&self, given: &str) -> bool {
+        // In constant time, or the time would tell how many characters are right.
         bool::from(self.0.as_bytes().ct_eq(given.as_bytes()))
     }
 }
@@ -81,7 +83,7 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-/// A request to the admin listener, as far as it matters.
+/// The parts of a request to the admin listener that its answer depends on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asking<'a> {
     /// The method.
@@ -100,30 +102,32 @@ pub struct Asking<'a> {
     pub has_origin: bool,
 }
 
-/// What is to be done.
+/// A call that a request makes.
 #[derive(Debug)]
 pub enum TopicCall {
-    /// The owner of the topics is asked.
+    /// A question to the owner of the topics.
     Inquire(TopicInquiry),
-    /// The store is asked for the room that it takes.
+    /// The size of the store.
     Room,
-    /// The store is copied.
+    /// A copy of the store.
     Backup {
-        /// How many copies are kept; all without.
+        /// The number of copies to keep; `None`: all.
         keep: Option<usize>,
     },
 }
 
-/// What a request about topics comes to; `None` when it is about something else. `token` is the one of `[admin]`.
+/// Parses a request about topics; `None` when it is about something else. `token` is the one of `[admin]`.
 ///
 /// # Errors
-/// With the whole response that refuses it.
+/// The whole response that refuses the request.
 pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<TopicCall, Vec<u8>>> {
     let name = asking.path.strip_prefix("/topics")?;
     let name = name.strip_prefix('/').or(name.is_empty().then_some(name))?;
+    // Before anything else is looked at, so that a stranger learns nothing, not even which paths there are.
     if let Err(refusal) = admit(asking, token) {
         return Some(Err(refusal));
     }
+
     let allowed = match name {
         "" if asking.method == "DELETE" => "DELETE",
         "" | "stats" | "peek" | "room" => "GET",
@@ -132,13 +136,15 @@ pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<To
             return Some(Err(refusal(
                 404,
                 "",
-                "there are /topics and stats, peek, room, purge, terminate, reset, forget, backup under it",
+                "there are /topics and stats, peek, room, purge, terminate, reset, forget, backup \
+                 under it",
             )));
         }
     };
     if asking.method != allowed {
         let takes = if name.is_empty() { "GET, DELETE" } else { allowed };
         let reason = format!("{} takes {takes} only", asking.path);
+        // Every GET answers HEAD too (RFC 9110 section 9.1), and 405 lists all (section 15.5.6).
         let also = match (name, allowed) {
             ("", _) => ", HEAD, DELETE",
             (_, "GET") => ", HEAD",
@@ -146,12 +152,13 @@ pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<To
         };
         return Some(Err(refusal(405, &format!("Allow: {allowed}{also}\r\n"), &reason)));
     }
+
     let parameters = CallParameters { query: asking.query, body: asking.body };
     let name = if asking.method == "DELETE" { "delete" } else { name };
-    Some(of(name, &parameters).map_err(|reason| refusal(400, "", &reason)))
+    Some(parse(name, &parameters).map_err(|reason| refusal(400, "", &reason)))
 }
 
-/// The response with what came of a call.
+/// The response with the outcome of a call.
 #[must_use]
 pub fn answer(status: u16, body: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(body);
@@ -159,8 +166,9 @@ pub fn answer(status: u16, body: &[u8]) -> Vec<u8> {
     response(status, "", content_type(status), &format!("{text}{end}"))
 }
 
-/// Whether whoever asks may.
+/// Checks the right to make such requests.
 fn admit(asking: &Asking<'_>, token: Option<&AdminToken>) -> Result<(), Vec<u8>> {
+    // A page in an operator's browser may reach a port that its server cannot.
     if asking.has_origin {
         return Err(refusal(
             403,
@@ -172,9 +180,11 @@ fn admit(asking: &Asking<'_>, token: Option<&AdminToken>) -> Result<(), Vec<u8>>
         return Err(refusal(
             403,
             "",
-            "topics are told and changed only with a token, and there is none: write token_file in [admin]",
+            "requests about topics need a token, and none is configured: write token_file in \
+             [admin]",
         ));
     };
+
     let given = asking
         .authorization
         .split_once(' ')
@@ -194,8 +204,8 @@ fn refusal(status: u16, headers: &str, reason: &str) -> Vec<u8> {
     response(status, headers, TEXT, &format!("{reason}\n"))
 }
 
-/// What a path asks for.
-fn of(name: &str, parameters: &CallParameters<'_>) -> Result<TopicCall, String> {
+/// The call that a path and its parameters make.
+fn parse(name: &str, parameters: &CallParameters<'_>) -> Result<TopicCall, String> {
     let inquiry = match name {
         "" => TopicInquiry::List {
             prefix: parameters.get("prefix").unwrap_or_default().into(),
@@ -231,13 +241,14 @@ fn of(name: &str, parameters: &CallParameters<'_>) -> Result<TopicCall, String> 
     Ok(TopicCall::Inquire(inquiry))
 }
 
-/// Where a subscription is to go on.
+/// The position to reset a subscription to.
 fn moment(text: &str) -> Result<CursorReset, String> {
     match text {
         "earliest" => Ok(CursorReset::Earliest),
         "latest" => Ok(CursorReset::Latest),
         _ if text.bytes().all(|byte| byte.is_ascii_digit()) => match text.parse() {
             Ok(unix_ms) => Ok(CursorReset::Published(unix_ms)),
+            // All digits, so only too many of them are an error.
             Err(_) => Err("to: the time is too late for any message".into()),
         },
         _ => MessageId::read(text).map(CursorReset::At).map_err(|error| {
@@ -248,7 +259,7 @@ fn moment(text: &str) -> Result<CursorReset, String> {
     }
 }
 
-/// Names and values, of a query and of a form.
+/// The parameters of a call, from its query and from a form in its body.
 struct CallParameters<'a> {
     query: &'a str,
     body: &'a [u8],
@@ -257,11 +268,12 @@ struct CallParameters<'a> {
 impl CallParameters<'_> {
     fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         let query = form_urlencoded::parse(self.query.as_bytes());
+        // `curl -d @file` sends the file's last line end too.
         let mut all = query.chain(form_urlencoded::parse(self.body.trim_ascii_end()));
         all.find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// One that is there and not empty.
+    /// A parameter that is present and not empty.
     fn filled(&self, name: &str) -> Option<Cow<'_, str>> {
         self.get(name).filter(|value| !value.is_empty())
     }

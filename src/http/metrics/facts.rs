@@ -1,5 +1,5 @@
-//! What the metrics tell beside the counters: the build, the process, the limits, the last reload, certificates, the
-//! store and its room, and the largest of what has names: backlogs of subscriptions, topics, apps.
+//! The metrics that are no counters: the build, the process, the limits, the last reload, certificates, the store and its
+//! size, and the largest backlogs, topics and apps by name.
 
 use super::family::{Families, MetricValues, one};
 use crate::dialect::AppFacts;
@@ -12,58 +12,58 @@ use serde_json::{Value, json};
 use std::fmt::Error;
 use std::sync::Arc;
 
-/// What is true at the moment. What is not known is left out.
+/// Values at the moment of a scrape. Unknown ones are left out.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The process.
     pub process: Process,
-    /// Connections that may be.
+    /// Maximum number of connections.
     pub connections_max: u64,
-    /// Subscriptions that may be.
+    /// Maximum number of subscriptions.
     pub subscriptions_max: u64,
-    /// Bytes that may wait for one client.
+    /// Maximum bytes waiting for one client.
     pub outbox_bytes_max: u64,
-    /// Bytes that what clients have sent in part may take.
+    /// Maximum bytes of incomplete messages and requests.
     pub partial_bytes_max: u64,
-    /// Connections that an address may have, if that is limited.
+    /// Maximum number of connections of one address, if limited.
     pub connections_per_address_max: Option<u64>,
-    /// Durable topics that may be.
+    /// Maximum number of durable topics, with a store.
     pub topics_max: Option<u64>,
-    /// Whether the last reload, or the start, took the configuration.
+    /// Whether the last reload, or the start, applied the configuration.
     pub is_configured: bool,
-    /// When a configuration was last taken, in seconds of unix time.
+    /// The last application of a configuration, in seconds of unix time.
     pub configured_s: u64,
-    /// When the certificate of each listener ends, in seconds of unix time.
+    /// The end of each listener's certificate, in seconds of unix time.
     pub certificates: Vec<(String, u64)>,
-    /// The room that the store takes.
+    /// The size of the store.
     pub room: Option<Room>,
     /// The largest backlogs.
     pub backlogs: Vec<TopicBacklog>,
-    /// The apps, as many as are told apart, and all others together.
+    /// The busiest apps, and all others together.
     pub apps: Vec<AppFacts>,
 }
 
-/// The room that the store takes and has.
+/// The size of the store, and of the volume it is on.
 #[derive(Clone, Debug, Default)]
 pub struct Room {
-    /// Bytes of its files.
+    /// Bytes of the store's files.
     pub size_bytes: u64,
-    /// Bytes of them that are needed.
+    /// Bytes of these that hold live records.
     pub needed_bytes: u64,
-    /// Bytes that are free on its file system.
+    /// Free bytes of the file system.
     pub free_bytes: u64,
-    /// Bytes that the file system has for everybody.
+    /// Bytes of the file system in all.
     pub volume_bytes: u64,
-    /// Segments of its logs.
+    /// Segments of the logs.
     pub segments: u64,
-    /// Messages that wait for their time.
+    /// Messages delayed until a later time.
     pub delayed: u64,
-    /// The topics that hold most.
+    /// The largest topics.
     pub holdings: Vec<Holding>,
 }
 
 impl Room {
-    /// The same for people and programs.
+    /// The answer to `/topics/room`.
     #[must_use]
     pub fn json(&self) -> Value {
         let topics = self.holdings.iter().map(|Holding { topic, bytes, oldest_ms }| {
@@ -80,7 +80,7 @@ impl Room {
         })
     }
 
-    fn tell(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
+    fn encode(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         out.byte_gauge("store_size", "Bytes of the files of the store", self.size_bytes)?;
         let about = "Bytes of them that are needed, about";
         out.byte_gauge("store_needed", about, self.needed_bytes)?;
@@ -95,6 +95,8 @@ impl Room {
         let about =
             "Bytes that the messages of a topic take in the store, for the topics that hold most";
         out.family(MetricType::Gauge, Some(&Unit::Bytes), "topic_held", about, held.collect())?;
+
+        // An empty topic has no oldest message, and no sample.
         let oldest = self
             .holdings
             .iter()
@@ -104,26 +106,26 @@ impl Room {
     }
 }
 
-/// What the system knows of the process.
+/// The kernel's figures of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
-    /// Processor time.
+    /// Processor time in seconds, of user and system.
     pub cpu_s: f64,
-    /// Descriptors that are open.
+    /// Open descriptors.
     pub open_fds: u64,
-    /// Those that may be.
+    /// Maximum number of descriptors.
     pub max_fds: u64,
-    /// Memory it holds.
+    /// Resident memory.
     pub resident_bytes: u64,
-    /// Memory it could touch.
+    /// Address space.
     pub virtual_bytes: u64,
     /// Threads.
     pub threads: u64,
-    /// When it started, in seconds of unix time.
+    /// Start in seconds of unix time.
     pub start_s: f64,
 }
 
-/// Points of unix time in seconds.
+/// Writes a metric of points in time, in seconds of unix time.
 fn dates<V: EncodeLabelValue>(
     out: &mut Families<'_, '_>,
     name: &str,
@@ -156,15 +158,18 @@ impl Facts {
         let last = one(self.configured_s);
         let about = "When a configuration was last taken";
         dates(out, "config_last_reload_success_timestamp", about, last)?;
-        let ends = self.certificates.iter();
-        let ends = ends.map(|(listener, end)| (vec![("listener", listener.clone())], *end));
+
+        let ends = self
+            .certificates
+            .iter()
+            .map(|(listener, end)| (vec![("listener", listener.clone())], *end));
         let about = "When the certificate of a listener ends";
         dates(out, "certificate_expiry_timestamp", about, ends.collect())
     }
 
     fn store(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let Some(room) = &self.room else { return Ok(()) };
-        room.tell(out)?;
+        room.encode(out)?;
         let backlogs =
             self.backlogs.iter().map(|TopicBacklog { topic, subscription, messages }| {
                 (vec![("topic", topic.clone()), ("subscription", subscription.clone())], *messages)
@@ -174,15 +179,16 @@ impl Facts {
     }
 
     fn apps(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
-        let values = |value: fn(&AppFacts) -> u64| {
-            self.apps.iter().map(|app| (vec![("app", Arc::clone(&app.id))], value(app))).collect()
-        };
-        let connections = values(|app| app.connections);
+        let connections = self.by_app(|app| app.connections);
         let about = "Connections of an app of echo";
         out.family(MetricType::Gauge, None, "app_connections", about, connections)?;
-        let events = values(|app| app.events);
+        let events = self.by_app(|app| app.events);
         let about = "Events that were taken for an app of echo";
         out.family(MetricType::Counter, None, "app_events", about, events)
+    }
+
+    fn by_app(&self, value: fn(&AppFacts) -> u64) -> MetricValues<Arc<str>> {
+        self.apps.iter().map(|app| (vec![("app", Arc::clone(&app.id))], value(app))).collect()
     }
 }
 
@@ -200,6 +206,7 @@ impl Collector for Facts {
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        // These two are fractions, which `Families` does not write; the rest are whole numbers.
         let seconds = Some(&Unit::Seconds);
         let about = "Processor time, of the user and of the system";
         encoder
