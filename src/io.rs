@@ -1,26 +1,26 @@
-//! The one part that touches the world: sockets, clocks, files and threads.
+//! The only part that touches the world: sockets, clocks, files and threads.
 //!
 //! [`start`] brings up one thread per shard, each with its own runtime, listeners and sockets, and returns a
 //! [`Daemon`] to stop or reconfigure them with. In reading order:
 //!
 //! - `listen`: the listening sockets, before any thread is started
-//! - `rehearsal`: what of that a start would meet, for a check
+//! - `rehearsal`: the listening of a start, tried by a check
 //! - `runtime`: monoio on io_uring, or on epoll
 //! - `watch`: waiting for one descriptor in a task
 //! - `handoff`: the log of publications and the inboxes, the only ways between threads
-//! - `hub`: what all threads see
+//! - `hub`: the state that all threads share
 //! - `worker`: the turn
-//! - `clients`: where clients are, and how many connections an address has
-//! - `connection`, `tls`, `request`, `handshake`, `partial`: their sockets, their encryption, their requests and what has
-//!   come of one in part
+//! - `clients`: the addresses of clients, and the number of connections of each
+//! - `connection`, `tls`, `request`, `handshake`, `partial`: their sockets, their encryption, their requests, whole and
+//!   incomplete
 //! - `publisher`: the unix feed
-//! - `reload`: new settings for a running daemon, and its listeners that come and go
-//! - `bridge`: the thread of what has a good tokio client only: remote verifiers, webhooks, RabbitMQ, Redis
+//! - `reload`: new settings for a running daemon, and listeners that come and go
+//! - `bridge`: the thread of everything with a tokio client: remote verifiers, webhooks, RabbitMQ, Redis
 //! - `store`: the threads of the durable topics, usually one
-//! - `admin`: the thread of health and metrics, and of what operators do with topics
-//! - `gaps`, `facts`: what some dialects lack, and what else readiness and metrics tell
-//! - `pulse`: when each thread has last turned
-//! - `watchdog`: the thread that notices when another hangs
+//! - `admin`: the thread of health, metrics, and operators' requests about topics
+//! - `gaps`, `facts`: missing dependencies of dialects, and the other facts of readiness and metrics
+//! - `pulse`: the last turn of each thread
+//! - `watchdog`: the thread that notices others that hang
 //! - `clock`: the time
 
 mod admin;
@@ -77,7 +77,6 @@ use self::worker::Worker;
 use crate::dialect::{Kind, Rng, Settings};
 use crate::feed::unix;
 use crate::http::{AdminToken, DaemonStatus};
-use crate::metrics::Metrics;
 use crate::shard::{Limits, Shard};
 use crate::wheel::TICK_MS;
 use rustix::fd::{AsFd, OwnedFd};
@@ -93,20 +92,22 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a shard may take to start, which is to set up its runtime and no more.
+/// Longest start of a shard, which only sets up its runtime.
 const SHARD_START_MAX: Duration = Duration::from_secs(20);
+/// Pause between two looks at what a stop waits for.
+const STOP_PAUSE: Duration = Duration::from_millis(5);
 
 /// Everything a daemon needs to start.
 pub struct Plan {
-    /// Threads.
+    /// The number of shards, each with its own thread.
     pub shards: usize,
     /// The CPU of each shard, in order; shards beyond the list are not pinned.
     pub cpus: Vec<usize>,
-    /// How monoio waits.
+    /// The driver of the shards' runtimes.
     pub driver: Driver,
-    /// Where clients connect.
+    /// The listeners for clients.
     pub listen: Vec<Listen>,
-    /// Where health and metrics are told, and topics looked after.
+    /// The listener for health, metrics and requests about topics.
     pub admin: Option<Admin>,
     /// The unix feed.
     pub feed: unix::UnixFeedSettings,
@@ -118,27 +119,27 @@ pub struct Plan {
     pub settings: Arc<Settings>,
     /// The store of the durable topics, which is opened when a listener speaks a dialect that has them.
     pub store: Option<store::StoreSettings>,
-    /// The bounds of the whole daemon.
+    /// The limits of the whole daemon.
     pub limits: Limits,
 }
 
-/// Where operators ask.
+/// The admin listener.
 pub struct Admin {
     /// Address and port.
     pub address: SocketAddr,
-    /// What whoever asks about topics has to show; nobody may without.
+    /// The token that requests about topics need; without one they are all refused.
     pub token: Option<AdminToken>,
 }
 
-/// A place where clients connect.
+/// A listener for clients.
 pub struct Listen {
     /// Address and port.
     pub address: SocketAddr,
-    /// The dialects that are spoken there.
+    /// The dialects that it speaks.
     pub kinds: Vec<Kind>,
-    /// What TLS is spoken with, if it is.
+    /// The configuration of TLS, if it speaks TLS.
     pub tls: Option<Arc<ServerConfig>>,
-    /// When the certificate ends (unix time, s), if it says so.
+    /// The end of the certificate in seconds of unix time, if known.
     pub expiry_s: Option<u64>,
     /// Whether every connection begins with the PROXY protocol.
     pub proxied: bool,
@@ -147,46 +148,46 @@ pub struct Listen {
 /// Why a daemon did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address or path cannot be had.
+    /// An address or path is not available.
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
-    /// A shard has no runtime.
+    /// A shard's runtime did not start.
     #[error(
-        "a shard could not start: {0}. If io_uring is refused here (a container's seccomp profile, or \
-         kernel.io_uring_disabled), set driver = \"auto\" or \"epoll\""
+        "a shard could not start: {0}. If io_uring is refused here (a container's seccomp \
+         profile, or kernel.io_uring_disabled), set driver = \"auto\" or \"epoll\""
     )]
     Runtime(io::Error),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] store::OpenError),
-    /// A shard does not say that it runs.
+    /// A shard has not reported that it runs.
     #[error(
-        "a shard has not started within {} s: the machine is overloaded, or a sandbox holds up what the shard waits \
-         with; try driver = \"epoll\"",
+        "a shard has not started within {} s: the machine is overloaded, or a sandbox delays its \
+         system calls; try driver = \"epoll\"",
         SHARD_START_MAX.as_secs()
     )]
     Late,
-    /// Anything else.
+    /// Any other error.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
 }
 
 /// A running daemon.
 pub struct Daemon {
-    /// The admin listener's.
+    /// The address of the admin listener.
     pub admin: Option<SocketAddr>,
     /// The driver that the shards run on.
     pub driver: &'static str,
-    /// The listeners since the start, those that are gone included.
+    /// The listeners since the start, removed ones included.
     slots: Vec<Slot>,
     socket: Option<PathBuf>,
-    /// Whether other daemons can be told what clients say.
+    /// Whether clients' messages can be relayed to other daemons.
     relays: bool,
     hub: Arc<Hub>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What one shard's thread takes with it.
+/// The parts that one shard's thread is made of.
 struct Setup {
     number: usize,
     cpu: Option<usize>,
@@ -204,42 +205,31 @@ struct Setup {
 /// # Errors
 /// When something cannot be listened on, or a shard cannot run; what was started ends by itself.
 pub fn start(plan: Plan) -> Result<Daemon, StartError> {
-    let mut slots = Vec::new();
-    let mut listeners: Vec<Vec<Listener>> = (0..plan.shards).map(|_| Vec::new()).collect();
-    for Listen { address, kinds, tls, proxied, .. } in &plan.listen {
-        let sockets = listen::tcp(*address, plan.shards)?;
-        let kinds: Arc<[Kind]> = kinds.as_slice().into();
-        slots.push(Slot::new(*address, listen::local_address(&sockets[0])?, Arc::clone(&kinds)));
-        for (shard, socket) in listeners.iter_mut().zip(sockets) {
-            shard.push(Listener {
-                socket,
-                kinds: Arc::clone(&kinds),
-                tls: tls.clone(),
-                proxied: *proxied,
-            });
-        }
-    }
-    let admin = plan.admin.map(|admin| Ok((listen::tcp(admin.address, 1)?.pop(), admin.token)));
-    let admin = admin.transpose().map_err(|error: listen::ListenError| error)?;
-    let admin = admin.and_then(|(socket, token)| Some((socket?, token)));
+    let (slots, listeners) = listen_for_clients(&plan.listen, plan.shards)?;
+    let admin = match plan.admin {
+        Some(admin) => listen::tcp(admin.address, 1)?.pop().map(|socket| (socket, admin.token)),
+        None => None,
+    };
     let admin_address =
         admin.as_ref().map(|(socket, _)| listen::local_address(socket)).transpose()?;
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
     groups::note_hidden(&plan.feed);
+
     let spoken = spoken(&plan.listen);
-    let feed_settings = Mutex::new(Arc::new(plan.feed.clone()));
     let owners = plan.store.as_ref().map_or(1, |store| store.writers);
     let mut hub = Hub::new(plan.shards, owners, &spoken, &plan.settings)?;
-    hub.feed = feed_settings;
+    hub.feed = Mutex::new(Arc::new(plan.feed.clone()));
     let hub = Arc::new(hub);
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay.is_some());
-    // Before any shard runs, so that each knows of an outage before it takes anybody.
+
+    // Before any shard runs: their mailboxes tell of an outage before the first connection is accepted.
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &hub)?;
     bridge::configure(&hub, &plan.settings, feeds)?;
     if let Some(settings) = plan.store.filter(|_| spoken.iter().any(|kind| kind.has_topics())) {
         let disks = store::Disk::open_all(&settings)?;
         store::start(&hub, &settings, &plan.settings, disks)?;
     }
+
     let (report, reports) = mpsc::channel();
     let mut threads = Vec::new();
     for (number, listeners) in listeners.into_iter().enumerate() {
@@ -258,8 +248,9 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         let thread = std::thread::Builder::new().name(format!("shard-{number}"));
         threads.push(thread.spawn(move || shard_thread(setup, &report))?);
     }
+    // With the last sender gone, a thread that ends without a report ends the wait.
     drop(report);
-    // Nothing is left behind but shards, which end by themselves.
+    // Of everything started so far only the store needs a stop; shards end by themselves.
     let driver = started(&reports, plan.shards).inspect_err(|_| hub.store.stop(Duration::ZERO))?;
     if let Some((listener, token)) = admin {
         admin::start(&hub, listener, token)?;
@@ -267,6 +258,25 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     hub.configured.taken(plan.limits, certificates(&plan.listen));
     hub.ready.store(true, Relaxed);
     Ok(Daemon { admin: admin_address, driver, slots, socket: plan.feed.path, relays, hub, threads })
+}
+
+/// Listens for clients with one socket per shard. Returns the listeners by slot and, their sockets, by shard.
+fn listen_for_clients(
+    listen: &[Listen],
+    shards: usize,
+) -> Result<(Vec<Slot>, Vec<Vec<Listener>>), StartError> {
+    let mut slots = Vec::new();
+    let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+    for Listen { address, kinds, tls, proxied, .. } in listen {
+        let sockets = listen::tcp(*address, shards)?;
+        let kinds: Arc<[Kind]> = kinds.as_slice().into();
+        slots.push(Slot::new(*address, listen::local_address(&sockets[0])?, Arc::clone(&kinds)));
+        for (shard, socket) in listeners.iter_mut().zip(sockets) {
+            let (kinds, tls) = (Arc::clone(&kinds), tls.clone());
+            shard.push(Listener { socket, kinds, tls, proxied: *proxied });
+        }
+    }
+    Ok((slots, listeners))
 }
 
 /// The ends of the certificates, by listener.
@@ -290,7 +300,7 @@ fn started(
     Ok(driver)
 }
 
-/// The dialects that some listener speaks.
+/// The dialects that listeners speak.
 fn spoken(listen: &[Listen]) -> Vec<Kind> {
     let mut spoken: Vec<Kind> =
         listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
@@ -300,51 +310,56 @@ fn spoken(listen: &[Listen]) -> Vec<Kind> {
 }
 
 impl Daemon {
-    /// The state that health and metrics tell.
+    /// The state for health and metrics.
     #[must_use]
     pub fn status(&self) -> DaemonStatus {
         self.hub.status()
     }
 
-    /// Has the threads watched from now on: `beat` is called about twice a second while all of them turn.
+    /// Starts the watchdog, which calls `beat` about twice a second while all threads turn.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When no thread can be started.
     pub fn watch(&self, beat: impl FnMut() + Send + 'static) -> io::Result<()> {
         watchdog::start(&self.hub, beat)
     }
 
-    /// Stops: accepts nothing more, delivers what was fed for at most half of `drain`, closes every session
-    /// and waits for the clients until all of it is over. Returns whether all of them were gone in time.
+    /// Stops the daemon: accepts nothing more, delivers fed events for at most half of `drain`, then closes every
+    /// session and waits for the clients until `drain` is over. Returns whether all of them were gone in time.
     pub fn stop(self, drain: Duration) -> bool {
         let start = Instant::now();
         self.hub.draining.store(true, Relaxed);
         if let Some(path) = &self.socket {
             let _ = std::fs::remove_file(path);
         }
-        // What waits in the mailboxes is delivered yet; that no more comes is not to wait behind it.
+
+        // Woken by hand: in a mailbox, the word to stop would wait behind deliveries.
         self.hub.mailboxes.iter().for_each(|mailbox| mailbox.waker().wake());
         self.hub.bridge.drain();
-        let feeding = |metrics: &Arc<Metrics>| {
-            metrics.publishers.get() + metrics.amqp.connected.get() + metrics.redis.connected.get()
-                > 0
-        };
-        let pause = Duration::from_millis(5);
-        std::thread::sleep(pause);
-        while self.hub.metrics.iter().any(feeding)
-            && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2)
-        {
-            std::thread::sleep(pause);
+        std::thread::sleep(STOP_PAUSE);
+        while self.has_feeds() && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
+            std::thread::sleep(STOP_PAUSE);
         }
+
+        // Behind everything that was fed.
         self.hub.post_to_all(|| Parcel::Close);
         while start.elapsed() < drain && !self.threads.iter().all(JoinHandle::is_finished) {
             self.hub.hurrying.store(start.elapsed() > drain / 2, Relaxed);
-            std::thread::sleep(pause);
+            std::thread::sleep(STOP_PAUSE);
         }
+
+        // Ends of sessions cause webhooks; the store comes last, when no session asks it any more.
         self.hub.bridge.stop(drain.saturating_sub(start.elapsed()));
-        // When nobody asks it any more.
         self.hub.store.stop(drain.saturating_sub(start.elapsed()));
         self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Whether a publisher or broker is still connected.
+    fn has_feeds(&self) -> bool {
+        self.hub.metrics.iter().any(|metrics| {
+            let brokers = metrics.amqp.connected.get() + metrics.redis.connected.get();
+            metrics.publishers.get() + brokers > 0
+        })
     }
 }
 
@@ -368,8 +383,8 @@ fn shard_thread(setup: Setup, report: &mpsc::Sender<io::Result<&'static str>>) {
         if let Err(error) = run_shard(setup, || drop(report.send(Ok(name)))).await
             && let Err(mpsc::SendError(Err(error))) = report.send(Err(error))
         {
-            // The daemon has started. Without this shard its mailbox would fill and hold every feed up.
-            tracing::error!("a shard cannot go on: {error}; the daemon ends");
+            // The daemon has started. Without its shard the mailbox would fill and hold up every feed.
+            tracing::error!("a shard has failed: {error}; the daemon ends");
             std::process::exit(1);
         }
     });
@@ -380,10 +395,11 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let metrics = Arc::clone(&hub.metrics[number]);
     let mailbox = &hub.mailboxes[number];
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now())
-        .numbered(number as u16, hub.mailboxes.len());
-    let shard = shard.drawing(rng());
-    let (connections, mut clients) =
-        (Arc::clone(&hub.connections), Clients::new(Arc::clone(&hub.addresses)));
+        .numbered(number as u16, hub.mailboxes.len())
+        .drawing(rng());
+
+    let connections = Arc::clone(&hub.connections);
+    let mut clients = Clients::new(Arc::clone(&hub.addresses));
     clients.configure(shard.limits(), &shard.settings().trusted_proxies, std::iter::empty());
     let sockets = Sockets::new(
         listeners,
@@ -393,6 +409,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
         Arc::clone(&metrics),
     )?;
     let worker = Worker::new(shard, sockets, Arc::clone(&hub), number);
+    // One epoll set of all sockets is the only descriptor that the runtime waits for: no task per connection.
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));
     let common = Arc::clone(&hub);
@@ -400,6 +417,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let feed = publisher::Feed::new(setup.spoken, Rc::clone(&worker), common, metrics, listener);
     monoio::spawn(Rc::clone(&feed).accept());
     monoio::spawn(beat(Rc::clone(&worker)));
+
     ready();
     let mut feeding = true;
     loop {
@@ -416,9 +434,10 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
             return Ok(());
         }
         if more || !worker.borrow_mut().sleep() {
-            // Lets the other tasks of this thread have their turn.
+            // Yields to the other tasks of this thread: publishers, the tick and the beat.
             monoio::spawn(async {}).await;
         } else if worker.borrow().holds_back() {
+            // No descriptor tells when other threads have room again.
             monoio::time::sleep(ROOM_PAUSE).await;
         } else {
             set.readable().await?;
@@ -426,7 +445,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     }
 }
 
-/// Numbers that nobody outside can guess: a keyed hash of 1, 2, 3 and so on, whose key the system has drawn.
+/// Unpredictable numbers: a keyed hash of 1, 2, 3 and so on, with a random key of the system.
 fn rng() -> Rng {
     let key = RandomState::new();
     let mut drawn = 0u64;
@@ -436,7 +455,7 @@ fn rng() -> Rng {
     })
 }
 
-/// Says now and then that this thread lives, also while nothing asks it for a turn.
+/// Shows at intervals that this thread lives, also while no event gives it a turn.
 async fn beat(worker: Rc<RefCell<Worker>>) {
     loop {
         monoio::time::sleep(pulse::IDLE_BEAT).await;
@@ -444,7 +463,7 @@ async fn beat(worker: Rc<RefCell<Worker>>) {
     }
 }
 
-/// Takes a turn at every tick of the wheel, until there was nothing for a whole one that time could ask for.
+/// Takes a turn at every tick of the wheel, until nothing timed has existed for a whole tick.
 async fn tick(worker: Rc<RefCell<Worker>>) {
     let mut was_idle = false;
     while !was_idle {

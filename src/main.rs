@@ -52,6 +52,7 @@ enum FanfareCommand {
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
+        // A reader that has enough, such as `head`, is no failure to report.
         if error.status() != CliStatus::Closed {
             note(&format!("fanfare: {error}"));
         }
@@ -60,17 +61,23 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, CliError> {
-    let words: Result<Vec<String>, _> =
-        std::env::args_os().skip(1).map(|word| word.into_string()).collect();
-    let words = words.map_err(|word| CliError::usage(format!("{word:?} is not text in UTF-8")))?;
-    // A bare `fanfare` asks what there is.
-    let words = if words.is_empty() { vec!["--help".to_owned()] } else { words };
+    let mut words = std::env::args_os()
+        .skip(1)
+        .map(|word| word.into_string())
+        .collect::<Result<Vec<String>, _>>()
+        .map_err(|word| CliError::usage(format!("{word:?} is not text in UTF-8")))?;
+    // Not an error: a first call without arguments is how people ask what a program does.
+    if words.is_empty() {
+        words.push("--help".to_owned());
+    }
+
     if let [word, rest @ ..] = &words[..]
         && word == "help"
         && let Some(help) = manual(rest)
     {
         return help;
     }
+
     let arguments: Arguments = match arguments::read("fanfare", &words)? {
         Asked::Command(arguments) => arguments,
         Asked::Help(text) => {
@@ -78,10 +85,12 @@ fn run() -> Result<ExitCode, CliError> {
             return Ok(ExitCode::SUCCESS);
         }
     };
+
     if arguments.version {
         print(&format!("fanfare {}\n", env!("CARGO_PKG_VERSION")))?;
         return Ok(ExitCode::SUCCESS);
     }
+
     match arguments.command {
         Some(FanfareCommand::Serve(serve)) => serve.run(),
         Some(FanfareCommand::Check(check)) => check.run(),

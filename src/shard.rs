@@ -12,6 +12,7 @@ mod asking;
 mod delivering;
 mod ending;
 mod event;
+mod lent;
 mod opening;
 mod outgoing;
 mod presence;
@@ -26,18 +27,18 @@ pub use self::outgoing::Outgoing;
 pub use self::report::{Report, settle_reports};
 pub use self::session::Limits;
 
+use self::lent::Lent;
 use self::outgoing::Outbound;
 use self::report::Why;
 use self::session::{Outage, Phase, Session};
 use crate::counter::Counter;
-use crate::dialect::{Action, Actions, Admission, Context, Input, Kind, PerShard, Rng, Settings};
-use crate::event::Parser;
-use crate::frame::{self, Draft, Publication};
+use crate::dialect::{Action, Actions, Admission, Input, Kind, Rng, Settings};
+use crate::frame::{self, Publication};
 use crate::message::{Interest, Received};
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
 use crate::reason::Reason;
-use crate::retained::Retained;
+
 use crate::service::presence::Presence;
 use crate::service::topic::TopicQuestion;
 use crate::service::{Answer, ConnectionRef, Question};
@@ -94,25 +95,6 @@ pub struct Shard {
     due: Vec<u32>,
 }
 
-/// The parts of a shard that dialects may use in a step.
-struct Lent {
-    settings: Arc<Settings>,
-    parser: Parser,
-    draft: Draft,
-    of_dialects: PerShard,
-    retained: Retained,
-    rng: Rng,
-    actions: Actions,
-}
-
-impl Lent {
-    /// The context of a dialect's step, and the list for its actions.
-    fn lend(&mut self, now: Now) -> (Context<'_>, &mut Actions) {
-        let Self { settings, parser, draft, of_dialects, retained, rng, actions } = self;
-        (Context { now, settings, parser, draft, shared: of_dialects, retained, rng }, actions)
-    }
-}
-
 impl Shard {
     /// A shard without connections.
     #[must_use]
@@ -126,15 +108,7 @@ impl Shard {
             candidates: Vec::new(),
             sequence: 0,
             pings: [None; Kind::ALL.len()],
-            shared: Lent {
-                settings,
-                parser: Parser::default(),
-                draft: Draft::default(),
-                of_dialects: PerShard::default(),
-                retained: Retained::default(),
-                rng: counting(),
-                actions: Actions::default(),
-            },
+            shared: Lent::new(settings),
             limits,
             metrics,
             outgoing: Outbound::default(),
@@ -615,15 +589,6 @@ fn add_counts(counters: &[Counter], counts: [u64; Kind::ALL.len()]) {
             counter.add(count);
         }
     }
-}
-
-/// Predictable numbers, for tests.
-fn counting() -> Rng {
-    let mut drawn = 0;
-    Box::new(move || {
-        drawn += 1;
-        drawn
-    })
 }
 
 #[cfg(test)]

@@ -98,11 +98,15 @@ macro_rules! lines {
 
             /// The label that the metric uses.
             #[must_use]
-            pub const fn name(self) -> &'static str { match self { $(LogLine::$variant => $name,)+ } }
+            pub const fn name(self) -> &'static str {
+                match self { $(LogLine::$variant => $name,)+ }
+            }
 
             /// The plural that a count of suppressed lines is logged with.
             #[must_use]
-            pub const fn words(self) -> &'static str { match self { $(LogLine::$variant => $words,)+ } }
+            pub const fn words(self) -> &'static str {
+                match self { $(LogLine::$variant => $words,)+ }
+            }
         }
     };
 }
@@ -113,7 +117,8 @@ lines! {
     /// A publisher could not be accepted for want of descriptors or memory.
     PublisherNotAccepted: "publisher_not_accepted", "publishers that could not be accepted";
     /// The headers of a trusted proxy name two clients.
-    ProxyContradicted: "proxy_contradicted", "requests whose X-Forwarded-For and Forwarded contradict each other";
+    ProxyContradicted: "proxy_contradicted",
+        "requests whose X-Forwarded-For and Forwarded contradict each other";
     /// A message from RabbitMQ is no event.
     AmqpRejected: "amqp_rejected", "messages from RabbitMQ that are no events";
     /// A message from Redis is no event.

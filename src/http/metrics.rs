@@ -127,6 +127,7 @@ fn classic(open: &str) -> String {
             line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
         {
             let suffix = if kind == "counter" { "_total" } else { "" };
+            // A description belongs to the family that follows it, and a family may have none.
             if let Some((_, help)) = help.take() {
                 text += &format!("# HELP {name}{suffix} {help}\n");
             }
@@ -426,6 +427,7 @@ impl Snapshot {
         counts: impl Fn(&Metrics, usize) -> u64,
         sum_ns: u64,
     ) -> Result<(), Error> {
+        // The encoder accumulates the buckets itself; the last one is all above the highest bound.
         let bounds = LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6);
         let counts = (0..=LATENCY_BOUNDS_US.len()).map(|index| {
             self.shards.iter().fold(0u64, |sum, metrics| sum.wrapping_add(counts(metrics, index)))

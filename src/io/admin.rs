@@ -1,8 +1,8 @@
-//! The admin listener: a thread of its own, so that health is told however busy the shards are, and a task per request.
-//! Requests are read as on every listener.
+//! The admin listener: a thread of its own, so that health is answered however busy the shards are, and a task per
+//! request. Requests are read as on every listener.
 //!
-//! Whoever may connect may keep connections open. There are never more than [`CONNECTIONS_MAX`]: a newcomer is always
-//! taken, and for it the oldest unfinished request is ended of the address that has most of them.
+//! Any client of the port may keep connections open. At [`CONNECTIONS_MAX`] a new connection is still accepted, and
+//! displaces the oldest unfinished request of the address with the most of them.
 
 use super::Hub;
 use super::pulse;
@@ -21,31 +21,31 @@ use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-/// Connections at once: a balancer, a supervisor and a Prometheus need a handful, and one descriptor each is kept for them.
+/// Maximum number of connections: a balancer, a supervisor and a Prometheus need a handful. A descriptor is reserved for
+/// each.
 pub const CONNECTIONS_MAX: usize = 64;
-/// Of those, how many may wait for the store. They are not ended for others, so they must not be all.
+/// Maximum number of requests that wait for the store. They are not displaced, so they must not be all.
 const CALLS_MAX: usize = 16;
-/// For a whole request and for a whole response.
+/// Time for a whole request, and again for a whole response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// For an answer about topics: a purge deletes what may be much, while others are served.
+/// Time for an answer about topics: a purge may delete very much, while other requests are served.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// For a copy of the store, which is as large as the disk.
+/// Time for a copy of the store, which is as large as the disk.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Connections that are accepted before those that were are looked at; far fewer than there may be, so that nobody is
-/// ended for others before what it has sent was looked for.
+/// Connections accepted before the tasks run; far fewer than [`CONNECTIONS_MAX`], so that none is displaced before its
+/// bytes were looked for.
 const ACCEPTED_AT_ONCE: usize = 8;
-/// How long no more is accepted when there is no descriptor to be had.
+/// Pause in accepting when no descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Longest head of a request.
+/// Longest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Longest body: the form of a few parameters.
+/// Longest body in bytes: the form of a few parameters.
 const BODY_BYTES_MAX: usize = 8 * 1024;
 
-/// Starts the thread, which answers requests for as long as the process lives. Without a token nobody may ask about
-/// topics.
+/// Starts the thread, which answers requests until the process ends. Without a token it refuses those about topics.
 ///
 /// # Errors
-/// When there is no thread or runtime to be had.
+/// When no thread or runtime can be started.
 pub(super) fn start(
     hub: &Arc<Hub>,
     listener: OwnedFd,
@@ -53,6 +53,7 @@ pub(super) fn start(
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {
+        // A tokio socket registers with the runtime that it is made in.
         let _inside = runtime.enter();
         TcpListener::from_std(listener.into())?
     };
@@ -66,22 +67,22 @@ pub(super) fn start(
     thread.spawn(move || runtime.block_on(serve(&listener, &office))).map(|_| ())
 }
 
-/// What the requests share.
+/// The state that all requests share.
 struct Office {
     hub: Arc<Hub>,
     token: Option<AdminToken>,
-    /// Requests that wait for the store.
+    /// The number of requests that wait for the store.
     calls: AtomicUsize,
-    /// The pages of metrics, one for each form.
+    /// The pages of metrics, one for each format.
     pages: [Page; Exposition::COUNT],
 }
 
-/// An answer that takes a while to write.
+/// A page of metrics that requests share, because it takes a while to write.
 #[derive(Default)]
 struct Page {
-    /// How many have asked for it.
+    /// The number of requests for it so far.
     asked: AtomicUsize,
-    /// The last one, and how many had asked when its writing began. Held while it is written.
+    /// The last page, and the number of requests when its writing began. Locked while it is written.
     last: Mutex<(usize, Arc<[u8]>)>,
 }
 
@@ -109,9 +110,9 @@ async fn serve(listener: &TcpListener, office: &Arc<Office>) {
                 let (address, task) = (peer.ip().to_canonical(), task.abort_handle());
                 guests.push(Guest { address, task, calls });
             }
-            // It has gone meanwhile.
+            // The client has gone meanwhile.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            // No descriptors: somebody's is freed for whoever asks next.
+            // No descriptor is free: the oldest request gives up its own for the next client.
             Err(_) => {
                 metrics.accept_errors.add(1);
                 guests.retain(|guest| !guest.task.is_finished());
@@ -119,7 +120,7 @@ async fn serve(listener: &TcpListener, office: &Arc<Office>) {
                 sleep(ACCEPT_PAUSE).await;
             }
         }
-        // However fast they come: what has been sent is looked for, and whoever has sent a request is answered.
+        // A burst of connections must not displace those whose requests have come and wait for this thread.
         if accepted % ACCEPTED_AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
@@ -135,9 +136,9 @@ fn end_oldest(guests: &mut Vec<Guest>) -> bool {
     true
 }
 
-/// The first of those that come most often, leaving out those that are to stay.
+/// The first guest of the most frequent address, not counting guests that stay.
 fn oldest(guests: impl Iterator<Item = (IpAddr, bool)>) -> Option<usize> {
-    // Of each address: how often it comes, and where first.
+    // The count of each address, and the place of its first guest.
     let mut addresses: Vec<(IpAddr, usize, usize)> = Vec::new();
     for (place, (address, stays)) in guests.enumerate() {
         match addresses.iter_mut().find(|(known, ..)| *known == address) {
@@ -146,11 +147,12 @@ fn oldest(guests: impl Iterator<Item = (IpAddr, bool)>) -> Option<usize> {
             None => addresses.push((address, 1, place)),
         }
     }
+
     let most = addresses.into_iter().max_by_key(|(_, count, place)| (*count, Reverse(*place)));
     most.map(|(_, _, place)| place)
 }
 
-/// One request and its answer.
+/// Reads one request and answers it.
 async fn converse(
     socket: TcpStream,
     office: Arc<Office>,
@@ -169,13 +171,13 @@ async fn converse(
     timeout(REQUEST_TIMEOUT, send(&socket, &response)).await?
 }
 
-/// What a connection has sent.
+/// The request of a connection.
 enum AdminRequest {
-    /// Nothing that is whole.
+    /// Nothing whole before the client shut its side.
     None,
-    /// Something that is refused with this.
+    /// A malformed request, with its refusal.
     Refused(Vec<u8>),
-    /// A head of so many bytes, and a body of so many.
+    /// A whole request: its bytes, the length of its head and of its body.
     Whole(Vec<u8>, usize, usize),
 }
 
@@ -189,6 +191,7 @@ async fn read(socket: &TcpStream) -> io::Result<AdminRequest> {
                 return Ok(AdminRequest::Refused(http::refusal_saying(fault.status, fault.reason)));
             }
         }
+        // Readiness may be spurious, hence `try_read`.
         socket.readable().await?;
         match socket.try_read(&mut chunk) {
             Ok(0) => return Ok(AdminRequest::None),
@@ -199,17 +202,17 @@ async fn read(socket: &TcpStream) -> io::Result<AdminRequest> {
     }
 }
 
-/// How far a request has come.
+/// The progress of a request.
 #[derive(Default)]
 struct Incoming {
-    /// So many bytes of its head have been looked through for the end.
+    /// Bytes of the head that were searched for its end.
     searched: usize,
-    /// The length of its head and how its body comes, when its head is whole.
+    /// The length of the head and the framing of the body, once the head is whole.
     body: Option<(usize, Framing)>,
 }
 
 impl Incoming {
-    /// Looks whether it is whole, and then how long head and body are.
+    /// The lengths of head and body, once the request is whole.
     fn read(&mut self, bytes: &mut [u8]) -> Result<Option<(usize, usize)>, Fault> {
         let (head, mut framing) = match self.body.take() {
             Some(body) => body,
@@ -226,20 +229,21 @@ impl Incoming {
     }
 }
 
-/// How the body comes after a whole head, if that is as it should be.
+/// The framing of the body that a whole head announces.
 fn framing(head: &[u8]) -> Result<Framing, Fault> {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let fields = Head::read(head, &mut fields)?.fields()?;
     Framing::of(fields.coding, BODY_BYTES_MAX)
 }
 
-/// The answer to a whole request.
+/// Answers a whole request.
 async fn respond(
     bytes: &[u8],
     (head, body): (usize, usize),
     office: &Office,
     calls: &AtomicBool,
 ) -> Arc<[u8]> {
+    // Parsed again: the first parse borrowed bytes that were still growing.
     let (head_bytes, rest) = bytes.split_at(head);
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let head = Head::read(head_bytes, &mut fields).and_then(|head| Ok((head.fields()?, head)));
@@ -272,6 +276,8 @@ async fn answer(asking: &Asking<'_>, office: &Office, calls: &AtomicBool) -> Arc
                 return http::answer(503, b"too many requests wait for the store; try again")
                     .into();
             }
+
+            // From here on the request is not displaced: the store may be half done with it.
             calls.store(true, Relaxed);
             let _calling = Calling::new(&office.calls);
             let answer = ask(call, &office.hub).await;
@@ -281,7 +287,7 @@ async fn answer(asking: &Asking<'_>, office: &Office, calls: &AtomicBool) -> Arc
     }
 }
 
-/// One of the requests that wait for the store, for as long as it does.
+/// Counts a request that waits for the store, until it is dropped.
 struct Calling<'a>(&'a AtomicUsize);
 
 impl<'a> Calling<'a> {
@@ -297,14 +303,15 @@ impl Drop for Calling<'_> {
     }
 }
 
-/// The metrics. Whoever has asked before a page is written gets it, and one after the other, so that many who ask keep
-/// nobody else waiting.
+/// The page of metrics. Requests that came before a page was begun share it, so that many scrapes at once cost one page
+/// and delay no other request.
 async fn metrics(form: Exposition, office: &Office) -> Arc<[u8]> {
     let page = &office.pages[form as usize];
     let place = page.asked.fetch_add(1, Relaxed) + 1;
     let mut last = page.last.lock().await;
-    // One a round: between two of them everybody else has a turn.
+    // One page a round of the runtime: between two of them all other requests have a turn.
     tokio::task::yield_now().await;
+    // A page that was begun before this request is too old for it.
     if last.0 < place {
         let asked = page.asked.load(Relaxed);
         let facts = office.hub.facts().await;
@@ -313,10 +320,10 @@ async fn metrics(form: Exposition, office: &Office) -> Arc<[u8]> {
     Arc::clone(&last.1)
 }
 
-/// What the store says.
+/// Asks the store, and makes the response of its answer.
 async fn ask(call: TopicCall, hub: &Hub) -> Vec<u8> {
     let none = "there are no topics here: no [[listen]] has pulsar among its dialects";
-    let late = "the store has not answered yet; what was asked for may still be done";
+    let late = "the store has not answered yet; it may still do what was asked";
     match call {
         TopicCall::Inquire(inquiry) => {
             match timeout(ANSWER_TIMEOUT, hub.store.inquire(inquiry)).await {
@@ -333,8 +340,8 @@ async fn ask(call: TopicCall, hub: &Hub) -> Vec<u8> {
         TopicCall::Backup { keep } => match timeout(BACKUP_TIMEOUT, hub.store.backup(keep)).await {
             Ok(Ok(Ok(made))) => {
                 let told = serde_json::json!({
-                    "path": made.path, "messages": made.messages, "bytes": made.bytes, "newBytes": made.new_bytes,
-                    "removed": made.removed,
+                    "path": made.path, "messages": made.messages, "bytes": made.bytes,
+                    "newBytes": made.new_bytes, "removed": made.removed,
                 });
                 http::answer(200, told.to_string().as_bytes())
             }

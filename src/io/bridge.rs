@@ -1,9 +1,8 @@
-//! The bridge: one thread with a tokio runtime, for what has a good tokio client only.
+//! The bridge: one thread with a tokio runtime, for everything whose clients are written for tokio.
 //!
-//! It asks remote verifiers, tells other services what they want to know, and listens to RabbitMQ and Redis. What it
-//! has to say to a shard goes through the shard's mailbox like everything else; what the shards ask, tell or relay,
-//! and what a reload brings, waits in [`Bridge`] until the thread takes it. Nothing of it runs when nothing of it is
-//! configured.
+//! It asks remote verifiers, delivers webhooks, and consumes from RabbitMQ and Redis. Its answers go through the shards'
+//! mailboxes like everything else; questions, webhooks and relays of the shards, and reloads, wait in [`Bridge`] until
+//! the thread takes them. It runs only when one of these is configured.
 
 pub(super) mod amqp;
 mod calls;
@@ -33,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-/// Threads of the runtime beside its own. They look host names up, and the resolver may keep one for a minute.
+/// Maximum number of the runtime's threads for look-ups of host names; the resolver may block one for a minute.
 const LOOKUPS_MAX: usize = 16;
 
 /// The feeds that run on the bridge.
@@ -44,7 +43,7 @@ pub(super) struct Feeds {
 }
 
 impl Feeds {
-    /// Feeds that are not connected, which is what everybody is told from now on.
+    /// Feeds that are not connected yet, which readiness and sessions learn at once.
     ///
     /// # Errors
     /// When the system gives no random numbers.
@@ -55,10 +54,12 @@ impl Feeds {
         hub: &Arc<Hub>,
     ) -> io::Result<Self> {
         let metrics = &hub.metrics[hub.mailboxes.len()];
-        let feed = |bus| amqp::AmqpFeed::new(bus, spoken.to_vec(), hub, Arc::clone(metrics));
-        let amqp = bus.map(feed);
-        let feed = |redis| redis::RedisFeed::new(redis, spoken.to_vec(), hub, Arc::clone(metrics));
-        Ok(Self { amqp, redis: redis.map(feed).transpose()? })
+        let amqp =
+            bus.map(|bus| amqp::AmqpFeed::new(bus, spoken.to_vec(), hub, Arc::clone(metrics)));
+        let redis = redis
+            .map(|redis| redis::RedisFeed::new(redis, spoken.to_vec(), hub, Arc::clone(metrics)))
+            .transpose()?;
+        Ok(Self { amqp, redis })
     }
 
     fn is_empty(&self) -> bool {
@@ -66,11 +67,11 @@ impl Feeds {
     }
 }
 
-/// Gives the bridge these settings, and starts it when they are the first that need it. The shards are to get
-/// them afterwards, so that nobody asks a verifier that the bridge does not know.
+/// Gives the bridge new settings, and starts it when they are the first that need it. Give them to the shards afterwards,
+/// so that none asks a verifier that the bridge does not know.
 ///
 /// # Errors
-/// When the thread cannot be had, or somebody cannot be reached over TLS for want of certificates.
+/// When the thread cannot be started, or TLS has no certificates to verify a host with.
 pub(super) fn configure(hub: &Arc<Hub>, settings: &Settings, feeds: Feeds) -> io::Result<()> {
     let verifiers = Verifiers::new(settings)?;
     let webhooks = WebhookClient::new(webhook_recipients(settings))?;
@@ -96,7 +97,7 @@ fn start(
         runtime.block_on(run(&for_thread, verifiers, webhooks, feeds));
         for_thread.bridge.running.store(false, Relaxed);
         for_thread.pulses.bridge.end();
-        // A host name that is being looked up is not waited for.
+        // The resolver may block for a minute, and a stop does not wait for it.
         runtime.shutdown_background();
     })?;
     hub.bridge.running.store(true, Relaxed);
@@ -118,10 +119,12 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
     let mut webhooks =
         Caller::new(WebhookService::new(Arc::clone(&metrics.webhooks)), Arc::clone(hub));
     configure_services(&mut verification, &mut webhooks, verifiers, client);
+
     loop {
+        // Each branch may be dropped while it waits: only a ready one takes anything.
         tokio::select! {
             () = hub.bridge.inbox.posted() => {
-                // What was said before a stop is told before it.
+                // Webhooks have an inbox of their own; those from before a stop must come before it.
                 pass_webhooks(hub, &mut webhooks);
                 let (mut messages, mut questions) = (VecDeque::new(), Vec::new());
                 hub.bridge.inbox.take(&mut messages);
@@ -132,7 +135,9 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
                             let (verifiers, client) = *configured;
                             configure_services(&mut verification, &mut webhooks, verifiers, client);
                         }
-                        BridgeMessage::Drain => webhooks.change(|service, now, _| service.hurry(now)),
+                        BridgeMessage::Drain => {
+                            webhooks.change(|service, now, _| service.hurry(now));
+                        }
                         BridgeMessage::Stop(end) => {
                             finish_webhooks(&mut webhooks, end).await;
                             return hub.bridge.relays.finish(end).await;
@@ -148,7 +153,7 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
     }
 }
 
-/// Gives the services new settings, with the clients that go with them.
+/// Gives the services new settings, and the HTTP clients that belong to them.
 fn configure_services(
     verification: &mut Caller<Verification>,
     webhooks: &mut Caller<WebhookService>,
@@ -162,7 +167,7 @@ fn configure_services(
     webhooks.configure(vec![Some(client)], |service, now, _| service.configure(recipients, now));
 }
 
-/// Gives the service the webhooks that wait, and the numbers of those that were lost.
+/// Passes waiting webhooks to the service, and the numbers of lost ones for its metrics.
 fn pass_webhooks(hub: &Hub, service: &mut Caller<WebhookService>) {
     let (waiting, lost) = hub.bridge.take_webhooks();
     service.change(|service, _, _| {
@@ -173,7 +178,7 @@ fn pass_webhooks(hub: &Hub, service: &mut Caller<WebhookService>) {
     service.ask(waiting);
 }
 
-/// Tells what can be told at once, until `end` at the latest; what would have to be told again is lost.
+/// Delivers webhooks that can be delivered at once, until `end` at the latest; retries are dropped.
 async fn finish_webhooks(webhooks: &mut Caller<WebhookService>, end: Instant) {
     webhooks.change(|service, now, _| service.hurry(now));
     webhooks.finish(end).await;
@@ -181,7 +186,8 @@ async fn finish_webhooks(webhooks: &mut Caller<WebhookService>, end: Instant) {
         WebhookKind::ALL.into_iter().map(|(kind, _)| webhooks.service().waiting(kind)).sum();
     if left > 0 {
         tracing::warn!(
-            "{left} webhooks were not delivered: at a stop nothing is tried again, and nothing is waited for beyond drain_s"
+            "{left} webhooks were not delivered: a stop makes no retries, and waits for answers no \
+             longer than drain_s"
         );
     }
 }

@@ -1,8 +1,7 @@
-//! Where the clients of a shard are, and how many connections each address has in the whole daemon.
+//! The addresses of a shard's clients, and the number of connections of each address in the whole daemon.
 //!
-//! Of a connection that nothing has to be remembered of nothing is: its socket knows its address. An entry of some 40
-//! bytes is kept while addresses are counted (`limits.connections_per_address_max`), and for the clients of proxies,
-//! whose sockets know the proxy only.
+//! Most connections need no entry here: the socket knows the address. An entry of some 40 bytes is kept while addresses
+//! are counted (`limits.connections_per_address_max`), and for clients of proxies, whose sockets know only the proxy.
 
 use crate::proxy::forwarded::{self, ForwardedClient};
 use crate::proxy::preamble::{self, MalformedPreamble, Preamble};
@@ -15,9 +14,9 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Parts of the count, so that shards that accept at the same time seldom wait for each other.
+/// Parts of the count, each with its lock, so that shards that accept at once seldom wait for each other.
 const PARTS: usize = 16;
-/// Places kept allocated for what is known.
+/// Entries kept allocated when the last client has gone.
 const KNOWN_KEPT: usize = 64;
 
 /// Connections by address, of all shards.
@@ -27,7 +26,7 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// Counts one more connection of a subscriber, unless it has so many.
+    /// Counts one more connection of a subscriber, unless it has `most` already.
     fn take(&self, subscriber: IpAddr, most: usize) -> bool {
         let mut part = self.part(subscriber);
         let count = part.entry(subscriber).or_default();
@@ -41,13 +40,14 @@ impl Addresses {
         if let Some(count) = part.get_mut(&subscriber) {
             *count = count.saturating_sub(1);
             if *count == 0 {
+                // Or the map would grow with every address that ever connected.
                 part.remove(&subscriber);
             }
         }
     }
 
     fn part(&self, subscriber: IpAddr) -> MutexGuard<'_, AHashMap<IpAddr, usize>> {
-        // The last bytes differ most.
+        // The last bytes of what is counted differ most: of an IPv6 subscriber, its /64.
         let number = match subscriber {
             IpAddr::V4(ip) => usize::from(ip.octets()[3]),
             IpAddr::V6(ip) => usize::from(ip.octets()[7]),
@@ -56,34 +56,34 @@ impl Addresses {
     }
 }
 
-/// What is remembered of a connection.
+/// The client of a connection.
 struct Known {
     remote: Remote,
     is_counted: bool,
-    /// Whether the headers of a request have told it, so that the connection is a trusted proxy's.
+    /// Whether the headers of a request have named it, so that the connection is a trusted proxy's.
     is_told: bool,
     /// Whether those headers contradict each other, so that the address is the proxy's.
     is_contradicted: bool,
 }
 
 impl Known {
-    /// One whose connection tells where it is.
+    /// A client whose address is the connection's own, or its preamble's.
     fn new(Admitted { remote, is_counted }: Admitted) -> Self {
         Self { remote, is_counted, is_told: false, is_contradicted: false }
     }
 }
 
-/// A connection that may come about.
+/// A connection that has passed the limit, but is not accepted yet.
 #[derive(Clone, Copy)]
 pub(super) struct Admitted {
     remote: Remote,
     is_counted: bool,
 }
 
-/// What came of a request's headers that tell the client.
+/// The outcome of reading the client from a request's headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ForwardedOutcome {
-    /// The client is known, or nobody says anything.
+    /// The client is known, or no header names one.
     Fine,
     /// The headers contradict each other, so the proxy is taken for the client.
     Contradicted,
@@ -92,9 +92,9 @@ pub(super) enum ForwardedOutcome {
 /// The clients of one shard.
 pub(super) struct Clients {
     addresses: Arc<Addresses>,
-    /// Borrowed for a look-up only.
+    /// Borrowed for look-ups only, never across a call.
     known: RefCell<AHashMap<Id, Known>>,
-    /// Preambles of the PROXY protocol that have come in part, from trusted proxies only; each has a limit.
+    /// Incomplete preambles of the PROXY protocol, from trusted proxies only; each has a limit.
     preambles: AHashMap<Id, Vec<u8>>,
     /// Whether new connections are counted.
     is_counting: bool,
@@ -110,14 +110,14 @@ impl Clients {
         }
     }
 
-    /// Where the client of a connection is; nothing when it has gone and nothing was kept.
+    /// The address of a connection's client; `None` when it has gone and had no entry.
     pub(super) fn remote(&self, id: Id, socket: BorrowedFd<'_>) -> Option<Remote> {
         let known = self.known.borrow().get(&id).map(|known| known.remote);
         known.or_else(|| address(rustix::net::getpeername(socket).ok()?))
     }
 
-    /// Counts a connection from an address, unless it has so many already; with 0 none is counted. The address of a
-    /// trusted proxy is that of many clients, so it is never counted.
+    /// Counts a connection from an address, unless it has `most` already; with 0 there is no limit and no count. A trusted
+    /// proxy's address is never counted, as it stands for many clients.
     pub(super) fn admit(
         &self,
         remote: Remote,
@@ -129,31 +129,31 @@ impl Clients {
         may_come.then_some(Admitted { remote, is_counted: counts })
     }
 
-    /// Remembers what is needed of a connection that has come about.
+    /// Keeps the entry of an accepted connection, if it needs one.
     pub(super) fn keep(&self, id: Id, admitted: Admitted) {
         if admitted.is_counted {
             self.known.borrow_mut().insert(id, Known::new(admitted));
         }
     }
 
-    /// A connection that was admitted does not come about.
+    /// Takes back the count of a connection that was admitted but not accepted.
     pub(super) fn dismiss(&self, Admitted { remote, is_counted }: Admitted) {
         if is_counted {
             self.addresses.give_back(remote.subscriber());
         }
     }
 
-    /// Puts what has come of a connection's preamble at the start of a buffer. Returns how much that is.
+    /// Copies the incomplete preamble of a connection to the start of a buffer. Returns its length.
     pub(super) fn recall(&self, id: Id, buffer: &mut [u8]) -> usize {
         let Some(part) = self.preambles.get(&id) else { return 0 };
         buffer[..part.len()].copy_from_slice(part);
         part.len()
     }
 
-    /// Reads the preamble of a connection from all that has come of it, and keeps that as long as it is a part.
+    /// Reads the preamble of a connection from all its bytes, and keeps these while it is incomplete.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the bytes are no preamble.
     pub(super) fn preamble(
         &mut self,
         id: Id,
@@ -167,20 +167,20 @@ impl Clients {
         Ok(read)
     }
 
-    /// Remembers the client that a preamble has told of, and counts it. Returns whether it may come.
+    /// Keeps the client that a preamble names, and counts it. Returns whether it is within the limit.
     pub(super) fn adopt(&self, id: Id, client: Remote, trusted: &Networks, most: usize) -> bool {
         let admitted = self.admit(client, trusted, most);
         let is_counted = admitted.is_some_and(|admitted| admitted.is_counted);
         let known = Known::new(Admitted { remote: client, is_counted });
         let before = self.known.borrow_mut().insert(id, known);
-        // A limit that has come since may have counted the proxy, should it be trusted no more.
+        // A reload may have counted the proxy itself, if it was not trusted then.
         if let Some(proxy) = before.filter(|before| before.is_counted) {
             self.addresses.give_back(proxy.remote.subscriber());
         }
         admitted.is_some()
     }
 
-    /// Learns from the headers of a request who is behind a trusted proxy. Whoever else sends them is not believed.
+    /// Learns the client behind a trusted proxy from the headers of a request; from other peers they are ignored.
     pub(super) fn learn<'a>(
         &self,
         id: Id,
@@ -188,9 +188,11 @@ impl Clients {
         trusted: &Networks,
         headers: impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + Clone,
     ) -> ForwardedOutcome {
+        // Asked first, because most daemons trust no proxy.
         if trusted.is_empty() || !self.is_proxy(id, socket, trusted) {
             return ForwardedOutcome::Fine;
         }
+
         let (remote, told) = match forwarded::client(headers, trusted) {
             ForwardedClient::At(remote) => (Some(remote), ForwardedOutcome::Fine),
             ForwardedClient::Unnamed => return ForwardedOutcome::Fine,
@@ -207,17 +209,19 @@ impl Clients {
     }
 
     fn is_proxy(&self, id: Id, socket: BorrowedFd<'_>, trusted: &Networks) -> bool {
-        let told = self.known.borrow().get(&id).map(|known| known.is_told);
-        // What is counted is a client's own already.
-        let is_counted = self.known.borrow().get(&id).is_some_and(|known| known.is_counted);
-        let is_trusted =
-            || self.remote(id, socket).is_some_and(|remote| trusted.contains(remote.ip));
-        !is_counted && (told == Some(true) || is_trusted())
+        match self.known.borrow().get(&id) {
+            // Only clients are counted, never proxies.
+            Some(known) if known.is_counted => return false,
+            // The entry is a client's by now, but an earlier request came through a proxy.
+            Some(known) if known.is_told => return true,
+            _ => {}
+        }
+        self.remote(id, socket).is_some_and(|remote| trusted.contains(remote.ip))
     }
 
-    /// Counts the session of a client that the headers have told of; others are counted when they connect. Clients that
-    /// contradict their proxy count as one, the proxy: else a header would be all it takes to come as often as one likes.
-    /// Returns whether it may come.
+    /// Counts the session of a client that headers have named; others are counted when they connect. Clients with
+    /// contradictory headers count as one, the proxy: else a made-up header would evade the limit. Returns whether the
+    /// session is within the limit.
     pub(super) fn admit_session(&self, id: Id, trusted: &Networks, most: usize) -> bool {
         let mut known = self.known.borrow_mut();
         let Some(known) = known.get_mut(&id).filter(|known| known.is_told && !known.is_counted)
@@ -229,7 +233,7 @@ impl Clients {
         known.is_counted || !counts
     }
 
-    /// Begins to count when there is a limit from now on: those that are here have come without being asked.
+    /// Begins to count when a reload has set a limit: open connections are counted, but none is closed.
     pub(super) fn configure<'a>(
         &mut self,
         limits: &Limits,
@@ -252,7 +256,7 @@ impl Clients {
         }
     }
 
-    /// The connection is gone.
+    /// Drops the entry of a connection that is gone.
     pub(super) fn forget(&mut self, id: Id) {
         self.preambles.remove(&id);
         if let Some(known) = self.known.get_mut().remove(&id).filter(|known| known.is_counted) {
@@ -264,7 +268,7 @@ impl Clients {
     }
 }
 
-/// What is said of a client that has as many connections as it may have.
+/// The log's detail for a client that has reached the limit.
 pub(super) fn full(remote: Remote, most: usize) -> String {
     format!("{} has {most} already (limits.connections_per_address_max)", remote.subscriber())
 }

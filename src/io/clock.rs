@@ -1,9 +1,9 @@
-//! The clocks, read once per turn.
+//! The clocks, which are read once per turn.
 
 use crate::wheel::Now;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// The present on both clocks.
+/// Reads both clocks.
 #[must_use]
 pub fn now() -> Now {
     let monotonic = clock_gettime(ClockId::Monotonic);

@@ -1,10 +1,10 @@
-//! What the last start or reload has left, for the metrics.
+//! The outcome of the last start or reload, for the metrics.
 
 use super::clock;
 use crate::shard::Limits;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What the last start or reload has left.
+/// The outcome of the last start or reload.
 #[derive(Default)]
 pub(super) struct Configured(Mutex<LastConfiguration>);
 
@@ -17,13 +17,13 @@ pub(super) struct LastConfiguration {
 }
 
 impl Configured {
-    /// A configuration was taken, with these limits, and certificates that end then (unix time, s).
+    /// Notes that a configuration was applied, with its limits and the ends of its certificates (unix time, s).
     pub(super) fn taken(&self, limits: Limits, certificates: Vec<(String, u64)>) {
         let taken_s = clock::now().unix_ms / 1000;
         *self.lock() = LastConfiguration { is_good: true, taken_s, limits, certificates };
     }
 
-    /// One was refused, and everything stays as it was.
+    /// Notes that a configuration was refused; the limits in force stay those of the last one.
     pub(super) fn refused(&self) {
         self.lock().is_good = false;
     }

@@ -1,8 +1,8 @@
-//! The sockets of one shard: accepting them, reading the request's head, reading messages, writing.
+//! The sockets of one shard: accepting, reading requests and messages, writing.
 //!
-//! A socket here is a descriptor and, only while a message has come in part, an inbox; one that speaks TLS
-//! has its keys too. What has come of a request in part stands beside them, for the few that have any. What it
-//! means and what is answered is the shard's business.
+//! A socket here is a descriptor and, only while a message is incomplete, an inbox; one that speaks TLS has its
+//! keys too. Incomplete requests stand beside them, for the few that have any. The meaning of the bytes, and
+//! the answers, are the shard's business.
 
 mod accept;
 mod intake;
@@ -30,42 +30,42 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Most sockets that are looked at in one turn.
+/// Maximum number of ready sockets handled in one turn.
 const EVENTS_MAX: usize = 256;
-/// Most TLS handshakes that one turn goes on with. Each is up to a millisecond of arithmetic (a signature with
-/// RSA), and when everybody comes back at once, those who are there already should not wait for hundreds.
+/// Maximum number of TLS handshakes that one turn continues. Each is up to a millisecond of arithmetic (a signature
+/// with RSA), and when all clients reconnect at once, established ones must not wait for hundreds of them.
 const HANDSHAKES_MAX: usize = 8;
-/// The buffer that every read of a shard goes through.
+/// Size of the buffer that every read of a shard goes through.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// What the log says of TLS where none is spoken.
-const TLS_UNEXPECTED: &str = "a client speaks TLS (https:// or wss://) to a listener without: give it http:// or ws://, or the \
-                              [[listen]] a tls";
+/// The log's detail for TLS on a listener without it.
+const TLS_UNEXPECTED: &str = "a client speaks TLS (https:// or wss://) to a listener without: \
+                              give it http:// or ws://, or the [[listen]] a tls";
 /// A fatal alert of TLS: the handshake has failed (RFC 8446 section 6.2).
 const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
 
-/// Tokens of the set that are not connections.
+/// Tokens in the epoll set that are not connections.
 const WAKE: u64 = u64::MAX;
 const LISTENERS: u64 = 1 << 32;
 
 /// Whether a socket is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// When something has come.
+    /// Read when it is readable.
     On,
-    /// Not in this turn.
+    /// Not read in this turn.
     Waits,
-    /// Not before the shard says that the connection is ready, and nothing is heard of it until then.
+    /// Not read, and taken out of the set's interest, until the shard says that the connection is ready.
     Off,
 }
 
-/// Where what has come of a connection lies.
+/// The place of a connection's new bytes.
 enum Came {
-    /// So many bytes, as they were received.
+    /// The first bytes of the scratch buffer, as received.
     Plain(usize),
-    /// Decrypted.
+    /// The plaintext of TLS.
     Encrypted,
-    /// Earlier: it is held.
+    /// None: earlier bytes are to be read on.
     Before,
 }
 
@@ -73,32 +73,33 @@ struct Socket {
     fd: OwnedFd,
     listener: u8,
     reading: Reading,
-    /// Whether something of a request is held for it.
+    /// Whether bytes of a request are kept for it.
     holds: bool,
-    /// Whether its preamble of the PROXY protocol has not come in full.
+    /// Whether its preamble of the PROXY protocol is still to come or incomplete.
     awaits_preamble: bool,
     inbox: Option<Box<MessageInbox>>,
     tls: Option<Box<Tls>>,
 }
 
 impl Socket {
-    /// Bytes of memory for what has come in part of a message, and of a record of TLS.
+    /// Bytes of memory held by an incomplete message and an incomplete TLS record.
     fn part_bytes(&self) -> usize {
         MessageInbox::bytes(self.inbox.as_deref())
             + self.tls.as_ref().map_or(0, |tls| tls.part_bytes())
     }
 
-    /// Offers bytes to the kernel as they are.
+    /// Offers bytes to the kernel.
     fn send(fd: &OwnedFd, bytes: &[u8]) -> Sent {
         match rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(count) => Sent::Bytes(count),
+            // NOBUFS passes like a full buffer; it must not cost the connection.
             Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Sent::Blocked,
             Err(_) => Sent::Broken,
         }
     }
 }
 
-/// Keeps a descriptor back.
+/// A descriptor in reserve.
 fn spare() -> Option<OwnedFd> {
     rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
 }
@@ -106,27 +107,27 @@ fn spare() -> Option<OwnedFd> {
 /// The sockets of one shard and the set they are in.
 pub(super) struct Sockets {
     epoll: OwnedFd,
-    /// By number; those that a reload has taken away leave their places. None at all when nobody is accepted any more.
+    /// By number; those that a reload has removed leave `None`. Empty once the daemon stops.
     listeners: Vec<Option<Listener>>,
-    /// The dialects of each listener, also when it listens no more.
+    /// The dialects of each listener, removed ones included, whose connections stay.
     kinds: Vec<Arc<[Kind]>>,
     sockets: Vec<Option<Socket>>,
     clients: Clients,
-    /// What has come in part.
+    /// Incomplete requests, and the memory of everything incomplete.
     partials: Partials,
-    /// The connections whose next request may be read.
+    /// The connections that are to be read on in the next turn with room.
     waiting: Vec<Id>,
-    /// The connections of which somebody wants to know whether the peer lives.
+    /// The connections whose owner of topics asks whether the peer has closed.
     probed: Vec<Id>,
     scratch: Box<[u8]>,
-    /// What TLS of all sockets goes through.
+    /// The buffers that TLS of all sockets goes through.
     tls: Scratch,
     ready: Vec<epoll::Event>,
-    /// The first of those that were ready for which the turn before had no time.
+    /// The first ready socket that the turn before had no room for.
     unserved: Option<u64>,
-    /// Connections of the whole daemon.
+    /// The number of connections of the whole daemon.
     total: Arc<AtomicUsize>,
-    /// A descriptor kept back, to answer when there is none left.
+    /// A descriptor in reserve, to refuse a connection with when none is left.
     spare: Option<OwnedFd>,
     paused_until: Option<Tick>,
     metrics: Arc<Metrics>,
@@ -172,48 +173,43 @@ impl Sockets {
         })
     }
 
-    /// Connections of the whole daemon.
+    /// The number of connections of the whole daemon.
     pub(super) fn total(&self) -> usize {
         self.total.load(Relaxed)
     }
 
-    /// Whether there is no socket, and no listener that is to be looked at again later.
+    /// Whether there is no socket, and no pause in accepting to end.
     pub(super) fn is_idle(&self) -> bool {
         self.total() == 0 && self.paused_until.is_none()
     }
 
-    /// The set, to be waited for.
+    /// The epoll set, which is readable when any socket is ready.
     pub(super) fn set(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
 
-    /// Whether somebody's request can be read as soon as there is room for what it publishes.
+    /// Whether a request is to be read as soon as there is room for what it may publish.
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Looks at the sockets that are ready. Returns whether there may be more, and whether the wake-up was
-    /// among them. Without room for what clients publish, nobody is read any more once somebody has
-    /// published, and no request is answered; everything else goes on, or clients that read would look like slow
-    /// ones.
+    /// Handles the sockets that are ready. Returns whether there may be more, and whether the wake-up was among
+    /// them. Without room for what clients publish, no client is read any more once one has published, and no request
+    /// is answered; writing goes on, or clients that read would look like slow ones.
     pub(super) fn poll(&mut self, shard: &mut Shard, has_room: bool, now: Now) -> (bool, bool) {
         let mut ready = std::mem::take(&mut self.ready);
-        ready.clear();
         let probed = std::mem::take(&mut self.probed);
-        let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
-        let room = rustix::buffer::spare_capacity(&mut ready);
-        let count = epoll::wait(&self.epoll, room, Some(&immediately));
+        let is_full = self.wait(&mut ready);
         let mut handshakes = 0;
         let mut woken = false;
+
+        // Requests that were held back come before newer bytes.
         if has_room {
             for id in std::mem::take(&mut self.waiting) {
                 self.go_on(id, shard, now);
             }
         }
-        // Those that the turn before had no time for come first: whoever has been read may be among the others again.
-        let is_next = |event: &epoll::Event| Some(event.data.u64()) == self.unserved;
-        let next = ready.iter().position(is_next).unwrap_or(0);
-        ready.rotate_left(next);
+
         let mut unserved = None;
         for event in &ready {
             let token = event.data.u64();
@@ -225,7 +221,7 @@ impl Sockets {
                 self.go_on_writing(token as Id, shard);
             }
             if token < LISTENERS && flags != EventFlags::OUT && !self.hears(token as Id) {
-                // Whoever is gone for good wants no answer.
+                // A connection that is reset takes no answer, so its request need not go on.
                 if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
                     shard.lost(token as Id, now);
                 }
@@ -236,20 +232,21 @@ impl Sockets {
             {
                 let shakes_hands = self.shakes_hands(token as Id);
                 handshakes += usize::from(shakes_hands);
-                // The others are reported again.
+                // Level-triggered: the handshakes beyond are reported again.
                 if !shakes_hands || handshakes <= HANDSHAKES_MAX {
                     self.read(token as Id, shard, has_room, now);
                 }
             }
             woken |= token == WAKE;
         }
-        // What has come of them until now has been read, a close frame perhaps; or it could not be, and they wait.
+
+        // After reading: a peer that has closed may have said why in its last bytes.
         if has_room || !shard.holds_back() {
             probed.iter().for_each(|id| shard.probed(*id, self.has_ended(*id), now));
         } else {
             self.probed = probed;
         }
-        // Numbers of connections that have just ended are free for new ones only when they are settled.
+        // Before accepting: the number of a connection that has ended is free only once its socket is settled.
         self.settle(shard);
         for event in &ready {
             let token = event.data.u64();
@@ -257,13 +254,25 @@ impl Sockets {
                 self.accept((token - LISTENERS) as usize, shard, now);
             }
         }
+
         self.ready = ready;
-        let more = count == Ok(EVENTS_MAX)
-            || handshakes > HANDSHAKES_MAX
-            || unserved.is_some()
-            || !self.probed.is_empty();
+        let more =
+            is_full || handshakes > HANDSHAKES_MAX || unserved.is_some() || !self.probed.is_empty();
         self.unserved = unserved;
         (more && (has_room || !shard.holds_back()), woken)
+    }
+
+    /// Collects the sockets that are ready now. Returns whether there may be more.
+    fn wait(&self, ready: &mut Vec<epoll::Event>) -> bool {
+        ready.clear();
+        let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let room = rustix::buffer::spare_capacity(ready);
+        let count = epoll::wait(&self.epoll, room, Some(&immediately));
+
+        // Sockets that the turn before had no room for come first: those before them may be ready again already.
+        let next = ready.iter().position(|event| Some(event.data.u64()) == self.unserved);
+        ready.rotate_left(next.unwrap_or(0));
+        count == Ok(EVENTS_MAX)
     }
 
     fn go_on_writing(&mut self, id: Id, shard: &mut Shard) {
@@ -287,14 +296,14 @@ impl Sockets {
         socket.and_then(|socket| socket.tls.as_ref()).is_some_and(|tls| tls.shakes_hands())
     }
 
-    /// Accepts no more.
+    /// Stops accepting, and closes the listeners.
     pub(super) fn stop_accepting(&mut self) {
         self.paused_until = None;
         self.listeners.clear();
         self.listeners.shrink_to_fit();
     }
 
-    /// Takes over what becomes of a listener.
+    /// Applies a reload's change of a listener.
     pub(super) fn change(&mut self, number: usize, change: Change, shard: &mut Shard, now: Now) {
         match change {
             Change::Open(listener) => {
@@ -313,7 +322,7 @@ impl Sockets {
                 }
             }
             Change::Close => {
-                // Those who have connected already are let in, as far as one look at the backlog goes.
+                // Clients in the backlog would be reset; as many as one call accepts are let in.
                 self.accept(number, shard, now);
                 if let Some(Some(listener)) = self.listeners.get_mut(number).map(Option::take) {
                     let _ = epoll::delete(&self.epoll, &listener.socket);
@@ -322,7 +331,7 @@ impl Sockets {
         }
     }
 
-    /// Has a listener waited for, unless accepting pauses: then that is done at the end of the pause.
+    /// Adds a listener to the set, unless accepting pauses: then the end of the pause does.
     fn watch_listener(&self, number: usize) {
         if let (None, Some(Some(listener))) = (self.paused_until, self.listeners.get(number)) {
             let token = EventData::new_u64(LISTENERS + number as u64);
@@ -330,29 +339,31 @@ impl Sockets {
         }
     }
 
-    /// Counts by address from now on, when there is a limit.
+    /// Applies a reload: counts connections by address when there is a limit now.
     pub(super) fn configure(&mut self, shard: &Shard) {
-        let sockets = self.sockets.iter().enumerate();
-        let sockets =
-            sockets.filter_map(|(id, socket)| Some((id as Id, socket.as_ref()?.fd.as_fd())));
+        let sockets = self
+            .sockets
+            .iter()
+            .enumerate()
+            .filter_map(|(id, socket)| Some((id as Id, socket.as_ref()?.fd.as_fd())));
         self.clients.configure(shard.limits(), &shard.settings().trusted_proxies, sockets);
     }
 
-    /// Reads what a connection has sent while its requests could not be read.
+    /// Reads on after bytes that a connection has sent while its requests could not be read.
     fn go_on(&mut self, id: Id, shard: &mut Shard, now: Now) {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
         if shard.is_asked(id) {
-            // It was ready for two reasons, and the first has had its next request read.
+            // Listed twice, for two reasons: the first has read its next request already.
             return;
         }
         if shard.awaits_request(id) && !shard.is_answered(id) {
-            // Its answers have not all left. It is ready again when they have, for which they must be able to.
+            // Its answers must leave before its next request is read; the flush that empties them makes it ready.
             socket.reading = Reading::Off;
             return self.interest(id, EventFlags::OUT);
         }
         let before = std::mem::replace(&mut socket.reading, Reading::On);
         if before == Reading::Off {
-            // A session that has just begun may have been told more already than its socket takes.
+            // A session that has just begun may already have more to get than its socket takes.
             let is_blocked =
                 !shard.is_answered(id) || socket.tls.as_ref().is_some_and(|tls| tls.is_blocked());
             self.interest(id, if is_blocked { EventFlags::OUT } else { EventFlags::empty() });
@@ -372,7 +383,9 @@ impl Sockets {
             Err(Errno::AGAIN | Errno::INTR) => return,
             Err(_) => return shard.lost(id, now),
         };
+
         if socket.awaits_preamble {
+            // Before TLS: the proxy sends it in front of the client's handshake.
             let Some(length) = self.preamble(id, count, shard, now) else { return };
             self.scratch.copy_within(length..count, 0);
             count -= length;
@@ -380,11 +393,13 @@ impl Sockets {
                 return;
             }
         }
+
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
         let Some(tls) = &mut socket.tls else {
             self.metrics.bytes_in.add(count as u64);
             return self.take(id, Came::Plain(count), shard, has_room, now);
         };
+
         let before = tls.part_bytes();
         let heard = tls.read(&mut self.scratch[..count], &mut self.tls, |records| {
             Socket::send(&socket.fd, records)
@@ -395,6 +410,7 @@ impl Sockets {
             self.metrics.bytes_in.add(self.tls.plaintext.len() as u64);
             self.take(id, Came::Encrypted, shard, has_room, now);
         }
+        // Plaintext before a failure was said in good order, and counts.
         match heard {
             Ok(Heard::More) => {}
             Ok(Heard::Close) => shard.hang_up(id, now),
@@ -406,12 +422,13 @@ impl Sockets {
         self.bound_parts(shard, now);
     }
 
-    /// Ends a connection that cannot go on with TLS.
+    /// Ends a connection whose TLS has failed.
     fn fail(&mut self, id: Id, failure: &Failure, shard: &mut Shard, now: Now) {
         if !shard.awaits_request(id) || matches!(failure, Failure::Gone) {
             return shard.lost(id, now);
         }
         let mut answer = vec![];
+        // A client of plain HTTP is answered in its own protocol.
         if let (Failure::Http, Some(Some(socket))) = (failure, self.sockets.get_mut(id as usize)) {
             self.partials.change(socket.tls.take().map_or(0, |tls| tls.part_bytes()), 0);
             answer = http::speaks_tls();
@@ -419,12 +436,12 @@ impl Sockets {
         shard.respond_saying(id, &answer, (Reason::Tls, &failure.to_string()), now);
     }
 
-    /// A client speaks TLS where none is spoken: it is told in its own words, or it would wait for an answer.
+    /// Refuses TLS on a listener without it: with an alert, or the client would wait for an answer.
     fn refuse_tls(&mut self, id: Id, shard: &mut Shard, now: Now) {
         shard.respond_saying(id, &TLS_ALERT, (Reason::TlsUnexpected, TLS_UNEXPECTED), now);
     }
 
-    /// Gives bytes to a socket.
+    /// Offers bytes to a connection's socket, through TLS if it speaks that.
     pub(super) fn write(&mut self, id: Id, bytes: &[u8]) -> Sent {
         let Some(Some(Socket { fd, tls, .. })) = self.sockets.get_mut(id as usize) else {
             return Sent::Broken;
@@ -435,7 +452,7 @@ impl Sockets {
         }
     }
 
-    /// Sends the records that wait for a socket, and what is to come after them.
+    /// Sends the TLS records that wait for a socket, and shuts it if they are the last.
     fn flush(&mut self, id: Id) {
         let Some(Some(Socket { fd, tls: Some(tls), .. })) = self.sockets.get_mut(id as usize)
         else {
@@ -444,12 +461,12 @@ impl Sockets {
         match tls.flush(|records| Socket::send(fd, records)) {
             Sent::Blocked => self.interest(id, EventFlags::OUT),
             Sent::Bytes(_) if tls.is_over() => drop(rustix::net::shutdown(fd, Shutdown::Write)),
-            // What is broken is found out by reading.
+            // A broken socket is also readable, and reading ends the connection.
             Sent::Bytes(_) | Sent::Broken => {}
         }
     }
 
-    /// Ends what is sent: everything has been said.
+    /// Shuts the sending side, after everything has been sent.
     fn finish(&mut self, id: Id) {
         let Some(Some(Socket { fd, tls, .. })) = self.sockets.get_mut(id as usize) else { return };
         if let Some(tls) = tls
@@ -460,8 +477,9 @@ impl Sockets {
         let _ = rustix::net::shutdown(fd, Shutdown::Write);
     }
 
-    /// Does to the sockets what the shard has decided about its connections.
+    /// Carries out the shard's decisions about its connections.
     pub(super) fn settle(&mut self, shard: &mut Shard) {
+        // Addresses first: an event below may forget them with the socket.
         shard.address_callbacks(|id| self.remote(id).map(|remote| remote.ip));
         for report in shard.take_reports() {
             report.log(self.remote(report.id));
@@ -469,6 +487,7 @@ impl Sockets {
         for event in shard.take_events() {
             match event {
                 ConnectionEvent::Blocked(id) => {
+                    // A client that does not read its answers gets no further request read.
                     if let Some(Some(socket)) = self.sockets.get_mut(id as usize)
                         && shard.awaits_request(id)
                     {
@@ -495,7 +514,7 @@ impl Sockets {
         }
     }
 
-    /// Whether the peer has sent its last: that is read after what came before it, which may be much.
+    /// Whether the peer has shut its side. Reading tells so only after all bytes before it, which may be many.
     fn has_ended(&self, id: Id) -> bool {
         let Some(Some(Socket { fd, .. })) = self.sockets.get(id as usize) else { return true };
         let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -504,7 +523,7 @@ impl Sockets {
         looked.is_ok_and(|found| found > 0)
     }
 
-    /// Where a client is, as far as that can be known still.
+    /// The address of a client, if it is still known.
     fn remote(&self, id: Id) -> Option<Remote> {
         let socket = self.sockets.get(id as usize)?.as_ref()?;
         self.clients.remote(id, socket.fd.as_fd())

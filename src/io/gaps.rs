@@ -1,42 +1,43 @@
-//! What some dialects lack: a feed that is away, a store that cannot be written.
+//! Missing dependencies of dialects: a lost feed, a store that cannot be written.
 
 use crate::dialect::Kind;
 use crate::http::Gap;
 use crate::service::topic::OWNERS_MAX;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What can be away.
+/// A dependency that can be missing.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum GapSource {
     Amqp,
     Redis,
-    /// What the owner of topics with this index stores.
+    /// The store of the owner of topics with this index.
     Store(usize),
 }
 
-/// What is away now.
+/// The dependencies that are missing now.
 #[derive(Default)]
 pub(super) struct Gaps([Mutex<Option<Gap>>; 2 + OWNERS_MAX]);
 
 impl Gaps {
-    /// From now on these dialects lack something, for this reason.
+    /// Notes that dialects lack a dependency, and the reason.
     pub(super) fn begin(&self, source: GapSource, kinds: &[Kind], reason: &str) {
         let mut gap = self.lock(source);
+        // Repeated at each attempt to connect, mostly with an equal reason.
         if gap.as_ref().is_none_or(|gap| gap.reason != reason) {
             *gap = Some(Gap { kinds: kinds.to_vec(), reason: reason.to_owned() });
         }
     }
 
-    /// Nothing is lacking any more.
+    /// Notes that the dependency is back.
     pub(super) fn end(&self, source: GapSource) {
         *self.lock(source) = None;
     }
 
-    /// All that is lacking.
+    /// All gaps, each once.
     pub(super) fn all(&self) -> Vec<Gap> {
         let mut gaps: Vec<Gap> = Vec::new();
         for gap in self.0.iter().filter_map(|gap| lock(gap).clone()) {
-            // Several owners that lack the same, as room on the disk, lack it once.
+            // Several owners of topics may lack one thing, such as space on the disk.
             if !gaps.iter().any(|other| other.reason == gap.reason) {
                 gaps.push(gap);
             }

@@ -1,21 +1,21 @@
 //! The supplementary groups of the process at the other end of a unix socket.
 //!
-//! The kernel would tell them (`SO_PEERGROUPS`), but nothing safe asks it; so they are read in `/proc`, under the process
-//! number that it tells together with user and group. By then that process may have ended and its number be another's.
-//! One read of the file is of one process, and one that has not both, user and group, is not believed. What is left is
-//! another process of the same user, over which the publisher has power anyway.
+//! The kernel has an option for them (`SO_PEERGROUPS`), but no safe wrapper does; so they are read from `/proc`, under
+//! the process number that the socket tells together with user and group. By then that process may have ended and its
+//! number be another's. One read of the file is of one process, and is rejected unless user and group both match. What
+//! is left is another process of one user, which the publisher controls anyway.
 
 use crate::feed::unix::UnixFeedSettings;
 use rustix::net::UCred;
 
-/// The groups, or why they cannot be told.
+/// The groups, or why they are not known.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Groups {
-    /// All but the first, which the socket tells.
+    /// The supplementary groups; the primary one is the socket's.
     Known(Vec<u32>),
-    /// The process has ended, or its number is another's by now.
+    /// The process has ended, or another has its number by now.
     Gone,
-    /// Processes of others cannot be seen from here.
+    /// Other users' processes are hidden.
     Hidden,
 }
 
@@ -25,36 +25,43 @@ pub(super) fn of(peer: &UCred) -> Groups {
         Ok(status) => {
             read(&status, peer.uid.as_raw(), peer.gid.as_raw()).map_or(Groups::Gone, Groups::Known)
         }
+        // Under hidepid= a hidden process looks as one that has ended.
         Err(_) if see_others() => Groups::Gone,
         Err(_) => Groups::Hidden,
     }
 }
 
-/// Says at start when a configured `allow_gids` cannot see all that it should.
+/// Warns at start when a configured `allow_gids` cannot see supplementary groups.
 pub(super) fn note_hidden(feed: &UnixFeedSettings) {
     if feed.path.is_some() && !feed.allow_gids.is_empty() && !see_others() {
         tracing::warn!(
-            "feed.unix.allow_gids knows publishers by their first group only: processes of others are hidden from this \
-             one; ProtectProc=default in the service, or /proc without hidepid=, shows their other groups"
+            "feed.unix.allow_gids sees only the primary group of publishers, because processes of \
+             other users are hidden from this one: set ProtectProc=default in the service, or \
+             mount /proc without hidepid="
         );
     }
 }
 
-/// Whether processes of other users can be seen: the first one is root's.
+/// Whether processes of other users are visible: process 1 is root's.
 fn see_others() -> bool {
     std::fs::exists("/proc/1/status").unwrap_or(false)
 }
 
-/// The groups that a status tells of a process, if it has this user and this group.
+/// The groups in a process's status, if its user and group are these.
 fn read(status: &str, uid: u32, gid: u32) -> Option<Vec<u32>> {
-    let line =
-        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    // Real, effective, saved, and that of the file system.
-    let effective = |name: &str| line(name)?.split_whitespace().nth(1)?.parse::<u32>().ok();
-    if effective("Uid") != Some(uid) || effective("Gid") != Some(gid) {
+    if effective(status, "Uid")? != uid || effective(status, "Gid")? != gid {
         return None;
     }
-    line("Groups")?.split_whitespace().map(|group| group.parse().ok()).collect()
+    line(status, "Groups")?.split_whitespace().map(|group| group.parse().ok()).collect()
+}
+
+fn line<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+fn effective(status: &str, name: &str) -> Option<u32> {
+    // Real, effective, saved, and that of the file system; the socket tells the effective one.
+    line(status, name)?.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]

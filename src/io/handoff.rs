@@ -1,5 +1,5 @@
-//! The hand-off between threads: the log of publications, which shards read at their own pace, and an inbox for what is
-//! for one thread only.
+//! The hand-off between threads: the log of publications, which shards read at their own pace, and an inbox for messages
+//! to one thread.
 
 pub mod inbox;
 pub mod log;
@@ -22,15 +22,14 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// What waits for one shard, beside publications, before others are made to wait: half a second of deliveries at a
-/// hundred thousand a second.
+/// Bounds of one shard's mailbox, at which others wait: half a second of deliveries at a hundred thousand a second.
 pub(crate) const MAILBOX: Bounds = Bounds { count: 50_000, bytes: 64 * 1024 * 1024 };
 
-/// What becomes of a listener.
+/// A reload's change of a listener.
 pub enum Change {
-    /// It is new.
+    /// A new listener.
     Open(Listener),
-    /// It speaks these dialects from now on, with this TLS or without, to a proxy or to anybody.
+    /// New settings of a listener.
     Serve {
         /// As of [`Listener`].
         kinds: Arc<[Kind]>,
@@ -39,21 +38,21 @@ pub enum Change {
         /// As of [`Listener`].
         proxied: bool,
     },
-    /// It goes; its connections stay.
+    /// The end of a listener; its connections stay.
     Close,
 }
 
-/// What a shard can be sent.
+/// A message to one shard.
 pub enum Parcel {
-    /// One that each shard keeps, for a shard that does not follow its lane.
+    /// A retained publication, for a shard that does not follow its lane.
     Publication(Arc<Publication>),
     /// New settings.
     Configure(Arc<Settings>, Limits),
-    /// What becomes of the listener with this number.
+    /// A change of the listener with this number.
     Listener(usize, Change),
-    /// What a service says to a connection of this shard.
+    /// A service's answer to a connection of this shard.
     Answer(ConnectionRef, Answer),
-    /// What a connection asks this shard, which owns the channel.
+    /// A connection's question to this shard, as the owner of a channel.
     Presence(ConnectionRef, Box<PresenceQuestion>),
     /// A message of a topic for connections of this shard.
     Delivery(TopicDelivery),
@@ -69,7 +68,7 @@ pub type Mailbox = Inbox<Stamped<Parcel>, EventFd>;
 /// An empty mailbox, which counts in `fill` while it is full.
 ///
 /// # Errors
-/// When the system gives no event descriptor.
+/// When no event descriptor is available.
 pub fn mailbox(fill: &Fill) -> io::Result<Mailbox> {
     Ok(Inbox::new(EventFd::new()?, MAILBOX, fill))
 }
@@ -81,6 +80,7 @@ impl Weigh for Stamped<Parcel> {
             Parcel::Answer(_, answer) => answer.weight(),
             Parcel::Presence(_, question) => question.weight(),
             Parcel::Delivery(delivery) => delivery.weight(),
+            // Settings and changes are few.
             _ => 0,
         }
     }
@@ -105,15 +105,16 @@ impl Wake for Notify {
 }
 
 impl<T: Weigh> Inbox<T, Notify> {
-    /// Waits until something waits here. May be dropped while it does.
+    /// Waits until the inbox has an item. May be dropped while it waits.
     pub async fn posted(&self) {
+        // A `Notify` keeps a wake-up from before the wait, perhaps one for items that were taken since.
         while self.sleep(|| true) {
             self.waker().notified().await;
         }
     }
 }
 
-/// What wakes a shard: a descriptor that its set of sockets waits for too.
+/// The waker of a shard: a descriptor in its epoll set.
 pub struct EventFd(OwnedFd);
 
 impl EventFd {
@@ -121,15 +122,16 @@ impl EventFd {
         Ok(Self(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
     }
 
-    /// Takes back the wake-ups that were written.
+    /// Clears the wake-ups so far.
     pub fn clear_wakeups(&self) {
+        // One read takes the whole count; without any it fails, as the descriptor does not block.
         let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
     }
 }
 
 impl Wake for EventFd {
     fn wake(&self) {
-        // The counter can only be full if 2^64 - 2 wake-ups were never read: then it is readable anyway.
+        // It fails only after 2^64 - 2 wake-ups without a read, and is readable then anyway.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! What all threads see: the mailboxes, the other ends of the bridge and the store, and the daemon's state.
+//! The state that all threads share: mailboxes, the log, the queues of bridge and store, and the daemon's flags.
 
 use super::bridge::Bridge;
 use super::clients::Addresses;
@@ -24,15 +24,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long a publisher waits before it looks again whether the shards have room.
+/// Pause of a publisher between two looks whether the shards have room.
 pub(super) const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
-/// What all threads see.
+/// The state that all threads share.
 pub(super) struct Hub {
     pub(super) mailboxes: Box<[Mailbox]>,
-    /// How many mailboxes are full.
+    /// The number of full mailboxes.
     fill: Fill,
-    /// What was published, in a lane for each dialect, for the shards that follow.
+    /// The log of publications, with a lane for each dialect that shards follow.
     pub(super) log: Log<Arc<Publication>>,
     pub(super) bridge: Bridge,
     pub(super) store: Store,
@@ -47,19 +47,19 @@ pub(super) struct Hub {
     pub(super) publishers: AtomicUsize,
     pub(super) addresses: Arc<Addresses>,
     pub(super) ready: AtomicBool,
-    /// Take no more connections and publishers.
+    /// Whether the daemon stops: accept no more connections and publishers.
     pub(super) draining: AtomicBool,
-    /// Deliver no more: the time of a stop runs out.
+    /// Whether the time of a stop runs out: deliver no more.
     pub(super) hurrying: AtomicBool,
-    /// What some dialects lack.
+    /// The missing dependencies of dialects.
     pub(super) gaps: Gaps,
-    /// When each thread has last turned.
+    /// The last turn of each thread.
     pub(super) pulses: Pulses,
-    /// The dialects that some listener speaks.
+    /// The dialects that listeners speak.
     pub(super) spoken: Vec<Kind>,
-    /// What was configured, and when.
+    /// The configuration in force, and when it was applied.
     pub(super) configured: Configured,
-    /// When the daemon started (unix, ms).
+    /// The start of the daemon, in milliseconds of unix time.
     pub(super) started_ms: u64,
 }
 
@@ -71,6 +71,7 @@ impl Hub {
         settings: &Arc<Settings>,
     ) -> io::Result<Self> {
         let store = Store::new(owners);
+        // The mailboxes share one count of full ones, so that room is one load in `all_have_room`.
         let (owners, fill) = (store.owners(), Fill::default());
         Ok(Self {
             mailboxes: (0..shards).map(|_| handoff::mailbox(&fill)).collect::<io::Result<_>>()?,
@@ -95,34 +96,35 @@ impl Hub {
         })
     }
 
-    /// The dialects' settings, as the last reload has left them.
+    /// The dialects' current settings.
     pub(super) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether every shard takes more.
+    /// Whether every shard has room for more.
     pub(super) fn all_have_room(&self) -> bool {
         self.log.has_room() && self.fill.has_room()
     }
 
-    /// Hands publications to every shard that has sessions of their dialects, waking all but the one that calls. Readers
-    /// on any shards see what two have published in the same order.
+    /// Publishes to every shard that has sessions of the dialects, waking all but the caller. All shards see the
+    /// publications of a dialect in one order.
     pub(super) fn broadcast(&self, publications: Vec<Publication>, caller: Option<usize>) {
         let mut lanes = Lanes::default();
         publications.into_iter().for_each(|publication| lanes.add(publication));
+        // One batch per lane: a push takes a lock, and its order is that of the lane only.
         let mut readers = Readers::default();
         self.push(&mut lanes, &mut readers);
         self.nudge(&readers, caller);
     }
 
-    /// Hands to the shards what one of them has for them, in order, waking all but that one.
+    /// Routes publications and answers of one shard, in order, waking all but that shard.
     pub(super) fn route(&self, outgoing: Vec<Outgoing>, caller: usize) {
         let (mut lanes, mut readers) = (Lanes::default(), Readers::default());
         for outgoing in outgoing {
             match outgoing {
                 Outgoing::Publication(publication) => lanes.add(publication),
                 Outgoing::Answer(connection, answer) => {
-                    // What was published before stands before the answer for everyone who sees it.
+                    // A session must see what was published before its answer before the answer.
                     self.push(&mut lanes, &mut readers);
                     let shard = usize::from(connection.shard);
                     self.post_quietly(shard, [Parcel::Answer(connection, answer)]);
@@ -134,7 +136,7 @@ impl Hub {
         self.nudge(&readers, Some(caller));
     }
 
-    /// Takes a question to the owner of its channel, or to all owners.
+    /// Takes a question to the owner of its channel, or to all shards when it is about many channels.
     pub(super) fn ask_presence(
         &self,
         from: ConnectionRef,
@@ -157,7 +159,7 @@ impl Hub {
         }
     }
 
-    /// Tells other daemons what clients of a shard have said. Fire and forget.
+    /// Relays messages of a shard's clients to other daemons. Fire and forget.
     pub(super) fn relay(&self, shard: usize, texts: Vec<Box<str>>) {
         if !texts.is_empty() {
             let lost = self.bridge.relay(texts);
@@ -165,23 +167,24 @@ impl Hub {
         }
     }
 
-    /// Takes answers of a service to the connections.
+    /// Posts answers of a service to the shards of their connections.
     pub(super) fn answer(&self, answers: Answers) {
         for (connection, answer) in answers {
             self.post(usize::from(connection.shard), [Parcel::Answer(connection, answer)]);
         }
     }
 
-    /// Posts from one shard to another, or to itself, which looks by itself afterwards.
+    /// Posts from one shard to another, or to itself.
     fn post_from(&self, caller: usize, shard: usize, parcel: Parcel) {
         if shard == caller {
+            // It looks into its mailbox before it sleeps.
             self.post_quietly(shard, [parcel])
         } else {
             self.post(shard, [parcel])
         }
     }
 
-    /// Posts to one shard, behind what was broadcast before.
+    /// Posts to one shard; the stamps keep parcels behind publications that came before.
     pub(super) fn post(&self, shard: usize, parcels: impl IntoIterator<Item = Parcel>) {
         self.mailboxes[shard].post(self.log.stamped(parcels));
     }
@@ -190,12 +193,12 @@ impl Hub {
         self.mailboxes[shard].post_quietly(self.log.stamped(parcels));
     }
 
-    /// Posts the same to every shard.
+    /// Posts a parcel to every shard.
     pub(super) fn post_to_all(&self, parcel: impl Fn() -> Parcel) {
         (0..self.mailboxes.len()).for_each(|shard| self.post(shard, [parcel()]));
     }
 
-    /// Pushes what was gathered, and adds to `readers` whom it concerns.
+    /// Pushes the gathered publications to the log, and adds their shards to `readers`.
     fn push(&self, lanes: &mut Lanes, readers: &mut Readers) {
         for (lane, publications) in
             lanes.0.iter_mut().enumerate().filter(|(_, lane)| !lane.is_empty())
@@ -208,8 +211,8 @@ impl Hub {
         }
     }
 
-    /// Prepares for publications that are about to be seen by those who follow: their publishers wait for so many parts,
-    /// and those that every shard keeps are posted to the shards that do not follow.
+    /// Prepares publications that followers are about to see: announces the parts of their tallies, and posts retained
+    /// ones to the shards that do not follow, because every shard retains them.
     fn announce(
         &self,
         publications: &[Arc<Publication>],
@@ -218,6 +221,7 @@ impl Hub {
     ) {
         for publication in publications {
             let is_kept = publication.retain_s > 0;
+            // Announced before any shard can add its part.
             if let Some(tally) = &publication.tally {
                 tally.expect(if is_kept { self.mailboxes.len() } else { following.len() });
             }
@@ -232,6 +236,7 @@ impl Hub {
     }
 
     fn nudge(&self, readers: &Readers, caller: Option<usize>) {
+        // Once per shard, however much was posted, and not the caller, which is awake.
         let others = readers.iter().filter(|shard| Some(*shard) != caller);
         others.for_each(|shard| self.mailboxes[shard].nudge());
     }

@@ -1,4 +1,4 @@
-//! Listening: TCP sockets that all shards share a port on, and the unix feed's socket.
+//! Listening: TCP sockets on a port that all shards share, and the unix feed's socket.
 //!
 //! Errors say what to do next: they are the first thing an operator sees.
 
@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Connections that wait to be accepted; the kernel lowers it to net.core.somaxconn.
+/// Maximum number of connections that wait to be accepted; the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
-/// How long an address may stay taken. The kernel takes a killed process's rings down after the process
-/// itself, and what a ring waited for lives on until then: a restart at once would meet its predecessor.
+/// Time for an address to become free. The kernel takes a killed process's rings down after the process itself, and the
+/// sockets that a ring waited for live on until then: an immediate restart would meet its predecessor.
 const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
-/// Between two tries; each is a connection to a daemon that may be alive.
+/// Pause between two attempts; each is a connection to a daemon that may be alive.
 const TAKEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// A listener of this shard.
@@ -32,7 +32,7 @@ pub struct Listener {
     pub(super) socket: OwnedFd,
     /// The dialects that it speaks.
     pub(super) kinds: Arc<[Kind]>,
-    /// What its handshakes are made with, if it speaks TLS.
+    /// The configuration of TLS, if it speaks TLS.
     pub(super) tls: Option<Arc<ServerConfig>>,
     /// Whether every connection begins with the PROXY protocol.
     pub(super) proxied: bool,
@@ -53,10 +53,16 @@ pub enum ListenError {
     #[error("{0} is not an address of this machine: use one that `ip address` shows, or 0.0.0.0")]
     NoSuchAddress(SocketAddr),
     /// A daemon answers on the socket.
-    #[error("{} is in use by a running daemon: stop it, or give feed.unix.path another value", .0.display())]
+    #[error(
+        "{} is in use by a running daemon: stop it, or give feed.unix.path another value",
+        .0.display()
+    )]
     SocketTaken(PathBuf),
     /// Something else has the path.
-    #[error("{} exists and is not a socket: remove it, or give feed.unix.path another value", .0.display())]
+    #[error(
+        "{} exists and is not a socket: remove it, or give feed.unix.path another value",
+        .0.display()
+    )]
     NotASocket(PathBuf),
     /// The path does not fit into a socket's address.
     #[error("feed.unix.path: {} is too long: a socket's path may have 107 bytes", .0.display())]
@@ -67,7 +73,7 @@ pub enum ListenError {
     /// The mode is not octal.
     #[error("feed.unix.mode: \"{0}\" is not a file mode: write it in octal, like \"0660\"")]
     BadMode(String),
-    /// Anything else.
+    /// Any other error.
     #[error("{0}: {1}")]
     Other(String, io::Error),
 }
@@ -82,7 +88,9 @@ pub fn tcp(address: SocketAddr, shards: usize) -> Result<Vec<OwnedFd>, ListenErr
     let actual =
         SocketAddr::try_from(rustix::net::getsockname(&probe).map_err(|e| other(address, e))?)
             .map_err(|e| other(address, e))?;
+    // Kept, it would take its share of the connections and never accept one.
     drop(probe);
+
     (0..shards)
         .map(|_| {
             let socket = tcp_socket(actual, true)?;
@@ -95,7 +103,7 @@ pub fn tcp(address: SocketAddr, shards: usize) -> Result<Vec<OwnedFd>, ListenErr
 /// The address that a listener has, with the port that was chosen for port 0.
 ///
 /// # Errors
-/// When the socket is none.
+/// When it is no internet socket.
 pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
 }
@@ -105,15 +113,17 @@ pub(super) fn tcp_socket(address: SocketAddr, shared: bool) -> Result<OwnedFd, L
     let socket =
         socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
             .map_err(|error| other(address, error))?;
-    let set = || {
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        sockopt::set_socket_reuseport(&socket, shared)?;
-        // Accepted sockets inherit it.
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        bind(&socket, &address)
-    };
-    set().map_err(|error| classify(address, error))?;
+    bind_tcp(&socket, address, shared).map_err(|error| classify(address, error))?;
     Ok(socket)
+}
+
+fn bind_tcp(socket: &OwnedFd, address: SocketAddr, shared: bool) -> rustix::io::Result<()> {
+    // A restart must not wait for the old connections' TIME_WAIT.
+    sockopt::set_socket_reuseaddr(socket, true)?;
+    sockopt::set_socket_reuseport(socket, shared)?;
+    // Accepted sockets inherit it.
+    sockopt::set_tcp_nodelay(socket, true)?;
+    bind(socket, &address)
 }
 
 fn classify(address: SocketAddr, error: rustix::io::Errno) -> ListenError {
@@ -134,27 +144,26 @@ fn other(address: SocketAddr, error: impl Into<io::Error>) -> ListenError {
 /// # Errors
 /// When the path cannot be had, with what to do about it.
 pub fn unix(settings: &unix::UnixFeedSettings, path: &Path) -> Result<OwnedFd, ListenError> {
-    let failed = |what: &str, error: io::Error| {
-        ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error)
-    };
+    // Checked before anything is removed or made.
     unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     settings.group.as_deref().map(group_number).transpose()?;
     let address = unix_address(path)?;
     patiently(|| remove_stale(path, &address))?;
     if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
         fs::create_dir_all(directory)
-            .map_err(|error| failed("cannot make the directory of", error))?;
+            .map_err(|error| path_error("cannot make the directory of", path, error))?;
     }
+
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .map_err(|error| failed("cannot make", error.into()))?;
-    // Nobody else may connect before the permissions are what they shall be.
+        .map_err(|error| path_error("cannot make", path, error))?;
+    // Made for its owner alone: `permit` opens it up once mode and group are right.
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let bound = bind(&socket, &address);
     rustix::process::umask(umask);
-    bound.map_err(|error| failed("cannot make", error.into()))?;
+    bound.map_err(|error| path_error("cannot make", path, error))?;
     permit(settings, path)?;
-    listen(&socket, BACKLOG).map_err(|error| failed("cannot listen on", error.into()))?;
+    listen(&socket, BACKLOG).map_err(|error| path_error("cannot listen on", path, error))?;
     Ok(socket)
 }
 
@@ -163,32 +172,33 @@ pub fn unix(settings: &unix::UnixFeedSettings, path: &Path) -> Result<OwnedFd, L
 /// # Errors
 /// When that is not possible, with what to do about it.
 pub(super) fn permit(settings: &unix::UnixFeedSettings, path: &Path) -> Result<(), ListenError> {
-    let failed = |what: &str, error: io::Error| {
-        ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error)
-    };
     let mode =
         unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(group_number).transpose()?;
     let group = group.unwrap_or_else(|| rustix::process::getegid().as_raw());
+
+    // An ordinary user may chown to a group of its own only, so not without need.
     if fs::metadata(path).is_ok_and(|socket| socket.gid() != group) {
         std::os::unix::fs::chown(path, None, Some(group))
-            .map_err(|error| failed("cannot give to feed.unix.group", error))?;
+            .map_err(|error| path_error("cannot give to feed.unix.group", path, error))?;
     }
     fs::set_permissions(path, Permissions::from_mode(mode))
-        .map_err(|error| failed("cannot set feed.unix.mode of", error))
+        .map_err(|error| path_error("cannot set feed.unix.mode of", path, error))
 }
 
 /// The address of a socket in the file system.
 pub(super) fn unix_address(path: &Path) -> Result<SocketAddrUnix, ListenError> {
     SocketAddrUnix::new(path).map_err(|error| match error {
         rustix::io::Errno::NAMETOOLONG => ListenError::LongPath(path.into()),
-        error => ListenError::Other(
-            format!("feed.unix.path: cannot use {}", path.display()),
-            error.into(),
-        ),
+        error => path_error("cannot use", path, error),
     })
 }
 
+pub(super) fn path_error(what: &str, path: &Path, error: impl Into<io::Error>) -> ListenError {
+    ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error.into())
+}
+
+/// Repeats an attempt while the address is taken, for [`TAKEN_PATIENCE`].
 fn patiently<T>(mut attempt: impl FnMut() -> Result<T, ListenError>) -> Result<T, ListenError> {
     let start = Instant::now();
     loop {
@@ -203,24 +213,26 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, ListenError>) -> Result<T
     }
 }
 
+/// Removes the socket of a dead daemon.
 fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
-    let failed = |error: io::Error| {
-        ListenError::Other(format!("feed.unix.path: cannot remove {}", path.display()), error)
-    };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(path_error("cannot remove", path, error)),
         Ok(found) if !found.file_type().is_socket() => {
             return Err(ListenError::NotASocket(path.into()));
         }
         Ok(_) => {}
     }
+
     // Without NONBLOCK the probe would wait for ever for a daemon that hangs with a full backlog.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .map_err(|error| failed(error.into()))?;
+        .map_err(|error| path_error("cannot remove", path, error))?;
     match connect(&probe, address) {
-        Err(rustix::io::Errno::CONNREFUSED) => fs::remove_file(path).map_err(failed),
+        // Refused means that no process has it open; a full backlog is a living daemon's.
+        Err(rustix::io::Errno::CONNREFUSED) => {
+            fs::remove_file(path).map_err(|error| path_error("cannot remove", path, error))
+        }
         _ => Err(ListenError::SocketTaken(path.into())),
     }
 }

@@ -1,23 +1,23 @@
-//! What the connections of a shard have sent in part: requests, messages, and records of TLS.
+//! The incomplete requests, messages and TLS records of a shard's connections.
 //!
-//! Anybody may begin one, each may be as long as the longest that is allowed, and nothing says that the rest ever comes.
-//! So all of them together have a bound, `limits.partial_bytes_max`. Memory counts, not what has come.
+//! Any client may begin one, each may be as long as the longest that is allowed, and the rest may never come. So all of
+//! them together have a limit, `limits.partial_bytes_max`. Allocated memory counts, not the bytes in it.
 
 use super::request::Progress;
 use crate::shard::Id;
 use ahash::AHashMap;
 
-/// Places kept allocated for the parts of requests.
+/// Entries kept allocated when no request is incomplete.
 const PLACES_KEPT: usize = 64;
 
-/// The bytes of a connection that wait: for the rest of a request, or for a turn.
+/// Bytes of a connection that wait for the rest of a request, or for a turn.
 pub(super) struct PartialRequest {
     pub(super) bytes: Vec<u8>,
     pub(super) progress: Progress,
 }
 
 impl PartialRequest {
-    /// Keeps bytes. What a body's chunks were framed in is left out.
+    /// Keeps bytes, without the framing of chunks that were read.
     pub(super) fn new(mut bytes: Vec<u8>, mut progress: Progress) -> Self {
         progress.leave_out_framing(&mut bytes);
         Self { bytes, progress }
@@ -34,7 +34,7 @@ impl PartialRequest {
     }
 }
 
-/// The parts of requests, and the memory of all parts. Those of messages and records are held by their sockets.
+/// The incomplete requests, and the memory of everything incomplete. Sockets hold messages and records themselves.
 #[derive(Default)]
 pub(super) struct Partials {
     held: AHashMap<Id, PartialRequest>,
@@ -42,33 +42,34 @@ pub(super) struct Partials {
 }
 
 impl Partials {
-    /// Bytes of memory that parts take.
+    /// Bytes of memory held by everything incomplete.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Holds something for a connection that holds nothing here.
+    /// Keeps bytes of a connection that has none here.
     pub(super) fn put(&mut self, id: Id, held: PartialRequest) {
         self.bytes += held.bytes.capacity();
         self.held.insert(id, held);
     }
 
-    /// Takes back what is held for a connection.
+    /// Takes the bytes kept for a connection.
     pub(super) fn take(&mut self, id: Id) -> Option<PartialRequest> {
         let held = self.held.remove(&id)?;
         self.bytes -= held.bytes.capacity();
         if self.held.is_empty() {
+            // A flood of slow requests must not leave its table behind.
             self.held.shrink_to(PLACES_KEPT);
         }
         Some(held)
     }
 
-    /// Bytes of memory that are held here for a connection.
+    /// Bytes of memory kept here for a connection.
     pub(super) fn of(&self, id: Id) -> usize {
         self.held.get(&id).map_or(0, |held| held.bytes.capacity())
     }
 
-    /// What a socket holds took `before` bytes of memory and takes `after` now.
+    /// Notes that the memory held by a socket has changed from `before` to `after` bytes.
     pub(super) fn change(&mut self, before: usize, after: usize) {
         self.bytes = self.bytes - before + after;
     }

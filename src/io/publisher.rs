@@ -1,14 +1,14 @@
 //! The unix feed's sockets: a task per publisher, of which there are few.
 //!
 //! A publisher is read only while every shard has room, so a shard that lags slows its publishers and loses
-//! nothing. It has turns like every other, each with a limit of bytes and of lines. Those whose lines come to nothing
-//! share a part of the shard's time, however many they are.
+//! nothing. Publishers take turns, each with a limit of bytes and of lines. Those that send only rejected lines share a
+//! part of the shard's time, however many they are.
 //!
-//! Replies go out as far as the publisher reads them. One that reads is waited for before more is read of it; with one
-//! that does not, replies beyond a limit are dropped and counted, events never.
+//! Replies leave as far as the publisher reads them. One that reads slowly is waited for before it is read on; with one
+//! that does not read at all, replies beyond a limit are dropped and counted, events never.
 //!
-//! What is to be stored goes to the store, one chunk of a publisher at a time: nothing more of it is read before the
-//! store has answered, so that it holds no more of a publisher than one chunk and one line.
+//! Messages of durable topics go to the store, one chunk of a publisher at a time: it is read on when the store has
+//! answered, so that the store holds no more of a publisher than one chunk and one line.
 
 use super::clock;
 use super::groups::{self, Groups};
@@ -31,30 +31,30 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How long publishers have, at a stop, for what they have already sent.
+/// Time that a stop grants to read what publishers have already sent.
 pub(super) const FEEDS_STOP_MAX: Duration = Duration::from_secs(1);
-/// Bytes read at once, and so the most that is handed on without asking for room again.
+/// Bytes read at once, and so handed on without asking for room again.
 const READ_BYTES: usize = 64 * 1024;
-/// Replies kept for a publisher before it is waited for. Those of one turn may come on top.
+/// Bytes of queued replies at which a publisher is waited for. Those of one turn may come on top.
 const REPLY_BYTES_MAX: usize = 256 * 1024;
-/// How long a publisher that has so many is waited for while it reads none. From then on, and until it reads again,
-/// more are dropped.
+/// Time that a publisher with so many replies is waited for while it reads none. After that, and until it reads again,
+/// further replies are dropped.
 const REPLIES_WAIT: Duration = Duration::from_secs(1);
-/// How long a publisher that has sent everything has to read its replies.
+/// Time that a publisher has to read its replies after it has sent everything.
 const REPLIES_PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at whether it has.
+/// Pause between two looks whether a publisher has read its replies.
 const REPLIES_PAUSE: Duration = Duration::from_millis(10);
-/// Of the shard's time, one part in so many is for all publishers together whose lines come to nothing. The others and
-/// the clients do not webhook then how many such there are.
+/// One part in this many of the shard's time is for all publishers together that send only rejected lines. The other
+/// publishers and the clients do not notice then how many of them there are.
 const IDLE_TALK_PARTS: u64 = 5;
-/// How soon one that waits for its turn learns that the daemon stops.
+/// Longest time until a publisher that waits for its turn learns that the daemon stops.
 const PAUSE_PART: Duration = Duration::from_millis(20);
-/// Between two looks at whether every shard has delivered what a receipt is to count.
+/// Pause between two looks whether every shard has delivered what a receipt counts.
 const REACHED_PAUSE: Duration = Duration::from_millis(1);
-/// How long accepting pauses when the process is out of descriptors.
+/// The pause in accepting when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// What every publisher of a shard shares.
+/// The state that all publishers of a shard share.
 pub(super) struct Feed {
     settings: RefCell<Arc<UnixFeedSettings>>,
     worker: Rc<RefCell<Worker>>,
@@ -63,36 +63,37 @@ pub(super) struct Feed {
     intake: RefCell<Intake>,
     scratch: RefCell<Vec<u8>>,
     open: RefCell<Vec<Rc<Peer>>>,
-    /// When the next publisher whose lines come to nothing may have its turn, in monotonic nanoseconds.
+    /// The next turn of a publisher that sends only rejected lines, in monotonic nanoseconds.
     idle_talk_at_ns: Cell<u64>,
-    /// Publishers that wait for the store or the shards.
+    /// The number of publishers that wait for the store or the shards.
     settling: Cell<usize>,
-    /// Where publishers connect, if there is a feed.
+    /// The listener of the feed, if there is one.
     listener: Option<Watched>,
-    /// When the daemon was told to stop.
+    /// The moment at which the daemon began to stop.
     stopped: Cell<Option<Instant>>,
 }
 
-/// One publisher's socket and the replies that wait for it.
+/// One publisher's socket and its queued replies.
 struct Peer {
     socket: Watched,
     replies: RefCell<Vec<u8>>,
     replying: Cell<bool>,
-    /// Bytes of replies that it has taken.
+    /// Bytes of replies that it has read.
     taken: Cell<u64>,
-    /// Whether it was waited for in vain.
+    /// Whether it was waited for in vain, so that replies are dropped.
     is_deaf: Cell<bool>,
-    /// Where its deliveries are counted, once it has asked.
+    /// The counter of its deliveries, once it has asked for one.
     tally: OnceCell<Arc<Tally>>,
     _place: Place,
 }
 
-/// One of the places that all shards' publishers share.
+/// One of the places for publishers, which all shards share; freed when dropped.
 struct Place(Arc<Hub>);
 
 impl Place {
-    /// Takes one, if there is one left of so many.
+    /// Takes a place, if fewer than `places` are taken.
     fn take(hub: &Arc<Hub>, places: usize) -> Option<Self> {
+        // Made first: dropping it takes the count back when there was none left.
         let place = Self(Arc::clone(hub));
         (hub.publishers.fetch_add(1, Relaxed) < places).then_some(place)
     }
@@ -104,11 +105,11 @@ impl Drop for Place {
     }
 }
 
-/// What a turn has left to be done.
+/// The outcome of a publisher's turn.
 enum PublisherTurn {
-    /// The publisher may have more, in this time.
+    /// Another turn may follow after this time.
     Next(Duration),
-    /// It has gone.
+    /// The publisher has gone.
     Over,
 }
 
@@ -136,17 +137,16 @@ impl Feed {
         })
     }
 
-    /// Whether some publisher is still to be told what was stored of its lines, or what it sent before the stop is still
-    /// to be read, for which there is a second.
+    /// Whether a publisher still awaits word of stored messages, or has sent lines before the stop that are not read yet
+    /// and has time left.
     pub(super) fn owes(&self) -> bool {
-        let has_time =
-            |since: Instant| since.elapsed() < FEEDS_STOP_MAX && !self.open.borrow().is_empty();
-        self.settling.get() > 0 || self.stopped.get().is_some_and(has_time)
+        let has_time = self.stopped.get().is_some_and(|since| since.elapsed() < FEEDS_STOP_MAX);
+        self.settling.get() > 0 || (has_time && !self.open.borrow().is_empty())
     }
 
-    /// Lets every publisher finish what it has sent, and takes no more.
+    /// Reads no more of publishers than they have already sent, and accepts no more of them.
     pub(super) fn stop(self: &Rc<Self>) {
-        // The path is gone, so those who are still to be accepted connected before the stop.
+        // The path is removed, so those in the backlog connected before the stop.
         if let Some(listener) = &self.listener {
             while let Ok(socket) = accept(listener) {
                 self.admit(socket);
@@ -155,6 +155,7 @@ impl Feed {
 
         self.stopped.set(Some(Instant::now()));
         for peer in self.open.borrow().iter() {
+            // Bytes before the shutdown can still be read; the end follows them.
             let _ = rustix::net::shutdown(&peer.socket, Shutdown::Read);
         }
     }
@@ -163,7 +164,7 @@ impl Feed {
         self.stopped.get().is_some()
     }
 
-    /// Accepts publishers for as long as the daemon takes any.
+    /// Accepts publishers until the daemon stops.
     pub(super) async fn accept(self: Rc<Self>) {
         let Some(listener) = &self.listener else { return };
         while listener.readable().await.is_ok() && !self.is_stopping() {
@@ -172,6 +173,7 @@ impl Feed {
                 Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => {
                     self.metrics.accept_errors.add(1);
+                    // The listener stays readable: without a pause this would spin.
                     LogLine::PublisherNotAccepted.warn(clock::now(), || {
                         format!("a publisher could not be accepted: {error}; trying again")
                     });
@@ -217,13 +219,13 @@ impl Feed {
             return None;
         }
         let Ok(peer) = sockopt::socket_peercred(socket) else {
-            return Some("the publisher's user cannot be told".into());
+            return Some("the kernel does not tell the publisher's user; connect again".into());
         };
         let (uid, gid) = (peer.uid.as_raw(), peer.gid.as_raw());
         if settings.allow_uids.contains(&uid) || settings.allow_gids.contains(&gid) {
             return None;
         }
-        // It takes a file to be read, which not everybody who is refused is to cost.
+        // Looked up last: this reads a file in /proc.
         let groups = if settings.allow_gids.is_empty() {
             Groups::Known(Vec::new())
         } else {
@@ -237,15 +239,17 @@ impl Feed {
             }
             Groups::Known(_) => "",
             Groups::Gone => {
-                "; its other groups cannot be told, because the process that has connected has ended"
+                "; its supplementary groups are unknown, because the process that connected has \
+                 ended"
             }
             Groups::Hidden => {
-                "; its other groups cannot be told, because processes of others are hidden from this one \
-                 (ProtectProc= of the service, hidepid= of /proc)"
+                "; its supplementary groups are unknown, because other users' processes are hidden \
+                 from this one (ProtectProc= of the service, hidepid= of /proc)"
             }
         };
         Some(format!(
-            "user {uid} with group {gid} may not publish (feed.unix.allow_uids, feed.unix.allow_gids){hint}"
+            "user {uid} with group {gid} may not publish (feed.unix.allow_uids, \
+             feed.unix.allow_gids){hint}"
         ))
     }
 
@@ -255,7 +259,7 @@ impl Feed {
             while !self.worker.borrow().all_have_room() {
                 sleep(ROOM_PAUSE).await;
             }
-            // What is kept of the last turn comes before what the socket has.
+            // Lines beyond the last turn's limit are still here, and come before the socket's.
             if publisher.has_more() {
                 yield_now().await;
             } else if peer.socket.readable().await.is_err() {
@@ -268,10 +272,11 @@ impl Feed {
             self.await_reader(&peer).await;
             self.pause(pause).await;
         }
+
         let mut replies = Vec::new();
         self.count(publisher.end(&mut replies));
         self.reply(&peer, &replies);
-        // Who has only stopped writing may still read.
+        // A publisher that has only shut its sending side may still read.
         let start = Instant::now();
         while peer.replying.get() && start.elapsed() < REPLIES_PATIENCE {
             sleep(REPLIES_PAUSE).await;
@@ -281,7 +286,7 @@ impl Feed {
         let _ = rustix::net::shutdown(&peer.socket, Shutdown::Both);
     }
 
-    /// One turn: reads what is there and hands it on.
+    /// Takes one turn: reads available bytes and hands events on.
     fn read(self: &Rc<Self>, peer: &Rc<Peer>, publisher: &mut Publisher) -> PublisherTurn {
         let mut scratch = self.scratch.borrow_mut();
         let count = if publisher.has_more() {
@@ -294,10 +299,11 @@ impl Feed {
                 Err(_) => return PublisherTurn::Over,
             }
         };
+
         let (mut publications, mut replies) = (Vec::new(), Vec::new());
         let mut intake = self.intake.borrow_mut();
         if intake.configure(self.worker.borrow().settings()) {
-            // They come with the same reload.
+            // The feed's own settings come with the reload that changed the dialects'.
             *self.settings.borrow_mut() = self.hub.feed();
         }
         let now = clock::now();
@@ -318,6 +324,7 @@ impl Feed {
         if !publications.is_empty() {
             let mut worker = self.worker.borrow_mut();
             worker.broadcast(publications);
+            // Delivered at once on this shard, instead of after a wake-up.
             worker.turn_aside();
         }
         self.reply(peer, &replies);
@@ -328,8 +335,8 @@ impl Feed {
         })
     }
 
-    /// How long a publisher has to wait whose lines have come to nothing since this moment: as many times as long as
-    /// that took, and behind the others that wait.
+    /// The pause after a turn of rejected lines that began at `since_ns`: a multiple of the time that it took, behind the
+    /// other publishers that pause.
     fn pause_after(&self, since_ns: u64) -> Duration {
         let now_ns = clock::now().monotonic_ns;
         let took_ns = now_ns.saturating_sub(since_ns);
@@ -338,7 +345,7 @@ impl Feed {
         Duration::from_nanos(at_ns - now_ns)
     }
 
-    /// Waits, unless the daemon stops: what was sent before is read then as fast as can be.
+    /// Waits for `time`, or until the daemon stops, which grants too little time for pauses.
     async fn pause(&self, time: Duration) {
         let start = Instant::now();
         while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
@@ -348,7 +355,7 @@ impl Feed {
         }
     }
 
-    /// Waits until a publisher has read what it has been told, for as long as it reads.
+    /// Waits until a publisher has read enough of its replies, for as long as it reads any.
     async fn await_reader(&self, peer: &Peer) {
         let (mut taken, mut since) = (peer.taken.get(), Instant::now());
         while peer.replies.borrow().len() > REPLY_BYTES_MAX
@@ -364,18 +371,17 @@ impl Feed {
         }
     }
 
-    /// Has the store append messages and the shards deliver events, as far as something is owed for that, and says what
-    /// has become of them.
+    /// Has the store append messages, waits for the shards to deliver counted events, and replies with the outcome.
     async fn settle(self: &Rc<Self>, peer: &Rc<Peer>, publisher: &mut Publisher) {
         self.settling.set(self.settling.get() + 1);
         let appends = publisher.take_appends();
-        // Nothing comes of a store that does not run.
+        // Without a running store there are no results, and each message gets an error.
         let results = match appends.is_empty() {
             true => Vec::new(),
             false => self.hub.store.append(appends).await.unwrap_or_default(),
         };
         if let Some(tally) = peer.tally.get() {
-            // A stop delivers only what there is time for.
+            // A stop may leave deliveries undone, and their parts never come.
             while !tally.is_complete() && !self.is_stopping() {
                 sleep(REACHED_PAUSE).await;
             }
@@ -394,8 +400,8 @@ impl Feed {
         events[Outcome::Rejected as usize].add(counts.rejected);
     }
 
-    /// Queues whole lines and sends what the socket takes. Of a publisher that does not read, those for which there is
-    /// no room are counted instead.
+    /// Queues whole lines of replies and sends what the socket takes. For a publisher that does not read, lines without
+    /// room are dropped and counted.
     fn reply(self: &Rc<Self>, peer: &Rc<Peer>, mut lines: &[u8]) {
         while !lines.is_empty() {
             let room = if peer.is_deaf.get() {
@@ -420,13 +426,13 @@ fn accept(listener: &Watched) -> rustix::io::Result<OwnedFd> {
     rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
 }
 
-/// Lets the other tasks of this thread have their turn.
+/// Yields to the other tasks of this thread.
 async fn yield_now() {
     monoio::spawn(async {}).await;
 }
 
 impl Peer {
-    /// Sends what it can. Returns whether nothing is left, or nobody to have it.
+    /// Sends queued replies. Returns whether none are left, be it that the publisher has gone.
     fn send(&self) -> bool {
         let mut replies = self.replies.borrow_mut();
         let sent =

@@ -1,4 +1,4 @@
-//! When each thread that serves anybody has last turned, and which of them hang.
+//! The last turn of each serving thread, and the threads that hang.
 
 use super::clock;
 use crate::wheel::Now;
@@ -6,46 +6,47 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How long a thread may take for one turn. Turns are bounded and take milliseconds, and whoever has nothing to do turns
-/// once a second ([`BEAT`]); what takes so long is no load.
+/// Longest turn of a thread that does not hang. Turns are bounded and take milliseconds, and idle threads turn once a
+/// second ([`BEAT`]); no load takes this long.
 pub(super) const TURN_MAX: Duration = Duration::from_secs(5);
-/// How long a thread waits at most before it turns although nothing has come.
+/// Longest wait of a thread before it turns without an event.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
-/// How long a shard waits that has no connection: each wake-up costs, and 64 shards have many. Less than half of
-/// [`TURN_MAX`], so that a machine under load raises no false alarm.
+/// Longest wait of an idle shard: each wake-up costs, and 64 shards have many. Less than half of [`TURN_MAX`], so that a
+/// machine under load raises no false alarm.
 pub(super) const IDLE_BEAT: Duration = Duration::from_secs(2);
 
-/// When a thread has last turned. Each has a cache line of its own: they are written in every turn.
+/// The last turn of one thread. Each has a cache line of its own, because it is written in every turn.
 #[repr(align(64))]
 #[derive(Default)]
 pub(super) struct Pulse {
-    /// In nanoseconds of the monotonic clock; 0 while there is no thread.
+    /// Nanoseconds of the monotonic clock; 0 while there is no thread.
     turned_ns: AtomicU64,
-    /// Whether it hangs, as the watchdog has found.
+    /// Whether the watchdog has found it hanging.
     hangs: AtomicBool,
 }
 
 impl Pulse {
-    /// The thread turns.
+    /// Notes a turn.
     pub(super) fn beat(&self, now: Now) {
         self.turned_ns.store(now.monotonic_ns, Relaxed);
     }
 
-    /// The thread is over.
+    /// Notes the end of the thread.
     pub(super) fn end(&self) {
         self.turned_ns.store(0, Relaxed);
     }
 
-    /// How long it has not turned.
+    /// The time since the last turn.
     fn silence(&self, now: Now) -> Duration {
         match self.turned_ns.load(Relaxed) {
+            // A bridge or store that is not configured never hangs.
             0 => Duration::ZERO,
             turned_ns => Duration::from_nanos(now.monotonic_ns.saturating_sub(turned_ns)),
         }
     }
 }
 
-/// A pulse that beats for as long as the tokio runtime turns on which this is awaited.
+/// Beats a pulse for as long as the tokio runtime turns that awaits this.
 pub(super) async fn beat<T>(owner: Arc<T>, pulse: fn(&T) -> &Pulse) {
     loop {
         pulse(&owner).beat(clock::now());
@@ -53,7 +54,7 @@ pub(super) async fn beat<T>(owner: Arc<T>, pulse: fn(&T) -> &Pulse) {
     }
 }
 
-/// Those of all threads.
+/// The pulses of all threads.
 pub(super) struct Pulses {
     pub(super) shards: Box<[Pulse]>,
     pub(super) bridge: Pulse,
@@ -75,7 +76,7 @@ impl Pulses {
         }
     }
 
-    /// All but the watchdog's, with the names of their threads.
+    /// All pulses but the watchdog's, with the names of their threads.
     fn named(&self) -> impl Iterator<Item = (String, &Pulse)> {
         let shards = self
             .shards
@@ -91,11 +92,13 @@ impl Pulses {
         shards.chain(owners).chain(others.into_iter().map(|(name, pulse)| (name.to_owned(), pulse)))
     }
 
-    /// The threads that hang, each with the seconds since it has last turned.
+    /// The threads that hang, each with the seconds since its last turn.
     pub(super) fn hung(&self, now: Now) -> Vec<(String, u64)> {
         let found = self.named().filter(|(_, pulse)| pulse.hangs.load(Relaxed));
         let mut hung: Vec<_> =
             found.map(|(name, pulse)| (name, pulse.silence(now).as_secs())).collect();
+
+        // The watchdog cannot find itself hanging. It looks every half second, so twice the time is no false alarm.
         let silence = self.watchdog.silence(now);
         if silence > 2 * TURN_MAX {
             hung.push(("watchdog".into(), silence.as_secs()));
@@ -103,17 +106,18 @@ impl Pulses {
         hung
     }
 
-    /// Whether none hangs.
+    /// Whether no thread hangs.
     pub(super) fn all_turn(&self) -> bool {
         self.named().all(|(_, pulse)| !pulse.hangs.load(Relaxed))
     }
 
-    /// Looks at all of them. Returns what is new: that a thread hangs, or turns again.
+    /// Looks at all threads. Returns the news: that a thread hangs, or turns again.
     pub(super) fn look(&self, now: Now) -> Vec<PulseNews> {
         let mut news = Vec::new();
         for (name, pulse) in self.named() {
             let silence = pulse.silence(now);
             let hangs = silence > TURN_MAX;
+            // News only of a change, or the log would fill while a thread hangs.
             if pulse.hangs.swap(hangs, Relaxed) != hangs {
                 news.push(PulseNews { name, hangs, silence_s: silence.as_secs() });
             }
@@ -123,7 +127,7 @@ impl Pulses {
     }
 }
 
-/// What has become of a thread.
+/// A thread that has begun to hang, or turns again.
 pub(super) struct PulseNews {
     name: String,
     hangs: bool,
@@ -135,8 +139,8 @@ impl PulseNews {
         let Self { name, silence_s, .. } = self;
         if self.hangs {
             tracing::error!(
-                "the thread {name} hangs: it has not turned for {silence_s} s; /healthz and /readyz answer 503 and the \
-                 service manager's watchdog is not told that all is well until it does"
+                "the thread {name} hangs: it has not turned for {silence_s} s; until it does, \
+                 /healthz and /readyz answer 503 and the service manager's watchdog gets no ping"
             );
         } else {
             tracing::warn!("the thread {name} turns again");
@@ -144,7 +148,7 @@ impl PulseNews {
     }
 }
 
-/// The name of a thread of the owner with this index.
+/// The name of a thread of the owner of topics with this index.
 pub(super) fn owner_thread(what: &str, owner: usize) -> String {
     if owner == 0 { what.into() } else { format!("{what}-{owner}") }
 }

@@ -1,7 +1,7 @@
-//! What a start would meet at its addresses and its socket, without listening and without leaving anything behind.
+//! A check of the addresses and the socket of a start, without listening and without leaving anything behind.
 //!
-//! Ports are bound for a moment. That takes nothing away: connections go to sockets that listen, and whoever wants the
-//! port for itself tries again for a second.
+//! Ports are bound for a moment. That takes nothing away: connections go to sockets that listen, and a starting daemon
+//! retries for a second.
 
 use super::listen::{self, ListenError};
 use crate::feed::unix;
@@ -13,27 +13,28 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-/// Directories that the shipped unit makes before a start.
+/// Directories that the shipped systemd unit makes before a start.
 const OF_THE_UNIT: [&str; 2] = ["/run/fanfare", "/var/lib/fanfare"];
 
-/// Whether a start would have something to itself.
+/// The occupancy of an address or path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occupancy {
-    /// It would.
+    /// Free for a start.
     Free,
-    /// A daemon of the same user has it.
+    /// In use by a daemon of this user.
     ByOwn,
-    /// Another program has it, or a daemon of another user.
+    /// In use by another program, or by another user's daemon.
     ByAnother,
 }
 
-/// Whether an address can be listened on.
+/// Whether an address is free.
 ///
 /// # Errors
-/// When it cannot, whoever has it at the moment.
+/// When it cannot be listened on even if it is free.
 pub fn tcp(address: SocketAddr) -> Result<Occupancy, ListenError> {
     match listen::tcp_socket(address, false) {
         Ok(_) => Ok(Occupancy::Free),
+        // The kernel shares a port among one user's sockets only, so a shared bind tells whose it is.
         Err(ListenError::PortTaken(_)) => match listen::tcp_socket(address, true) {
             Ok(_) => Ok(Occupancy::ByOwn),
             Err(ListenError::PortTaken(_)) => Ok(Occupancy::ByAnother),
@@ -43,31 +44,35 @@ pub fn tcp(address: SocketAddr) -> Result<Occupancy, ListenError> {
     }
 }
 
-/// Two addresses of a list that cannot both be listened on, because one of them is all of the machine's.
+/// Two addresses of a list that exclude each other, because one of them stands for all of the machine's.
 #[must_use]
 pub fn overlapping(addresses: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
     // Without the file there is no IPv6.
     let v6_only =
         fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|text| text.trim() == "1");
-    let holds = |all: &SocketAddr, other: &SocketAddr| {
-        let same_family = all.is_ipv4() == other.is_ipv4();
-        all.ip().is_unspecified() && (same_family || (all.is_ipv6() && !v6_only))
-    };
-    let pairs = addresses.iter().enumerate();
-    let mut pairs = pairs
-        .flat_map(|(at, first)| addresses[at + 1..].iter().map(move |second| (*first, *second)));
-    pairs.find(|(first, second)| {
-        first.port() == second.port()
-            && first.port() != 0
-            && (holds(first, second) || holds(second, first))
-    })
+    for (at, first) in addresses.iter().enumerate() {
+        for second in &addresses[at + 1..] {
+            // Port 0 becomes another port for each.
+            let shares_port = first.port() == second.port() && first.port() != 0;
+            if shares_port && (covers(first, second, v6_only) || covers(second, first, v6_only)) {
+                return Some((*first, *second));
+            }
+        }
+    }
+    None
 }
 
-/// Whether the feed's socket can be made. Its group is told, if it has one, so that whoever knows the user's groups can
-/// say whether it can be given to that.
+/// Whether `all` is unspecified and stands for `other` too; `[::]` takes IPv4 as well unless the system says otherwise.
+fn covers(all: &SocketAddr, other: &SocketAddr, v6_only: bool) -> bool {
+    let same_family = all.is_ipv4() == other.is_ipv4();
+    all.ip().is_unspecified() && (same_family || (all.is_ipv6() && !v6_only))
+}
+
+/// Whether the feed's socket can be made. Returns its group too, if one is configured, for a check against the user's
+/// groups.
 ///
 /// # Errors
-/// When it cannot, with what to do about it.
+/// When it cannot be made, with what to do about it.
 pub fn unix(
     settings: &unix::UnixFeedSettings,
     path: &Path,
@@ -75,53 +80,53 @@ pub fn unix(
     unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(listen::group_number).transpose()?;
     let address = listen::unix_address(path)?;
-    let unusable = |error| {
-        ListenError::Other(format!("feed.unix.path: cannot make {}", path.display()), error)
-    };
+
     let held = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Occupancy::Free,
-        Err(error) => return Err(unusable(error)),
+        Err(error) => return Err(listen::path_error("cannot make", path, error)),
         Ok(found) if !found.file_type().is_socket() => {
             return Err(ListenError::NotASocket(path.into()));
         }
         Ok(_) if is_left_over(&address) => Occupancy::Free,
         Ok(_) => Occupancy::ByOwn,
     };
-    writable(path.parent().unwrap_or(Path::new("."))).map_err(unusable)?;
+    writable(path.parent().unwrap_or(Path::new(".")))
+        .map_err(|error| listen::path_error("cannot make", path, error))?;
     Ok((held, group))
 }
 
-/// Whether nobody listens on a socket that is there.
+/// Whether an existing socket has no listener.
 fn is_left_over(address: &SocketAddrUnix) -> bool {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
     probe.is_ok_and(|probe| connect(&probe, address) == Err(rustix::io::Errno::CONNREFUSED))
 }
 
-/// Whether a directory can be written, or made and written.
+/// Checks that a directory can be written, or made and written.
 ///
 /// # Errors
 /// When it cannot.
 pub fn writable(directory: &Path) -> io::Result<()> {
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let existing = nearest(directory)?;
+    // The unit makes these, and gives them to a user that the check may not be.
     if existing != directory && OF_THE_UNIT.iter().any(|made| directory.starts_with(made)) {
         return Ok(());
     }
-    let told = |error: rustix::io::Errno| {
-        let error = io::Error::from(error);
-        io::Error::new(
-            error.kind(),
-            format!("the directory {} cannot be written: {error}", existing.display()),
-        )
+
+    let allowed = if existing.is_dir() {
+        rustix::fs::access(&existing, Access::WRITE_OK | Access::EXEC_OK)
+    } else {
+        Err(rustix::io::Errno::NOTDIR)
     };
-    if !existing.is_dir() {
-        return Err(told(rustix::io::Errno::NOTDIR));
-    }
-    rustix::fs::access(&existing, Access::WRITE_OK | Access::EXEC_OK).map_err(told)
+    allowed.map_err(|error| {
+        let error = io::Error::from(error);
+        let text = format!("the directory {} cannot be written: {error}", existing.display());
+        io::Error::new(error.kind(), text)
+    })
 }
 
-/// The path itself, or the nearest above it that is there.
+/// The path itself, or its nearest ancestor that exists.
 fn nearest(path: &Path) -> io::Result<PathBuf> {
     let mut at = path;
     loop {

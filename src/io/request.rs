@@ -1,8 +1,8 @@
-//! What a connection says before it is a session: heads of requests, one after another, and the bodies of those that
-//! a dialect answers.
+//! Requests of a connection before it is a session: heads, one after another, and the bodies of those that a dialect
+//! answers.
 //!
-//! A request that lies whole in the buffer that it was read into is answered from there. Of anything else the bytes
-//! are kept until it is whole.
+//! A request that lies whole in the buffer of a read is answered from there. The bytes of any other are kept until it is
+//! whole.
 
 mod pending;
 mod pieces;
@@ -16,28 +16,28 @@ use crate::http::Persistence;
 use crate::http::head::{self, HeadEnd};
 use crate::shard::Shard;
 
-/// Most requests of one connection that are answered in one turn, so that a client that sends thousands at once does
-/// not keep the others waiting.
+/// Maximum number of requests of one connection that are answered in one turn, so that a client that sends thousands at
+/// once does not keep the others waiting.
 const REQUESTS_MAX: usize = 64;
 
-/// What follows the requests that were read.
+/// The use of the bytes behind the requests that were read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// What is left is a part of a request; more is to come.
+    /// They are an incomplete request.
     More,
-    /// What is left can be read in another turn.
+    /// They can be read in a later turn.
     Wait,
-    /// What is left can be read when the shard says that the connection is ready.
+    /// They can be read when the shard says that the connection is ready.
     Asked,
-    /// What is left are frames: the connection is a session.
+    /// They are frames: the connection is a session.
     Session,
-    /// The same, and they can be read when the shard says that it is open.
+    /// They are frames of a session that its dialect has not accepted yet.
     Opening,
-    /// What is left is of no interest.
+    /// They are dropped.
     Over,
 }
 
-/// Reads requests and has them answered, in order. Returns how many bytes are done with, and what is next.
+/// Reads requests and has them answered, in order. Returns the number of bytes used, and the use of the rest.
 pub(super) fn read(
     bytes: &mut [u8],
     progress: &mut Progress,
@@ -47,6 +47,7 @@ pub(super) fn read(
     let mut at = 0;
     for _ in 0..REQUESTS_MAX {
         let rest = &mut bytes[at..];
+        // A client that does not read its answers is not asked for more.
         if !shard.is_answered(talk.id) {
             return (at, Next::Asked);
         }
@@ -62,6 +63,7 @@ pub(super) fn read(
                 Begun::Whole(_, Found::Request(body)) => body,
             },
         };
+
         let body = progress.body.insert(body);
         let end = match body.read(rest) {
             Ok(Some(end)) => end,
@@ -76,6 +78,8 @@ pub(super) fn read(
                 return (at, Next::Over);
             }
         };
+
+        // Whole, but what it publishes must find room; the parsed head is kept for then.
         if !talk.has_room || !shard.takes_more() {
             return (at, Next::Wait);
         }
@@ -90,7 +94,7 @@ pub(super) fn read(
     (at, if at < bytes.len() { Next::Wait } else { Next::More })
 }
 
-/// What bytes begin with.
+/// The request that bytes begin with.
 enum Begun {
     Part,
     Whole(usize, Found),
@@ -100,6 +104,7 @@ fn begin(bytes: &[u8], progress: &mut Progress, talk: &Talk<'_>, shard: &mut Sha
     match head::end(bytes, &mut progress.searched, shard.limits().head_bytes_max) {
         HeadEnd::At(end) => Begun::Whole(end, handshake::read(&bytes[..end], talk, shard)),
         HeadEnd::Part => {
+            // Its time-out starts with its first byte, not with the end of the request before.
             if !bytes.is_empty() {
                 shard.await_head(talk.id, talk.now);
             }

@@ -1,10 +1,10 @@
-//! A monoio runtime for one thread: on io_uring where the kernel lets us, else on epoll.
+//! A monoio runtime for one thread: on io_uring where the kernel permits it, else on epoll.
 
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder, time::TimeDriver};
 use std::future::Future;
 use std::io;
 
-/// Which driver monoio is to use.
+/// The driver of monoio's runtime.
 #[derive(
     Clone,
     Copy,
@@ -27,7 +27,7 @@ pub enum Driver {
     Epoll,
 }
 
-/// A runtime with timers, whichever driver it stands on.
+/// A runtime with timers on either driver.
 pub enum AnyRuntime {
     /// On io_uring.
     IoUring(Box<Runtime<TimeDriver<IoUringDriver>>>),
@@ -35,12 +35,12 @@ pub enum AnyRuntime {
     Epoll(Box<Runtime<TimeDriver<LegacyDriver>>>),
 }
 
-/// Entries of the ring. A shard waits for a handful of descriptors: its set of sockets, listeners,
-/// publishers; submissions beyond this are flushed, not lost.
+/// Entries of the ring. A shard waits for a handful of descriptors: its epoll set, the feed's listener, publishers;
+/// submissions beyond this are flushed, not lost.
 const RING_ENTRIES: u32 = 256;
 
 impl AnyRuntime {
-    /// Builds the runtime; has to be called on the thread that runs it.
+    /// Builds the runtime. Call it on the thread that runs it.
     ///
     /// # Errors
     /// When io_uring is demanded and refused, or epoll fails.
@@ -52,6 +52,7 @@ impl AnyRuntime {
                 Err(_) => {}
             }
         }
+
         let runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
         Ok(Self::Epoll(Box::new(runtime)))
     }
@@ -74,16 +75,18 @@ impl AnyRuntime {
     }
 }
 
-/// From the newest flags to none: a kernel that does not know a flag refuses the ring. DEFER_TASKRUN is not
-/// among them: with monoio 0.2 completions would not be reaped while tasks stay ready.
+/// A runtime on the newest flags that the kernel knows. DEFER_TASKRUN is not among them: with monoio 0.2 completions
+/// would not be reaped while tasks stay ready.
 fn ring() -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
     let mut coop_single = io_uring::IoUring::builder();
     coop_single.setup_coop_taskrun().setup_single_issuer();
     let mut coop = io_uring::IoUring::builder();
     coop.setup_coop_taskrun();
+
+    // A kernel refuses the whole ring for one flag that it does not know: 5.19 has the first, 6.0 both.
     let mut refused = io::Error::other("no ring was tried");
     for builder in [coop_single, coop, io_uring::IoUring::builder()] {
-        // A sandbox may let rings be set up and not be entered; a runtime would webhook only when it waits.
+        // A sandbox may permit setting a ring up but not entering it, which a runtime would meet only when it waits.
         if let Err(error) = builder.build(1).and_then(|ring| ring.submit()) {
             refused = error;
             continue;

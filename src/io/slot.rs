@@ -1,4 +1,4 @@
-//! A listener of a running daemon, as a reload knows it.
+//! A listener of a running daemon, as reloads see it.
 
 use crate::dialect::Kind;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// A listener of a running daemon.
 pub(super) struct Slot {
-    /// The address as it was configured, by which a reload knows it.
+    /// The configured address, which identifies it in a reload.
     pub(super) asked: SocketAddr,
     /// The address with the port that was chosen for port 0.
     pub(super) actual: SocketAddr,
@@ -15,7 +15,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// A listener that listens.
+    /// An open listener.
     pub(super) fn new(asked: SocketAddr, actual: SocketAddr, kinds: Arc<[Kind]>) -> Self {
         Self { asked, actual, kinds, is_open: true }
     }

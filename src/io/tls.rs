@@ -1,13 +1,13 @@
-//! TLS of one connection: what a socket brings becomes plaintext, and plaintext becomes records for it.
+//! TLS of one connection: a socket's bytes become plaintext, and plaintext becomes records for it.
 //!
 //! rustls speaks the protocol. Its unbuffered connection owns keys and state but no buffer: bytes are
-//! decrypted where a read has put them, and what leaves goes through the [`Scratch`] that all connections of
-//! a shard share. A connection owns bytes only while a record has come in part, or while its socket refuses
-//! records that are made already: a record cannot be made twice, and none may be left out.
+//! decrypted where a read has put them, and records leave through the [`Scratch`] that all connections of a
+//! shard share. A connection owns bytes only while a record is incomplete, or while its socket refuses records
+//! that are made already: a record cannot be made twice, and none may be left out.
 //!
 //! Frames are still encoded once for all; only the records around them are each connection's own.
 //!
-//! This file does not know sockets: sending is a closure's business, as in the outbox.
+//! This file does not know sockets: the caller's closure sends, as in the outbox.
 
 use crate::outbox::Sent;
 use rustls::server::UnbufferedServerConnection;
@@ -15,17 +15,17 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, Insufficien
 use rustls::{Error, ServerConfig};
 use std::sync::Arc;
 
-/// Most plaintext that becomes records before they are offered to the socket, four records of the usual size.
-/// A slow connection owns at most so much, beside its outbox, in records that its socket has refused.
+/// Bytes of plaintext that become records before these are offered to the socket: four records of the usual size. A slow
+/// connection owns no more than this, beside its outbox, in records that its socket has refused.
 const SEALED_BYTES_MAX: usize = 64 * 1024;
-/// Most bytes of records that wait while the peer makes us say more, by its handshake or by alerts. rustls
-/// lets it ask for little; this is for a peer that has found a way.
+/// Maximum bytes of waiting records while the peer causes more, by its handshake or by alerts. rustls lets it cause
+/// little; this is for a peer that has found a way.
 const WAITING_BYTES_MAX: usize = 4 * SEALED_BYTES_MAX;
 
-/// What all connections of a shard share.
+/// The buffers that all connections of a shard share.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// What the last read has decrypted.
+    /// The plaintext of the last read.
     pub(super) plaintext: Vec<u8>,
     records: Records,
 }
@@ -47,7 +47,7 @@ impl Records {
         self.length = 0;
     }
 
-    /// Lets `write` have the rest of the buffer, longer if it asks for that.
+    /// Gives `write` the rest of the buffer, and once more a longer one if it asks for that.
     fn append<E: TooSmall>(
         &mut self,
         mut write: impl FnMut(&mut [u8]) -> Result<usize, E>,
@@ -62,22 +62,22 @@ impl Records {
     }
 }
 
-/// What a read has found out about the peer.
+/// The state of the peer after a read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// There may be plaintext, and more may come.
+    /// More may come.
     More,
-    /// Nothing more will come after this plaintext; the peer may still read.
+    /// The peer has said goodbye behind this plaintext; it may still read.
     Close,
 }
 
-/// Why nothing more can be said.
+/// Why a connection has failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// The peer speaks HTTP, to which an answer in HTTP is the clearest.
+    /// The peer speaks HTTP without TLS, and understands an answer in HTTP.
     #[error("the peer speaks HTTP without TLS")]
     Http,
-    /// The peer broke the protocol, or wants what we refuse. An alert has told it.
+    /// The peer broke the protocol, or wants what we refuse. An alert tells it so.
     #[error(transparent)]
     Tls(#[from] Error),
     /// The socket is gone.
@@ -87,36 +87,36 @@ pub(super) enum Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum TlsStage {
-    /// Nothing has come.
+    /// No byte has come.
     Silent,
     /// The handshake is under way.
     Handshake,
-    /// Plaintext may come and go.
+    /// Plaintext passes in both directions.
     Open,
-    /// The peer has said its last, and may still read.
+    /// The peer has said goodbye, and may still read.
     Answering,
-    /// Either side has ended it, or it has failed.
+    /// Ended by either side, or failed.
     Over,
 }
 
 /// One connection.
 pub(super) struct Tls {
     connection: UnbufferedServerConnection,
-    /// A record, or a message of the handshake, that has come in part. rustls bounds both: a record by
+    /// An incomplete record, or message of the handshake. rustls bounds both: a record by
     /// 16 KiB and some, a message by 64 KiB.
     inbound: Vec<u8>,
     /// Records that the socket has refused.
     outbound: Vec<u8>,
-    /// Whether the first byte of the next write is in `outbound` or has left; see [`Tls::write`].
+    /// Whether the first byte of the next write is already in `outbound` or has left; see [`Tls::write`].
     ahead: bool,
     stage: TlsStage,
 }
 
 impl Tls {
-    /// A connection on which nothing has been said.
+    /// A new connection.
     ///
     /// # Errors
-    /// When rustls finds the configuration impossible.
+    /// When rustls rejects the configuration.
     pub(super) fn new(config: &Arc<ServerConfig>) -> Result<Self, Error> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(Arc::clone(config))?,
@@ -127,7 +127,7 @@ impl Tls {
         })
     }
 
-    /// Bytes of memory for what has come in part.
+    /// Bytes of memory held by an incomplete record.
     pub(super) fn part_bytes(&self) -> usize {
         self.inbound.capacity()
     }
@@ -142,16 +142,16 @@ impl Tls {
         self.stage < TlsStage::Open
     }
 
-    /// Whether nothing more is said.
+    /// Whether nothing more is sent.
     pub(super) fn is_over(&self) -> bool {
         self.stage == TlsStage::Over
     }
 
-    /// Reads what the socket has brought. What it says is in the scratch's plaintext then, and what TLS has to
-    /// answer has been sent, or waits.
+    /// Reads bytes of the socket. The scratch then has their plaintext, and the answers of TLS itself have been sent,
+    /// or wait.
     ///
     /// # Errors
-    /// At the first that is wrong; nothing more can be read or written then.
+    /// At the first violation; nothing can be read or written after it.
     pub(super) fn read(
         &mut self,
         bytes: &mut [u8],
@@ -159,7 +159,7 @@ impl Tls {
         mut send: impl FnMut(&[u8]) -> Sent,
     ) -> Result<Heard, Failure> {
         scratch.plaintext.clear();
-        // rustls looks at nothing behind a goodbye, and would have it kept.
+        // rustls ignores bytes behind a goodbye, and would have them kept for ever.
         if self.stage >= TlsStage::Answering {
             return Ok(Heard::More);
         }
@@ -168,6 +168,7 @@ impl Tls {
             self.stage = TlsStage::Over;
             return Err(Failure::Http);
         }
+
         scratch.records.clear();
         let done = self.take(bytes, scratch);
         self.stage = match &done {
@@ -178,6 +179,7 @@ impl Tls {
         if self.stage >= TlsStage::Answering {
             self.inbound = Vec::new();
         }
+        // Also after a failure, whose alert is among the records.
         if self.transmit(scratch.records.bytes(), &mut send) == Sent::Broken {
             return Err(Failure::Gone);
         }
@@ -187,9 +189,9 @@ impl Tls {
     /// Encrypts and sends. Like a socket, it takes as much as can leave: when the socket refuses records that
     /// are made already, nothing more is taken until they have left.
     ///
-    /// Whoever writes must not take the last byte for gone while it waits here, or it would end a connection
-    /// that still has something to say. So when everything was taken and not everything has left, one byte
-    /// less is reported, and the next write starts with that byte again.
+    /// The caller must not take the last byte for sent while it waits here, or it would end a connection that
+    /// still has records to send. So when everything was taken and not everything has left, one byte less is
+    /// reported, and the next write starts with that byte again.
     pub(super) fn write(
         &mut self,
         plaintext: &[u8],
@@ -200,7 +202,7 @@ impl Tls {
             Sent::Bytes(_) => {}
             refused => return refused,
         }
-        // Before the handshake there is nobody to tell, and afterwards nobody listens.
+        // Neither before the handshake nor after our goodbye does the peer take plaintext.
         if !(TlsStage::Open..TlsStage::Over).contains(&self.stage) {
             return Sent::Bytes(plaintext.len());
         }
@@ -219,7 +221,7 @@ impl Tls {
         Sent::Bytes(taken - usize::from(self.ahead))
     }
 
-    /// Sends what waits.
+    /// Sends waiting records.
     pub(super) fn flush(&mut self, mut send: impl FnMut(&[u8]) -> Sent) -> Sent {
         if self.outbound.is_empty() {
             return Sent::Bytes(0);
@@ -230,11 +232,12 @@ impl Tls {
             self.outbound.drain(..count);
             return Sent::Blocked;
         }
+        // Freed, not cleared: few connections are ever blocked, and idle ones own no buffer.
         self.outbound = Vec::new();
         sent
     }
 
-    /// Says that nothing more will come from here, once what waits has left.
+    /// Sends a goodbye, behind waiting records.
     pub(super) fn close(
         &mut self,
         scratch: &mut Scratch,
@@ -251,7 +254,7 @@ impl Tls {
         self.transmit(scratch.records.bytes(), &mut send)
     }
 
-    /// Decrypts what is whole and keeps the rest.
+    /// Decrypts whole records and keeps the rest.
     fn take(
         &mut self,
         bytes: &mut [u8],
@@ -269,9 +272,9 @@ impl Tls {
         done
     }
 
-    /// Makes records of plaintext; `None` when the connection allows no more.
+    /// Encrypts plaintext into records; `None` when the connection permits no more.
     fn seal(&mut self, plaintext: &[u8], records: &mut Records) -> Option<()> {
-        // What has come in part must be shown again, or rustls looks for it in vain.
+        // rustls keeps no bytes itself, so an incomplete record is passed in each time.
         match self.connection.process_tls_records(&mut self.inbound).state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                 records.append(|room| traffic.encrypt(plaintext, room)).ok()
@@ -280,7 +283,7 @@ impl Tls {
         }
     }
 
-    /// Sends records behind those that wait, and keeps what the socket refuses.
+    /// Sends records behind waiting ones, and keeps those that the socket refuses.
     fn transmit(&mut self, records: &[u8], mut send: impl FnMut(&[u8]) -> Sent) -> Sent {
         let mut left = records;
         if !self.is_blocked() && !records.is_empty() {
@@ -299,7 +302,7 @@ impl Tls {
     }
 }
 
-/// Lets rustls work through what has come, until it wants more. Returns how many bytes it has done with.
+/// Has rustls process bytes until it wants more. Returns the number of bytes used.
 fn process(
     connection: &mut UnbufferedServerConnection,
     bytes: &mut [u8],
@@ -337,6 +340,7 @@ fn process(
             Ok(_) => Some(Ok(TlsStage::Over)),
             Err(error) => Some(Err(error)),
         };
+        // On an error too: the bytes before it are done with.
         used += discard;
         if let Some(done) = done {
             if done.is_err() {
@@ -347,7 +351,7 @@ fn process(
     }
 }
 
-/// What was to be said before an error, and the alert that goes with it. Asking further would meet it again.
+/// Encodes the records from before an error, and its alert. Processing further would return the error again.
 fn say_why(connection: &mut UnbufferedServerConnection, bytes: &mut [u8], records: &mut Records) {
     while connection.wants_write()
         && let Ok(ConnectionState::EncodeTlsData(mut data)) =
@@ -357,7 +361,7 @@ fn say_why(connection: &mut UnbufferedServerConnection, bytes: &mut [u8], record
     }
 }
 
-/// rustls's two ways to say that a buffer is too small.
+/// The two errors by which rustls says that a buffer is too small.
 trait TooSmall {
     fn needed(&self) -> Option<usize>;
 }

@@ -1,7 +1,7 @@
 //! Waiting for one descriptor in a monoio task.
 //!
-//! monoio waits for its own types only, so a duplicate of the descriptor is lent to one of them: it is only
-//! ever asked whether it is ready, and that works for whatever can be polled, an epoll set included.
+//! monoio waits for its own types only, so one of them gets a duplicate of the descriptor. It is only ever asked whether
+//! it is ready, which works for anything that can be polled, an epoll set included.
 
 use monoio::net::UnixStream;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,18 +14,19 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Takes over a descriptor. Has to be called inside the runtime that waits.
+    /// Wraps a descriptor. Call it inside the runtime that waits.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         let watch = UnixStream::from_std(fd.try_clone()?.into())?;
         Ok(Self { fd, watch })
     }
 
-    /// Returns when there is something to read, or the end, or an error to be had by reading.
+    /// Waits until the descriptor has bytes, an end or an error to read.
     pub(super) async fn readable(&self) -> io::Result<()> {
+        // `false`: on epoll monoio remembers readiness, and must ask the kernel whether that still holds.
         self.watch.readable(false).await
     }
 
-    /// Returns when there is room to write.
+    /// Waits until the descriptor takes bytes.
     pub(super) async fn writable(&self) -> io::Result<()> {
         self.watch.writable(false).await
     }

@@ -1,9 +1,9 @@
-//! The watchdog: a thread that notices when another hangs, and what ends the process when a stop does.
+//! The watchdog: a thread that notices others that hang, and the end of a process whose stop hangs.
 //!
-//! Every thread that serves anybody notes when it has last turned ([`Pulse`](super::pulse::Pulse)). The watchdog looks at
-//! all of them; while one has not turned for [`TURN_MAX`](super::pulse::TURN_MAX), readiness and the log name it, and the
-//! service manager is told nothing, so that it ends the process when that lasts. It takes no lock that another thread may hold while it hangs, and whatever may
-//! block (the log, an exit) it leaves to a thread that nobody waits for.
+//! Every serving thread notes its turns ([`Pulse`](super::pulse::Pulse)). The watchdog looks at all of them; while one
+//! has not turned for [`TURN_MAX`](super::pulse::TURN_MAX), readiness and the log name it, and the service manager gets
+//! no ping, so that it ends the process when that lasts. The watchdog takes no lock that a hanging thread may hold, and
+//! leaves anything that may block (the log, an exit) to a detached thread.
 
 use super::Hub;
 use super::clock;
@@ -13,54 +13,60 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often the threads are looked at.
+/// Interval between two looks at the threads.
 const LOOK: Duration = Duration::from_millis(500);
-/// How much later than it wanted a look may come and still count: one that comes later was held up itself, as all the
-/// others probably were (the process was stopped, the machine slept).
+/// Longest delay of a look that still counts: one that comes later was held up itself, as the threads probably were (the
+/// process was stopped, the machine slept).
 const LOOK_LATE_MAX: Duration = Duration::from_secs(1);
-/// How much longer than it may a stop takes before the process exits whatever hangs.
+/// Time beyond its own that a stop is granted before the process exits.
 const EXIT_AFTER: Duration = Duration::from_secs(3);
-/// How long an exit may take, before the kernel is asked for it.
+/// Longest exit before the kernel kills the process.
 const EXIT_MAX: Duration = Duration::from_secs(1);
 
-/// Starts the watchdog. While no thread hangs it calls `beat`, at every look.
+/// Starts the watchdog. While no thread hangs it calls `beat` at every look.
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// When no thread can be started.
 pub(super) fn start(hub: &Arc<Hub>, mut beat: impl FnMut() + Send + 'static) -> io::Result<()> {
     let hub = Arc::clone(hub);
     hub.pulses.watchdog.beat(clock::now());
-    let run = move || {
-        loop {
-            let slept = Instant::now();
-            std::thread::sleep(LOOK);
-            if slept.elapsed() < LOOK + LOOK_LATE_MAX {
-                let news = hub.pulses.look(clock::now());
-                if !news.is_empty() {
-                    aside(move || news.iter().for_each(PulseNews::tell));
-                }
-            } else {
-                hub.pulses.watchdog.beat(clock::now());
-            }
-            if hub.pulses.all_turn() {
-                beat();
-            }
-        }
-    };
-    std::thread::Builder::new().name("watchdog".into()).spawn(run).map(|_| ())
+    let thread = std::thread::Builder::new().name("watchdog".into());
+    thread.spawn(move || watch(&hub, &mut beat)).map(|_| ())
 }
 
-/// Does something that may block on a thread that nobody waits for.
+fn watch(hub: &Hub, beat: &mut impl FnMut()) {
+    loop {
+        let slept = Instant::now();
+        std::thread::sleep(LOOK);
+        if slept.elapsed() < LOOK + LOOK_LATE_MAX {
+            let news = hub.pulses.look(clock::now());
+            if !news.is_empty() {
+                // The log may block, on a full pipe for one.
+                aside(move || news.iter().for_each(PulseNews::tell));
+            }
+        } else {
+            // All threads get the time until the next look to turn.
+            hub.pulses.watchdog.beat(clock::now());
+        }
+
+        if hub.pulses.all_turn() {
+            beat();
+        }
+    }
+}
+
+/// Runs something that may block on a detached thread.
 fn aside(act: impl FnOnce() + Send + 'static) {
-    // Without a thread to be had it is left undone: whoever calls must not hang with it.
+    // Without a free thread it is left undone: the caller must not hang with it.
     let _ = std::thread::Builder::new().name("aside".into()).spawn(act);
 }
 
-/// Ends the process after that time and some seconds, fewer than five in all, unless it has ended by then: by an exit,
-/// or when even that hangs, by the kernel. Returns at once.
+/// Ends the process less than five seconds after `drain`, unless it has ended by then: by an exit, or when even that
+/// hangs, by the kernel. Returns at once.
 pub fn end_after(drain: Duration) {
     aside(move || {
         std::thread::sleep(drain + EXIT_AFTER);
+        // On another thread again: the log or an exit handler may be what hangs.
         aside(|| {
             tracing::error!("the stop hangs; the process ends without it");
             std::process::exit(1);

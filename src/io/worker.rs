@@ -1,7 +1,7 @@
 //! One shard at work: the turn.
 //!
-//! A turn takes what the mailbox and the sockets have (bounded), lets the shard decide, and writes each
-//! touched connection once. Nothing here waits: the loop around it does.
+//! A turn takes from the mailbox and the sockets (bounded), lets the shard decide, and writes each touched
+//! connection once. Nothing here waits: the loop around it does.
 
 use super::Hub;
 use super::clock;
@@ -20,28 +20,28 @@ use rustix::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Publications of one turn. More would let a burst keep the sockets waiting.
+/// Maximum number of publications in one turn, so that a burst does not keep the sockets waiting.
 const TURN_EVENTS_MAX: usize = 64;
-/// Bytes that a turn's frames and tables may reach before it ends, and so what an outbox may hold beyond its
-/// limit before the first of it was offered to a socket.
+/// Bytes of a turn's frames and tables at which it ends, and so what an outbox may hold beyond its limit before
+/// the first of it is offered to a socket.
 const TURN_BYTES_MAX: usize = 1024 * 1024;
 
-/// A shard with its sockets and its way to the others.
+/// A shard with its sockets and its reading of the hand-off.
 pub(super) struct Worker {
     shard: Shard,
     sockets: Sockets,
     hub: Arc<Hub>,
-    /// Which owner of topics a connection has to do with, when there are several.
+    /// The owners of topics that each connection has asked, when there are several.
     routes: Routes,
     number: usize,
-    /// What others publish and post.
+    /// The publications and messages for this shard.
     merge: MergedReader<Arc<Publication>, Parcel>,
     ticked: Tick,
-    /// Whether a task has this shard turn at every tick.
+    /// Whether a task gives this shard a turn at every tick.
     ticking: bool,
-    /// Takes no more connections and publishers.
+    /// Whether connections and publishers are no longer accepted.
     pub(super) draining: bool,
-    /// Has told every session to end.
+    /// Whether every session has been closed.
     pub(super) closing: bool,
 }
 
@@ -61,39 +61,39 @@ impl Worker {
         }
     }
 
-    /// The set of the shard's sockets, to be waited for.
+    /// The epoll set of the shard's sockets.
     pub(super) fn set(&self) -> BorrowedFd<'_> {
         self.sockets.set()
     }
 
-    /// The settings that hold now.
+    /// The current settings.
     pub(super) fn settings(&self) -> &Arc<Settings> {
         self.shard.settings()
     }
 
-    /// Whether everything is over. Each waits for the others, as any may own the presence that another's last request
-    /// asks for. The owner of the topics has heard that every session is gone.
+    /// Whether this shard may end. It waits for all others, because it may own the presence that another's last request
+    /// asks for, and until the owner of the topics has heard of every session's end.
     pub(super) fn is_over(&self) -> bool {
         self.closing && self.shard.is_empty() && !self.has_questions() && self.sockets.total() == 0
     }
 
-    /// Whether every shard takes more publications.
+    /// Whether every shard has room for more publications.
     pub(super) fn all_have_room(&self) -> bool {
         self.hub.all_have_room()
     }
 
-    /// Hands publications to every shard in the same order. This shard's own part waits for its next turn.
+    /// Publishes to every shard that follows. This shard reads its own part in its next turn.
     pub(super) fn broadcast(&self, publications: Vec<Publication>) {
         self.hub.broadcast(publications, Some(self.number));
     }
 
-    /// Whether something that a client has caused waits for room in some shard or at the verifiers. Until then
-    /// nothing more is read from this shard's clients, so nothing of theirs is dropped and nothing grows.
+    /// Whether publications or questions of clients wait for room elsewhere. Until it is there no more is read from
+    /// this shard's clients, so nothing of theirs is dropped and nothing grows.
     pub(super) fn holds_back(&self) -> bool {
         self.shard.holds_back() || self.sockets.has_waiting()
     }
 
-    /// Hands on what clients have published and asked, as far as there is room; returns whether there was.
+    /// Hands on publications and questions of clients as far as there is room; returns whether there was.
     fn drain(&mut self) -> bool {
         let shards_have_room = self.all_have_room();
         if shards_have_room {
@@ -102,8 +102,8 @@ impl Worker {
         self.ask() && shards_have_room
     }
 
-    /// Asks services what clients want of them; returns whether all had room. What the sessions of one turn want may go
-    /// beyond that, and waits here.
+    /// Hands questions to the services; returns whether all had room. Questions of one turn may go beyond it, and wait
+    /// here.
     fn ask(&mut self) -> bool {
         if !self.has_questions() {
             return true;
@@ -114,6 +114,7 @@ impl Worker {
         let shards_have_room = self.all_have_room();
         let topics_have_room = self.hub.store.has_room();
         let mut questions = self.shard.take_questions();
+        // Rooms are looked at once, so that of one service either all questions leave or all wait, in order.
         for (from, question) in questions.drain(..) {
             match question {
                 Question::Token(question) if verifiers_have_room => tokens.push((from, question)),
@@ -141,13 +142,14 @@ impl Worker {
         had_room
     }
 
-    /// Whether a service is to be asked something.
+    /// Whether questions wait to be handed on.
     fn has_questions(&self) -> bool {
         self.shard.has_questions() || self.routes.has_asked()
     }
 
-    /// Tells a connection what an owner of topics says to it.
+    /// Passes an answer of an owner of topics to its connection.
     fn tell(&mut self, connection: ConnectionRef, reply: TopicAnswer, now: Now) {
+        // Several owners answer a question about many topics in parts, which are joined here.
         let is_whole = self.hub.store.owners() == 1;
         let reply = if is_whole { Some(reply) } else { self.routes.told(connection, reply) };
         if let Some(reply) = reply {
@@ -155,21 +157,23 @@ impl Worker {
         }
     }
 
-    /// Hands what clients have published to every shard.
+    /// Publishes for the clients of this shard.
     fn route(&mut self) {
         let outgoing = self.shard.take_outgoing();
         self.hub.route(outgoing, self.number);
     }
 
-    /// One turn. Returns whether there is more to do at once.
+    /// Takes one turn. Returns whether there is more to do at once.
     pub(super) fn turn(&mut self) -> bool {
         let now = clock::now();
         self.hub.pulses.shards[self.number].beat(now);
+        // Before the mailbox is read: posts from here on need no wake-up.
         self.hub.mailboxes[self.number].mark_awake();
         if !self.draining && self.hub.draining.load(Relaxed) {
             self.draining = true;
             self.sockets.stop_accepting();
         }
+
         let delivered = self.deliver(now);
         self.follow();
         let has_room = self.drain();
@@ -177,7 +181,7 @@ impl Worker {
         if woken {
             self.hub.mailboxes[self.number].waker().clear_wakeups();
         }
-        // Before anything of what new sessions want leaves this shard: what others publish from then on is for them.
+        // Before questions of new sessions leave this shard: the answers may cause publications that are for them.
         self.follow();
         if now.tick() != self.ticked {
             self.ticked = now.tick();
@@ -187,40 +191,40 @@ impl Worker {
             settle_reports(now);
         }
         if has_room {
-            // Even if the room is gone meanwhile: a request is answered when every shard has what it has published.
+            // Even if the room is gone meanwhile: a request is answered once every shard has its publications.
             self.route();
             self.ask();
         }
         self.flush(now, delivered);
-        // Receipts of what has left, and what the sessions of dead sockets have left to be told.
+        // Receipts of this flush, and the last questions of sessions whose sockets it found broken.
         self.ask();
         more || self.merge.has_messages() || (has_room && self.sockets.has_waiting())
     }
 
-    /// A turn taken by another task than the one that waits for the set; that one is woken if there is more
-    /// to do, and sleeps on otherwise.
+    /// Takes a turn from another task than the one that waits for the epoll set; that one is woken if there is more to
+    /// do, and sleeps on otherwise.
     pub(super) fn turn_aside(&mut self) {
         let more = self.turn() || self.is_over() || self.draining || self.holds_back();
-        // The other task starts what turns at every tick.
+        // Only that task can spawn the one for ticks.
         let is_to_tick = !self.ticking && !self.is_idle();
         if more || is_to_tick || !self.sleep() {
             self.hub.mailboxes[self.number].waker().wake();
         }
     }
 
-    /// Whether there is nothing that time alone could ask for. Such a shard need not turn at every tick.
+    /// Whether nothing timed exists, so that the shard need not turn at every tick.
     pub(super) fn is_idle(&self) -> bool {
         self.shard.is_idle() && self.sockets.is_idle() && !self.draining && !self.holds_back()
     }
 
-    /// Whether this shard is to turn at every tick from now on.
+    /// Whether this shard has to turn at every tick from now on.
     pub(super) fn begins_ticking(&mut self) -> bool {
         let begins = !self.ticking && !self.is_idle();
         self.ticking |= begins;
         begins
     }
 
-    /// No task has this shard turn any more. What has come meanwhile is seen at the next turn.
+    /// Notes that the task for ticks has ended; a shard that is no longer idle is woken to start another.
     pub(super) fn end_ticking(&mut self) {
         self.ticking = false;
         if !self.is_idle() {
@@ -228,7 +232,7 @@ impl Worker {
         }
     }
 
-    /// Says that this thread lives, and what was left out of the log meanwhile.
+    /// Shows that this thread lives, and logs the counts of suppressed lines.
     pub(super) fn beat(&self) {
         let now = clock::now();
         self.hub.pulses.shards[self.number].beat(now);
@@ -236,31 +240,31 @@ impl Worker {
         settle_reports(now);
     }
 
-    /// Goes to sleep, unless something waits for this shard. Returns whether it may.
+    /// Marks this shard as asleep, unless something waits for it. Returns whether it may sleep.
     pub(super) fn sleep(&mut self) -> bool {
         self.merge.sleep(&self.hub.mailboxes[self.number])
     }
 
-    /// Follows what is published in the dialects that this shard has sessions of, and leaves the others, once it has
-    /// read what was published before it lost the last.
+    /// Follows the dialects that this shard has sessions of, and leaves the others once it has read their earlier
+    /// publications.
     fn follow(&mut self) {
         for &kind in Kind::ALL {
             self.merge.follow(&self.hub.log, kind as usize, self.shard.has_sessions(kind));
         }
     }
 
-    /// Returns how many publications were delivered.
+    /// Delivers publications and opens messages. Returns the number of publications.
     fn deliver(&mut self, now: Now) -> usize {
         self.merge.take(&self.hub.log, &self.hub.mailboxes[self.number]);
         let (mut delivered, mut is_first) = (0, true);
         while delivered < TURN_EVENTS_MAX && self.shard.turn_bytes() < TURN_BYTES_MAX {
-            // The first is taken even while nothing can be routed: else shards could wait for each other for ever.
+            // The first is taken even while nothing can be routed: shards could wait for each other for ever.
             if !std::mem::take(&mut is_first) && !self.shard.takes_more() {
                 break;
             }
 
             match self.merge.pop() {
-                // A session that is told to come again has more of it than one that is cut off.
+                // The time of a stop is better spent on close frames, which let clients reconnect elsewhere.
                 Some(NextRead::Item(_)) if self.hub.hurrying.load(Relaxed) => {}
                 Some(NextRead::Item(publication)) => {
                     delivered += 1;
@@ -273,7 +277,7 @@ impl Worker {
         delivered
     }
 
-    /// Does what a parcel says. Returns how many publications were delivered.
+    /// Handles a message to this shard. Returns the number of publications delivered.
     fn open(&mut self, parcel: Parcel, now: Now) -> usize {
         match parcel {
             Parcel::Publication(_) | Parcel::Delivery(_) if self.hub.hurrying.load(Relaxed) => {}
@@ -293,7 +297,7 @@ impl Worker {
                 self.shard.configure(settings, limits, now);
                 self.sockets.configure(&self.shard);
             }
-            // A shard that takes no more connections wants no more listeners.
+            // Accepting has ended for good, and the sockets of a late listener close with the parcel.
             Parcel::Listener(..) if self.draining => {}
             Parcel::Listener(number, change) => {
                 self.sockets.change(number, change, &mut self.shard, now)
@@ -310,6 +314,7 @@ impl Worker {
         let Self { shard, sockets, .. } = self;
         shard.flush(now, |id, bytes| sockets.write(id, bytes));
         sockets.settle(shard);
+        // The clock again only where a latency is measured.
         shard.end_turn(if delivered > 0 { clock::now() } else { now });
     }
 }

@@ -114,7 +114,7 @@ fn refusals_before_a_session_are_counted_and_told_with_their_status() {
     daemon.await_metric("connections", 0);
     let _all: Vec<Client> = (0..3).map(|_| daemon.client()).collect();
     assert_eq!(http(daemon.address, head(PATH).as_bytes()).0, 503);
-    let told = line(&daemon, "connection_limit (max_connections = 3 are here)");
+    let told = line(&daemon, "connection_limit (max_connections = 3 reached)");
     assert!(told.contains("WARN"), "{told}");
     for reason in ["not_found", "bad_request", "request_timeout", "connection_limit"] {
         assert_eq!(daemon.metric(&refused(reason)), 1, "{reason}");

@@ -1,7 +1,6 @@
-//! A service at work that makes HTTP requests: carries them between the service and the network.
+//! The driver of a service that makes HTTP requests: it carries them between the service and the network.
 //!
-//! What to ask when, what to ask again and whom to answer is the service's to decide; here are the clock and the
-//! connections.
+//! The service decides on requests, retries and answers; the clock and the connections are here.
 
 use super::super::{Hub, clock};
 use super::client::Client;
@@ -11,13 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// See the module.
+/// A service, its HTTP clients, and its requests under way.
 pub(super) struct Caller<S: HttpService> {
     service: S,
     hub: Arc<Hub>,
-    /// By the numbers that the service gives them.
+    /// The clients, by the numbers that the service knows them by.
     clients: Vec<Option<Client>>,
-    /// Those under way.
+    /// The requests under way.
     requests: JoinSet<(S::Call, HttpReply)>,
 }
 
@@ -30,7 +29,7 @@ impl<S: HttpService> Caller<S> {
         &self.service
     }
 
-    /// A reload: other clients, and other settings of the service.
+    /// Applies a reload: new clients, and new settings of the service.
     pub(super) fn configure(
         &mut self,
         clients: Vec<Option<Client>>,
@@ -40,7 +39,7 @@ impl<S: HttpService> Caller<S> {
         self.change(configure);
     }
 
-    /// Takes what connections ask.
+    /// Passes questions of connections to the service.
     pub(super) fn ask(
         &mut self,
         questions: impl IntoIterator<Item = (ConnectionRef, S::Question)>,
@@ -52,14 +51,14 @@ impl<S: HttpService> Caller<S> {
         });
     }
 
-    /// Changes the service, and does what it wants then.
+    /// Changes the service, and carries out what it wants then.
     pub(super) fn change(&mut self, change: impl FnOnce(&mut S, Now, &mut Answers)) {
         let (now, mut answers) = (clock::now(), Answers::new());
         change(&mut self.service, now, &mut answers);
         self.proceed(now, answers);
     }
 
-    /// Waits for the next reply or moment, and does what it asks for. May be dropped while it waits.
+    /// Waits for the next reply or the service's next moment, and handles it. May be dropped while it waits.
     pub(super) async fn step(&mut self) {
         let next_at_ns = self.service.next_at_ns();
         let reply = tokio::select! {
@@ -68,13 +67,13 @@ impl<S: HttpService> Caller<S> {
         };
         self.change(|service, now, answers| match reply {
             Some(Ok((call, reply))) => service.replied(call, reply, now, answers),
-            // It has panicked; that is ours to know of, not the other side's.
+            // A panic of ours must not pass for a failure of the other side.
             Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
             None => {}
         });
     }
 
-    /// Waits for the replies to what is asked at once, until `end` at the latest.
+    /// Waits for the replies to all requests under way, until `end` at the latest.
     pub(super) async fn finish(&mut self, end: Instant) {
         let all = async {
             while !self.requests.is_empty() {
@@ -84,7 +83,7 @@ impl<S: HttpService> Caller<S> {
         let _ = tokio::time::timeout_at(end.into(), all).await;
     }
 
-    /// Does what is due, makes requests, hands out answers, says what is worth it.
+    /// Does what is due, makes requests, hands out answers, and logs the news.
     fn proceed(&mut self, now: Now, mut answers: Answers) {
         self.service.tick(now, &mut answers);
         while let Some(HttpCall { call, client, request, timeout, wants_body }) =
@@ -102,6 +101,7 @@ impl<S: HttpService> Caller<S> {
             }
         }
 
+        // A reply without a client is answered in this round too.
         self.hub.answer(answers);
         for news in self.service.take_news() {
             let text = news.text;

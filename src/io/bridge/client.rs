@@ -1,7 +1,8 @@
-//! The HTTP client of the bridge, for remote verifiers and for the webhook: HTTP/1.1, over TLS if the URL says so, connections kept and used again.
+//! The HTTP client of the bridge, for remote verifiers and webhooks: HTTP/1.1, over TLS if the URL says so, with
+//! connections kept for reuse.
 //!
-//! Redirects are not followed: what is asked or told goes to the host that the configuration names, and nowhere else.
-//! No error quotes a URL or a body, which have tokens in them.
+//! Redirects are not followed: tokens and events go to the host that the configuration names, and nowhere else. No error
+//! quotes a URL or a body, which contain tokens.
 
 use crate::service::HttpReply;
 use crate::token::ANSWER_BYTES_MAX;
@@ -18,20 +19,21 @@ use std::future::Future;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How long a connection is kept without a request. Servers close theirs after five seconds or more, and one
-/// that is closed in the moment it is used again costs a client its answer.
+/// Longest time that an idle connection is kept. Servers close theirs after five seconds or more, and one that is closed
+/// at the moment of its reuse costs a client its answer.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
-/// See the module. Clones share their connections.
+/// An HTTP client. Clones share their connections.
 #[derive(Clone)]
 pub(super) struct Client {
     inner: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Client {
-    /// A client that speaks TLS by this configuration, and keeps so many connections to a host.
+    /// A client with this configuration of TLS, which keeps at most `kept_max` idle connections per host.
     pub(super) fn new(tls: ClientConfig, kept_max: usize) -> Self {
         let mut http = HttpConnector::new();
+        // The connector gets https URLs too; TLS is put on top of it.
         http.enforce_http(false);
         http.set_nodelay(true);
         let https = HttpsConnectorBuilder::new()
@@ -47,8 +49,8 @@ impl Client {
         Self { inner }
     }
 
-    /// Status and body of the answer, or why there is none in time. Where no body is wanted it is read to its end for
-    /// the sake of the connection, which is closed when that is long in coming.
+    /// Sends a request. Returns status and body of the answer, or why there is none in time. An unwanted body is read and
+    /// dropped.
     pub(super) async fn send(
         self,
         request: Request<String>,
@@ -60,9 +62,11 @@ impl Client {
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
         if !wants_body {
+            // Read to its end, or the connection could not be used again.
             let _ = tokio::time::timeout_at(deadline.into(), body).await;
             return Ok((status, Vec::new()));
         }
+
         let body = async { body.await.map_err(|error| of_body(&*error)) };
         let body = until(deadline, timeout, body).await?;
         Ok((status, body.to_bytes().into()))
@@ -73,7 +77,7 @@ impl Client {
     }
 }
 
-/// Why a body has not come.
+/// Why a body could not be read.
 fn of_body(error: &(dyn Error + Send + Sync + 'static)) -> String {
     if error.is::<LengthLimitError>() {
         return format!("its answer is longer than {ANSWER_BYTES_MAX} bytes");
@@ -81,7 +85,7 @@ fn of_body(error: &(dyn Error + Send + Sync + 'static)) -> String {
     cause(error)
 }
 
-/// What an exchange comes to that began so long before the deadline.
+/// The outcome of an exchange that must end by `deadline`, `timeout` after its start.
 async fn until<T>(
     deadline: Instant,
     timeout: Duration,
@@ -93,10 +97,10 @@ async fn until<T>(
     }
 }
 
-/// TLS with whoever an authority of the system vouches for; with nobody where no host is named.
+/// TLS that trusts the system's certificate authorities; without a host to reach, it trusts none.
 ///
 /// # Errors
-/// When there is no authority that could vouch for the host.
+/// When the system has no certificate authorities to verify `host` with.
 pub(super) fn tls_of_the_system(host: Option<&str>) -> io::Result<ClientConfig> {
     let roots = match host {
         Some(host) => authorities_of_the_system(host)?,
@@ -107,17 +111,18 @@ pub(super) fn tls_of_the_system(host: Option<&str>) -> io::Result<ClientConfig> 
 
 fn authorities_of_the_system(host: &str) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
+    // Stores of systems hold some certificates that rustls cannot read; the others serve.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err(io::Error::other(format!(
-            "there are no certificates of authorities on this system, so nobody can vouch for {host}: install \
-             ca-certificates, or name a ca_file if it is a verifier"
+            "this system has no CA certificates to verify {host} with: install ca-certificates, or \
+             name a ca_file if it is a verifier"
         )));
     }
     Ok(roots)
 }
 
-/// What an error comes from: the layers below the first, which only says that there was one.
+/// The cause of an error: the layers below the first, which says only that there was an error.
 fn cause(error: &dyn Error) -> String {
     let layers: Vec<String> = std::iter::successors(error.source(), |&error| error.source())
         .map(ToString::to_string)

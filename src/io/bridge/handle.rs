@@ -1,4 +1,4 @@
-//! The other threads' end of the bridge: what they ask, tell and relay waits here until its thread takes it.
+//! The other threads' end of the bridge: its queues for questions, webhooks and relays.
 
 use super::redis::Relays;
 use super::verification::Verifiers;
@@ -12,49 +12,49 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Questions that wait for the bridge before the shards read no more from clients. It takes them all at once,
-/// so they wait only while the machine has no time for it.
+/// Questions in the queue at which the shards read no more from clients. The bridge takes them all at once, so they wait
+/// only while the machine is overloaded.
 const QUESTIONS_MAX: usize = 10_000;
 
-/// Webhooks that wait for the bridge; more are dropped, as they are fire and forget. It takes them all at once too.
+/// Maximum number of queued webhooks; more are dropped, as they are fire and forget.
 pub(super) const WEBHOOKS_MAX: usize = 10_000;
 
-/// Bytes of them: some messages of clients are long.
+/// Maximum bytes of queued webhooks: some contain long messages of clients.
 const WEBHOOKS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How much longer than it may a stop waits for the thread to say what it has not told.
+/// Time beyond its own that a stop grants the thread to log the webhooks it could not deliver.
 const STOP_GRACE: Duration = Duration::from_millis(200);
 
 /// The other threads' end of the bridge.
 pub(in crate::io) struct Bridge {
-    /// What the thread is told.
+    /// Messages to the thread.
     pub(super) inbox: Inbox<BridgeMessage, Notify>,
     fill: Fill,
-    /// Webhooks of the shards.
+    /// Webhooks of the shards, in an inbox of their own because they may be dropped.
     pub(super) webhooks: Inbox<(ConnectionRef, Webhook), Notify>,
-    /// Those for which there was no room.
+    /// The number of webhooks of each kind that found no room.
     pub(super) lost: [AtomicU64; WebhookKind::ALL.len()],
     pub(super) running: AtomicBool,
-    /// The daemon stops: whatever is fed from here comes to its end.
+    /// Notified when the daemon stops, for the feeds.
     draining: Notify,
     pub(super) relays: Relays,
 }
 
-/// How many webhooks of each kind were lost.
+/// The number of lost webhooks, by kind.
 pub(super) type LostWebhooks = [(WebhookKind, u64); WebhookKind::ALL.len()];
 
-/// What the bridge is told. Questions alone may be many.
+/// A message to the bridge. Only questions can be many.
 pub(super) enum BridgeMessage {
     Question(ConnectionRef, TokenQuestion),
     Configure(Box<(Verifiers, WebhookClient)>),
-    /// Wait for no other side's return.
+    /// Retry nothing any more.
     Drain,
     /// End, at this moment at the latest.
     Stop(Instant),
 }
 
 impl Weigh for BridgeMessage {
-    /// Nothing: a handshake's head bounds the token in a question, and their number is bounded.
+    /// 0: a handshake's head bounds the token in a question, and the number of questions is bounded.
     fn weight(&self) -> usize {
         0
     }
@@ -84,39 +84,40 @@ impl Default for Bridge {
 }
 
 impl Bridge {
-    /// Whether shards may ask more.
+    /// Whether there is room for more questions.
     pub(in crate::io) fn has_room(&self) -> bool {
         !self.running.load(Relaxed) || self.fill.has_room()
     }
 
-    /// Lets the feed finish what it has taken, and the webhook wait for nobody's return.
+    /// Has feeds finish the messages they have taken, and webhooks give up retries.
     pub(in crate::io) fn drain(&self) {
         self.draining.notify_one();
         self.inbox.post([BridgeMessage::Drain]);
     }
 
-    /// Waits until the daemon is told to stop, for which there may be several feeds.
+    /// Waits until the daemon stops.
     pub(super) async fn drained(&self) {
         self.draining.notified().await;
+        // Passed on: several feeds wait, and each of them may ask more than once.
         self.draining.notify_one();
     }
 
-    /// Waits for a time. Returns whether the daemon has been told to stop meanwhile.
+    /// Waits for `time`. Returns whether the daemon stops meanwhile.
     pub(super) async fn drains_within(&self, time: Duration) -> bool {
         tokio::time::timeout(time, self.drained()).await.is_ok()
     }
 
-    /// Ends the thread, which has this time to tell what can be told yet.
+    /// Ends the thread, which has `time` for the webhooks that it can still deliver.
     pub(in crate::io) fn stop(&self, time: Duration) {
         let start = Instant::now();
         self.inbox.post([BridgeMessage::Stop(start + time)]);
+        // Polled, not joined: a resolver that blocks must not hold up the stop.
         while self.running.load(Relaxed) && start.elapsed() < time + STOP_GRACE {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Asks the remote verifiers, and returns the answers that are known at once: without a bridge there is no verifier to
-    /// ask.
+    /// Asks the remote verifiers. Returns the answers that are known at once: refusals, when no bridge runs.
     pub(in crate::io) fn ask_verifiers(
         &self,
         questions: Vec<(ConnectionRef, TokenQuestion)>,
@@ -127,6 +128,8 @@ impl Bridge {
                 .post(questions.map(|(from, question)| BridgeMessage::Question(from, question)));
             return Answers::new();
         }
+
+        // A reload may have taken the verifiers away; a session must not wait for ever.
         let refused = questions.into_iter().filter_map(|(from, question)| match question {
             TokenQuestion::Verify { attempt, .. } => {
                 Some((from, verification::unavailable(attempt)))
@@ -136,22 +139,23 @@ impl Bridge {
         refused.collect()
     }
 
-    /// Takes webhooks as far as there is room; without a bridge they are dropped.
+    /// Queues webhooks as far as there is room; without a running bridge they are dropped.
     pub(in crate::io) fn notify(&self, webhooks: Vec<(ConnectionRef, Webhook)>) {
         if webhooks.is_empty() || !self.running.load(Relaxed) {
             return;
         }
+        // Counted here, and logged and measured by the service on the bridge's own thread.
         self.webhooks.offer(webhooks, |(_, webhook)| {
             self.lost[webhook.kind() as usize].fetch_add(1, Relaxed);
         });
     }
 
-    /// Relays what clients have said to other daemons, as far as there is room. Returns how many messages are lost.
+    /// Queues clients' messages for other daemons as far as there is room. Returns the number of lost ones.
     pub(in crate::io) fn relay(&self, texts: Vec<Box<str>>) -> usize {
         self.relays.post(texts)
     }
 
-    /// Takes the webhooks that wait, and the numbers of those of each kind that were lost since the last time.
+    /// Takes the queued webhooks, and the numbers of those lost since the last call.
     pub(super) fn take_webhooks(&self) -> (VecDeque<(ConnectionRef, Webhook)>, LostWebhooks) {
         let mut waiting = VecDeque::new();
         self.webhooks.take(&mut waiting);

@@ -1,14 +1,13 @@
-//! What the feeds from a server share: when to try again.
+//! The pauses between attempts to connect to a broker.
 
 use std::time::Duration;
 
-/// Seconds before a server is tried again, the first time; each time after that is twice as long. These
-/// are Wazo's own.
+/// The first pause in seconds; each one after it is twice as long. Wazo's own clients use these.
 const PAUSE_S_FIRST: u64 = 1;
-/// The longest of them: a server that is back is found within half a minute.
+/// The longest pause in seconds: a broker that is back is found within half a minute.
 const PAUSE_S_MAX: u64 = 32;
 
-/// The seconds between attempts.
+/// Exponential back-off; the field is the next pause in seconds.
 pub(super) struct Pauses(u64);
 
 impl Default for Pauses {

@@ -20,9 +20,12 @@ impl Verifiers {
     /// # Errors
     /// When a verifier cannot be asked over TLS for want of certificates.
     pub(super) fn new(settings: &Settings) -> io::Result<Self> {
-        let remote =
-            |kind: &Kind| kind.verifier(settings).and_then(Verifier::remote).map(Arc::clone);
-        let remotes: Remotes = Kind::ALL.iter().map(remote).collect();
+        let remotes: Remotes = Kind::ALL
+            .iter()
+            .map(|kind| kind.verifier(settings).and_then(Verifier::remote).map(Arc::clone))
+            .collect();
+
+        // Dialects with equal verifiers share the client, and the connections, of the first of them.
         let mut clients = Vec::new();
         for (place, (own, remote)) in places(&remotes).into_iter().zip(&remotes).enumerate() {
             let remote = remote.as_ref().filter(|_| own == Some(place));
@@ -39,23 +42,27 @@ impl Verifiers {
 /// Asks a remote verifier about one token, once, as a command at a terminal does.
 ///
 /// # Errors
-/// Why there is no answer, or none that can be understood; without the token.
+/// Why there is no answer, or none that can be parsed; the token is not in it.
 pub fn ask_once(remote: &RemoteVerifier, token: &str) -> Result<Verdict, String> {
     let client = client(remote).map_err(|error| error.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+
     let timeout = Duration::from_millis(remote.timing().timeout_ms);
     let request = remote.request(TokenInquiry::Grant, token);
     let (status, body) = runtime.block_on(async { client.send(request, timeout, true).await })?;
     match remote.read(TokenInquiry::Grant, status, &body, clock::now().unix_ms) {
         Finding::Granted(grant) => Ok(Verdict::Granted(grant)),
         Finding::Refused(refusal) => Ok(Verdict::Refused(refusal)),
+        // The answer to a later inquiry, not to the first.
         Finding::Confirmed => Err("it confirms what it has not granted".into()),
         Finding::Unclear(reason) => Err(reason),
     }
 }
 
-/// The client that asks a verifier: by its own certificates, or else the authorities of the system.
+/// The client for a verifier, which trusts the configured certificates, or else the system's authorities.
 fn client(remote: &RemoteVerifier) -> io::Result<Client> {
     let tls = match remote.trusted() {
         Some(config) => ClientConfig::clone(config),

@@ -1,4 +1,4 @@
-//! Who is let in: accepting, the bounds of connections, and the preamble of proxies.
+//! Accepting: the limits of connections, and the preamble of proxies.
 
 use super::{Reading, Socket, Sockets, spare};
 use crate::http;
@@ -15,11 +15,11 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Most connections accepted from one listener in one turn.
+/// Maximum number of connections accepted from one listener in one turn.
 const ACCEPTS_MAX: usize = 64;
-/// What accepted sockets are.
+/// The flags of accepted sockets.
 const ACCEPTED: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
-/// How long accepting pauses when the process is out of descriptors.
+/// The pause in accepting when the process is out of descriptors.
 const ACCEPT_PAUSE_TICKS: Tick = (500 / TICK_MS) as Tick;
 
 impl Sockets {
@@ -56,12 +56,17 @@ impl Sockets {
         };
         let (is_plain, awaits_preamble) = (config.is_none(), *proxied);
         if !shard.has_room(self.total.load(Relaxed)) {
-            let all = || format!("max_connections = {} are here", shard.limits().connections_max);
-            shard.turn_away(remote, Reason::ConnectionLimit, all, now);
+            shard.turn_away(
+                remote,
+                Reason::ConnectionLimit,
+                || format!("max_connections = {} reached", shard.limits().connections_max),
+                now,
+            );
             return self.turn_away(&fd, is_plain, &http::refusal(503));
         }
+
         let trusted = &shard.settings().trusted_proxies;
-        // One that has gone already has no address, and is found to be gone when it is read.
+        // A client that has gone already has no address; reading finds that out.
         if let Some(remote) =
             remote.filter(|remote| awaits_preamble && !trusted.contains(remote.ip))
         {
@@ -69,11 +74,12 @@ impl Sockets {
             let response = http::wants_proxy("trusted_proxies does not have your address");
             return self.turn_away(&fd, is_plain, &response);
         }
+
         let most = shard.limits().connections_per_address_max;
         let admitted = match remote.map(|remote| self.clients.admit(remote, trusted, most)) {
             Some(None) => {
-                let full = || remote.map_or_else(String::new, |remote| clients::full(remote, most));
-                shard.turn_away(remote, Reason::AddressLimit, full, now);
+                let detail = remote.map_or_else(String::new, |it| clients::full(it, most));
+                shard.turn_away(remote, Reason::AddressLimit, || detail, now);
                 return self.turn_away(&fd, is_plain, &http::refusal(429));
             }
             admitted => admitted.flatten(),
@@ -82,13 +88,14 @@ impl Sockets {
             admitted.inspect(|admitted| self.clients.dismiss(*admitted));
             return self.metrics.accept_errors.add(1);
         };
+
         let id = shard.accept(now);
         let flags = EventFlags::IN | EventFlags::RDHUP;
         if epoll::add(&self.epoll, &fd, EventData::new_u64(id.into()), flags).is_err() {
             self.metrics.accept_errors.add(1);
             admitted.inspect(|admitted| self.clients.dismiss(*admitted));
             shard.lost(id, now);
-            // Or the next connection would have the number, and be taken for the one that has gone.
+            // At once, or the next connection gets the number while the events of this one are still pending.
             return self.settle(shard);
         }
         self.total.fetch_add(1, Relaxed);
@@ -102,37 +109,42 @@ impl Sockets {
             Some(Socket { fd, listener, reading, holds: false, awaits_preamble, inbox, tls });
     }
 
-    /// Tells a connection that is not taken why. One that wants TLS is only closed: a handshake is the most expensive
-    /// part of it.
+    /// Refuses a connection with a response. One that wants TLS is only closed: its handshake would cost more than
+    /// anything else of a connection.
     fn turn_away(&mut self, fd: &OwnedFd, is_plain: bool, response: &[u8]) {
         if !is_plain {
             return;
         }
-        // Closing a socket with unread bytes resets the connection, and the peer may lose the answer.
+        // Closing a socket with unread bytes resets the connection, and the response may be lost.
         let _ = rustix::net::recv(fd, &mut self.scratch[..], RecvFlags::DONTWAIT);
         let _ = rustix::net::send(fd, response, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     }
 
-    /// No descriptor is left: gives up the spare one to tell the next in line, then pauses.
+    /// Handles the lack of descriptors: refuses the next connection with the reserved one, then pauses accepting.
     fn shed(&mut self, index: usize, shard: &Shard, error: Errno, now: Now) {
         self.spare = None;
         if let Some(Some(listener)) = self.listeners.get(index)
             && let Ok((fd, address)) = rustix::net::acceptfrom_with(&listener.socket, ACCEPTED)
         {
-            let advice =
-                || format!("{error}: raise LimitNOFILE= (or ulimit -n), or lower max_connections");
-            shard.turn_away(clients::address(address), Reason::Descriptors, advice, now);
+            shard.turn_away(
+                clients::address(address),
+                Reason::Descriptors,
+                || format!("{error}: raise LimitNOFILE= (or ulimit -n), or lower max_connections"),
+                now,
+            );
             let is_plain = listener.tls.is_none();
             self.turn_away(&fd, is_plain, &http::refusal(503));
         }
         self.spare = spare();
+
+        // A listener with a backlog stays readable, and would have the shard turn without end.
         self.paused_until = Some(now.tick() + ACCEPT_PAUSE_TICKS);
         for listener in self.listeners.iter().flatten() {
             let _ = epoll::delete(&self.epoll, &listener.socket);
         }
     }
 
-    /// Takes accepting up again when its pause is over.
+    /// Resumes accepting when its pause is over.
     pub(in crate::io) fn tick(&mut self, now: Now) {
         self.metrics.partial_bytes.set(self.partials.bytes() as u64);
         if self.paused_until.is_some_and(|until| until <= now.tick()) {
@@ -141,7 +153,7 @@ impl Sockets {
         }
     }
 
-    /// Reads the preamble of a proxy from all that has come. Returns its length when the connection is to go on.
+    /// Reads the preamble of a proxy from all bytes so far. Returns its length once it is whole and the client may come.
     pub(super) fn preamble(
         &mut self,
         id: Id,
@@ -164,8 +176,10 @@ impl Sockets {
             }
         };
         socket.awaits_preamble = false;
-        let (trusted, most) =
-            (&shard.settings().trusted_proxies, shard.limits().connections_per_address_max);
+
+        // Only now is the client known that the limit of an address is for.
+        let trusted = &shard.settings().trusted_proxies;
+        let most = shard.limits().connections_per_address_max;
         if let Some(client) = preamble.client
             && !self.clients.adopt(id, client, trusted, most)
         {

@@ -1,4 +1,4 @@
-//! What clients have said: requests, one after another, or messages; and what is kept of them until the rest comes.
+//! Reading: requests, one after another, or messages; and the keeping of incomplete ones.
 
 use super::super::partial::{PartialRequest, Partials};
 use super::super::request::{self, Next, Progress, Talk};
@@ -9,20 +9,20 @@ use crate::wheel::Now;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::AsFd as _;
 
-/// The part of `limits.partial_bytes_max` that is free again when connections were ended because of it.
+/// One part in this many of `limits.partial_bytes_max` is freed when connections are ended because of it.
 const PARTIAL_ROOM_PART: usize = 16;
 
-/// What a handshake of TLS begins with, and no request (RFC 8446 section 5.1).
+/// The first byte of a TLS handshake, and of no request (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
 impl Sockets {
-    /// Takes what a client has said, be it requests or messages.
+    /// Takes bytes of a client, be they requests or messages.
     pub(super) fn take(&mut self, id: Id, came: Came, shard: &mut Shard, has_room: bool, now: Now) {
         self.understand(id, came, shard, has_room, now);
         self.bound_parts(shard, now);
     }
 
-    /// Looks whether all connections together have sent more in part than they may.
+    /// Enforces the limit of memory for everything incomplete.
     pub(super) fn bound_parts(&mut self, shard: &mut Shard, now: Now) {
         if self.partials.bytes() > shard.limits().partial_bytes_max {
             self.make_room(shard, now);
@@ -31,7 +31,7 @@ impl Sockets {
 
     fn understand(&mut self, id: Id, came: Came, shard: &mut Shard, has_room: bool, now: Now) {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
-        // A later request that begins so is no request either, whatever it comes together with.
+        // Only of a connection's first bytes: later ones are a malformed request, not TLS.
         let is_first = matches!(came, Came::Plain(_)) && !socket.holds && shard.is_new(id);
         let bytes = match came {
             Came::Plain(count) => &mut self.scratch[..count],
@@ -41,11 +41,11 @@ impl Sockets {
         if is_first && bytes.first() == Some(&TLS_HANDSHAKE) {
             return self.refuse_tls(id, shard, now);
         }
-        let held = std::mem::take(&mut socket.holds).then(|| self.partials.take(id)).flatten();
-        let mut held = held.map(|mut held| {
+
+        let mut held = std::mem::take(&mut socket.holds).then(|| self.partials.take(id)).flatten();
+        if let Some(held) = &mut held {
             held.bytes.extend_from_slice(bytes);
-            held
-        });
+        }
         let is_fresh = held.is_none();
         let (bytes, mut progress) = match &mut held {
             Some(PartialRequest { bytes, progress }) => (&mut bytes[..], std::mem::take(progress)),
@@ -67,6 +67,7 @@ impl Sockets {
             }
             Next::More | Next::Wait | Next::Asked | Next::Opening => {}
         }
+
         if used < bytes.len() {
             let fresh = if is_fresh { bytes[used..].to_vec() } else { Vec::new() };
             let rest = match held {
@@ -81,6 +82,7 @@ impl Sockets {
                 socket.reading = Reading::Waits;
                 self.waiting.push(id);
             }
+            // One request at a time: the kernel's buffer holds back whatever the client sends meanwhile.
             Next::Asked | Next::Opening => {
                 socket.reading = Reading::Off;
                 self.interest(id, EventFlags::empty());
@@ -89,8 +91,8 @@ impl Sockets {
         }
     }
 
-    /// All connections together have sent more in part than they may: those that have sent most are ended. A part of the
-    /// room is made free, so that the next byte does not have them all looked at again.
+    /// Ends the connections that hold most in part, until a part of the limit is free again, so that the next byte does
+    /// not have them all sorted again.
     fn make_room(&mut self, shard: &mut Shard, now: Now) {
         let bytes_max = shard.limits().partial_bytes_max;
         let enough = bytes_max - bytes_max / PARTIAL_ROOM_PART;
@@ -103,6 +105,7 @@ impl Sockets {
         });
         let mut parts: Vec<(usize, Id)> = parts.collect();
         parts.sort_unstable_by(|one, other| other.cmp(one));
+
         let mut left = self.partials.bytes();
         for (bytes, id) in parts {
             if left <= enough {
@@ -121,8 +124,8 @@ impl Sockets {
             let tls = socket.tls.as_ref().map_or(0, |tls| tls.part_bytes());
             shard.evict(id, now);
             if tls > bytes / 2 {
-                // A record in part can only be forgotten with its connection, and is at once: else whoever is read before
-                // that is settled would have all of them looked at again.
+                // An incomplete record can only be dropped with its connection, and is at once: until it is
+                // settled, each further read would sort all of them again.
                 shard.lost(id, now);
                 socket.tls = None;
                 self.partials.change(tls, 0);
@@ -150,7 +153,7 @@ fn receive(
     if let Err(violation) = read {
         socket.inbox = None;
         if shard.holds_back() && !has_waited {
-            // What the client has published may be for itself too: that comes in the next turn, the end after it.
+            // The client may subscribe to what it has published: that comes in the next turn, the close after it.
             socket.inbox = Some(Box::new(MessageInbox::broken(violation)));
             socket.reading = Reading::Waits;
             waiting.push(id);

@@ -1,35 +1,35 @@
-//! The one kind of inbox between threads: many post, one takes.
+//! The one kind of inbox between threads: many producers, one reader.
 //!
-//! Whether the reader sleeps is part of what the mutex guards, so there is no moment in which something is posted and
-//! nothing wakes the reader. The lock is held for a push or a swap of two queues, never for work.
+//! The mutex guards the flag of a sleeping reader together with the items, so no post can fall between the reader's last
+//! look and its sleep. The lock is held for a push or a swap of two queues, never for work.
 
 use super::sync::{AtomicUsize, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
-/// Something whose memory counts in the bounds of a queue.
+/// An item whose memory counts against the bounds of a queue.
 pub trait Weigh {
-    /// Bytes that it holds.
+    /// Bytes of memory it holds.
     fn weight(&self) -> usize;
 }
 
-/// Ends the sleep of a thread or task. A wake-up before the sleep ends that sleep at once.
+/// Wakes a thread or task. A wake-up before the sleep must end that sleep at once.
 pub trait Wake {
     /// Wakes the reader.
     fn wake(&self);
 }
 
-/// What an inbox holds before it is full.
+/// The bounds at which an inbox is full.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Items.
+    /// The number of items.
     pub count: usize,
-    /// Their bytes.
+    /// The bytes of all items together.
     pub bytes: usize,
 }
 
-/// How many of several inboxes are full: whether all have room is one load, however many they are.
+/// The number of full ones among several inboxes: whether all have room is one load, however many there are.
 #[derive(Clone, Default)]
 pub struct Fill(Arc<AtomicUsize>);
 
@@ -41,13 +41,13 @@ impl Fill {
     }
 }
 
-/// See the module.
+/// An inbox with the waker of its reader.
 pub struct Inbox<T, W> {
     state: Mutex<InboxState<T>>,
     waker: W,
     bounds: Bounds,
     fill: Fill,
-    /// Items posted and not yet taken, for those who only want to know.
+    /// The number of items, to be read without the lock.
     depth: AtomicUsize,
 }
 
@@ -55,7 +55,7 @@ struct InboxState<T> {
     items: VecDeque<T>,
     bytes: usize,
     is_full: bool,
-    /// Nothing more is taken in.
+    /// Whether posts are dropped.
     is_closed: bool,
     sleeping: bool,
 }
@@ -79,26 +79,27 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         }
     }
 
-    /// What wakes the reader.
+    /// The waker of the reader.
     pub fn waker(&self) -> &W {
         &self.waker
     }
 
-    /// Posts, and wakes the reader if it sleeps. Takes everything: a poster that causes many asks for room before.
+    /// Posts items, and wakes the reader if it sleeps. There is always room: producers of many ask [`Fill`] before.
     pub fn post(&self, items: impl IntoIterator<Item = T>) {
         self.wake(self.put(items));
     }
 
-    /// Posts without a wake-up: for the reader's own thread, and for posters that [`Inbox::nudge`] afterwards.
+    /// Posts without a wake-up: for the reader's own thread, and for producers that [`Inbox::nudge`] afterwards.
     pub fn post_quietly(&self, items: impl IntoIterator<Item = T>) {
         drop(self.put(items));
     }
 
-    /// Posts as far as there is room, and hands the others to `lost`.
+    /// Posts items as far as there is room, and hands the others to `lost`.
     pub fn offer(&self, items: impl IntoIterator<Item = T>, mut lost: impl FnMut(T)) {
         let mut state = self.lock();
         for item in items {
             let weight = item.weight();
+            // Each for itself: a short one may fit where a long one did not.
             let is_full = state.is_closed || state.items.len() >= self.bounds.count;
             if !is_full && state.bytes + weight <= self.bounds.bytes {
                 state.bytes += weight;
@@ -111,14 +112,15 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         self.wake(state);
     }
 
-    /// Wakes the reader if it sleeps: there is something for it, here or elsewhere.
+    /// Wakes the reader if it sleeps, after a quiet post or for something elsewhere.
     pub fn nudge(&self) {
         self.wake(self.lock());
     }
 
-    /// Takes everything, in the order in which it was posted. An empty `into` lends its memory to the next items.
+    /// Takes all items in order. An empty `into` leaves its memory to the next items.
     pub fn take(&self, into: &mut VecDeque<T>) {
         let mut state = self.lock();
+        // A swap takes constant time under the lock, and both queues keep their memory.
         if into.is_empty() {
             std::mem::swap(&mut state.items, into);
         } else {
@@ -128,7 +130,7 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         self.settle(&mut state);
     }
 
-    /// Takes the first, so many at most.
+    /// Takes the first items, at most `count`.
     pub fn take_up_to(&self, count: usize) -> Vec<T> {
         let mut state = self.lock();
         let count = count.min(state.items.len());
@@ -138,12 +140,12 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         taken
     }
 
-    /// Opens it again.
+    /// Opens a closed inbox.
     pub fn open(&self) {
         self.lock().is_closed = false;
     }
 
-    /// Closes it: what comes from now on is lost. Returns how many items are lost that were waiting.
+    /// Closes the inbox: later posts are dropped. Returns the number of items that are dropped with it.
     pub fn close(&self) -> usize {
         let mut state = self.lock();
         state.is_closed = true;
@@ -153,20 +155,21 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         lost.len()
     }
 
-    /// Falls asleep, unless something waits here, or elsewhere by `is_idle`, which is asked under the lock: whoever
-    /// makes it false and nudges afterwards wakes the reader. Returns whether the reader may wait for its waker.
+    /// Marks the reader as asleep, unless an item waits here, or elsewhere by `is_idle`, which is asked under the lock: a
+    /// producer that makes it false and nudges afterwards wakes the reader. Returns whether the reader may wait for its
+    /// waker.
     pub fn sleep(&self, is_idle: impl FnOnce() -> bool) -> bool {
         let mut state = self.lock();
         state.sleeping = state.items.is_empty() && is_idle();
         state.sleeping
     }
 
-    /// The reader is awake, for whatever reason: no wake-up is needed.
+    /// Marks the reader as awake: posts need no wake-up.
     pub fn mark_awake(&self) {
         self.lock().sleeping = false;
     }
 
-    /// Items that wait.
+    /// The number of items.
     pub fn depth(&self) -> usize {
         self.depth.load(Relaxed)
     }
@@ -186,17 +189,19 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
     /// Unlocks, and wakes the reader if it sleeps.
     fn wake(&self, mut state: MutexGuard<'_, InboxState<T>>) {
         let was_asleep = std::mem::take(&mut state.sleeping);
+        // Outside of the lock: waking is a system call, and the reader takes the lock next.
         drop(state);
         if was_asleep {
             self.waker.wake();
         }
     }
 
-    /// Tells those who only want to know how much there is.
+    /// Publishes the number of items, and whether the inbox is full.
     fn settle(&self, state: &mut InboxState<T>) {
         let count = state.items.len();
         let is_full = count >= self.bounds.count || state.bytes >= self.bounds.bytes;
         self.depth.store(count, Relaxed);
+        // Counted only when it changes, so that `fill` is the number of full inboxes.
         if is_full != state.is_full {
             state.is_full = is_full;
             if is_full {

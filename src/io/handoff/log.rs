@@ -23,8 +23,8 @@
 //! Let A be linked or posted before B is stamped; then a reader that is to see both sees A first:
 //!
 //! - Two batches of a lane: stamps grow along the chain, and the chain is read in order.
-//! - A batch and then a message: A's stamp is lower than B's, and A was linked before B was posted, so whoever has taken
-//!   B finds A, and reads it before by rule 2.
+//! - A batch and then a message: A's stamp is lower than B's, and A was linked before B was posted, so a reader that has
+//!   taken B finds A, and reads it before by rule 2.
 //! - A message and then a batch: B's stamp is at least A's, so rule 2 does not put it before A. It could come before A
 //!   only while A is not taken yet. By rule 3 B was stamped before the clock was read, hence A was posted before the
 //!   inbox was taken. By rule 2 B is stamped lower than a message that was taken, which was posted after A: one take
@@ -37,25 +37,25 @@ use smallvec::SmallVec;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::{Arc, PoisonError};
 
-/// Events that some reader has not read yet, before feeds are made to wait. A shard takes 64 a turn; this is half a
-/// second of them at a hundred thousand a second.
+/// Events between the head and the slowest reader at which feeds wait. A shard takes 64 a turn; this is half a second of
+/// them at a hundred thousand a second.
 pub const EVENTS_MAX: u64 = 50_000;
-/// Their bytes, before feeds are made to wait.
+/// Bytes of these events at which feeds wait.
 pub const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Where the number of events stands in what [`LogHeld`] counts: 40 bits are for the bytes, and 24 for the events, far
-/// beyond what the bounds and a feed's buffer come to.
+/// The position of the number of events in [`LogHeld`]: 40 bits are for the bytes and 24 for the events, far more than
+/// the bounds and the feeds' buffers come to.
 const EVENTS_SHIFT: u32 = 40;
 
-/// A message for one reader, and where it stands among the batches.
+/// A message for one reader, and its place among the batches.
 pub struct Stamped<M> {
     /// Batches with a lower stamp come before it.
     pub(super) stamp: u64,
-    /// What is sent.
+    /// The message itself.
     pub(super) message: M,
 }
 
-/// See the module.
+/// The log of publications.
 pub struct Log<T> {
     lanes: Box<[Mutex<Lane<T>>]>,
     /// The stamp of the next batch.
@@ -69,7 +69,7 @@ struct Lane<T> {
     readers: Readers,
 }
 
-/// Readers, by their numbers.
+/// A set of readers, by their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readers(SmallVec<[u64; 4]>);
 
@@ -86,7 +86,7 @@ impl Readers {
         self.0[number / 64] &= !(1 << (number % 64));
     }
 
-    /// Adds those of another set.
+    /// Adds the readers of another set.
     pub fn extend(&mut self, others: &Self) {
         if self.0.len() < others.0.len() {
             self.0.resize(others.0.len(), 0);
@@ -96,19 +96,19 @@ impl Readers {
         }
     }
 
-    /// Whether this reader is one of them.
+    /// Whether a reader is in the set.
     #[must_use]
     pub fn contains(&self, number: usize) -> bool {
         self.0.get(number / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 
-    /// How many they are.
+    /// The number of readers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
@@ -118,9 +118,11 @@ impl Readers {
     pub fn iter(&self) -> impl Iterator<Item = usize> {
         let words = self.0.iter().enumerate();
         words.flat_map(|(index, &word)| {
-            let others = |left: &u64| Some(left & (left - 1)).filter(|left| *left != 0);
-            let bits = std::iter::successors(Some(word).filter(|word| *word != 0), others);
-            bits.map(move |left| index * 64 + left.trailing_zeros() as usize)
+            // `left & (left - 1)` clears the lowest bit.
+            std::iter::successors(Some(word).filter(|word| *word != 0), |left| {
+                Some(left & (left - 1)).filter(|left| *left != 0)
+            })
+            .map(move |left| index * 64 + left.trailing_zeros() as usize)
         })
     }
 }
@@ -147,8 +149,7 @@ impl<T> LogSlot<T> {
 }
 
 impl<T> Drop for LogSlot<T> {
-    /// Goes along the chain as far as nothing else holds it, one slot after the other: a long chain must not be as many
-    /// calls deep.
+    /// Frees the chain as far as nothing else holds it, in a loop: recursion would be as deep as the chain is long.
     fn drop(&mut self) {
         let mut next = self.take_next();
         while let Some(mut slot) = next.and_then(Arc::into_inner) {
@@ -157,10 +158,10 @@ impl<T> Drop for LogSlot<T> {
     }
 }
 
-/// What the batches hold that some reader has not passed.
+/// Events and bytes of the batches that some reader has not passed.
 struct LogHeld(AtomicU64);
 
-/// A batch's part of it, given back with the batch.
+/// A batch's share of these, given back with the batch.
 struct Charge {
     held: Arc<LogHeld>,
     amount: u64,
@@ -182,19 +183,20 @@ impl Drop for Charge {
 }
 
 impl<T: Weigh> Log<T> {
-    /// A log with so many lanes, which nothing follows.
+    /// A log with this number of lanes, and no readers.
     #[must_use]
     pub fn new(lanes: usize) -> Self {
-        let lane = |_| Mutex::new(Lane { end: LogSlot::empty(), readers: Readers::default() });
         Self {
-            lanes: (0..lanes).map(lane).collect(),
+            lanes: (0..lanes)
+                .map(|_| Mutex::new(Lane { end: LogSlot::empty(), readers: Readers::default() }))
+                .collect(),
             clock: AtomicU64::new(0),
             held: Arc::new(LogHeld(AtomicU64::new(0))),
         }
     }
 
-    /// Links a batch at the end of a lane, and returns its readers, which are to be nudged. `announce` learns of them
-    /// before any of them can see the batch, and while no other can come or go.
+    /// Links a batch at the end of a lane. Returns its readers, for the caller to nudge. `announce` gets them before any
+    /// of them can see the batch, and while no reader can come or go.
     pub fn push(
         &self,
         lane: usize,
@@ -202,6 +204,7 @@ impl<T: Weigh> Log<T> {
         announce: impl FnOnce(&[T], &Readers),
     ) -> Readers {
         let mut lane = self.lock(lane);
+        // Before `announce`, whose messages must stand behind this batch.
         let stamp = self.clock.fetch_add(1, AcqRel);
         announce(&items, &lane.readers);
         let readers = lane.readers.clone();
@@ -214,25 +217,27 @@ impl<T: Weigh> Log<T> {
         let end = LogSlot::empty();
         let next = Some(Arc::clone(&end));
         let filled = std::mem::replace(&mut lane.end, end);
+        // The slot is filled last: from here on readers see the batch, and the next slot with it.
         let batch = LogBatch { stamp, items: items.into(), next, _charge: charge };
         assert!(filled.0.set(batch).is_ok(), "the slot at the end is empty");
         readers
     }
 
-    /// Has a reader follow a lane: it sees what is pushed from now on.
+    /// Adds a reader to a lane: it sees every batch from now on.
     pub fn follow(&self, lane: usize, number: usize) -> LogReader<T> {
         let mut lane = self.lock(lane);
         lane.readers.insert(number);
         LogReader { slot: Arc::clone(&lane.end), passed: 0 }
     }
 
-    /// Has a reader leave a lane, unless it has something to read yet: then it is given back.
+    /// Removes a reader from a lane; one that still has something to read is given back instead.
     pub fn leave(
         &self,
         lane: usize,
         number: usize,
         mut reader: LogReader<T>,
     ) -> Option<LogReader<T>> {
+        // Under the lock, so that no batch slips in between the look and the leaving.
         let mut lane = self.lock(lane);
         if reader.next_stamp().is_some() {
             return Some(reader);
@@ -241,7 +246,7 @@ impl<T: Weigh> Log<T> {
         None
     }
 
-    /// Stamps messages, which are then to be posted: they stand behind all batches that were pushed before.
+    /// Stamps messages before they are posted: they stand behind all batches that were pushed before.
     pub fn stamped<M>(
         &self,
         messages: impl IntoIterator<Item = M>,
@@ -256,10 +261,11 @@ impl<T: Weigh> Log<T> {
         self.clock.load(Acquire)
     }
 
-    /// Whether feeds may push more. A feed asks before it reads, so the bounds are passed by what the feeds' buffers
-    /// hold at most.
+    /// Whether feeds may push more. A feed asks before it reads, so the bounds are exceeded by no more than the feeds'
+    /// read buffers.
     #[must_use]
     pub fn has_room(&self) -> bool {
+        // Relaxed: a bound that is seen late costs one more buffer, never an event.
         let held = self.held.0.load(Relaxed);
         held >> EVENTS_SHIFT < EVENTS_MAX && held & ((1 << EVENTS_SHIFT) - 1) < BYTES_MAX
     }
@@ -284,13 +290,14 @@ pub struct LogReader<T> {
 }
 
 impl<T> LogReader<T> {
-    /// The stamp of what is to be read next, if something is.
+    /// The stamp of the next item, if there is one.
     pub fn next_stamp(&mut self) -> Option<u64> {
         loop {
             let batch = self.slot.0.get()?;
             if self.passed < batch.items.len() {
                 return Some(batch.stamp);
             }
+            // Moving on lets go of the batch, which is freed if this was its slowest reader.
             let next = batch.next.clone()?;
             (self.slot, self.passed) = (next, 0);
         }

@@ -1,5 +1,4 @@
-//! How one thread takes what is published and what is posted to it, as one sequence; [`super::log`] says why the order
-//! is right.
+//! One thread's reading of log and inbox as one sequence; [`super::log`] says why the order is right.
 
 use super::inbox::{Inbox, Wake, Weigh};
 use super::log::{Log, LogReader, Stamped};
@@ -11,23 +10,23 @@ pub struct MergedReader<T, M> {
     number: usize,
     /// Its place in each lane that it follows.
     readers: Box<[Option<LogReader<T>>]>,
-    /// Messages that were taken and are still to be given out.
+    /// Messages that were taken from the inbox but not read yet.
     waiting: VecDeque<Stamped<M>>,
-    /// What is stamped lower is read before more messages are taken.
+    /// Batches with a lower stamp are read before more messages are taken.
     stamp: u64,
 }
 
-/// What comes next.
+/// The next of the sequence.
 #[derive(Debug)]
 pub enum NextRead<'a, T, M> {
-    /// From a lane.
+    /// An item of a lane.
     Item(&'a T),
-    /// From the inbox.
+    /// A message of the inbox.
     Message(M),
 }
 
 impl<T: Weigh, M> MergedReader<T, M> {
-    /// The reader with this number, of so many lanes, of which it follows none yet.
+    /// A reader with its number in the log, which follows none of the lanes yet.
     #[must_use]
     pub fn new(number: usize, lanes: usize) -> Self {
         Self {
@@ -38,7 +37,7 @@ impl<T: Weigh, M> MergedReader<T, M> {
         }
     }
 
-    /// Follows a lane from now on, or leaves it once everything that was pushed before is read.
+    /// Follows a lane from now on, or leaves it once every earlier batch is read.
     pub fn follow(&mut self, log: &Log<T>, lane: usize, is_wanted: bool) {
         let reader = &mut self.readers[lane];
         if is_wanted {
@@ -48,20 +47,21 @@ impl<T: Weigh, M> MergedReader<T, M> {
         }
     }
 
-    /// Takes more, if everything that was taken before is given out.
+    /// Takes more from the inbox, if everything taken before has been read.
     pub fn take<W: Wake>(&mut self, log: &Log<T>, inbox: &Inbox<Stamped<M>, W>)
     where
         Stamped<M>: Weigh,
     {
         if self.waiting.is_empty() && self.lane_before(self.stamp).is_none() {
-            // The clock first: what is stamped lower than this stands behind what the inbox already holds.
+            // The clock before the inbox: every message posted before a batch of a lower stamp is in this take.
             self.stamp = log.stamp();
             inbox.take(&mut self.waiting);
         }
     }
 
-    /// The next of what was taken.
+    /// Reads the next of the sequence, as far as it was taken.
     pub fn pop(&mut self) -> Option<NextRead<'_, T, M>> {
+        // Batches come before the first message that was stamped after them.
         let stamp = self.waiting.front().map_or(self.stamp, |message| message.stamp);
         match self.lane_before(stamp) {
             Some(lane) => self.readers[lane].as_mut()?.read().map(NextRead::Item),
@@ -69,13 +69,13 @@ impl<T: Weigh, M> MergedReader<T, M> {
         }
     }
 
-    /// Whether messages that were taken are still to be given out.
+    /// Whether messages that were taken have not been read.
     #[must_use]
     pub fn has_messages(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Goes to sleep, unless something waits in the inbox or in a lane. Returns whether it may.
+    /// Marks the thread as asleep, unless an item waits in the inbox or in a lane. Returns whether it may sleep.
     pub fn sleep<W: Wake>(&mut self, inbox: &Inbox<Stamped<M>, W>) -> bool
     where
         Stamped<M>: Weigh,
@@ -83,11 +83,10 @@ impl<T: Weigh, M> MergedReader<T, M> {
         !self.has_messages() && inbox.sleep(|| self.lane_before(u64::MAX).is_none())
     }
 
-    /// The first lane in which something is to be read that is stamped lower than this.
+    /// The first lane whose next item is stamped lower than `stamp`.
     fn lane_before(&mut self, stamp: u64) -> Option<usize> {
-        let is_before = |reader: &mut Option<LogReader<T>>| {
+        self.readers.iter_mut().position(|reader| {
             reader.as_mut().and_then(LogReader::next_stamp).is_some_and(|next| next < stamp)
-        };
-        self.readers.iter_mut().position(is_before)
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! A request that is being read: its circumstances, how far it is, and what its head says of its body.
+//! A request that is being read: its context, its progress, and the body that its head announces.
 
 use crate::dialect::{Kind, Request};
 use crate::http::body::Framing;
@@ -13,34 +13,34 @@ use std::ops::Range;
 const OTHER_EXPECTATION: Fault =
     Fault { status: 417, reason: "The one expectation that is met is 100-continue." };
 
-/// The circumstances of a read.
+/// The context of a read.
 pub(in crate::io) struct Talk<'a> {
     /// The dialects of the listener.
     pub(in crate::io) kinds: &'a [Kind],
     /// The connection.
     pub(in crate::io) id: Id,
-    /// Whether there is room for what requests publish.
+    /// Whether shards have room for what requests publish.
     pub(in crate::io) has_room: bool,
-    /// Whether the daemon stops: what was begun is answered, and nothing else.
+    /// Whether the daemon stops: requests that have begun are answered, and end their connections.
     pub(in crate::io) is_draining: bool,
-    /// The connection's socket, which knows the address of the other end.
+    /// The connection's socket, for the peer's address.
     pub(in crate::io) socket: BorrowedFd<'a>,
-    /// Who the clients of proxies are.
+    /// The known clients, for those behind proxies.
     pub(in crate::io) clients: &'a Clients,
     pub(in crate::io) now: Now,
 }
 
-/// How far the request has been read that the bytes begin with.
+/// The progress of the first request in the bytes.
 #[derive(Default)]
 pub(in crate::io) struct Progress {
-    /// So many bytes of its head have been looked through for the end.
+    /// Bytes of its head that were searched for the end.
     pub(in crate::io) searched: usize,
-    /// Its body, when its head is whole.
+    /// Its body, once its head is whole.
     pub(in crate::io) body: Option<Body>,
 }
 
 impl Progress {
-    /// Leaves out what a body's chunks were framed in.
+    /// Removes the framing of a body's chunks.
     pub(in crate::io) fn leave_out_framing(&mut self, bytes: &mut Vec<u8>) {
         if let Some(body) = &mut self.body {
             body.framing.leave_out(bytes, body.head);
@@ -48,7 +48,7 @@ impl Progress {
     }
 }
 
-/// Refuses a request that a dialect would answer, were it a correct one.
+/// Refuses a malformed request to a dialect.
 pub(in crate::io) fn refuse(
     kind: Kind,
     is_head: bool,
@@ -60,32 +60,33 @@ pub(in crate::io) fn refuse(
     shard.refuse_request(talk.id, kind, (fault.status, response), is_head, talk.now);
 }
 
-/// The body of a request that a dialect answers, as its head tells of it.
+/// The body of a request to a dialect, as its head announces it.
 pub(in crate::io) struct Body {
     pub(in crate::io) kind: Kind,
-    /// Its longest.
+    /// Its maximum length in bytes.
     limit: usize,
-    /// How long the head before it is, and where in it the method, the path and the query stand.
+    /// The length of the head before it. The ranges are places in the head, which may move in memory while the body
+    /// comes.
     head: usize,
     method: Range<usize>,
     path: Range<usize>,
     query: Range<usize>,
-    /// The header `Authorization`.
+    /// The value of the header `Authorization`.
     authorization: Range<usize>,
-    /// Whether the answer is to have no body.
+    /// Whether the method is `HEAD`, so that the answer has no body.
     pub(in crate::io) is_head: bool,
     framing: Framing,
     pub(in crate::io) persistence: Persistence,
-    /// Whether the client keeps it back until it is asked for it.
+    /// Whether the client holds it back until a 100.
     pub(in crate::io) is_expecting: bool,
     pub(in crate::io) is_awaited: bool,
 }
 
 impl Body {
-    /// What a head, which lies in `bytes`, says of the body after it.
+    /// The body that a head, which lies in `bytes`, announces.
     ///
     /// # Errors
-    /// With what refuses the request.
+    /// The fault that refuses the request.
     pub(in crate::io) fn of(
         head: &Head<'_>,
         fields: &HeadFields<'_>,
@@ -97,36 +98,26 @@ impl Body {
             if !expectation.eq_ignore_ascii_case(b"100-continue") {
                 return Err(OTHER_EXPECTATION);
             }
+            // A client of HTTP/1.0 would take the 100 for the answer.
             is_expecting = !head.is_old;
         }
-        let says = |word| head.lists("connection", word);
-        let persistence = match (says(b"close"), head.is_old, says(b"keep-alive")) {
-            (false, false, _) => Persistence::Stays,
-            (false, true, true) => Persistence::StaysTold,
-            _ => Persistence::Ends,
-        };
-        let place = |text: &str| {
-            // The path of a URL without one is not in it.
-            let start = (text.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize);
-            if start < bytes.len() { start..start + text.len() } else { 0..0 }
-        };
         Ok(Self {
             kind,
             limit,
             head: bytes.len(),
-            method: place(head.method),
-            path: place(head.path),
-            query: place(head.query),
-            authorization: place(fields.authorization),
+            method: place(bytes, head.method),
+            path: place(bytes, head.path),
+            query: place(bytes, head.query),
+            authorization: place(bytes, fields.authorization),
             is_head: head.is_head,
             framing: Framing::of(fields.coding, limit)?,
-            persistence,
+            persistence: persistence(head),
             is_expecting,
             is_awaited: false,
         })
     }
 
-    /// Looks whether it is whole; returns where the request ends then. `bytes` begin with its head.
+    /// Reads the body; `bytes` begin with its head. Returns the end of the request once it is whole.
     pub(in crate::io) fn read(&mut self, bytes: &mut [u8]) -> Result<Option<usize>, Fault> {
         let end = self.framing.read(&mut bytes[self.head..], self.limit)?;
         Ok(end.map(|end| self.head + end))
@@ -134,19 +125,36 @@ impl Body {
 
     /// The whole request.
     pub(in crate::io) fn request<'a>(&self, bytes: &'a [u8]) -> Request<'a> {
-        let text = |place: &Range<usize>| {
-            bytes
-                .get(place.clone())
-                .and_then(|text| std::str::from_utf8(text).ok())
-                .unwrap_or_default()
-        };
         Request {
-            method: if self.is_head { "GET" } else { text(&self.method) },
+            method: if self.is_head { "GET" } else { text(bytes, &self.method) },
             is_head: self.is_head,
-            path: text(&self.path),
-            query: text(&self.query),
-            authorization: text(&self.authorization),
+            path: text(bytes, &self.path),
+            query: text(bytes, &self.query),
+            authorization: text(bytes, &self.authorization),
             body: &bytes[self.head..self.head + self.framing.len()],
         }
     }
+}
+
+/// Whether the connection outlives the answer to a request (RFC 9112 section 9.3).
+fn persistence(head: &Head<'_>) -> Persistence {
+    let closes = head.lists("connection", b"close");
+    match (closes, head.is_old, head.lists("connection", b"keep-alive")) {
+        (false, false, _) => Persistence::Stays,
+        (false, true, true) => Persistence::StaysTold,
+        _ => Persistence::Ends,
+    }
+}
+
+/// The place of a part of the head in its bytes.
+fn place(bytes: &[u8], part: &str) -> Range<usize> {
+    // A path that the URL did not have is a constant's, and not in the bytes.
+    let start = (part.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize);
+    if start < bytes.len() { start..start + part.len() } else { 0..0 }
+}
+
+/// The text at a place, which was text when the place was taken.
+fn text<'a>(bytes: &'a [u8], place: &Range<usize>) -> &'a str {
+    let text = bytes.get(place.clone()).and_then(|text| std::str::from_utf8(text).ok());
+    text.unwrap_or_default()
 }
