@@ -1,9 +1,10 @@
 //! An event, parsed once.
 //!
-//! A publisher's JSON is read by simd-json into a reused tape, shown to the dialect that its address names, and
-//! dropped: what travels further is a [`Publication`](crate::frame::Publication) of ready bytes. simd-json
-//! unescapes strings in place, so it works on a scratch copy, and the fed bytes stay as they were for the dialects
-//! that pass them on verbatim. An integer beyond 64 bits is read as a double; in the fed bytes it has all its digits.
+//! A publisher's JSON is read by simd-json into a reused tape, shown to the dialect that its
+//! address names, and dropped: what travels further is a [`Publication`](crate::frame::Publication)
+//! of ready bytes. simd-json unescapes strings in place, so it works on a scratch copy, and the fed
+//! bytes stay as they were for the dialects that pass them on verbatim. An integer beyond 64 bits
+//! is read as a double; in the fed bytes it has all its digits.
 //!
 //! This file knows JSON. It does not know what any dialect expects in it.
 
@@ -42,8 +43,8 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// Parses `json` and shows it to `read`. The event cannot outlive the call: its strings live in the
-    /// parser's scratch.
+    /// Parses `json` and shows it to `read`. The event cannot outlive the call: its strings live in
+    /// the parser's scratch.
     ///
     /// # Errors
     /// When `json` is not one JSON object nested at most [`DEPTH_MAX`] deep.
@@ -109,7 +110,8 @@ impl<'t, 'i> Event<'t, 'i> {
         self.object.get(key)
     }
 
-    /// The value of a top-level key; the last when it is written twice, as most readers of JSON have it.
+    /// The value of a top-level key; the last when it is written twice, as most readers of JSON
+    /// have it.
     #[must_use]
     pub fn last(&self, key: &str) -> Option<Value<'t, 'i>> {
         last(&self.object, key)
@@ -122,7 +124,8 @@ impl<'t, 'i> Event<'t, 'i> {
     }
 }
 
-/// The keys and values of any object, each value also as its bytes in `text`, the text of that object.
+/// The keys and values of any object, each value also as its bytes in `text`, the text of that
+/// object.
 pub fn entries<'t, 'i, 's>(
     object: &Object<'t, 'i>,
     text: &'s [u8],
@@ -137,7 +140,8 @@ pub fn elements(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     source::elements(text)
 }
 
-/// The bytes of the value of `key` in `text`, the text of that object; of the last when the key is written twice.
+/// The bytes of the value of `key` in `text`, the text of that object; of the last when the key is
+/// written twice.
 #[must_use]
 pub fn written<'s>(object: &Object<'_, '_>, text: &'s [u8], key: &str) -> Option<&'s [u8]> {
     let pairs = object.iter().map(|(name, _)| name).zip(source::values(text));

@@ -1,9 +1,9 @@
 //! Ready wire bytes: WebSocket frames with their header, and the publication that carries them.
 //!
-//! A frame is built once and shared: by every session of a shard, and by every shard. Servers do not mask
-//! (RFC 6455 section 5.1), so the bytes are the same for every receiver. A dialect fills a [`Draft`] with
-//! where the event goes and one frame for each form its clients may want; [`Draft::finish`] makes it one
-//! allocation that never changes again.
+//! A frame is built once and shared: by every session of a shard, and by every shard. Servers do
+//! not mask (RFC 6455 section 5.1), so the bytes are the same for every receiver. A dialect fills a
+//! [`Draft`] with where the event goes and one frame for each form its clients may want;
+//! [`Draft::finish`] makes it one allocation that never changes again.
 //!
 //! This file does not know who subscribes, and nothing of sockets.
 
@@ -32,8 +32,8 @@ pub fn put_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
 
 /// Appends a text frame whose payload `fill` writes; returns the range of the whole frame in `out`.
 ///
-/// The header's size depends on the payload's, so room for the longest is left and the header is put
-/// directly before the payload: the range may start a few bytes after the old end of `out`.
+/// The header's size depends on the payload's, so room for the longest is left and the header is
+/// put directly before the payload: the range may start a few bytes after the old end of `out`.
 pub fn put_text(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Range<u32> {
     let gap = out.len();
     out.resize(gap + HEADER_BYTES_MAX, 0);

@@ -1,5 +1,6 @@
-//! HTTP as values: heads and bodies of requests are parsed from the bytes so far, responses are bytes, and so are the
-//! pages of health and metrics. Requests of clients and to the admin listener take the same code.
+//! HTTP as values: heads and bodies of requests are parsed from the bytes so far, responses are
+//! bytes, and so are the pages of health and metrics. Requests of clients and to the admin listener
+//! take the same code.
 //!
 //! Sockets are `io`'s business.
 

@@ -1,7 +1,7 @@
 //! The only part that touches the world: sockets, clocks, files and threads.
 //!
-//! [`start`] brings up one thread per shard, each with its own runtime, listeners and sockets, and returns a
-//! [`Daemon`] to stop or reconfigure them with. In reading order:
+//! [`start`] brings up one thread per shard, each with its own runtime, listeners and sockets, and
+//! returns a [`Daemon`] to stop or reconfigure them with. In reading order:
 //!
 //! - `listen`: the listening sockets, before any thread is started
 //! - `rehearsal`: the listening of a start, tried by a check
@@ -11,14 +11,16 @@
 //! - `hub`: the state that all threads share
 //! - `worker`: the turn
 //! - `clients`: the addresses of clients, and the number of connections of each
-//! - `connection`, `tls`, `request`, `handshake`, `partial`: their sockets, their encryption, their requests, whole and
-//!   incomplete
+//! - `connection`, `tls`, `request`, `handshake`, `partial`: their sockets, their encryption, their
+//!   requests, whole and incomplete
 //! - `publisher`: the unix feed
 //! - `reload`: new settings for a running daemon, and listeners that come and go
-//! - `bridge`: the thread of everything with a tokio client: remote verifiers, webhooks, RabbitMQ, Redis
+//! - `bridge`: the thread of everything with a tokio client: remote verifiers, webhooks, RabbitMQ,
+//!   Redis
 //! - `store`: the threads of the durable topics, usually one
 //! - `admin`: the thread of health, metrics, and operators' requests about topics
-//! - `gaps`, `facts`: missing dependencies of dialects, and the other facts of readiness and metrics
+//! - `gaps`, `facts`: missing dependencies of dialects, and the other facts of readiness and
+//!   metrics
 //! - `pulse`: the last turn of each thread
 //! - `watchdog`: the thread that notices others that hang
 //! - `clock`: the time
@@ -117,7 +119,8 @@ pub struct Plan {
     pub redis: Option<Redis>,
     /// The dialects' settings, verifiers included.
     pub settings: Arc<Settings>,
-    /// The store of the durable topics, which is opened when a listener speaks a dialect that has them.
+    /// The store of the durable topics, which is opened when a listener speaks a dialect that has
+    /// them.
     pub store: Option<store::StoreSettings>,
     /// The limits of the whole daemon.
     pub limits: Limits,
@@ -222,7 +225,8 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let hub = Arc::new(hub);
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay.is_some());
 
-    // Before any shard runs: their mailboxes tell of an outage before the first connection is accepted.
+    // Before any shard runs: their mailboxes tell of an outage before the first connection is
+    // accepted.
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &hub)?;
     bridge::configure(&hub, &plan.settings, feeds)?;
     if let Some(settings) = plan.store.filter(|_| spoken.iter().any(|kind| kind.has_topics())) {
@@ -260,7 +264,8 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     Ok(Daemon { admin: admin_address, driver, slots, socket: plan.feed.path, relays, hub, threads })
 }
 
-/// Listens for clients with one socket per shard. Returns the listeners by slot and, their sockets, by shard.
+/// Listens for clients with one socket per shard. Returns the listeners by slot and, their sockets,
+/// by shard.
 fn listen_for_clients(
     listen: &[Listen],
     shards: usize,
@@ -324,8 +329,9 @@ impl Daemon {
         watchdog::start(&self.hub, beat)
     }
 
-    /// Stops the daemon: accepts nothing more, delivers fed events for at most half of `drain`, then closes every
-    /// session and waits for the clients until `drain` is over. Returns whether all of them were gone in time.
+    /// Stops the daemon: accepts nothing more, delivers fed events for at most half of `drain`,
+    /// then closes every session and waits for the clients until `drain` is over. Returns whether
+    /// all of them were gone in time.
     pub fn stop(self, drain: Duration) -> bool {
         let start = Instant::now();
         self.hub.draining.store(true, Relaxed);
@@ -383,7 +389,8 @@ fn shard_thread(setup: Setup, report: &mpsc::Sender<io::Result<&'static str>>) {
         if let Err(error) = run_shard(setup, || drop(report.send(Ok(name)))).await
             && let Err(mpsc::SendError(Err(error))) = report.send(Err(error))
         {
-            // The daemon has started. Without its shard the mailbox would fill and hold up every feed.
+            // The daemon has started. Without its shard the mailbox would fill and hold up every
+            // feed.
             tracing::error!("a shard has failed: {error}; the daemon ends");
             std::process::exit(1);
         }
@@ -409,7 +416,8 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
         Arc::clone(&metrics),
     )?;
     let worker = Worker::new(shard, sockets, Arc::clone(&hub), number);
-    // One epoll set of all sockets is the only descriptor that the runtime waits for: no task per connection.
+    // One epoll set of all sockets is the only descriptor that the runtime waits for: no task per
+    // connection.
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));
     let common = Arc::clone(&hub);

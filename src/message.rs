@@ -1,12 +1,14 @@
 //! The inbound half of RFC 6455: a client's bytes become messages.
 //!
-//! Reads arrive in a buffer that all connections of a shard share. Whole frames are unmasked and handed on
-//! where they lie; only a frame or message that is not complete yet is copied into a [`MessageInbox`] of its own,
-//! which is gone again as soon as it is. Headers are tungstenite's to parse; what it leaves to its caller is
-//! checked here: lengths (before anything is reserved for them), masks, reserved bits, the rules of
-//! fragments and control frames, close codes, and UTF-8, as far as it has come.
+//! Reads arrive in a buffer that all connections of a shard share. Whole frames are unmasked and
+//! handed on where they lie; only a frame or message that is not complete yet is copied into a
+//! [`MessageInbox`] of its own, which is gone again as soon as it is. Headers are tungstenite's to
+//! parse; what it leaves to its caller is checked here: lengths (before anything is reserved for
+//! them), masks, reserved bits, the rules of fragments and control frames, close codes, and UTF-8,
+//! as far as it has come.
 //!
-//! After our close frame messages are skipped as they come: nothing of them is kept, however long they are.
+//! After our close frame messages are skipped as they come: nothing of them is kept, however long
+//! they are.
 //!
 //! This file does not know what a message means, nor how a connection is closed.
 
@@ -131,8 +133,8 @@ impl Violation {
     }
 }
 
-/// Reads bytes of a connection, after what `inbox` still holds, and passes each whole message or control frame to
-/// `sink`, which returns the interest from there on.
+/// Reads bytes of a connection, after what `inbox` still holds, and passes each whole message or
+/// control frame to `sink`, which returns the interest from there on.
 ///
 /// # Errors
 /// At the first violation; nothing more may be read from the connection then.
@@ -308,8 +310,8 @@ impl MessageInbox {
     }
 }
 
-/// The next header, where its payload starts and how long it is, checked before a byte of payload is kept.
-/// `None` when the header itself is incomplete.
+/// The next header, where its payload starts and how long it is, checked before a byte of payload
+/// is kept. `None` when the header itself is incomplete.
 fn header(
     bytes: &[u8],
     inbox: Option<&MessageInbox>,
@@ -353,8 +355,8 @@ fn header(
     Ok(Some((header, cursor.position() as usize, length)))
 }
 
-/// Whether a length is written in the fewest bytes, as RFC 6455 section 5.2 requires. `second` is the header's second
-/// byte.
+/// Whether a length is written in the fewest bytes, as RFC 6455 section 5.2 requires. `second` is
+/// the header's second byte.
 fn is_shortest(second: u8, length: u64) -> bool {
     match second & 0x7f {
         126 => length >= 126,
@@ -385,8 +387,8 @@ fn controlled(control: Control, payload: &[u8]) -> Result<Received<'_>, Violatio
     }
 }
 
-/// Whether a close frame may have this code (RFC 6455 section 7.4, and the registry that it opens: 1012 to 1014 came
-/// later).
+/// Whether a close frame may have this code (RFC 6455 section 7.4, and the registry that it opens:
+/// 1012 to 1014 came later).
 fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

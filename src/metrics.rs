@@ -268,7 +268,8 @@ pub struct Metrics {
     pub relays_sent: Counter,
     /// Clients' messages that could not be relayed.
     pub relays_lost: Counter,
-    /// Publish-to-write latency, in the buckets of [`LATENCY_BOUNDS_US`]; the last one is for the rest.
+    /// Publish-to-write latency, in the buckets of [`LATENCY_BOUNDS_US`]; the last one is for the
+    /// rest.
     pub latency: [Counter; LATENCY_BOUNDS_US.len() + 1],
     /// Sum of the latencies in nanoseconds.
     pub latency_sum_ns: Counter,

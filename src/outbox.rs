@@ -1,10 +1,11 @@
 //! Bytes on their way to each connection, without a queue for each.
 //!
-//! A shard works in turns. All frames of a turn stand in one table, once; an outbox holds the number of a
-//! *list* of them, and lists are shared: connections with equal lists that get the same frame next have equal
-//! lists again. So an idle connection costs 16 bytes, handing a frame to a subscriber is a compare and a
-//! store, and at the end of the turn everything a connection has leaves in one write. Frames that several
-//! connections have in the same order are joined once for all of them.
+//! A shard works in turns. All frames of a turn stand in one table, once; an outbox holds the
+//! number of a *list* of them, and lists are shared: connections with equal lists that get the same
+//! frame next have equal lists again. So an idle connection costs 16 bytes, handing a frame to a
+//! subscriber is a compare and a store, and at the end of the turn everything a connection has
+//! leaves in one write. Frames that several connections have in the same order are joined once for
+//! all of them.
 //!
 //! Only what a socket does not take outlives the turn, in a backlog that shares the frames by
 //! reference count.
@@ -71,7 +72,8 @@ struct OutboxBacklog {
 }
 
 impl OutboxBacklog {
-    /// Appends a chunk without those of its bytes that have left: the first `skip` of what is appended.
+    /// Appends a chunk without those of its bytes that have left: the first `skip` of what is
+    /// appended.
     fn take(&mut self, chunk: Chunk, skip: &mut usize) {
         let length = chunk.bytes().len();
         if *skip >= length {
@@ -214,8 +216,8 @@ impl Turn {
         self.add(ChunkSource::Own(range))
     }
 
-    /// Appends bytes for one connection to its outbox; returns what [`Turn::push`] does. Several in a row, such as the
-    /// receipts of a producer, are one frame here.
+    /// Appends bytes for one connection to its outbox; returns what [`Turn::push`] does. Several in
+    /// a row, such as the receipts of a producer, are one frame here.
     pub fn append(&mut self, outbox: &mut Outbox, bytes: &[u8]) -> usize {
         let range = self.put(bytes);
         let list = &mut self.lists[outbox.list as usize];
@@ -223,7 +225,8 @@ impl Turn {
             && let ChunkSource::Alone(last) = &mut self.frames[list.frame as usize].source
             && last.end == range.start
         {
-            // No other outbox has this list, and nothing was put behind its last frame, so that grows.
+            // No other outbox has this list, and nothing was put behind its last frame, so that
+            // grows.
             last.end = range.end;
             list.bytes += bytes.len() as u32;
             list.own_bytes += bytes.len() as u32;
@@ -246,9 +249,10 @@ impl Turn {
         FrameId(self.frames.len() as u32 - 1)
     }
 
-    /// Appends a frame to an outbox. Returns how many bytes then count against its client: all that it holds
-    /// once its socket has refused some; before that only the answers to what it sent itself, because no
-    /// client is slow for bytes that were not offered yet, however many one turn brings.
+    /// Appends a frame to an outbox. Returns how many bytes then count against its client: all that
+    /// it holds once its socket has refused some; before that only the answers to what it sent
+    /// itself, because no client is slow for bytes that were not offered yet, however many one turn
+    /// brings.
     #[inline]
     pub fn push(&mut self, outbox: &mut Outbox, frame: FrameId) -> usize {
         let from = outbox.list;
@@ -275,7 +279,8 @@ impl Turn {
 
         let step = (from, self.lists.len() as u32);
         let before = std::mem::replace(&mut known.steps, step);
-        // Steps of eight crowds are enough: without its step a list is not shared, but no less right.
+        // Steps of eight crowds are enough: without its step a list is not shared, but no less
+        // right.
         if before.0 != u32::MAX && known.more_steps.len() < 8 {
             known.more_steps.push(before);
         }
@@ -330,8 +335,8 @@ impl Turn {
         Flushed::Blocked
     }
 
-    /// The bytes of a list in one piece: those of its only frame, or of its frames joined, once for all users
-    /// if there is room to keep them.
+    /// The bytes of a list in one piece: those of its only frame, or of its frames joined, once for
+    /// all users if there is room to keep them.
     fn bytes_of(&mut self, number: u32) -> &[u8] {
         let list = &self.lists[number as usize];
         if list.depth == 1 {
@@ -357,8 +362,8 @@ impl Turn {
         &self.joined[range]
     }
 
-    /// Frees the joined bytes of a list after its last user, or beyond the first `kept` bytes what was joined
-    /// for one user only.
+    /// Frees the joined bytes of a list after its last user, or beyond the first `kept` bytes what
+    /// was joined for one user only.
     fn unjoin(&mut self, number: u32, kept: usize) {
         let list = &mut self.lists[number as usize];
         match &list.joined {
@@ -411,8 +416,8 @@ impl Turn {
                     backlog.take(Chunk::Shared(Arc::clone(publication), *form), &mut skip);
                 }
                 ChunkSource::Own(range) | ChunkSource::Alone(range) => {
-                    // Piece by piece as appended: a backlog frees whole chunks, and one long one would stay
-                    // until its last byte has left.
+                    // Piece by piece as appended: a backlog frees whole chunks, and one long one
+                    // would stay until its last byte has left.
                     let mut start = range.start;
                     let first = self.ends.partition_point(|end| *end <= start);
                     for &end in self.ends[first..].iter().take_while(|end| **end <= range.end) {
@@ -471,8 +476,8 @@ impl Turn {
         Flushed::Empty
     }
 
-    /// Drops everything but a frame that has left in part: it must be finished, or the peer could not read the
-    /// close frame behind it.
+    /// Drops everything but a frame that has left in part: it must be finished, or the peer could
+    /// not read the close frame behind it.
     pub fn abandon(&mut self, outbox: &mut Outbox) {
         self.leave(outbox);
         if let Some(mut backlog) = outbox.backlog.take()

@@ -1,9 +1,9 @@
 //! The addresses of clients behind proxies, and the proxies trusted to tell them.
 //!
-//! In the order things happen: a connection comes from an address; when that is a trusted proxy's ([`Networks`], the
-//! configuration's `trusted_proxies`), the client's own address is in the PROXY protocol's [`preamble`], or in the
-//! headers of the request ([`forwarded`]). A client could write the same bytes, so from any other address they are
-//! ignored.
+//! In the order things happen: a connection comes from an address; when that is a trusted proxy's
+//! ([`Networks`], the configuration's `trusted_proxies`), the client's own address is in the PROXY
+//! protocol's [`preamble`], or in the headers of the request ([`forwarded`]). A client could write
+//! the same bytes, so from any other address they are ignored.
 //!
 //! Addresses are values here; sockets are not known.
 
@@ -16,7 +16,8 @@ use std::fmt;
 
 /// Maximum number of trusted networks. The largest content networks publish some hundreds.
 const NETWORKS_MAX: usize = 1024;
-/// Bits of an IPv6 address that tell one subscriber from another: providers assign at least a /64 to each.
+/// Bits of an IPv6 address that tell one subscriber from another: providers assign at least a /64
+/// to each.
 const SUBSCRIBER_BITS: u32 = 64;
 
 /// The address of a client, and its port as far as that is known.

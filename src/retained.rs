@@ -1,8 +1,9 @@
 //! The last publication of each topic that retains one, for later subscribers.
 //!
-//! A publication says itself for how long it is retained ([`Publication::retain_s`]). Each group of topics, named by
-//! the bytes before a topic's first NUL, has its own bound and drops its oldest publications first, so a busy group
-//! takes nothing away from the others. A publication is one allocation that all shards share.
+//! A publication says itself for how long it is retained ([`Publication::retain_s`]). Each group of
+//! topics, named by the bytes before a topic's first NUL, has its own bound and drops its oldest
+//! publications first, so a busy group takes nothing away from the others. A publication is one
+//! allocation that all shards share.
 //!
 //! Misses are remembered too: a topic that was looked up in vain is reported to its publisher once.
 //!
@@ -33,15 +34,16 @@ struct Group {
     missed: AHashSet<Box<[u8]>>,
 }
 
-/// Maximum number of missed topics of a group that sets no limit of its own: as many as it retains by default.
+/// Maximum number of missed topics of a group that sets no limit of its own: as many as it retains
+/// by default.
 const MISSED_MAX: usize = 10_000;
 
 /// A publication as the key of a map: it compares by its topic, which is not stored twice.
 struct Kept(Arc<Publication>);
 
 impl Retained {
-    /// Retains a publication in place of its topic's last one, unless its time is 0 or over. Its group keeps at most
-    /// `entries_max` publications; 0: any number.
+    /// Retains a publication in place of its topic's last one, unless its time is 0 or over. Its
+    /// group keeps at most `entries_max` publications; 0: any number.
     pub fn keep(&mut self, publication: &Arc<Publication>, entries_max: usize, now: Now) {
         if publication.retain_s == 0 || has_expired(publication, now) {
             return;
@@ -73,9 +75,10 @@ impl Retained {
         (!has_expired(publication, now)).then_some(publication)
     }
 
-    /// Notes a lookup of `topic`. Returns whether nothing is retained of it and this is the first miss since something
-    /// was. A group remembers at most `entries_max` misses (0: [`MISSED_MAX`]); one more clears them all, so that
-    /// topics are reported again rather than never.
+    /// Notes a lookup of `topic`. Returns whether nothing is retained of it and this is the first
+    /// miss since something was. A group remembers at most `entries_max` misses (0:
+    /// [`MISSED_MAX`]); one more clears them all, so that topics are reported again rather than
+    /// never.
     pub fn miss(&mut self, topic: &[u8], entries_max: usize, now: Now) -> bool {
         if self.last(topic, now).is_some() {
             return false;
@@ -95,7 +98,8 @@ impl Retained {
         group.missed.insert(topic.into())
     }
 
-    /// The number of retained publications, expired ones that [`Retained::sweep`] has not seen yet included.
+    /// The number of retained publications, expired ones that [`Retained::sweep`] has not seen yet
+    /// included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.groups.values().map(|group| group.order.len()).sum()
@@ -107,7 +111,8 @@ impl Retained {
         self.len() == 0
     }
 
-    /// Applies new limits: `entries_max` gives the maximum of a group (0: any number), or `None` to drop the group.
+    /// Applies new limits: `entries_max` gives the maximum of a group (0: any number), or `None` to
+    /// drop the group.
     pub fn trim(&mut self, entries_max: impl Fn(&[u8]) -> Option<usize>) {
         self.groups.retain(|name, group| {
             let Some(entries_max) = entries_max(name) else { return false };
@@ -116,7 +121,8 @@ impl Retained {
         });
     }
 
-    /// Drops expired publications, from the oldest on: one with a shorter time waits for those before it.
+    /// Drops expired publications, from the oldest on: one with a shorter time waits for those
+    /// before it.
     pub fn sweep(&mut self, now: Now) {
         self.groups.retain(|_, group| {
             while group.order.first_key_value().is_some_and(|(_, oldest)| has_expired(oldest, now))
@@ -278,7 +284,8 @@ mod tests {
                     retained.sweep(at(second));
                 }
                 prop_assert!(retained.len() <= 9);
-                // Nothing that could be had is lost. What has expired may have made room for others either way.
+                // Nothing that could be had is lost. What has expired may have made room for others
+                // either way.
                 for kept in model.iter().filter(|kept| !has_expired(kept, at(second))) {
                     let found = retained.last(kept.topic(), at(second));
                     prop_assert!(found.is_some_and(|found| Arc::ptr_eq(found, kept)));

@@ -1,12 +1,12 @@
 //! One shard: its sessions, their subscriptions, timers and outboxes.
 //!
-//! A shard is a value. `io` tells it what happened (accepted, a request, a message, a publication, a tick)
-//! and then lets it flush; it answers by queueing bytes and naming the connections that are over. In the tests
-//! it runs under a simulated clock and network.
+//! A shard is a value. `io` tells it what happened (accepted, a request, a message, a publication,
+//! a tick) and then lets it flush; it answers by queueing bytes and naming the connections that are
+//! over. In the tests it runs under a simulated clock and network.
 //!
-//! A publication costs one walk of the trie, then per recipient a stamp (several subscriptions of one
-//! session deliver one copy), the dialect's exact filter, and a step in the outbox; the connection is put on
-//! the dirty list once a turn, whatever it gets.
+//! A publication costs one walk of the trie, then per recipient a stamp (several subscriptions of
+//! one session deliver one copy), the dialect's exact filter, and a step in the outbox; the
+//! connection is put on the dirty list once a turn, whatever it gets.
 
 mod asking;
 mod delivering;
@@ -237,8 +237,8 @@ impl Shard {
         self.sessions.get(id as usize).is_some_and(|session| session.phase.awaits_request())
     }
 
-    /// Whether the connection's handshake awaits its dialect's answer. Until then its bytes stay unread; see
-    /// [`ConnectionEvent::Opened`].
+    /// Whether the connection's handshake awaits its dialect's answer. Until then its bytes stay
+    /// unread; see [`ConnectionEvent::Opened`].
     #[must_use]
     pub fn is_opening(&self, id: Id) -> bool {
         self.sessions.get(id as usize).is_some_and(|session| session.phase == Phase::Opening)
@@ -329,7 +329,8 @@ impl Shard {
                 Admission::Denied => acl_denied[dialect.kind() as usize] += 1,
                 Admission::Close(code, text, reason) => self.expel(id, (code, text), reason, now),
                 admission @ (Admission::Form(form) | Admission::Last(form, ..)) => {
-                    // The first recipient of a form adds its frame; without any, the form costs nothing.
+                    // The first recipient of a form adds its frame; without any, the form costs
+                    // nothing.
                     let turn = &mut self.turn;
                     let frame =
                         *frames[form as usize].get_or_insert_with(|| turn.share(publication, form));
@@ -354,8 +355,9 @@ impl Shard {
         debug_assert_eq!(orphans, 0, "a session has gone and left subscriptions behind");
     }
 
-    /// Collects the sessions that subscribe to a publication, each once. Returns the number of subscriptions without a
-    /// session: a dialect that forgets to unsubscribe must not bring the daemon down.
+    /// Collects the sessions that subscribe to a publication, each once. Returns the number of
+    /// subscriptions without a session: a dialect that forgets to unsubscribe must not bring the
+    /// daemon down.
     #[inline]
     fn find_candidates(&mut self, publication: &Publication) -> u64 {
         self.sequence = self.sequence.wrapping_add(1);
@@ -386,8 +388,8 @@ impl Shard {
         std::mem::take(&mut self.events).into_iter()
     }
 
-    /// Writes what the turn has queued, one write per connection, and ends the turn. `write` gets the bytes
-    /// for a connection; [`Shard::take_events`] tells what its socket needs next.
+    /// Writes what the turn has queued, one write per connection, and ends the turn. `write` gets
+    /// the bytes for a connection; [`Shard::take_events`] tells what its socket needs next.
     pub fn flush(&mut self, now: Now, mut write: impl FnMut(Id, &[u8]) -> Sent) {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut bytes_out = 0;
@@ -419,8 +421,8 @@ impl Shard {
                 Flushed::Blocked => self.events.push(ConnectionEvent::Blocked(id)),
                 Flushed::Waiting => {}
                 Flushed::Empty if session.phase == Phase::Ending => {
-                    // Only our side is shut: closing both at once may reset the connection before the peer
-                    // has read the last bytes.
+                    // Only our side is shut: closing both at once may reset the connection before
+                    // the peer has read the last bytes.
                     session.phase = Phase::Over;
                     session.deadline = now.tick_in(LINGER_S);
                     self.wheel.schedule(id, session.deadline);
@@ -452,7 +454,8 @@ impl Shard {
         }
     }
 
-    /// Bytes that this turn holds, frames included; the caller ends the turn before they pass its bound.
+    /// Bytes that this turn holds, frames included; the caller ends the turn before they pass its
+    /// bound.
     #[must_use]
     pub fn turn_bytes(&self) -> usize {
         self.turn.bytes()
@@ -485,7 +488,8 @@ impl Shard {
         }
         for action in list.drain(..) {
             match action {
-                // Messages to others stand, even if an action before has ended the session; the rest does not.
+                // Messages to others stand, even if an action before has ended the session; the
+                // rest does not.
                 Action::Publish(publication) => {
                     self.metrics.events[Origin::Client as usize][Outcome::Accepted as usize].add(1);
                     self.outgoing.push(Outgoing::Publication(*publication));

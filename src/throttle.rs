@@ -1,9 +1,10 @@
 //! Log lines that outsiders can cause: a few of each kind, then a count.
 //!
-//! A publisher that is refused a thousand times a second is one fact for an operator, not a thousand lines. Each kind
-//! of line ([`LogLine`]) may be written [`LINES_MAX`] times in [`WINDOW_S`] seconds. Suppressed lines are counted, and
-//! the next line of their kind ends with "(and 412 more like it)"; when none follows, [`settle`] logs the count by
-//! itself. Every occurrence is counted in `fanfare_log_events_total`, written or not.
+//! A publisher that is refused a thousand times a second is one fact for an operator, not a
+//! thousand lines. Each kind of line ([`LogLine`]) may be written [`LINES_MAX`] times in
+//! [`WINDOW_S`] seconds. Suppressed lines are counted, and the next line of their kind ends with
+//! "(and 412 more like it)"; when none follows, [`settle`] logs the count by itself. Every
+//! occurrence is counted in `fanfare_log_events_total`, written or not.
 //!
 //! The state is global to the process, as the log is, so that ten shards write no more than one.
 
@@ -12,7 +13,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Seconds in which lines of one kind are limited; the kernel's own limit (printk_ratelimit) is 10 lines in 5 s.
+/// Seconds in which lines of one kind are limited; the kernel's own limit (printk_ratelimit) is 10
+/// lines in 5 s.
 pub const WINDOW_S: u64 = 10;
 /// Lines of one kind in a window: enough to show whether several clients fail alike.
 pub const LINES_MAX: u32 = 5;
@@ -61,7 +63,8 @@ impl Throttle {
         Some(More(std::mem::take(&mut window.kept_back)))
     }
 
-    /// Returns the number of suppressed lines once, after a window that no further line has reported them in.
+    /// Returns the number of suppressed lines once, after a window that no further line has
+    /// reported them in.
     pub fn settle(&self, now: Now) -> Option<u64> {
         let mut window = self.window();
         if window.kept_back == 0 || now.monotonic_ns < window.ends_ns {
@@ -84,7 +87,8 @@ impl fmt::Display for More {
     }
 }
 
-/// Makes the kinds of lines from the list below: the label of the metric, and the words for a count of them.
+/// Makes the kinds of lines from the list below: the label of the metric, and the words for a count
+/// of them.
 macro_rules! lines {
     ($($(#[doc = $doc:literal])+ $variant:ident: $name:literal, $words:literal;)+) => {
         /// A kind of log line that outsiders can cause.

@@ -1,22 +1,26 @@
-//! Who wants this event? A trie of subscriptions in two dimensions: a *topic prefix* and a *facet prefix*.
+//! Who wants this event? A trie of subscriptions in two dimensions: a *topic prefix* and a *facet
+//! prefix*.
 //!
-//! A subscription matches an event if the event's topic starts with the one and its facet with the other.
-//! Topics are many (object names, a million of them) and facets few (type names, some hundreds), so the two
-//! are not treated alike:
+//! A subscription matches an event if the event's topic starts with the one and its facet with the
+//! other. Topics are many (object names, a million of them) and facets few (type names, some
+//! hundreds), so the two are not treated alike:
 //!
-//! 1. Facet prefixes are interned: a small radix trie of their own gives each a number, counted by use.
-//! 2. An event's facet walks that trie first; what it passes is the short list of facet numbers that match.
+//! 1. Facet prefixes are interned: a small radix trie of their own gives each a number, counted by
+//!    use.
+//! 2. An event's facet walks that trie first; what it passes is the short list of facet numbers
+//!    that match.
 //! 3. The event's topic then walks the large trie once. Each node on the way holds entries
 //!    `facet number << 32 | subscriber`, ascending, and those of a matching number are visited.
 //!
-//! What a match costs is cache misses, so each node is one contiguous record of odd size in a chunked arena
-//! ([`node`], [`arena`]) and not a struct of vectors: a leaf with one subscriber takes some 24 bytes. A node
-//! is rewritten to be changed, which is cheap because a node with many entries keeps them in a B-tree beside
-//! ([`radix`]). Rust's many trie crates have one dimension, and one dimension of this with a filter behind
-//! would visit everyone who watches an object for any reason.
+//! What a match costs is cache misses, so each node is one contiguous record of odd size in a
+//! chunked arena ([`node`], [`arena`]) and not a struct of vectors: a leaf with one subscriber
+//! takes some 24 bytes. A node is rewritten to be changed, which is cheap because a node with many
+//! entries keeps them in a B-tree beside ([`radix`]). Rust's many trie crates have one dimension,
+//! and one dimension of this with a filter behind would visit everyone who watches an object for
+//! any reason.
 //!
-//! The trie does not know what the bytes mean, how a topic is put together, who a subscriber is or whether
-//! two matches lead to the same one. It has no clock and no lock; a shard owns one.
+//! The trie does not know what the bytes mean, how a topic is put together, who a subscriber is or
+//! whether two matches lead to the same one. It has no clock and no lock; a shard owns one.
 
 mod arena;
 mod node;
@@ -28,15 +32,16 @@ use arena::{Arena, CHUNKS_MAX};
 use node::{LABEL_BYTES_MAX, LIST_MAX, Node, Stored, Values, View, insert_value, remove_value};
 use radix::{Radix, RadixValues};
 
-/// Longest topic prefix and longest facet prefix, in bytes. A prefix may become one node's label, whose
-/// length has 13 bits. Object names are URLs, for which servers commonly take 8 KB as a whole request line
-/// and half of that is ample; NATS advises 256 bytes, MQTT permits 65,535.
+/// Longest topic prefix and longest facet prefix, in bytes. A prefix may become one node's label,
+/// whose length has 13 bits. Object names are URLs, for which servers commonly take 8 KB as a whole
+/// request line and half of that is ample; NATS advises 256 bytes, MQTT permits 65,535.
 pub const PREFIX_BYTES_MAX: usize = LABEL_BYTES_MAX;
 
 /// Most subscriptions of one trie: a facet's uses are counted in 32 bits.
 pub const SUBSCRIPTIONS_MAX: usize = u32::MAX as usize;
 
-/// Most bytes of one trie's nodes, topics and facets each: a child link has 32 bits and counts 8 bytes.
+/// Most bytes of one trie's nodes, topics and facets each: a child link has 32 bits and counts 8
+/// bytes.
 pub const NODE_BYTES_MAX: usize = CHUNKS_MAX * arena::CHUNK_BYTES;
 
 /// Why a subscription was refused; the trie is unchanged.
@@ -200,7 +205,8 @@ fn entry(facet: u32, subscriber: u32) -> u64 {
     u64::from(facet) << 32 | u64::from(subscriber)
 }
 
-/// Visits a node's subscribers of matching facets, by iterating over the shorter side and searching the longer.
+/// Visits a node's subscribers of matching facets, by iterating over the shorter side and searching
+/// the longer.
 fn visit_matching(found: &RadixValues<'_>, matching: &[u32], visit: &mut impl FnMut(u32)) {
     if found.len() <= 2 * matching.len() {
         return found.each(|entry| {

@@ -1,13 +1,14 @@
 //! The timers of one shard: a wheel of coarse slots, and the time itself as a value.
 //!
-//! Every connection is in at most one slot: that of the next moment anything about it may be due. The shard
-//! then decides what is due (a ping, a deadline, nothing yet) and schedules the connection again.
-//! Moments further away than one turn of the wheel are visited once a turn and put back, which is a few
-//! nanoseconds a minute. Moving a visit forward writes the new slot and leaves the old entry behind; a
-//! visit finds the entry stale and drops it. A connection costs 5 bytes and its share of a Vec.
+//! Every connection is in at most one slot: that of the next moment anything about it may be due.
+//! The shard then decides what is due (a ping, a deadline, nothing yet) and schedules the
+//! connection again. Moments further away than one turn of the wheel are visited once a turn and
+//! put back, which is a few nanoseconds a minute. Moving a visit forward writes the new slot and
+//! leaves the old entry behind; a visit finds the entry stale and drops it. A connection costs 5
+//! bytes and its share of a Vec.
 //!
-//! Slots are a quarter of a second, so the pings of a million connections spread over a minute come in 240
-//! small portions instead of 60 large ones.
+//! Slots are a quarter of a second, so the pings of a million connections spread over a minute come
+//! in 240 small portions instead of 60 large ones.
 //!
 //! This file has no clock: time is an argument everywhere below `io`.
 
@@ -87,8 +88,8 @@ impl Wheel {
         }
     }
 
-    /// Schedules a visit of `id` at `at` or earlier: an earlier visit stands, so that putting a deadline off
-    /// costs nothing, and no visit is further away than one turn.
+    /// Schedules a visit of `id` at `at` or earlier: an earlier visit stands, so that putting a
+    /// deadline off costs nothing, and no visit is further away than one turn.
     pub fn schedule(&mut self, id: u32, at: Tick) {
         if at == NEVER {
             return self.cancel(id);

@@ -1,7 +1,9 @@
-//! The bytes of an object's values, for the protocols that pass a part of an event on as it came. The parser's tape
-//! has values but no positions, so the text is walked once more, from quote to quote.
+//! The bytes of an object's values, for the protocols that pass a part of an event on as it came.
+//! The parser's tape has values but no positions, so the text is walked once more, from quote to
+//! quote.
 
-/// The values of a JSON object in the order they are written, each as its bytes, quotes and escapes included.
+/// The values of a JSON object in the order they are written, each as its bytes, quotes and escapes
+/// included.
 ///
 /// The text must be valid JSON; anything else yields arbitrary parts of it and never panics.
 pub(super) fn values(object: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -20,7 +22,8 @@ pub(super) fn values(object: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The elements of a JSON array in order, each as its bytes. The text must be valid JSON, as for [`values`].
+/// The elements of a JSON array in order, each as its bytes. The text must be valid JSON, as for
+/// [`values`].
 pub(super) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = inside(array, b'[', b']').trim_ascii_start();
     std::iter::from_fn(move || {

@@ -1,12 +1,14 @@
 //! The body of a request: its framing, and when it is whole (RFC 9112 sections 6 and 7).
 //!
-//! A chunked body is joined in place. Framing that two readers could take for different bodies is refused, because a
-//! proxy may be one of them (section 11.2). However the bytes are cut, the refusal is the same: every bound counts the
-//! bytes of the line or the trailer, and never those that happen to have arrived.
+//! A chunked body is joined in place. Framing that two readers could take for different bodies is
+//! refused, because a proxy may be one of them (section 11.2). However the bytes are cut, the
+//! refusal is the same: every bound counts the bytes of the line or the trailer, and never those
+//! that happen to have arrived.
 
 use super::head::{Coding, Fault};
 
-/// Longest line with a chunk's size, its end included: 16 digits, and extensions that no client sends.
+/// Longest line with a chunk's size, its end included: 16 digits, and extensions that no client
+/// sends.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 /// Maximum number of digits of a chunk's size.
 const CHUNK_DIGITS_MAX: usize = 16;
@@ -63,7 +65,8 @@ impl Framing {
     /// Removes the framing of chunks read so far from `bytes`, in which the body begins at `start`.
     pub(crate) fn leave_out(&mut self, bytes: &mut Vec<u8>, start: usize) {
         if let Self::Chunked(chunks) = self {
-            // Many small chunks are mostly framing: without this they would hold several times the limit.
+            // Many small chunks are mostly framing: without this they would hold several times the
+            // limit.
             bytes.drain(start + chunks.written..start + chunks.at);
             chunks.at = chunks.written;
         }
@@ -155,8 +158,8 @@ impl Chunks {
     }
 }
 
-/// The line that `bytes` begin with, without its end; `None` when that has not come. With its end it has at most
-/// `bytes_max` bytes, and no control characters but tabs.
+/// The line that `bytes` begin with, without its end; `None` when that has not come. With its end
+/// it has at most `bytes_max` bytes, and no control characters but tabs.
 fn line(bytes: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, Fault> {
     let bytes = &bytes[..bytes.len().min(bytes_max)];
     // A lone CR or LF is a control character too, and refused: readers differ about it.

@@ -1,14 +1,16 @@
-//! The head of a request, on every listener: parsed once, when its end has come, however small the pieces it comes in.
+//! The head of a request, on every listener: parsed once, when its end has come, however small the
+//! pieces it comes in.
 //!
-//! A header that decides something occurs once and is readable, or the request is refused: of two lines a proxy may
-//! read the first and a server the last (RFC 9110 section 5.3, RFC 9112 sections 3.2 and 6.3). Headers that are lists
-//! are one list, however many lines they take.
+//! A header that decides something occurs once and is readable, or the request is refused: of two
+//! lines a proxy may read the first and a server the last (RFC 9110 section 5.3, RFC 9112 sections
+//! 3.2 and 6.3). Headers that are lists are one list, however many lines they take.
 //!
 //! This file does not know what is asked for, nor who answers.
 
 use std::borrow::Cow;
 
-/// Maximum number of header fields. Browsers send about 15, proxies add some; nginx and Apache allow 100.
+/// Maximum number of header fields. Browsers send about 15, proxies add some; nginx and Apache
+/// allow 100.
 pub(crate) const HEADERS_MAX: usize = 100;
 /// Longest `Host` in bytes: a DNS name has 253, a port five. A session may keep it.
 const HOST_BYTES_MAX: usize = 253 + 1 + 5;
@@ -89,8 +91,8 @@ pub(crate) enum HeadEnd {
     TooLong,
 }
 
-/// Looks for the end of the head that `bytes` begin with. `searched` counts the bytes that were searched before, so that
-/// a head in many pieces is searched once.
+/// Looks for the end of the head that `bytes` begin with. `searched` counts the bytes that were
+/// searched before, so that a head in many pieces is searched once.
 pub(crate) fn end(bytes: &[u8], searched: &mut usize, bytes_max: usize) -> HeadEnd {
     // The four bytes of the end may have come in two pieces.
     let from = std::mem::take(searched).saturating_sub(3).min(bytes.len());
@@ -139,8 +141,8 @@ impl<'a> Head<'a> {
             host: self.host()?,
             authorization: self.text("authorization")?,
             auth_token: self.text("x-auth-token")?,
-            // Some libraries send an Origin of their own beside the one that they are given, so two are
-            // not refused here; no list of allowed origins contains the empty one.
+            // Some libraries send an Origin of their own beside the one that they are given, so two
+            // are not refused here; no list of allowed origins contains the empty one.
             origin: self.single("origin").unwrap_or(Some(b"")),
             coding: Coding::of(self)?,
         })
@@ -188,7 +190,8 @@ impl<'a> Head<'a> {
         std::str::from_utf8(value).map_err(|_| BAD_CREDENTIALS)
     }
 
-    /// The host of the request: that of a whole URL goes before the header (RFC 9112 section 3.2.2).
+    /// The host of the request: that of a whole URL goes before the header (RFC 9112 section
+    /// 3.2.2).
     fn host(&self) -> Result<&'a str, Fault> {
         if self.authority.is_some_and(|authority| authority.is_empty() || !is_host(authority)) {
             return Err(BAD_TARGET);
@@ -232,7 +235,8 @@ impl Coding {
                 let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
                 if is_chunked { Ok(Self::Chunked) } else { Err(OTHER_CODING) }
             }
-            // Both together, or chunks of HTTP/1.0: the classic ways to smuggle a second request past a proxy.
+            // Both together, or chunks of HTTP/1.0: the classic ways to smuggle a second request
+            // past a proxy.
             _ => Err(BAD_LENGTH),
         }
     }
@@ -243,7 +247,8 @@ impl Coding {
     }
 }
 
-/// The number of a value of digits alone, which every reader takes for the same; `u64::MAX` for greater ones.
+/// The number of a value of digits alone, which every reader takes for the same; `u64::MAX` for
+/// greater ones.
 pub(crate) fn digits(value: &[u8]) -> Option<u64> {
     // `parse` takes a plus sign too.
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
@@ -257,14 +262,15 @@ pub(crate) fn digits(value: &[u8]) -> Option<u64> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TwoLines;
 
-/// Whether a line ends with a line feed alone. The parser takes that for a line end, and a proxy in front may not: the
-/// next line would be a header to one and another request to the other (RFC 9112 section 11.2).
+/// Whether a line ends with a line feed alone. The parser takes that for a line end, and a proxy in
+/// front may not: the next line would be a header to one and another request to the other (RFC 9112
+/// section 11.2).
 fn has_bare_line_feed(head: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
-/// Whether a text can be a host, with its port or without (RFC 3986 section 3.2.2). An empty one can, too: clients send
-/// it for a URL without a host.
+/// Whether a text can be a host, with its port or without (RFC 3986 section 3.2.2). An empty one
+/// can, too: clients send it for a URL without a host.
 fn is_host(text: &str) -> bool {
     let mut bytes = text.bytes();
     text.len() <= HOST_BYTES_MAX

@@ -1,4 +1,5 @@
-//! The page of metrics: the counters of all threads added up, in OpenMetrics or in the older format of Prometheus.
+//! The page of metrics: the counters of all threads added up, in OpenMetrics or in the older format
+//! of Prometheus.
 
 mod facts;
 mod family;
@@ -45,8 +46,9 @@ impl Exposition {
 }
 
 impl Asking<'_> {
-    /// The format that a request for metrics asks for: OpenMetrics where `Accept` prefers it at least as much as plain
-    /// text (RFC 9110 section 12.5.1). `None` when the request is for something else.
+    /// The format that a request for metrics asks for: OpenMetrics where `Accept` prefers it at
+    /// least as much as plain text (RFC 9110 section 12.5.1). `None` when the request is for
+    /// something else.
     #[must_use]
     pub fn exposition(&self) -> Option<Exposition> {
         if self.path != "/metrics" || self.method != "GET" {
@@ -60,7 +62,8 @@ impl Asking<'_> {
     }
 }
 
-/// The highest quality that an `Accept` header gives any of these types; 0 when it has none of them.
+/// The highest quality that an `Accept` header gives any of these types; 0 when it has none of
+/// them.
 fn quality(accept: &str, types: &[&str]) -> f32 {
     let mut highest = 0f32;
     for range in accept.split(',') {
@@ -109,8 +112,8 @@ fn text(status: &DaemonStatus, facts: &Facts) -> Result<String, Error> {
     Ok(text)
 }
 
-/// An OpenMetrics page in the older format, in which a counter's family has the name of its samples, and neither units nor
-/// an end are written.
+/// An OpenMetrics page in the older format, in which a counter's family has the name of its
+/// samples, and neither units nor an end are written.
 fn classic(open: &str) -> String {
     let mut text = String::with_capacity(open.len());
     let mut help = None;
@@ -150,7 +153,8 @@ struct Snapshot {
 
 impl Snapshot {
     fn sum(&self, number: impl Fn(&Metrics) -> &Counter) -> u64 {
-        // Wrapping, as the counters are: one that is written by differences may be negative for a moment.
+        // Wrapping, as the counters are: one that is written by differences may be negative for a
+        // moment.
         self.shards.iter().fold(0, |sum, metrics| sum.wrapping_add(number(metrics).get()))
     }
 
@@ -178,7 +182,8 @@ impl Snapshot {
             .collect()
     }
 
-    /// What the sessions of each dialect have counted of these, by the word that the client was told, if it was.
+    /// What the sessions of each dialect have counted of these, by the word that the client was
+    /// told, if it was.
     fn by_tally(&self, tallies: &[DialectTally]) -> MetricValues {
         let mut values = Vec::new();
         for kind in Kind::ALL {
@@ -289,7 +294,6 @@ impl Snapshot {
         out.counter("partial_evictions", about, self.one(|m| &m.partial_evictions))?;
         let about = "Events that met a subscription without a session, which is a fault of fanfare";
         out.counter("orphaned_subscriptions", about, self.one(|m| &m.orphaned_subscriptions))?;
-
 
         let about = "Messages of an unknown kind, which were ignored";
         out.counter("messages_ignored", about, self.by_tally(&[DialectTally::Ignored]))?;

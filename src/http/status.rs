@@ -9,7 +9,8 @@ use std::sync::Arc;
 pub struct DaemonStatus {
     /// One set of counters per shard.
     pub shards: Vec<Arc<Metrics>>,
-    /// Items that wait for shards: publications that the slowest has not read, and messages in mailboxes.
+    /// Items that wait for shards: publications that the slowest has not read, and messages in
+    /// mailboxes.
     pub waiting: u64,
     /// Whether new connections are accepted.
     pub ready: bool,

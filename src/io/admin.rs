@@ -1,8 +1,9 @@
-//! The admin listener: a thread of its own, so that health is answered however busy the shards are, and a task per
-//! request. Requests are read as on every listener.
+//! The admin listener: a thread of its own, so that health is answered however busy the shards are,
+//! and a task per request. Requests are read as on every listener.
 //!
-//! Any client of the port may keep connections open. At [`CONNECTIONS_MAX`] a new connection is still accepted, and
-//! displaces the oldest unfinished request of the address with the most of them.
+//! Any client of the port may keep connections open. At [`CONNECTIONS_MAX`] a new connection is
+//! still accepted, and displaces the oldest unfinished request of the address with the most of
+//! them.
 
 use super::Hub;
 use super::pulse;
@@ -21,10 +22,11 @@ use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-/// Maximum number of connections: a balancer, a supervisor and a Prometheus need a handful. A descriptor is reserved for
-/// each.
+/// Maximum number of connections: a balancer, a supervisor and a Prometheus need a handful. A
+/// descriptor is reserved for each.
 pub const CONNECTIONS_MAX: usize = 64;
-/// Maximum number of requests that wait for the store. They are not displaced, so they must not be all.
+/// Maximum number of requests that wait for the store. They are not displaced, so they must not be
+/// all.
 const CALLS_MAX: usize = 16;
 /// Time for a whole request, and again for a whole response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,8 +34,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a copy of the store, which is as large as the disk.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Connections accepted before the tasks run; far fewer than [`CONNECTIONS_MAX`], so that none is displaced before its
-/// bytes were looked for.
+/// Connections accepted before the tasks run; far fewer than [`CONNECTIONS_MAX`], so that none is
+/// displaced before its bytes were looked for.
 const ACCEPTED_AT_ONCE: usize = 8;
 /// Pause in accepting when no descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -42,7 +44,8 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Longest body in bytes: the form of a few parameters.
 const BODY_BYTES_MAX: usize = 8 * 1024;
 
-/// Starts the thread, which answers requests until the process ends. Without a token it refuses those about topics.
+/// Starts the thread, which answers requests until the process ends. Without a token it refuses
+/// those about topics.
 ///
 /// # Errors
 /// When no thread or runtime can be started.
@@ -82,7 +85,8 @@ struct Office {
 struct Page {
     /// The number of requests for it so far.
     asked: AtomicUsize,
-    /// The last page, and the number of requests when its writing began. Locked while it is written.
+    /// The last page, and the number of requests when its writing began. Locked while it is
+    /// written.
     last: Mutex<(usize, Arc<[u8]>)>,
 }
 
@@ -120,14 +124,16 @@ async fn serve(listener: &TcpListener, office: &Arc<Office>) {
                 sleep(ACCEPT_PAUSE).await;
             }
         }
-        // A burst of connections must not displace those whose requests have come and wait for this thread.
+        // A burst of connections must not displace those whose requests have come and wait for this
+        // thread.
         if accepted % ACCEPTED_AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Ends the oldest unfinished request of the address that has most of them. Returns whether there was one.
+/// Ends the oldest unfinished request of the address that has most of them. Returns whether there
+/// was one.
 fn end_oldest(guests: &mut Vec<Guest>) -> bool {
     let addresses = guests.iter().map(|guest| guest.address);
     let calls = guests.iter().map(|guest| guest.calls.load(Relaxed));
@@ -303,8 +309,8 @@ impl Drop for Calling<'_> {
     }
 }
 
-/// The page of metrics. Requests that came before a page was begun share it, so that many scrapes at once cost one page
-/// and delay no other request.
+/// The page of metrics. Requests that came before a page was begun share it, so that many scrapes
+/// at once cost one page and delay no other request.
 async fn metrics(form: Exposition, office: &Office) -> Arc<[u8]> {
     let page = &office.pages[form as usize];
     let place = page.asked.fetch_add(1, Relaxed) + 1;
@@ -381,7 +387,8 @@ mod tests {
         );
     }
 
-    /// The target and the body of a request that comes in these pieces, or the status that refuses it.
+    /// The target and the body of a request that comes in these pieces, or the status that refuses
+    /// it.
     fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Option<(String, String)>, u16> {
         let (mut bytes, mut incoming) = (Vec::new(), Incoming::default());
         for piece in pieces {

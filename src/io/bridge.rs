@@ -1,8 +1,9 @@
 //! The bridge: one thread with a tokio runtime, for everything whose clients are written for tokio.
 //!
-//! It asks remote verifiers, delivers webhooks, and consumes from RabbitMQ and Redis. Its answers go through the shards'
-//! mailboxes like everything else; questions, webhooks and relays of the shards, and reloads, wait in [`Bridge`] until
-//! the thread takes them. It runs only when one of these is configured.
+//! It asks remote verifiers, delivers webhooks, and consumes from RabbitMQ and Redis. Its answers
+//! go through the shards' mailboxes like everything else; questions, webhooks and relays of the
+//! shards, and reloads, wait in [`Bridge`] until the thread takes them. It runs only when one of
+//! these is configured.
 
 pub(super) mod amqp;
 mod calls;
@@ -32,7 +33,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-/// Maximum number of the runtime's threads for look-ups of host names; the resolver may block one for a minute.
+/// Maximum number of the runtime's threads for look-ups of host names; the resolver may block one
+/// for a minute.
 const LOOKUPS_MAX: usize = 16;
 
 /// The feeds that run on the bridge.
@@ -67,8 +69,8 @@ impl Feeds {
     }
 }
 
-/// Gives the bridge new settings, and starts it when they are the first that need it. Give them to the shards afterwards,
-/// so that none asks a verifier that the bridge does not know.
+/// Gives the bridge new settings, and starts it when they are the first that need it. Give them to
+/// the shards afterwards, so that none asks a verifier that the bridge does not know.
 ///
 /// # Errors
 /// When the thread cannot be started, or TLS has no certificates to verify a host with.
@@ -124,7 +126,8 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
         // Each branch may be dropped while it waits: only a ready one takes anything.
         tokio::select! {
             () = hub.bridge.inbox.posted() => {
-                // Webhooks have an inbox of their own; those from before a stop must come before it.
+                // Webhooks have an inbox of their own; those from before a stop must come before
+                // it.
                 pass_webhooks(hub, &mut webhooks);
                 let (mut messages, mut questions) = (VecDeque::new(), Vec::new());
                 hub.bridge.inbox.take(&mut messages);

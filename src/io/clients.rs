@@ -1,7 +1,9 @@
-//! The addresses of a shard's clients, and the number of connections of each address in the whole daemon.
+//! The addresses of a shard's clients, and the number of connections of each address in the whole
+//! daemon.
 //!
-//! Most connections need no entry here: the socket knows the address. An entry of some 40 bytes is kept while addresses
-//! are counted (`limits.connections_per_address_max`), and for clients of proxies, whose sockets know only the proxy.
+//! Most connections need no entry here: the socket knows the address. An entry of some 40 bytes is
+//! kept while addresses are counted (`limits.connections_per_address_max`), and for clients of
+//! proxies, whose sockets know only the proxy.
 
 use crate::proxy::forwarded::{self, ForwardedClient};
 use crate::proxy::preamble::{self, MalformedPreamble, Preamble};
@@ -14,7 +16,8 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Parts of the count, each with its lock, so that shards that accept at once seldom wait for each other.
+/// Parts of the count, each with its lock, so that shards that accept at once seldom wait for each
+/// other.
 const PARTS: usize = 16;
 /// Entries kept allocated when the last client has gone.
 const KNOWN_KEPT: usize = 64;
@@ -116,8 +119,8 @@ impl Clients {
         known.or_else(|| address(rustix::net::getpeername(socket).ok()?))
     }
 
-    /// Counts a connection from an address, unless it has `most` already; with 0 there is no limit and no count. A trusted
-    /// proxy's address is never counted, as it stands for many clients.
+    /// Counts a connection from an address, unless it has `most` already; with 0 there is no limit
+    /// and no count. A trusted proxy's address is never counted, as it stands for many clients.
     pub(super) fn admit(
         &self,
         remote: Remote,
@@ -150,7 +153,8 @@ impl Clients {
         part.len()
     }
 
-    /// Reads the preamble of a connection from all its bytes, and keeps these while it is incomplete.
+    /// Reads the preamble of a connection from all its bytes, and keeps these while it is
+    /// incomplete.
     ///
     /// # Errors
     /// When the bytes are no preamble.
@@ -167,7 +171,8 @@ impl Clients {
         Ok(read)
     }
 
-    /// Keeps the client that a preamble names, and counts it. Returns whether it is within the limit.
+    /// Keeps the client that a preamble names, and counts it. Returns whether it is within the
+    /// limit.
     pub(super) fn adopt(&self, id: Id, client: Remote, trusted: &Networks, most: usize) -> bool {
         let admitted = self.admit(client, trusted, most);
         let is_counted = admitted.is_some_and(|admitted| admitted.is_counted);
@@ -180,7 +185,8 @@ impl Clients {
         admitted.is_some()
     }
 
-    /// Learns the client behind a trusted proxy from the headers of a request; from other peers they are ignored.
+    /// Learns the client behind a trusted proxy from the headers of a request; from other peers
+    /// they are ignored.
     pub(super) fn learn<'a>(
         &self,
         id: Id,
@@ -219,9 +225,9 @@ impl Clients {
         self.remote(id, socket).is_some_and(|remote| trusted.contains(remote.ip))
     }
 
-    /// Counts the session of a client that headers have named; others are counted when they connect. Clients with
-    /// contradictory headers count as one, the proxy: else a made-up header would evade the limit. Returns whether the
-    /// session is within the limit.
+    /// Counts the session of a client that headers have named; others are counted when they
+    /// connect. Clients with contradictory headers count as one, the proxy: else a made-up header
+    /// would evade the limit. Returns whether the session is within the limit.
     pub(super) fn admit_session(&self, id: Id, trusted: &Networks, most: usize) -> bool {
         let mut known = self.known.borrow_mut();
         let Some(known) = known.get_mut(&id).filter(|known| known.is_told && !known.is_counted)
@@ -233,7 +239,8 @@ impl Clients {
         known.is_counted || !counts
     }
 
-    /// Begins to count when a reload has set a limit: open connections are counted, but none is closed.
+    /// Begins to count when a reload has set a limit: open connections are counted, but none is
+    /// closed.
     pub(super) fn configure<'a>(
         &mut self,
         limits: &Limits,

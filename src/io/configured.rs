@@ -17,7 +17,8 @@ pub(super) struct LastConfiguration {
 }
 
 impl Configured {
-    /// Notes that a configuration was applied, with its limits and the ends of its certificates (unix time, s).
+    /// Notes that a configuration was applied, with its limits and the ends of its certificates
+    /// (unix time, s).
     pub(super) fn taken(&self, limits: Limits, certificates: Vec<(String, u64)>) {
         let taken_s = clock::now().unix_ms / 1000;
         *self.lock() = LastConfiguration { is_good: true, taken_s, limits, certificates };

@@ -1,8 +1,8 @@
 //! The sockets of one shard: accepting, reading requests and messages, writing.
 //!
-//! A socket here is a descriptor and, only while a message is incomplete, an inbox; one that speaks TLS has its
-//! keys too. Incomplete requests stand beside them, for the few that have any. The meaning of the bytes, and
-//! the answers, are the shard's business.
+//! A socket here is a descriptor and, only while a message is incomplete, an inbox; one that speaks
+//! TLS has its keys too. Incomplete requests stand beside them, for the few that have any. The
+//! meaning of the bytes, and the answers, are the shard's business.
 
 mod accept;
 mod intake;
@@ -32,8 +32,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Maximum number of ready sockets handled in one turn.
 const EVENTS_MAX: usize = 256;
-/// Maximum number of TLS handshakes that one turn continues. Each is up to a millisecond of arithmetic (a signature
-/// with RSA), and when all clients reconnect at once, established ones must not wait for hundreds of them.
+/// Maximum number of TLS handshakes that one turn continues. Each is up to a millisecond of
+/// arithmetic (a signature with RSA), and when all clients reconnect at once, established ones must
+/// not wait for hundreds of them.
 const HANDSHAKES_MAX: usize = 8;
 /// Size of the buffer that every read of a shard goes through.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -55,7 +56,8 @@ enum Reading {
     On,
     /// Not read in this turn.
     Waits,
-    /// Not read, and taken out of the set's interest, until the shard says that the connection is ready.
+    /// Not read, and taken out of the set's interest, until the shard says that the connection is
+    /// ready.
     Off,
 }
 
@@ -193,9 +195,10 @@ impl Sockets {
         !self.waiting.is_empty()
     }
 
-    /// Handles the sockets that are ready. Returns whether there may be more, and whether the wake-up was among
-    /// them. Without room for what clients publish, no client is read any more once one has published, and no request
-    /// is answered; writing goes on, or clients that read would look like slow ones.
+    /// Handles the sockets that are ready. Returns whether there may be more, and whether the
+    /// wake-up was among them. Without room for what clients publish, no client is read any more
+    /// once one has published, and no request is answered; writing goes on, or clients that read
+    /// would look like slow ones.
     pub(super) fn poll(&mut self, shard: &mut Shard, has_room: bool, now: Now) -> (bool, bool) {
         let mut ready = std::mem::take(&mut self.ready);
         let probed = std::mem::take(&mut self.probed);
@@ -246,7 +249,8 @@ impl Sockets {
         } else {
             self.probed = probed;
         }
-        // Before accepting: the number of a connection that has ended is free only once its socket is settled.
+        // Before accepting: the number of a connection that has ended is free only once its socket
+        // is settled.
         self.settle(shard);
         for event in &ready {
             let token = event.data.u64();
@@ -269,7 +273,8 @@ impl Sockets {
         let room = rustix::buffer::spare_capacity(ready);
         let count = epoll::wait(&self.epoll, room, Some(&immediately));
 
-        // Sockets that the turn before had no room for come first: those before them may be ready again already.
+        // Sockets that the turn before had no room for come first: those before them may be ready
+        // again already.
         let next = ready.iter().position(|event| Some(event.data.u64()) == self.unserved);
         ready.rotate_left(next.unwrap_or(0));
         count == Ok(EVENTS_MAX)
@@ -357,7 +362,8 @@ impl Sockets {
             return;
         }
         if shard.awaits_request(id) && !shard.is_answered(id) {
-            // Its answers must leave before its next request is read; the flush that empties them makes it ready.
+            // Its answers must leave before its next request is read; the flush that empties them
+            // makes it ready.
             socket.reading = Reading::Off;
             return self.interest(id, EventFlags::OUT);
         }
@@ -514,7 +520,8 @@ impl Sockets {
         }
     }
 
-    /// Whether the peer has shut its side. Reading tells so only after all bytes before it, which may be many.
+    /// Whether the peer has shut its side. Reading tells so only after all bytes before it, which
+    /// may be many.
     fn has_ended(&self, id: Id) -> bool {
         let Some(Some(Socket { fd, .. })) = self.sockets.get(id as usize) else { return true };
         let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };

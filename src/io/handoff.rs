@@ -1,5 +1,5 @@
-//! The hand-off between threads: the log of publications, which shards read at their own pace, and an inbox for messages
-//! to one thread.
+//! The hand-off between threads: the log of publications, which shards read at their own pace, and
+//! an inbox for messages to one thread.
 
 pub mod inbox;
 pub mod log;
@@ -22,7 +22,8 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Bounds of one shard's mailbox, at which others wait: half a second of deliveries at a hundred thousand a second.
+/// Bounds of one shard's mailbox, at which others wait: half a second of deliveries at a hundred
+/// thousand a second.
 pub(crate) const MAILBOX: Bounds = Bounds { count: 50_000, bytes: 64 * 1024 * 1024 };
 
 /// A reload's change of a listener.
@@ -107,7 +108,8 @@ impl Wake for Notify {
 impl<T: Weigh> Inbox<T, Notify> {
     /// Waits until the inbox has an item. May be dropped while it waits.
     pub async fn posted(&self) {
-        // A `Notify` keeps a wake-up from before the wait, perhaps one for items that were taken since.
+        // A `Notify` keeps a wake-up from before the wait, perhaps one for items that were taken
+        // since.
         while self.sleep(|| true) {
             self.waker().notified().await;
         }

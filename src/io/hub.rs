@@ -1,4 +1,5 @@
-//! The state that all threads share: mailboxes, the log, the queues of bridge and store, and the daemon's flags.
+//! The state that all threads share: mailboxes, the log, the queues of bridge and store, and the
+//! daemon's flags.
 
 use super::bridge::Bridge;
 use super::clients::Addresses;
@@ -38,7 +39,8 @@ pub(super) struct Hub {
     pub(super) store: Store,
     /// The unix feed's own settings, which it looks up for new publishers and after a reload.
     pub(super) feed: Mutex<Arc<unix::UnixFeedSettings>>,
-    /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
+    /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they
+    /// look at more often.
     pub(super) settings: Mutex<Arc<Settings>>,
     /// One set per shard, the bridge's, one per owner of topics, and the admin listener's.
     pub(super) metrics: Vec<Arc<Metrics>>,
@@ -106,8 +108,8 @@ impl Hub {
         self.log.has_room() && self.fill.has_room()
     }
 
-    /// Publishes to every shard that has sessions of the dialects, waking all but the caller. All shards see the
-    /// publications of a dialect in one order.
+    /// Publishes to every shard that has sessions of the dialects, waking all but the caller. All
+    /// shards see the publications of a dialect in one order.
     pub(super) fn broadcast(&self, publications: Vec<Publication>, caller: Option<usize>) {
         let mut lanes = Lanes::default();
         publications.into_iter().for_each(|publication| lanes.add(publication));
@@ -136,7 +138,8 @@ impl Hub {
         self.nudge(&readers, Some(caller));
     }
 
-    /// Takes a question to the owner of its channel, or to all shards when it is about many channels.
+    /// Takes a question to the owner of its channel, or to all shards when it is about many
+    /// channels.
     pub(super) fn ask_presence(
         &self,
         from: ConnectionRef,
@@ -211,8 +214,8 @@ impl Hub {
         }
     }
 
-    /// Prepares publications that followers are about to see: announces the parts of their tallies, and posts retained
-    /// ones to the shards that do not follow, because every shard retains them.
+    /// Prepares publications that followers are about to see: announces the parts of their tallies,
+    /// and posts retained ones to the shards that do not follow, because every shard retains them.
     fn announce(
         &self,
         publications: &[Arc<Publication>],

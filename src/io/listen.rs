@@ -18,10 +18,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Maximum number of connections that wait to be accepted; the kernel lowers it to net.core.somaxconn.
+/// Maximum number of connections that wait to be accepted; the kernel lowers it to
+/// net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
-/// Time for an address to become free. The kernel takes a killed process's rings down after the process itself, and the
-/// sockets that a ring waited for live on until then: an immediate restart would meet its predecessor.
+/// Time for an address to become free. The kernel takes a killed process's rings down after the
+/// process itself, and the sockets that a ring waited for live on until then: an immediate restart
+/// would meet its predecessor.
 const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between two attempts; each is a connection to a daemon that may be alive.
 const TAKEN_PAUSE: Duration = Duration::from_millis(50);
@@ -78,8 +80,8 @@ pub enum ListenError {
     Other(String, io::Error),
 }
 
-/// Listens on `address` once per shard. A first exclusive bind makes sure that no other program listens
-/// there: with `SO_REUSEPORT` the kernel would split the connections between the two.
+/// Listens on `address` once per shard. A first exclusive bind makes sure that no other program
+/// listens there: with `SO_REUSEPORT` the kernel would split the connections between the two.
 ///
 /// # Errors
 /// When the address cannot be had.
@@ -167,7 +169,8 @@ pub fn unix(settings: &unix::UnixFeedSettings, path: &Path) -> Result<OwnedFd, L
     Ok(socket)
 }
 
-/// Gives the feed's socket the mode and the group of its settings; without a group the daemon's own.
+/// Gives the feed's socket the mode and the group of its settings; without a group the daemon's
+/// own.
 ///
 /// # Errors
 /// When that is not possible, with what to do about it.

@@ -1,7 +1,8 @@
 //! The incomplete requests, messages and TLS records of a shard's connections.
 //!
-//! Any client may begin one, each may be as long as the longest that is allowed, and the rest may never come. So all of
-//! them together have a limit, `limits.partial_bytes_max`. Allocated memory counts, not the bytes in it.
+//! Any client may begin one, each may be as long as the longest that is allowed, and the rest may
+//! never come. So all of them together have a limit, `limits.partial_bytes_max`. Allocated memory
+//! counts, not the bytes in it.
 
 use super::request::Progress;
 use crate::shard::Id;
@@ -34,7 +35,8 @@ impl PartialRequest {
     }
 }
 
-/// The incomplete requests, and the memory of everything incomplete. Sockets hold messages and records themselves.
+/// The incomplete requests, and the memory of everything incomplete. Sockets hold messages and
+/// records themselves.
 #[derive(Default)]
 pub(super) struct Partials {
     held: AHashMap<Id, PartialRequest>,

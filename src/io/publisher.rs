@@ -1,14 +1,16 @@
 //! The unix feed's sockets: a task per publisher, of which there are few.
 //!
-//! A publisher is read only while every shard has room, so a shard that lags slows its publishers and loses
-//! nothing. Publishers take turns, each with a limit of bytes and of lines. Those that send only rejected lines share a
-//! part of the shard's time, however many they are.
+//! A publisher is read only while every shard has room, so a shard that lags slows its publishers
+//! and loses nothing. Publishers take turns, each with a limit of bytes and of lines. Those that
+//! send only rejected lines share a part of the shard's time, however many they are.
 //!
-//! Replies leave as far as the publisher reads them. One that reads slowly is waited for before it is read on; with one
-//! that does not read at all, replies beyond a limit are dropped and counted, events never.
+//! Replies leave as far as the publisher reads them. One that reads slowly is waited for before it
+//! is read on; with one that does not read at all, replies beyond a limit are dropped and counted,
+//! events never.
 //!
-//! Messages of durable topics go to the store, one chunk of a publisher at a time: it is read on when the store has
-//! answered, so that the store holds no more of a publisher than one chunk and one line.
+//! Messages of durable topics go to the store, one chunk of a publisher at a time: it is read on
+//! when the store has answered, so that the store holds no more of a publisher than one chunk and
+//! one line.
 
 use super::clock;
 use super::groups::{self, Groups};
@@ -37,15 +39,15 @@ pub(super) const FEEDS_STOP_MAX: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 * 1024;
 /// Bytes of queued replies at which a publisher is waited for. Those of one turn may come on top.
 const REPLY_BYTES_MAX: usize = 256 * 1024;
-/// Time that a publisher with so many replies is waited for while it reads none. After that, and until it reads again,
-/// further replies are dropped.
+/// Time that a publisher with so many replies is waited for while it reads none. After that, and
+/// until it reads again, further replies are dropped.
 const REPLIES_WAIT: Duration = Duration::from_secs(1);
 /// Time that a publisher has to read its replies after it has sent everything.
 const REPLIES_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks whether a publisher has read its replies.
 const REPLIES_PAUSE: Duration = Duration::from_millis(10);
-/// One part in this many of the shard's time is for all publishers together that send only rejected lines. The other
-/// publishers and the clients do not notice then how many of them there are.
+/// One part in this many of the shard's time is for all publishers together that send only rejected
+/// lines. The other publishers and the clients do not notice then how many of them there are.
 const IDLE_TALK_PARTS: u64 = 5;
 /// Longest time until a publisher that waits for its turn learns that the daemon stops.
 const PAUSE_PART: Duration = Duration::from_millis(20);
@@ -137,8 +139,8 @@ impl Feed {
         })
     }
 
-    /// Whether a publisher still awaits word of stored messages, or has sent lines before the stop that are not read yet
-    /// and has time left.
+    /// Whether a publisher still awaits word of stored messages, or has sent lines before the stop
+    /// that are not read yet and has time left.
     pub(super) fn owes(&self) -> bool {
         let has_time = self.stopped.get().is_some_and(|since| since.elapsed() < FEEDS_STOP_MAX);
         self.settling.get() > 0 || (has_time && !self.open.borrow().is_empty())
@@ -335,8 +337,8 @@ impl Feed {
         })
     }
 
-    /// The pause after a turn of rejected lines that began at `since_ns`: a multiple of the time that it took, behind the
-    /// other publishers that pause.
+    /// The pause after a turn of rejected lines that began at `since_ns`: a multiple of the time
+    /// that it took, behind the other publishers that pause.
     fn pause_after(&self, since_ns: u64) -> Duration {
         let now_ns = clock::now().monotonic_ns;
         let took_ns = now_ns.saturating_sub(since_ns);
@@ -371,7 +373,8 @@ impl Feed {
         }
     }
 
-    /// Has the store append messages, waits for the shards to deliver counted events, and replies with the outcome.
+    /// Has the store append messages, waits for the shards to deliver counted events, and replies
+    /// with the outcome.
     async fn settle(self: &Rc<Self>, peer: &Rc<Peer>, publisher: &mut Publisher) {
         self.settling.set(self.settling.get() + 1);
         let appends = publisher.take_appends();
@@ -400,8 +403,8 @@ impl Feed {
         events[Outcome::Rejected as usize].add(counts.rejected);
     }
 
-    /// Queues whole lines of replies and sends what the socket takes. For a publisher that does not read, lines without
-    /// room are dropped and counted.
+    /// Queues whole lines of replies and sends what the socket takes. For a publisher that does not
+    /// read, lines without room are dropped and counted.
     fn reply(self: &Rc<Self>, peer: &Rc<Peer>, mut lines: &[u8]) {
         while !lines.is_empty() {
             let room = if peer.is_deaf.get() {

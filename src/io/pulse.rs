@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Longest turn of a thread that does not hang. Turns are bounded and take milliseconds, and idle threads turn once a
-/// second ([`BEAT`]); no load takes this long.
+/// Longest turn of a thread that does not hang. Turns are bounded and take milliseconds, and idle
+/// threads turn once a second ([`BEAT`]); no load takes this long.
 pub(super) const TURN_MAX: Duration = Duration::from_secs(5);
 /// Longest wait of a thread before it turns without an event.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
-/// Longest wait of an idle shard: each wake-up costs, and 64 shards have many. Less than half of [`TURN_MAX`], so that a
-/// machine under load raises no false alarm.
+/// Longest wait of an idle shard: each wake-up costs, and 64 shards have many. Less than half of
+/// [`TURN_MAX`], so that a machine under load raises no false alarm.
 pub(super) const IDLE_BEAT: Duration = Duration::from_secs(2);
 
-/// The last turn of one thread. Each has a cache line of its own, because it is written in every turn.
+/// The last turn of one thread. Each has a cache line of its own, because it is written in every
+/// turn.
 #[repr(align(64))]
 #[derive(Default)]
 pub(super) struct Pulse {
@@ -98,7 +99,8 @@ impl Pulses {
         let mut hung: Vec<_> =
             found.map(|(name, pulse)| (name, pulse.silence(now).as_secs())).collect();
 
-        // The watchdog cannot find itself hanging. It looks every half second, so twice the time is no false alarm.
+        // The watchdog cannot find itself hanging. It looks every half second, so twice the time is
+        // no false alarm.
         let silence = self.watchdog.silence(now);
         if silence > 2 * TURN_MAX {
             hung.push(("watchdog".into(), silence.as_secs()));

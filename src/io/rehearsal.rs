@@ -1,7 +1,8 @@
-//! A check of the addresses and the socket of a start, without listening and without leaving anything behind.
+//! A check of the addresses and the socket of a start, without listening and without leaving
+//! anything behind.
 //!
-//! Ports are bound for a moment. That takes nothing away: connections go to sockets that listen, and a starting daemon
-//! retries for a second.
+//! Ports are bound for a moment. That takes nothing away: connections go to sockets that listen,
+//! and a starting daemon retries for a second.
 
 use super::listen::{self, ListenError};
 use crate::feed::unix;
@@ -34,7 +35,8 @@ pub enum Occupancy {
 pub fn tcp(address: SocketAddr) -> Result<Occupancy, ListenError> {
     match listen::tcp_socket(address, false) {
         Ok(_) => Ok(Occupancy::Free),
-        // The kernel shares a port among one user's sockets only, so a shared bind tells whose it is.
+        // The kernel shares a port among one user's sockets only, so a shared bind tells whose it
+        // is.
         Err(ListenError::PortTaken(_)) => match listen::tcp_socket(address, true) {
             Ok(_) => Ok(Occupancy::ByOwn),
             Err(ListenError::PortTaken(_)) => Ok(Occupancy::ByAnother),
@@ -44,7 +46,8 @@ pub fn tcp(address: SocketAddr) -> Result<Occupancy, ListenError> {
     }
 }
 
-/// Two addresses of a list that exclude each other, because one of them stands for all of the machine's.
+/// Two addresses of a list that exclude each other, because one of them stands for all of the
+/// machine's.
 #[must_use]
 pub fn overlapping(addresses: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
     // Without the file there is no IPv6.
@@ -62,14 +65,15 @@ pub fn overlapping(addresses: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)>
     None
 }
 
-/// Whether `all` is unspecified and stands for `other` too; `[::]` takes IPv4 as well unless the system says otherwise.
+/// Whether `all` is unspecified and stands for `other` too; `[::]` takes IPv4 as well unless the
+/// system says otherwise.
 fn covers(all: &SocketAddr, other: &SocketAddr, v6_only: bool) -> bool {
     let same_family = all.is_ipv4() == other.is_ipv4();
     all.ip().is_unspecified() && (same_family || (all.is_ipv6() && !v6_only))
 }
 
-/// Whether the feed's socket can be made. Returns its group too, if one is configured, for a check against the user's
-/// groups.
+/// Whether the feed's socket can be made. Returns its group too, if one is configured, for a check
+/// against the user's groups.
 ///
 /// # Errors
 /// When it cannot be made, with what to do about it.

@@ -1,8 +1,8 @@
-//! Requests of a connection before it is a session: heads, one after another, and the bodies of those that a dialect
-//! answers.
+//! Requests of a connection before it is a session: heads, one after another, and the bodies of
+//! those that a dialect answers.
 //!
-//! A request that lies whole in the buffer of a read is answered from there. The bytes of any other are kept until it is
-//! whole.
+//! A request that lies whole in the buffer of a read is answered from there. The bytes of any other
+//! are kept until it is whole.
 
 mod pending;
 mod pieces;
@@ -16,8 +16,8 @@ use crate::http::Persistence;
 use crate::http::head::{self, HeadEnd};
 use crate::shard::Shard;
 
-/// Maximum number of requests of one connection that are answered in one turn, so that a client that sends thousands at
-/// once does not keep the others waiting.
+/// Maximum number of requests of one connection that are answered in one turn, so that a client
+/// that sends thousands at once does not keep the others waiting.
 const REQUESTS_MAX: usize = 64;
 
 /// The use of the bytes behind the requests that were read.
@@ -37,7 +37,8 @@ pub(super) enum Next {
     Over,
 }
 
-/// Reads requests and has them answered, in order. Returns the number of bytes used, and the use of the rest.
+/// Reads requests and has them answered, in order. Returns the number of bytes used, and the use of
+/// the rest.
 pub(super) fn read(
     bytes: &mut [u8],
     progress: &mut Progress,

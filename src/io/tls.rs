@@ -1,9 +1,10 @@
 //! TLS of one connection: a socket's bytes become plaintext, and plaintext becomes records for it.
 //!
-//! rustls speaks the protocol. Its unbuffered connection owns keys and state but no buffer: bytes are
-//! decrypted where a read has put them, and records leave through the [`Scratch`] that all connections of a
-//! shard share. A connection owns bytes only while a record is incomplete, or while its socket refuses records
-//! that are made already: a record cannot be made twice, and none may be left out.
+//! rustls speaks the protocol. Its unbuffered connection owns keys and state but no buffer: bytes
+//! are decrypted where a read has put them, and records leave through the [`Scratch`] that all
+//! connections of a shard share. A connection owns bytes only while a record is incomplete, or
+//! while its socket refuses records that are made already: a record cannot be made twice, and none
+//! may be left out.
 //!
 //! Frames are still encoded once for all; only the records around them are each connection's own.
 //!
@@ -15,11 +16,12 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, Insufficien
 use rustls::{Error, ServerConfig};
 use std::sync::Arc;
 
-/// Bytes of plaintext that become records before these are offered to the socket: four records of the usual size. A slow
-/// connection owns no more than this, beside its outbox, in records that its socket has refused.
+/// Bytes of plaintext that become records before these are offered to the socket: four records of
+/// the usual size. A slow connection owns no more than this, beside its outbox, in records that its
+/// socket has refused.
 const SEALED_BYTES_MAX: usize = 64 * 1024;
-/// Maximum bytes of waiting records while the peer causes more, by its handshake or by alerts. rustls lets it cause
-/// little; this is for a peer that has found a way.
+/// Maximum bytes of waiting records while the peer causes more, by its handshake or by alerts.
+/// rustls lets it cause little; this is for a peer that has found a way.
 const WAITING_BYTES_MAX: usize = 4 * SEALED_BYTES_MAX;
 
 /// The buffers that all connections of a shard share.
@@ -30,8 +32,8 @@ pub(super) struct Scratch {
     records: Records,
 }
 
-/// Records on their way to a socket, at the start of a buffer that keeps its length: clearing it each time would
-/// cost more than a small record.
+/// Records on their way to a socket, at the start of a buffer that keeps its length: clearing it
+/// each time would cost more than a small record.
 #[derive(Default)]
 struct Records {
     buffer: Vec<u8>,
@@ -107,7 +109,8 @@ pub(super) struct Tls {
     inbound: Vec<u8>,
     /// Records that the socket has refused.
     outbound: Vec<u8>,
-    /// Whether the first byte of the next write is already in `outbound` or has left; see [`Tls::write`].
+    /// Whether the first byte of the next write is already in `outbound` or has left; see
+    /// [`Tls::write`].
     ahead: bool,
     stage: TlsStage,
 }
@@ -147,8 +150,8 @@ impl Tls {
         self.stage == TlsStage::Over
     }
 
-    /// Reads bytes of the socket. The scratch then has their plaintext, and the answers of TLS itself have been sent,
-    /// or wait.
+    /// Reads bytes of the socket. The scratch then has their plaintext, and the answers of TLS
+    /// itself have been sent, or wait.
     ///
     /// # Errors
     /// At the first violation; nothing can be read or written after it.
@@ -186,12 +189,12 @@ impl Tls {
         Ok(done?.1)
     }
 
-    /// Encrypts and sends. Like a socket, it takes as much as can leave: when the socket refuses records that
-    /// are made already, nothing more is taken until they have left.
+    /// Encrypts and sends. Like a socket, it takes as much as can leave: when the socket refuses
+    /// records that are made already, nothing more is taken until they have left.
     ///
-    /// The caller must not take the last byte for sent while it waits here, or it would end a connection that
-    /// still has records to send. So when everything was taken and not everything has left, one byte less is
-    /// reported, and the next write starts with that byte again.
+    /// The caller must not take the last byte for sent while it waits here, or it would end a
+    /// connection that still has records to send. So when everything was taken and not everything
+    /// has left, one byte less is reported, and the next write starts with that byte again.
     pub(super) fn write(
         &mut self,
         plaintext: &[u8],
@@ -351,7 +354,8 @@ fn process(
     }
 }
 
-/// Encodes the records from before an error, and its alert. Processing further would return the error again.
+/// Encodes the records from before an error, and its alert. Processing further would return the
+/// error again.
 fn say_why(connection: &mut UnbufferedServerConnection, bytes: &mut [u8], records: &mut Records) {
     while connection.wants_write()
         && let Ok(ConnectionState::EncodeTlsData(mut data)) =

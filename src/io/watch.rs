@@ -1,7 +1,8 @@
 //! Waiting for one descriptor in a monoio task.
 //!
-//! monoio waits for its own types only, so one of them gets a duplicate of the descriptor. It is only ever asked whether
-//! it is ready, which works for anything that can be polled, an epoll set included.
+//! monoio waits for its own types only, so one of them gets a duplicate of the descriptor. It is
+//! only ever asked whether it is ready, which works for anything that can be polled, an epoll set
+//! included.
 
 use monoio::net::UnixStream;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,7 +23,8 @@ impl Watched {
 
     /// Waits until the descriptor has bytes, an end or an error to read.
     pub(super) async fn readable(&self) -> io::Result<()> {
-        // `false`: on epoll monoio remembers readiness, and must ask the kernel whether that still holds.
+        // `false`: on epoll monoio remembers readiness, and must ask the kernel whether that still
+        // holds.
         self.watch.readable(false).await
     }
 

@@ -1,9 +1,10 @@
 //! The watchdog: a thread that notices others that hang, and the end of a process whose stop hangs.
 //!
-//! Every serving thread notes its turns ([`Pulse`](super::pulse::Pulse)). The watchdog looks at all of them; while one
-//! has not turned for [`TURN_MAX`](super::pulse::TURN_MAX), readiness and the log name it, and the service manager gets
-//! no ping, so that it ends the process when that lasts. The watchdog takes no lock that a hanging thread may hold, and
-//! leaves anything that may block (the log, an exit) to a detached thread.
+//! Every serving thread notes its turns ([`Pulse`](super::pulse::Pulse)). The watchdog looks at all
+//! of them; while one has not turned for [`TURN_MAX`](super::pulse::TURN_MAX), readiness and the
+//! log name it, and the service manager gets no ping, so that it ends the process when that lasts.
+//! The watchdog takes no lock that a hanging thread may hold, and leaves anything that may block
+//! (the log, an exit) to a detached thread.
 
 use super::Hub;
 use super::clock;
@@ -15,8 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Interval between two looks at the threads.
 const LOOK: Duration = Duration::from_millis(500);
-/// Longest delay of a look that still counts: one that comes later was held up itself, as the threads probably were (the
-/// process was stopped, the machine slept).
+/// Longest delay of a look that still counts: one that comes later was held up itself, as the
+/// threads probably were (the process was stopped, the machine slept).
 const LOOK_LATE_MAX: Duration = Duration::from_secs(1);
 /// Time beyond its own that a stop is granted before the process exits.
 const EXIT_AFTER: Duration = Duration::from_secs(3);
@@ -61,8 +62,8 @@ fn aside(act: impl FnOnce() + Send + 'static) {
     let _ = std::thread::Builder::new().name("aside".into()).spawn(act);
 }
 
-/// Ends the process less than five seconds after `drain`, unless it has ended by then: by an exit, or when even that
-/// hangs, by the kernel. Returns at once.
+/// Ends the process less than five seconds after `drain`, unless it has ended by then: by an exit,
+/// or when even that hangs, by the kernel. Returns at once.
 pub fn end_after(drain: Duration) {
     aside(move || {
         std::thread::sleep(drain + EXIT_AFTER);

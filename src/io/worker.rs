@@ -1,7 +1,7 @@
 //! One shard at work: the turn.
 //!
-//! A turn takes from the mailbox and the sockets (bounded), lets the shard decide, and writes each touched
-//! connection once. Nothing here waits: the loop around it does.
+//! A turn takes from the mailbox and the sockets (bounded), lets the shard decide, and writes each
+//! touched connection once. Nothing here waits: the loop around it does.
 
 use super::Hub;
 use super::clock;
@@ -22,8 +22,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Maximum number of publications in one turn, so that a burst does not keep the sockets waiting.
 const TURN_EVENTS_MAX: usize = 64;
-/// Bytes of a turn's frames and tables at which it ends, and so what an outbox may hold beyond its limit before
-/// the first of it is offered to a socket.
+/// Bytes of a turn's frames and tables at which it ends, and so what an outbox may hold beyond its
+/// limit before the first of it is offered to a socket.
 const TURN_BYTES_MAX: usize = 1024 * 1024;
 
 /// A shard with its sockets and its reading of the hand-off.
@@ -71,8 +71,9 @@ impl Worker {
         self.shard.settings()
     }
 
-    /// Whether this shard may end. It waits for all others, because it may own the presence that another's last request
-    /// asks for, and until the owner of the topics has heard of every session's end.
+    /// Whether this shard may end. It waits for all others, because it may own the presence that
+    /// another's last request asks for, and until the owner of the topics has heard of every
+    /// session's end.
     pub(super) fn is_over(&self) -> bool {
         self.closing && self.shard.is_empty() && !self.has_questions() && self.sockets.total() == 0
     }
@@ -87,13 +88,14 @@ impl Worker {
         self.hub.broadcast(publications, Some(self.number));
     }
 
-    /// Whether publications or questions of clients wait for room elsewhere. Until it is there no more is read from
-    /// this shard's clients, so nothing of theirs is dropped and nothing grows.
+    /// Whether publications or questions of clients wait for room elsewhere. Until it is there no
+    /// more is read from this shard's clients, so nothing of theirs is dropped and nothing grows.
     pub(super) fn holds_back(&self) -> bool {
         self.shard.holds_back() || self.sockets.has_waiting()
     }
 
-    /// Hands on publications and questions of clients as far as there is room; returns whether there was.
+    /// Hands on publications and questions of clients as far as there is room; returns whether
+    /// there was.
     fn drain(&mut self) -> bool {
         let shards_have_room = self.all_have_room();
         if shards_have_room {
@@ -102,8 +104,8 @@ impl Worker {
         self.ask() && shards_have_room
     }
 
-    /// Hands questions to the services; returns whether all had room. Questions of one turn may go beyond it, and wait
-    /// here.
+    /// Hands questions to the services; returns whether all had room. Questions of one turn may go
+    /// beyond it, and wait here.
     fn ask(&mut self) -> bool {
         if !self.has_questions() {
             return true;
@@ -114,7 +116,8 @@ impl Worker {
         let shards_have_room = self.all_have_room();
         let topics_have_room = self.hub.store.has_room();
         let mut questions = self.shard.take_questions();
-        // Rooms are looked at once, so that of one service either all questions leave or all wait, in order.
+        // Rooms are looked at once, so that of one service either all questions leave or all wait,
+        // in order.
         for (from, question) in questions.drain(..) {
             match question {
                 Question::Token(question) if verifiers_have_room => tokens.push((from, question)),
@@ -181,7 +184,8 @@ impl Worker {
         if woken {
             self.hub.mailboxes[self.number].waker().clear_wakeups();
         }
-        // Before questions of new sessions leave this shard: the answers may cause publications that are for them.
+        // Before questions of new sessions leave this shard: the answers may cause publications
+        // that are for them.
         self.follow();
         if now.tick() != self.ticked {
             self.ticked = now.tick();
@@ -191,7 +195,8 @@ impl Worker {
             settle_reports(now);
         }
         if has_room {
-            // Even if the room is gone meanwhile: a request is answered once every shard has its publications.
+            // Even if the room is gone meanwhile: a request is answered once every shard has its
+            // publications.
             self.route();
             self.ask();
         }
@@ -201,8 +206,8 @@ impl Worker {
         more || self.merge.has_messages() || (has_room && self.sockets.has_waiting())
     }
 
-    /// Takes a turn from another task than the one that waits for the epoll set; that one is woken if there is more to
-    /// do, and sleeps on otherwise.
+    /// Takes a turn from another task than the one that waits for the epoll set; that one is woken
+    /// if there is more to do, and sleeps on otherwise.
     pub(super) fn turn_aside(&mut self) {
         let more = self.turn() || self.is_over() || self.draining || self.holds_back();
         // Only that task can spawn the one for ticks.
@@ -224,7 +229,8 @@ impl Worker {
         begins
     }
 
-    /// Notes that the task for ticks has ended; a shard that is no longer idle is woken to start another.
+    /// Notes that the task for ticks has ended; a shard that is no longer idle is woken to start
+    /// another.
     pub(super) fn end_ticking(&mut self) {
         self.ticking = false;
         if !self.is_idle() {
@@ -245,8 +251,8 @@ impl Worker {
         self.merge.sleep(&self.hub.mailboxes[self.number])
     }
 
-    /// Follows the dialects that this shard has sessions of, and leaves the others once it has read their earlier
-    /// publications.
+    /// Follows the dialects that this shard has sessions of, and leaves the others once it has read
+    /// their earlier publications.
     fn follow(&mut self) {
         for &kind in Kind::ALL {
             self.merge.follow(&self.hub.log, kind as usize, self.shard.has_sessions(kind));
@@ -258,13 +264,15 @@ impl Worker {
         self.merge.take(&self.hub.log, &self.hub.mailboxes[self.number]);
         let (mut delivered, mut is_first) = (0, true);
         while delivered < TURN_EVENTS_MAX && self.shard.turn_bytes() < TURN_BYTES_MAX {
-            // The first is taken even while nothing can be routed: shards could wait for each other for ever.
+            // The first is taken even while nothing can be routed: shards could wait for each other
+            // for ever.
             if !std::mem::take(&mut is_first) && !self.shard.takes_more() {
                 break;
             }
 
             match self.merge.pop() {
-                // The time of a stop is better spent on close frames, which let clients reconnect elsewhere.
+                // The time of a stop is better spent on close frames, which let clients reconnect
+                // elsewhere.
                 Some(NextRead::Item(_)) if self.hub.hurrying.load(Relaxed) => {}
                 Some(NextRead::Item(publication)) => {
                     delivered += 1;
@@ -297,7 +305,8 @@ impl Worker {
                 self.shard.configure(settings, limits, now);
                 self.sockets.configure(&self.shard);
             }
-            // Accepting has ended for good, and the sockets of a late listener close with the parcel.
+            // Accepting has ended for good, and the sockets of a late listener close with the
+            // parcel.
             Parcel::Listener(..) if self.draining => {}
             Parcel::Listener(number, change) => {
                 self.sockets.change(number, change, &mut self.shard, now)
@@ -340,7 +349,8 @@ mod tests {
 
     const UP: &str = "GET /up HTTP/1.1\r\nHost: x\r\n\r\n";
 
-    /// The first of two shards, with a connection that has sent something; nobody takes what the other is posted.
+    /// The first of two shards, with a connection that has sent something; nobody takes what the
+    /// other is posted.
     fn worker(sent: &str) -> (Worker, TcpStream) {
         let pulsar = pulsar::PulsarSettings { anonymous: true, ..Default::default() };
         let settings = Arc::new(Settings { pulsar, ..Settings::default() });
@@ -429,7 +439,8 @@ mod tests {
         let hub = Arc::clone(&worker.hub);
         hub.store.pretend();
         let connection = asked(&mut worker)[0].0;
-        // More than a socket of this machine ever holds, in the turn in which the handshake is answered.
+        // More than a socket of this machine ever holds, in the turn in which the handshake is
+        // answered.
         let payload = vec![b'x'; 16 << 20];
         let draft =
             MessageDraft::new(&TopicMessage { payload: &payload, ..TopicMessage::default() });

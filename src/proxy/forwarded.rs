@@ -1,11 +1,11 @@
 //! The headers in which proxies name the client: `X-Forwarded-For`, and `Forwarded` of RFC 7239.
 //!
-//! Each proxy appends the address that it was asked from, so the list is read from its end: as long as an address is
-//! a trusted proxy's own, the one before it was written by that proxy. The first untrusted address is the client; what
-//! stands before it, the client may have written itself.
+//! Each proxy appends the address that it was asked from, so the list is read from its end: as long
+//! as an address is a trusted proxy's own, the one before it was written by that proxy. The first
+//! untrusted address is the client; what stands before it, the client may have written itself.
 //!
-//! A proxy that writes one of the two passes the other on as the client sent it. When both are there and name
-//! different clients, neither is believed.
+//! A proxy that writes one of the two passes the other on as the client sent it. When both are
+//! there and name different clients, neither is believed.
 
 use super::{Networks, Remote};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -48,7 +48,8 @@ pub fn client<'a>(
     }
 }
 
-/// The values of a header, the last first. A header on several lines is one list (RFC 9110 section 5.3).
+/// The values of a header, the last first. A header on several lines is one list (RFC 9110 section
+/// 5.3).
 fn values_from_last<'a>(
     headers: impl DoubleEndedIterator<Item = (&'a str, &'a [u8])>,
     name: &'static str,
@@ -75,7 +76,8 @@ fn last_untrusted(
 /// The nodes after `for=` in the elements of one line of `Forwarded`, the last first.
 fn elements(line: &[u8]) -> impl Iterator<Item = Option<Remote>> + use<'_> {
     let mut nodes = Vec::new();
-    // Quotes can only be read from the left: from the right, a comma inside of them would end an element.
+    // Quotes can only be read from the left: from the right, a comma inside of them would end an
+    // element.
     let mut rest = line;
     loop {
         let Some((element, more)) = split(rest, b',') else {
@@ -112,8 +114,8 @@ fn for_of(element: &[u8]) -> Option<Remote> {
     found
 }
 
-/// The text before a separator outside of quotes, and the text after it if there is one; `None` when a quote does not
-/// end.
+/// The text before a separator outside of quotes, and the text after it if there is one; `None`
+/// when a quote does not end.
 fn split(text: &[u8], separator: u8) -> Option<(&[u8], Option<&[u8]>)> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     for (at, byte) in text.iter().enumerate() {
@@ -141,7 +143,8 @@ fn unquoted(value: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// An address as either header writes it, with its port if given. `None` for hidden ones (`unknown`, `_name`).
+/// An address as either header writes it, with its port if given. `None` for hidden ones
+/// (`unknown`, `_name`).
 fn node(text: &[u8]) -> Option<Remote> {
     let text = std::str::from_utf8(text).ok()?;
     if let Some(inner) = text.strip_prefix('[') {

@@ -6,8 +6,8 @@
 use super::Remote;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Longest preamble in bytes. A line of version 1 has at most 107, version 2 has 16 and at most 216 for the addresses;
-/// the rest is for what proxies add (TLS, host names). nginx allows 4 KiB too.
+/// Longest preamble in bytes. A line of version 1 has at most 107, version 2 has 16 and at most 216
+/// for the addresses; the rest is for what proxies add (TLS, host names). nginx allows 4 KiB too.
 pub const PREAMBLE_BYTES_MAX: usize = 4096;
 
 /// The first bytes of version 2.
@@ -98,7 +98,8 @@ fn line(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
     Ok(Some(Preamble { length: end + 1, client }))
 }
 
-/// The source of a line of version 1. The target is read too: a line that is wrong anywhere is not trusted.
+/// The source of a line of version 1. The target is read too: a line that is wrong anywhere is not
+/// trusted.
 fn source_of<A: std::str::FromStr + Into<IpAddr>>(
     source: &str,
     target: &str,
@@ -133,7 +134,8 @@ fn binary(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
         return Err(MalformedPreamble::Long);
     }
 
-    // Unspecified, TCP over IPv4 and IPv6, and streams of unix sockets, which have no address of use.
+    // Unspecified, TCP over IPv4 and IPv6, and streams of unix sockets, which have no address of
+    // use.
     let addresses = match family {
         0x00 => 0,
         0x11 => 12,

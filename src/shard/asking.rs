@@ -1,8 +1,8 @@
 //! The questions of a shard's sessions to services, and the answers.
 //!
-//! An answer is for one connection; the serial tells one that comes too late. At most one question about a token counts
-//! for a session, and its number is kept after the answer: a granted token can be revoked until the session has the
-//! question forgotten.
+//! An answer is for one connection; the serial tells one that comes too late. At most one question
+//! about a token counts for a session, and its number is kept after the answer: a granted token can
+//! be revoked until the session has the question forgotten.
 
 use super::session::{Phase, Session};
 use super::{ConnectionEvent, Id, Outgoing, Shard};
@@ -16,12 +16,13 @@ use crate::token::{Refusal, Verdict};
 use crate::wheel::Now;
 use core::net::IpAddr;
 
-/// Capacity of the list of questions that is kept for the next turn: as many as a turn asks of the topics, and as many
-/// again for the others.
+/// Capacity of the list of questions that is kept for the next turn: as many as a turn asks of the
+/// topics, and as many again for the others.
 const QUESTIONS_KEPT: usize = 512;
 
 impl Shard {
-    /// The publications and answers for the shards, this one included, since the last call, in order.
+    /// The publications and answers for the shards, this one included, since the last call, in
+    /// order.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.outgoing).list
     }
@@ -39,8 +40,8 @@ impl Shard {
         std::mem::take(&mut self.questions)
     }
 
-    /// Gives back the list of [`Shard::take_questions`] with the questions that found no room, before anything else is
-    /// asked. Its memory serves the next turn.
+    /// Gives back the list of [`Shard::take_questions`] with the questions that found no room,
+    /// before anything else is asked. Its memory serves the next turn.
     pub fn keep_questions(&mut self, mut questions: Vec<(ConnectionRef, Question)>) {
         debug_assert!(self.questions.is_empty(), "they would change their order");
         questions.shrink_to(QUESTIONS_KEPT);
@@ -55,7 +56,8 @@ impl Shard {
         !self.questions.is_empty()
     }
 
-    /// Completes callbacks with the addresses of their clients. Call before any of the connections is forgotten.
+    /// Completes callbacks with the addresses of their clients. Call before any of the connections
+    /// is forgotten.
     pub fn address_callbacks(&mut self, address: impl Fn(Id) -> Option<IpAddr>) {
         for place in self.unaddressed.drain(..) {
             let Some((from, Question::Webhook(webhook))) = self.questions.get_mut(place) else {
@@ -72,8 +74,8 @@ impl Shard {
         ConnectionRef { shard: self.number, id, serial: self.sessions[id as usize].serial }
     }
 
-    /// Queues a question of a connection that speaks this dialect. A token that can be verified here is answered at
-    /// once.
+    /// Queues a question of a connection that speaks this dialect. A token that can be verified
+    /// here is answered at once.
     pub(super) fn ask(
         &mut self,
         id: Id,
@@ -137,15 +139,16 @@ impl Shard {
         }
     }
 
-    /// The answer to [`ConnectionEvent::Probe`]: whether the peer has shut its side, with bytes perhaps still unread.
-    /// A session that has ended has told the owner of the topics so itself.
+    /// The answer to [`ConnectionEvent::Probe`]: whether the peer has shut its side, with bytes
+    /// perhaps still unread. A session that has ended has told the owner of the topics so itself.
     pub fn probed(&mut self, id: Id, is_closing: bool, now: Now) {
         if let Some(kind) = self.sessions.get(id as usize).and_then(Session::kind) {
             self.ask(id, kind, Question::Topic(TopicQuestion::Probed { is_closing }), now);
         }
     }
 
-    /// Starts or ends (`None`) an outage of a dialect's feed. Its sessions end, and new ones at once while it lasts.
+    /// Starts or ends (`None`) an outage of a dialect's feed. Its sessions end, and new ones at
+    /// once while it lasts.
     pub fn outage(&mut self, kind: Kind, outage: Option<(u16, &'static str)>, now: Now) {
         self.outages[kind as usize] = outage;
         let hit = self.ids(|session| session.dialect.as_ref().map(AnyDialect::kind) == Some(kind));

@@ -1,4 +1,5 @@
-//! The ends of connections: by the peer, by the protocol, by a limit of the daemon, or because it stops.
+//! The ends of connections: by the peer, by the protocol, by a limit of the daemon, or because it
+//! stops.
 
 use super::report::Told;
 use super::session::Phase;
@@ -10,8 +11,8 @@ use crate::message::Violation;
 use crate::reason::Reason;
 use crate::wheel::{NEVER, Now};
 
-/// Close codes whose text is ours to choose. Personium's documents want 1000 without any, and from 4000 on codes belong
-/// to each protocol.
+/// Close codes whose text is ours to choose. Personium's documents want 1000 without any, and from
+/// 4000 on codes belong to each protocol.
 const FREE_CODES: std::ops::RangeInclusive<u16> = 1001..=3999;
 
 impl Shard {
@@ -69,8 +70,8 @@ impl Shard {
         }
     }
 
-    /// Ends the connection with the longest incomplete message or request, because all together hold too much. What it
-    /// has sent is lost.
+    /// Ends the connection with the longest incomplete message or request, because all together
+    /// hold too much. What it has sent is lost.
     pub fn evict(&mut self, id: Id, now: Now) {
         let Some(session) = self.sessions.get(id as usize) else { return };
         self.metrics.partial_evictions.add(1);
@@ -108,7 +109,8 @@ impl Shard {
         self.close(id, code, reason, Reason::Slow, now);
     }
 
-    /// Closes a session with a close frame; an empty text becomes the reason's, where the protocol leaves it to us.
+    /// Closes a session with a close frame; an empty text becomes the reason's, where the protocol
+    /// leaves it to us.
     pub(super) fn close(&mut self, id: Id, code: u16, text: &str, reason: Reason, now: Now) {
         match self.sessions[id as usize].phase {
             Phase::Opening => {

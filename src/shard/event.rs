@@ -8,7 +8,8 @@ pub type Id = u32;
 pub enum ConnectionEvent {
     /// Everything has been sent: shut the sending side.
     Finished(Id),
-    /// The socket refuses bytes: call [`Shard::writable`](super::Shard::writable) when it takes them again.
+    /// The socket refuses bytes: call [`Shard::writable`](super::Shard::writable) when it takes
+    /// them again.
     Blocked(Id),
     /// The connection no longer exists here: close the socket.
     Gone(Id),

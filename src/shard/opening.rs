@@ -17,8 +17,8 @@ impl Shard {
         kinds.iter().copied().find(|kind| kind.open(upgrade, &mut context, actions).is_some())
     }
 
-    /// Offers a correct WebSocket request to the dialects in turn. `response` is the 101 to send on acceptance.
-    /// Returns whether one has claimed it.
+    /// Offers a correct WebSocket request to the dialects in turn. `response` is the 101 to send on
+    /// acceptance. Returns whether one has claimed it.
     pub fn upgrade(
         &mut self,
         id: Id,
@@ -46,10 +46,12 @@ impl Shard {
         session.deadline = NEVER;
 
         self.perform(id, dialect_kind, now);
-        // After the dialect's answer: a session that was accepted at once gets a close code with its reason.
+        // After the dialect's answer: a session that was accepted at once gets a close code with
+        // its reason.
         self.tell_of_outage(id, now);
         if self.events.last() == Some(&ConnectionEvent::Opened(id)) {
-            // Answered at once: the caller still holds the bytes behind the request and needs no event.
+            // Answered at once: the caller still holds the bytes behind the request and needs no
+            // event.
             self.events.pop();
         }
         true

@@ -1,8 +1,9 @@
 //! Counters and log lines of refused connections and ended sessions.
 //!
-//! Each counts once, for its one [`Reason`]. Its line in the log identifies the client (address, protocol, subject of
-//! the token, age) and says what has happened and what the client was told. Sockets are not known here, so their owner
-//! completes the line with the address ([`Report::log`]).
+//! Each counts once, for its one [`Reason`]. Its line in the log identifies the client (address,
+//! protocol, subject of the token, age) and says what has happened and what the client was told.
+//! Sockets are not known here, so their owner completes the line with the address
+//! ([`Report::log`]).
 
 use super::event::Id;
 use crate::dialect::{Input, Kind};
@@ -69,7 +70,8 @@ fn log_at(volume: Volume, line: fmt::Arguments<'_>) {
     }
 }
 
-/// The reason for which a dialect's answer to its input would refuse or end its session, unless it names one.
+/// The reason for which a dialect's answer to its input would refuse or end its session, unless it
+/// names one.
 pub(super) struct Why {
     pub(super) reason: Reason,
     /// The fault of the token.

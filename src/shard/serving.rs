@@ -13,15 +13,16 @@ use crate::wheel::Now;
 
 /// Seconds that a connection may stay idle between requests, as long as nginx's default.
 const KEEP_ALIVE_S: u64 = 75;
-/// Seconds that a service has for the answer to a request. It is another thread of this process, so it takes that long
-/// only when it cannot keep up.
+/// Seconds that a service has for the answer to a request. It is another thread of this process, so
+/// it takes that long only when it cannot keep up.
 const ANSWER_S: u64 = 10;
-/// Bytes for the shards at which the turn takes no more requests and parcels. A request of 10 KiB for a hundred channels
-/// comes to 1 MiB, and a turn may read from hundreds of connections; joining a full presence channel is answered with
-/// 100 KiB, and thousands of joins may wait in the mailbox.
+/// Bytes for the shards at which the turn takes no more requests and parcels. A request of 10 KiB
+/// for a hundred channels comes to 1 MiB, and a turn may read from hundreds of connections; joining
+/// a full presence channel is answered with 100 KiB, and thousands of joins may wait in the
+/// mailbox.
 const TURN_OUTGOING_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Questions to the owner of the topics at which the turn takes no more from clients: the owner starts on them while the
-/// next are read, so that the disk and the shards work at the same time.
+/// Questions to the owner of the topics at which the turn takes no more from clients: the owner
+/// starts on them while the next are read, so that the disk and the shards work at the same time.
 const TURN_REQUESTS_MAX: usize = 256;
 /// Capacity of the scratch for responses that is kept for the next one.
 const RESPONSE_BYTES_KEPT: usize = 64 * 1024;
@@ -40,8 +41,8 @@ impl Shard {
         self.outgoing.bytes < TURN_OUTGOING_BYTES_MAX && self.topic_questions < TURN_REQUESTS_MAX
     }
 
-    /// Whether the client has taken every answer so far. Its next request waits for that, or a client that reads nothing
-    /// could have us keep ever more answers.
+    /// Whether the client has taken every answer so far. Its next request waits for that, or a
+    /// client that reads nothing could have us keep ever more answers.
     #[must_use]
     pub fn is_answered(&self, id: Id) -> bool {
         self.sessions.get(id as usize).is_some_and(|session| session.outbox.backlog_bytes() == 0)
@@ -61,7 +62,8 @@ impl Shard {
         }
     }
 
-    /// Awaits the body of a request, and asks for it if the client waits for a 100 (RFC 9110 section 10.1.1).
+    /// Awaits the body of a request, and asks for it if the client waits for a 100 (RFC 9110
+    /// section 10.1.1).
     pub fn await_body(&mut self, id: Id, is_waiting: bool, now: Now) {
         self.await_rest(id, Phase::Body, now);
         if is_waiting {
@@ -76,8 +78,8 @@ impl Shard {
         self.reschedule(id);
     }
 
-    /// Serves a whole request. Returns whether the next may be read: not before the answer is there, and not after one
-    /// that ends the connection.
+    /// Serves a whole request. Returns whether the next may be read: not before the answer is
+    /// there, and not after one that ends the connection.
     pub fn serve(
         &mut self,
         id: Id,
@@ -100,7 +102,8 @@ impl Shard {
                     self.outgoing.push(Outgoing::Publication(*publication));
                 }
                 Action::Ask(question) => {
-                    // Webhooks and the like, which have no answer; a question with one is `Served::Asked`.
+                    // Webhooks and the like, which have no answer; a question with one is
+                    // `Served::Asked`.
                     let _ = self.ask(id, kind, question, now);
                 }
                 _ => {}
@@ -166,7 +169,8 @@ impl Shard {
         let _ = self.ask(id, kind, question, now);
     }
 
-    /// Refuses a request that cannot be read or served with a status and ready bytes, and ends the connection.
+    /// Refuses a request that cannot be read or served with a status and ready bytes, and ends the
+    /// connection.
     pub fn refuse_request(
         &mut self,
         id: Id,
@@ -225,7 +229,8 @@ impl Shard {
     pub(super) fn give_up(&mut self, id: Id, kind: Kind, is_head: bool, now: Now) {
         self.sessions[id as usize].pending = None;
         self.refuse_request(id, kind, (503, http::unserved()), is_head, now);
-        // Bytes that came meanwhile are read and dropped: unread, they would lose the answer (RFC 9112 section 9.6).
+        // Bytes that came meanwhile are read and dropped: unread, they would lose the answer (RFC
+        // 9112 section 9.6).
         self.events.push(ConnectionEvent::Ready(id));
     }
 

@@ -1,16 +1,19 @@
-//! Storage for the records of a radix trie: byte blocks of odd sizes in large chunks, named by `u32`.
+//! Storage for the records of a radix trie: byte blocks of odd sizes in large chunks, named by
+//! `u32`.
 //!
-//! A block is taken from the free list of its size class, else from the end of the last chunk. Chunks are
-//! never moved or doubled, so that a trie of a million subscriptions grows by 1 MB at a time and no insert
-//! stalls on copying what is there. A freed block holds the name of the next free one of its class.
+//! A block is taken from the free list of its size class, else from the end of the last chunk.
+//! Chunks are never moved or doubled, so that a trie of a million subscriptions grows by 1 MB at a
+//! time and no insert stalls on copying what is there. A freed block holds the name of the next
+//! free one of its class.
 //!
-//! The arena does not know what a record means; it knows neither a block's length nor who points to it,
-//! so the caller says the length when it frees a block and corrects its links when a block moves.
+//! The arena does not know what a record means; it knows neither a block's length nor who points to
+//! it, so the caller says the length when it frees a block and corrects its links when a block
+//! moves.
 
 /// Blocks are whole multiples of this many bytes, and a block's name counts them.
 const GRANULE: usize = 8;
-/// Bytes of a chunk. Much above the longest record, so that the unused end of a chunk is a small loss; much
-/// below a large trie, so that the last chunk's spare is one too.
+/// Bytes of a chunk. Much above the longest record, so that the unused end of a chunk is a small
+/// loss; much below a large trie, so that the last chunk's spare is one too.
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
 const CHUNK_GRANULES: usize = CHUNK_BYTES / GRANULE;
 /// Chunks of an arena: what a `u32` of granules can name, 32 GiB, less one chunk for [`NONE`].
@@ -94,7 +97,8 @@ impl Arena {
         at
     }
 
-    /// Replaces a record of `old_len` bytes. Returns its name, which changes if its size class does.
+    /// Replaces a record of `old_len` bytes. Returns its name, which changes if its size class
+    /// does.
     pub(super) fn replace(&mut self, at: u32, old_len: usize, record: &[u8]) -> u32 {
         if Self::is_same_block(old_len, record.len()) {
             self.get_mut(at)[..record.len()].copy_from_slice(record);
@@ -132,7 +136,8 @@ impl Arena {
         let chunk = &mut self.chunks[index];
         let start = chunk.len();
         if chunk.capacity() - start < size {
-            // The first chunk starts small and doubles; the others will be filled, so they start whole.
+            // The first chunk starts small and doubles; the others will be filled, so they start
+            // whole.
             let more = if index == 0 { start.max(size) } else { CHUNK_BYTES };
             chunk.reserve_exact(more.min(CHUNK_BYTES - start));
         }

@@ -8,15 +8,15 @@
 //! | 4 × children | the children's names in the arena, in the order of the keys |
 //! | 8 × values | values, ascending; or 4 bytes, the name of the set that holds them |
 //!
-//! [`View`] reads a record where it lies; [`Node`] is a record taken apart to be changed and encoded anew.
-//! All numbers are little-endian. Neither knows where records are kept.
+//! [`View`] reads a record where it lies; [`Node`] is a record taken apart to be changed and
+//! encoded anew. All numbers are little-endian. Neither knows where records are kept.
 
 use smallvec::SmallVec;
 
 /// Longest label; 13 bits of the header would hold twice as much.
 pub(super) const LABEL_BYTES_MAX: usize = 4096;
-/// Values kept in the record itself, where a match finds them with the fewest misses. A change moves half of
-/// them, 1 KB of 2 KB on average, which costs about as much as a search in a B-tree.
+/// Values kept in the record itself, where a match finds them with the fewest misses. A change
+/// moves half of them, 1 KB of 2 KB on average, which costs about as much as a search in a B-tree.
 pub(super) const LIST_MAX: usize = 256;
 const SET: usize = (1 << 10) - 1;
 const HEADER: usize = 4;

@@ -1,9 +1,10 @@
-//! A radix trie from byte strings to sets of `u64`: what both dimensions of the subscription trie are made of.
+//! A radix trie from byte strings to sets of `u64`: what both dimensions of the subscription trie
+//! are made of.
 //!
-//! Every node but the root holds a value or has at least two children; removing a value restores this by
-//! freeing or merging nodes. The root stays and has no label. Values of a node lie in its record;
-//! when there are too many, in a set of their own, so that a change costs their logarithm and not a copy.
-//! Nothing recurses: a key of any length costs a loop.
+//! Every node but the root holds a value or has at least two children; removing a value restores
+//! this by freeing or merging nodes. The root stays and has no label. Values of a node lie in its
+//! record; when there are too many, in a set of their own, so that a change costs their logarithm
+//! and not a copy. Nothing recurses: a key of any length costs a loop.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +13,8 @@ use smallvec::SmallVec;
 
 use super::{Arena, CHUNKS_MAX, LIST_MAX, Node, Stored, Values, View, insert_value, remove_value};
 
-/// Heap bytes of a set per value: std's B-tree keeps 11 values in a node of 104 bytes and, filled at random
-/// or in ascending order, uses 6 to 8 of them.
+/// Heap bytes of a set per value: std's B-tree keeps 11 values in a node of 104 bytes and, filled
+/// at random or in ascending order, uses 6 to 8 of them.
 const SET_BYTES_PER_VALUE: usize = 17;
 
 pub(super) struct Radix {
@@ -167,7 +168,8 @@ impl Radix {
         let mut node = Node::read(node);
         node.remove_value(value);
         match place.link {
-            // An empty leaf goes. Its parent may be left without a use of its own and is settled in turn.
+            // An empty leaf goes. Its parent may be left without a use of its own and is settled in
+            // turn.
             Some((_, byte)) if !node.has_values() && node.children.is_empty() => {
                 self.free(place.at);
                 let mut above = Node::read(self.view(parent.at));
@@ -196,7 +198,8 @@ impl Radix {
         }
     }
 
-    /// Splits a node after `common` bytes of its label; the key ends there or goes on with `below`, into a leaf.
+    /// Splits a node after `common` bytes of its label; the key ends there or goes on with `below`,
+    /// into a leaf.
     fn split(&mut self, place: RadixPlace, below: &[u8], common: usize, value: u64) {
         // The byte at `common` becomes the key of the lower node and leaves both labels.
         let mut lower = Node::read(self.view(place.at));
@@ -264,7 +267,8 @@ impl Radix {
         true
     }
 
-    /// Writes back a node that lost a value or a child, merged with its only child if it has no value.
+    /// Writes back a node that lost a value or a child, merged with its only child if it has no
+    /// value.
     fn settle(&mut self, place: RadixPlace, node: Node) {
         let &[(byte, child)] = node.children.as_slice() else { return self.rewrite(place, &node) };
         if node.has_values() || place.link.is_none() {

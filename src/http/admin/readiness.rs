@@ -1,7 +1,7 @@
 //! Readiness of the daemon: in all, or for the clients of some dialects.
 //!
-//! Without a query it is ready unless a gap affects every dialect; with `?dialect=NAME`, once or several times, it is
-//! ready when each of these dialects is.
+//! Without a query it is ready unless a gap affects every dialect; with `?dialect=NAME`, once or
+//! several times, it is ready when each of these dialects is.
 
 use crate::dialect::Kind;
 use crate::http::status::{DaemonStatus, Gap};

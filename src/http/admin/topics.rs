@@ -11,9 +11,10 @@
 //! POST /topics/forget?topic=&subscription=           deletes a subscription that has no consumer
 //! POST /topics/backup?keep=                          copies the store while it runs, and removes older copies
 //! ```
-//! A topic is written in full, as `persistent://tenant/namespace/topic`. Parameters stand in the query, or as a form in
-//! the body of a POST. Every request needs `Authorization: Bearer` with the token of `[admin]`; none is for web pages, so
-//! one with an `Origin` is refused. Answers are JSON; those of errors are a sentence.
+//! A topic is written in full, as `persistent://tenant/namespace/topic`. Parameters stand in the
+//! query, or as a form in the body of a POST. Every request needs `Authorization: Bearer` with the
+//! token of `[admin]`; none is for web pages, so one with an `Origin` is refused. Answers are JSON;
+//! those of errors are a sentence.
 
 use crate::http::response::{TEXT, content_type, response};
 use crate::service::topic::{CursorReset, MessageId, TopicInquiry, TopicName};
@@ -116,14 +117,16 @@ pub enum TopicCall {
     },
 }
 
-/// Parses a request about topics; `None` when it is about something else. `token` is the one of `[admin]`.
+/// Parses a request about topics; `None` when it is about something else. `token` is the one of
+/// `[admin]`.
 ///
 /// # Errors
 /// The whole response that refuses the request.
 pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<TopicCall, Vec<u8>>> {
     let name = asking.path.strip_prefix("/topics")?;
     let name = name.strip_prefix('/').or(name.is_empty().then_some(name))?;
-    // Before anything else is looked at, so that a stranger learns nothing, not even which paths there are.
+    // Before anything else is looked at, so that a stranger learns nothing, not even which paths
+    // there are.
     if let Err(refusal) = admit(asking, token) {
         return Some(Err(refusal));
     }

@@ -1,5 +1,5 @@
-//! The metrics that are no counters: the build, the process, the limits, the last reload, certificates, the store and its
-//! size, and the largest backlogs, topics and apps by name.
+//! The metrics that are no counters: the build, the process, the limits, the last reload,
+//! certificates, the store and its size, and the largest backlogs, topics and apps by name.
 
 use super::family::{Families, MetricValues, one};
 use crate::dialect::AppFacts;

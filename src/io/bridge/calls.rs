@@ -1,4 +1,5 @@
-//! The driver of a service that makes HTTP requests: it carries them between the service and the network.
+//! The driver of a service that makes HTTP requests: it carries them between the service and the
+//! network.
 //!
 //! The service decides on requests, retries and answers; the clock and the connections are here.
 
@@ -58,7 +59,8 @@ impl<S: HttpService> Caller<S> {
         self.proceed(now, answers);
     }
 
-    /// Waits for the next reply or the service's next moment, and handles it. May be dropped while it waits.
+    /// Waits for the next reply or the service's next moment, and handles it. May be dropped while
+    /// it waits.
     pub(super) async fn step(&mut self) {
         let next_at_ns = self.service.next_at_ns();
         let reply = tokio::select! {

@@ -1,8 +1,8 @@
-//! The HTTP client of the bridge, for remote verifiers and webhooks: HTTP/1.1, over TLS if the URL says so, with
-//! connections kept for reuse.
+//! The HTTP client of the bridge, for remote verifiers and webhooks: HTTP/1.1, over TLS if the URL
+//! says so, with connections kept for reuse.
 //!
-//! Redirects are not followed: tokens and events go to the host that the configuration names, and nowhere else. No error
-//! quotes a URL or a body, which contain tokens.
+//! Redirects are not followed: tokens and events go to the host that the configuration names, and
+//! nowhere else. No error quotes a URL or a body, which contain tokens.
 
 use crate::service::HttpReply;
 use crate::token::ANSWER_BYTES_MAX;
@@ -19,8 +19,8 @@ use std::future::Future;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Longest time that an idle connection is kept. Servers close theirs after five seconds or more, and one that is closed
-/// at the moment of its reuse costs a client its answer.
+/// Longest time that an idle connection is kept. Servers close theirs after five seconds or more,
+/// and one that is closed at the moment of its reuse costs a client its answer.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
 /// An HTTP client. Clones share their connections.
@@ -30,7 +30,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client with this configuration of TLS, which keeps at most `kept_max` idle connections per host.
+    /// A client with this configuration of TLS, which keeps at most `kept_max` idle connections per
+    /// host.
     pub(super) fn new(tls: ClientConfig, kept_max: usize) -> Self {
         let mut http = HttpConnector::new();
         // The connector gets https URLs too; TLS is put on top of it.
@@ -49,8 +50,8 @@ impl Client {
         Self { inner }
     }
 
-    /// Sends a request. Returns status and body of the answer, or why there is none in time. An unwanted body is read and
-    /// dropped.
+    /// Sends a request. Returns status and body of the answer, or why there is none in time. An
+    /// unwanted body is read and dropped.
     pub(super) async fn send(
         self,
         request: Request<String>,

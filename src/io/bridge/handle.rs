@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Questions in the queue at which the shards read no more from clients. The bridge takes them all at once, so they wait
-/// only while the machine is overloaded.
+/// Questions in the queue at which the shards read no more from clients. The bridge takes them all
+/// at once, so they wait only while the machine is overloaded.
 const QUESTIONS_MAX: usize = 10_000;
 
 /// Maximum number of queued webhooks; more are dropped, as they are fire and forget.
@@ -54,7 +54,8 @@ pub(super) enum BridgeMessage {
 }
 
 impl Weigh for BridgeMessage {
-    /// 0: a handshake's head bounds the token in a question, and the number of questions is bounded.
+    /// 0: a handshake's head bounds the token in a question, and the number of questions is
+    /// bounded.
     fn weight(&self) -> usize {
         0
     }
@@ -117,7 +118,8 @@ impl Bridge {
         }
     }
 
-    /// Asks the remote verifiers. Returns the answers that are known at once: refusals, when no bridge runs.
+    /// Asks the remote verifiers. Returns the answers that are known at once: refusals, when no
+    /// bridge runs.
     pub(in crate::io) fn ask_verifiers(
         &self,
         questions: Vec<(ConnectionRef, TokenQuestion)>,
@@ -150,7 +152,8 @@ impl Bridge {
         });
     }
 
-    /// Queues clients' messages for other daemons as far as there is room. Returns the number of lost ones.
+    /// Queues clients' messages for other daemons as far as there is room. Returns the number of
+    /// lost ones.
     pub(in crate::io) fn relay(&self, texts: Vec<Box<str>>) -> usize {
         self.relays.post(texts)
     }

@@ -25,7 +25,8 @@ impl Verifiers {
             .map(|kind| kind.verifier(settings).and_then(Verifier::remote).map(Arc::clone))
             .collect();
 
-        // Dialects with equal verifiers share the client, and the connections, of the first of them.
+        // Dialects with equal verifiers share the client, and the connections, of the first of
+        // them.
         let mut clients = Vec::new();
         for (place, (own, remote)) in places(&remotes).into_iter().zip(&remotes).enumerate() {
             let remote = remote.as_ref().filter(|_| own == Some(place));
@@ -62,7 +63,8 @@ pub fn ask_once(remote: &RemoteVerifier, token: &str) -> Result<Verdict, String>
     }
 }
 
-/// The client for a verifier, which trusts the configured certificates, or else the system's authorities.
+/// The client for a verifier, which trusts the configured certificates, or else the system's
+/// authorities.
 fn client(remote: &RemoteVerifier) -> io::Result<Client> {
     let tls = match remote.trusted() {
         Some(config) => ClientConfig::clone(config),

@@ -95,7 +95,8 @@ impl Sockets {
             self.metrics.accept_errors.add(1);
             admitted.inspect(|admitted| self.clients.dismiss(*admitted));
             shard.lost(id, now);
-            // At once, or the next connection gets the number while the events of this one are still pending.
+            // At once, or the next connection gets the number while the events of this one are
+            // still pending.
             return self.settle(shard);
         }
         self.total.fetch_add(1, Relaxed);
@@ -109,8 +110,8 @@ impl Sockets {
             Some(Socket { fd, listener, reading, holds: false, awaits_preamble, inbox, tls });
     }
 
-    /// Refuses a connection with a response. One that wants TLS is only closed: its handshake would cost more than
-    /// anything else of a connection.
+    /// Refuses a connection with a response. One that wants TLS is only closed: its handshake would
+    /// cost more than anything else of a connection.
     fn turn_away(&mut self, fd: &OwnedFd, is_plain: bool, response: &[u8]) {
         if !is_plain {
             return;
@@ -120,7 +121,8 @@ impl Sockets {
         let _ = rustix::net::send(fd, response, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     }
 
-    /// Handles the lack of descriptors: refuses the next connection with the reserved one, then pauses accepting.
+    /// Handles the lack of descriptors: refuses the next connection with the reserved one, then
+    /// pauses accepting.
     fn shed(&mut self, index: usize, shard: &Shard, error: Errno, now: Now) {
         self.spare = None;
         if let Some(Some(listener)) = self.listeners.get(index)
@@ -153,7 +155,8 @@ impl Sockets {
         }
     }
 
-    /// Reads the preamble of a proxy from all bytes so far. Returns its length once it is whole and the client may come.
+    /// Reads the preamble of a proxy from all bytes so far. Returns its length once it is whole and
+    /// the client may come.
     pub(super) fn preamble(
         &mut self,
         id: Id,

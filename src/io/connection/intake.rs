@@ -9,7 +9,8 @@ use crate::wheel::Now;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::AsFd as _;
 
-/// One part in this many of `limits.partial_bytes_max` is freed when connections are ended because of it.
+/// One part in this many of `limits.partial_bytes_max` is freed when connections are ended because
+/// of it.
 const PARTIAL_ROOM_PART: usize = 16;
 
 /// The first byte of a TLS handshake, and of no request (RFC 8446 section 5.1).
@@ -82,7 +83,8 @@ impl Sockets {
                 socket.reading = Reading::Waits;
                 self.waiting.push(id);
             }
-            // One request at a time: the kernel's buffer holds back whatever the client sends meanwhile.
+            // One request at a time: the kernel's buffer holds back whatever the client sends
+            // meanwhile.
             Next::Asked | Next::Opening => {
                 socket.reading = Reading::Off;
                 self.interest(id, EventFlags::empty());
@@ -91,8 +93,8 @@ impl Sockets {
         }
     }
 
-    /// Ends the connections that hold most in part, until a part of the limit is free again, so that the next byte does
-    /// not have them all sorted again.
+    /// Ends the connections that hold most in part, until a part of the limit is free again, so
+    /// that the next byte does not have them all sorted again.
     fn make_room(&mut self, shard: &mut Shard, now: Now) {
         let bytes_max = shard.limits().partial_bytes_max;
         let enough = bytes_max - bytes_max / PARTIAL_ROOM_PART;
@@ -124,8 +126,8 @@ impl Sockets {
             let tls = socket.tls.as_ref().map_or(0, |tls| tls.part_bytes());
             shard.evict(id, now);
             if tls > bytes / 2 {
-                // An incomplete record can only be dropped with its connection, and is at once: until it is
-                // settled, each further read would sort all of them again.
+                // An incomplete record can only be dropped with its connection, and is at once:
+                // until it is settled, each further read would sort all of them again.
                 shard.lost(id, now);
                 socket.tls = None;
                 self.partials.change(tls, 0);
@@ -153,7 +155,8 @@ fn receive(
     if let Err(violation) = read {
         socket.inbox = None;
         if shard.holds_back() && !has_waited {
-            // The client may subscribe to what it has published: that comes in the next turn, the close after it.
+            // The client may subscribe to what it has published: that comes in the next turn, the
+            // close after it.
             socket.inbox = Some(Box::new(MessageInbox::broken(violation)));
             socket.reading = Reading::Waits;
             waiting.push(id);

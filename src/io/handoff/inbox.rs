@@ -1,7 +1,8 @@
 //! The one kind of inbox between threads: many producers, one reader.
 //!
-//! The mutex guards the flag of a sleeping reader together with the items, so no post can fall between the reader's last
-//! look and its sleep. The lock is held for a push or a swap of two queues, never for work.
+//! The mutex guards the flag of a sleeping reader together with the items, so no post can fall
+//! between the reader's last look and its sleep. The lock is held for a push or a swap of two
+//! queues, never for work.
 
 use super::sync::{AtomicUsize, Mutex, MutexGuard};
 use std::collections::VecDeque;
@@ -29,7 +30,8 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
-/// The number of full ones among several inboxes: whether all have room is one load, however many there are.
+/// The number of full ones among several inboxes: whether all have room is one load, however many
+/// there are.
 #[derive(Clone, Default)]
 pub struct Fill(Arc<AtomicUsize>);
 
@@ -84,12 +86,14 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         &self.waker
     }
 
-    /// Posts items, and wakes the reader if it sleeps. There is always room: producers of many ask [`Fill`] before.
+    /// Posts items, and wakes the reader if it sleeps. There is always room: producers of many ask
+    /// [`Fill`] before.
     pub fn post(&self, items: impl IntoIterator<Item = T>) {
         self.wake(self.put(items));
     }
 
-    /// Posts without a wake-up: for the reader's own thread, and for producers that [`Inbox::nudge`] afterwards.
+    /// Posts without a wake-up: for the reader's own thread, and for producers that
+    /// [`Inbox::nudge`] afterwards.
     pub fn post_quietly(&self, items: impl IntoIterator<Item = T>) {
         drop(self.put(items));
     }
@@ -145,7 +149,8 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         self.lock().is_closed = false;
     }
 
-    /// Closes the inbox: later posts are dropped. Returns the number of items that are dropped with it.
+    /// Closes the inbox: later posts are dropped. Returns the number of items that are dropped with
+    /// it.
     pub fn close(&self) -> usize {
         let mut state = self.lock();
         state.is_closed = true;
@@ -155,9 +160,9 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         lost.len()
     }
 
-    /// Marks the reader as asleep, unless an item waits here, or elsewhere by `is_idle`, which is asked under the lock: a
-    /// producer that makes it false and nudges afterwards wakes the reader. Returns whether the reader may wait for its
-    /// waker.
+    /// Marks the reader as asleep, unless an item waits here, or elsewhere by `is_idle`, which is
+    /// asked under the lock: a producer that makes it false and nudges afterwards wakes the reader.
+    /// Returns whether the reader may wait for its waker.
     pub fn sleep(&self, is_idle: impl FnOnce() -> bool) -> bool {
         let mut state = self.lock();
         state.sleeping = state.items.is_empty() && is_idle();

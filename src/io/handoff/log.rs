@@ -1,34 +1,38 @@
-//! The log of publications: broadcasting is one push, and each reader goes through it at its own pace.
+//! The log of publications: broadcasting is one push, and each reader goes through it at its own
+//! pace.
 //!
-//! A *lane* holds the publications of one dialect: between those of different dialects there is no order that a client
-//! could see. A lane is a chain of slots. The last one is empty; a push fills it with a batch and the next empty slot.
-//! A reader holds the slot that it reads next, so the memory of a batch is freed when the slowest reader has passed it,
-//! and of a batch without a reader at once. A batch that is freed gives back its room: whether there is room is one load,
+//! A *lane* holds the publications of one dialect: between those of different dialects there is no
+//! order that a client could see. A lane is a chain of slots. The last one is empty; a push fills
+//! it with a batch and the next empty slot. A reader holds the slot that it reads next, so the
+//! memory of a batch is freed when the slowest reader has passed it, and of a batch without a
+//! reader at once. A batch that is freed gives back its room: whether there is room is one load,
 //! and what is held is the distance from the head to the slowest reader.
 //!
-//! Readers come and go ([`Log::follow`], [`Log::leave`]). A push says who reads the lane: the others are not woken and
-//! pay nothing.
+//! Readers come and go ([`Log::follow`], [`Log::leave`]). A push says who reads the lane: the
+//! others are not woken and pay nothing.
 //!
 //! # Order
 //!
-//! What goes to one shard only (a *message*) stands in its inbox and not in the log, and must keep its place between
-//! the publications: the answer to a join, which lists the members, stands exactly between the `member_added` before
-//! and after it. For this the log has a clock: each batch is stamped with the next number, and each message with the
-//! number that the next batch will have ([`Log::stamped`]), read before it is posted. A reader then
+//! What goes to one shard only (a *message*) stands in its inbox and not in the log, and must keep
+//! its place between the publications: the answer to a join, which lists the members, stands
+//! exactly between the `member_added` before and after it. For this the log has a clock: each batch
+//! is stamped with the next number, and each message with the number that the next batch will have
+//! ([`Log::stamped`]), read before it is posted. A reader then
 //!
 //! 1. reads the clock, *then* takes its inbox;
 //! 2. before each message reads every batch that is stamped lower than the message;
-//! 3. after the last message reads the batches that are stamped lower than what it has read of the clock in 1.
+//! 3. after the last message reads the batches that are stamped lower than what it has read of the
+//!    clock in 1.
 //!
 //! Let A be linked or posted before B is stamped; then a reader that is to see both sees A first:
 //!
 //! - Two batches of a lane: stamps grow along the chain, and the chain is read in order.
-//! - A batch and then a message: A's stamp is lower than B's, and A was linked before B was posted, so a reader that has
-//!   taken B finds A, and reads it before by rule 2.
-//! - A message and then a batch: B's stamp is at least A's, so rule 2 does not put it before A. It could come before A
-//!   only while A is not taken yet. By rule 3 B was stamped before the clock was read, hence A was posted before the
-//!   inbox was taken. By rule 2 B is stamped lower than a message that was taken, which was posted after A: one take
-//!   got both.
+//! - A batch and then a message: A's stamp is lower than B's, and A was linked before B was posted,
+//!   so a reader that has taken B finds A, and reads it before by rule 2.
+//! - A message and then a batch: B's stamp is at least A's, so rule 2 does not put it before A. It
+//!   could come before A only while A is not taken yet. By rule 3 B was stamped before the clock
+//!   was read, hence A was posted before the inbox was taken. By rule 2 B is stamped lower than a
+//!   message that was taken, which was posted after A: one take got both.
 //! - Two messages: the inbox is first in, first out.
 
 use super::inbox::Weigh;
@@ -37,14 +41,14 @@ use smallvec::SmallVec;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::{Arc, PoisonError};
 
-/// Events between the head and the slowest reader at which feeds wait. A shard takes 64 a turn; this is half a second of
-/// them at a hundred thousand a second.
+/// Events between the head and the slowest reader at which feeds wait. A shard takes 64 a turn;
+/// this is half a second of them at a hundred thousand a second.
 pub const EVENTS_MAX: u64 = 50_000;
 /// Bytes of these events at which feeds wait.
 pub const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// The position of the number of events in [`LogHeld`]: 40 bits are for the bytes and 24 for the events, far more than
-/// the bounds and the feeds' buffers come to.
+/// The position of the number of events in [`LogHeld`]: 40 bits are for the bytes and 24 for the
+/// events, far more than the bounds and the feeds' buffers come to.
 const EVENTS_SHIFT: u32 = 40;
 
 /// A message for one reader, and its place among the batches.
@@ -149,7 +153,8 @@ impl<T> LogSlot<T> {
 }
 
 impl<T> Drop for LogSlot<T> {
-    /// Frees the chain as far as nothing else holds it, in a loop: recursion would be as deep as the chain is long.
+    /// Frees the chain as far as nothing else holds it, in a loop: recursion would be as deep as
+    /// the chain is long.
     fn drop(&mut self) {
         let mut next = self.take_next();
         while let Some(mut slot) = next.and_then(Arc::into_inner) {
@@ -195,8 +200,8 @@ impl<T: Weigh> Log<T> {
         }
     }
 
-    /// Links a batch at the end of a lane. Returns its readers, for the caller to nudge. `announce` gets them before any
-    /// of them can see the batch, and while no reader can come or go.
+    /// Links a batch at the end of a lane. Returns its readers, for the caller to nudge. `announce`
+    /// gets them before any of them can see the batch, and while no reader can come or go.
     pub fn push(
         &self,
         lane: usize,
@@ -246,7 +251,8 @@ impl<T: Weigh> Log<T> {
         None
     }
 
-    /// Stamps messages before they are posted: they stand behind all batches that were pushed before.
+    /// Stamps messages before they are posted: they stand behind all batches that were pushed
+    /// before.
     pub fn stamped<M>(
         &self,
         messages: impl IntoIterator<Item = M>,
@@ -261,8 +267,8 @@ impl<T: Weigh> Log<T> {
         self.clock.load(Acquire)
     }
 
-    /// Whether feeds may push more. A feed asks before it reads, so the bounds are exceeded by no more than the feeds'
-    /// read buffers.
+    /// Whether feeds may push more. A feed asks before it reads, so the bounds are exceeded by no
+    /// more than the feeds' read buffers.
     #[must_use]
     pub fn has_room(&self) -> bool {
         // Relaxed: a bound that is seen late costs one more buffer, never an event.

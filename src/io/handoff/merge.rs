@@ -1,4 +1,5 @@
-//! One thread's reading of log and inbox as one sequence; [`super::log`] says why the order is right.
+//! One thread's reading of log and inbox as one sequence; [`super::log`] says why the order is
+//! right.
 
 use super::inbox::{Inbox, Wake, Weigh};
 use super::log::{Log, LogReader, Stamped};
@@ -53,7 +54,8 @@ impl<T: Weigh, M> MergedReader<T, M> {
         Stamped<M>: Weigh,
     {
         if self.waiting.is_empty() && self.lane_before(self.stamp).is_none() {
-            // The clock before the inbox: every message posted before a batch of a lower stamp is in this take.
+            // The clock before the inbox: every message posted before a batch of a lower stamp is
+            // in this take.
             self.stamp = log.stamp();
             inbox.take(&mut self.waiting);
         }
@@ -75,7 +77,8 @@ impl<T: Weigh, M> MergedReader<T, M> {
         !self.waiting.is_empty()
     }
 
-    /// Marks the thread as asleep, unless an item waits in the inbox or in a lane. Returns whether it may sleep.
+    /// Marks the thread as asleep, unless an item waits in the inbox or in a lane. Returns whether
+    /// it may sleep.
     pub fn sleep<W: Wake>(&mut self, inbox: &Inbox<Stamped<M>, W>) -> bool
     where
         Stamped<M>: Weigh,

@@ -65,8 +65,8 @@ pub(in crate::io) struct Body {
     pub(in crate::io) kind: Kind,
     /// Its maximum length in bytes.
     limit: usize,
-    /// The length of the head before it. The ranges are places in the head, which may move in memory while the body
-    /// comes.
+    /// The length of the head before it. The ranges are places in the head, which may move in
+    /// memory while the body comes.
     head: usize,
     method: Range<usize>,
     path: Range<usize>,
@@ -117,7 +117,8 @@ impl Body {
         })
     }
 
-    /// Reads the body; `bytes` begin with its head. Returns the end of the request once it is whole.
+    /// Reads the body; `bytes` begin with its head. Returns the end of the request once it is
+    /// whole.
     pub(in crate::io) fn read(&mut self, bytes: &mut [u8]) -> Result<Option<usize>, Fault> {
         let end = self.framing.read(&mut bytes[self.head..], self.limit)?;
         Ok(end.map(|end| self.head + end))

@@ -1,4 +1,5 @@
-//! The bridge tells a real HTTP server: what shards hand in comes out as requests, whatever the server does.
+//! The bridge tells a real HTTP server: what shards hand in comes out as requests, whatever the
+//! server does.
 
 // The tests of the whole daemon use more of it.
 #[allow(dead_code)]
