@@ -7,8 +7,8 @@ use crate::service::presence::{PresenceAnswer, PresenceQuestion};
 use crate::wheel::{Now, Tick, ticks};
 use schemars::JsonSchema;
 
-/// The least that a shard may hold of what its clients have sent in part, so that with very many shards each still takes
-/// several of the longest messages and requests, which are of 1 MiB by default.
+/// Minimum share of one shard in `partial_bytes_max`, so that with very many shards each still
+/// takes several of the longest messages and requests, which have 1 MiB by default.
 const PARTIAL_SHARE_BYTES_MIN: usize = 8 * 1024 * 1024;
 
 /// Limits of the whole daemon.
@@ -47,7 +47,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// One shard's part of what `shards` have together.
+    /// One shard's part of the limits that `shards` have together.
     #[must_use]
     pub fn of_one_in(self, shards: usize) -> Self {
         let shards = shards.max(1);
