@@ -135,7 +135,7 @@ macro_rules! command {
     };
     (@ $head:tt [running $($more:ident)*] { $($fields:tt)* }) => {
         command! { @ $head [shards $($more)*] { $($fields)*
-            /// the subscribers' dialect: personium-event, personium-topic, channel, echo, pulsar or wazo
+            /// the subscribers' dialect, by its name in the configuration
             /// (personium-event)
             #[argh(option, from_str_fn(dialect), default = "USUAL")]
             dialect: Kind,

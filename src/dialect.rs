@@ -1,17 +1,20 @@
 //! The trait that every protocol implements, what goes in and what comes out, and the list of protocols.
 //!
 //! A dialect is a state machine without I/O: one value per connection, fed with [`Input`], answering with
-//! [`Actions`]. A conversation with it is data, so its tests need no socket and no clock. Whatever is slow
-//! (verifying a token at a remote service, one day a store) is an action out and an input back.
+//! [`Actions`]. A conversation with it is data, so its tests need no socket and no clock. Anything slow
+//! (a remote token check, presence, the store) is an action out and an input back.
 //!
-//! Adding a protocol is one file or folder in `dialect/` with its `mod`, and one line in the list below. The list
-//! makes the closed enum that a shard stores (no allocation and no virtual call per connection), the settings of all,
-//! and the tables of the configuration. What the rest of the daemon has to know of a protocol is in its [`Dialect`],
-//! its [`DialectTable`](table::DialectTable) and its [`DialectClient`](client::DialectClient).
+//! Adding a protocol is a file and a folder in `dialect/` with its `mod`, and one line in `with_dialects!` at the top of
+//! this file, which makes the closed enum that a shard stores (no allocation and no virtual call per connection), the
+//! settings of all, and the tables of the configuration. What the rest of the daemon has to know of a protocol is in its
+//! [`Dialect`], its [`DialectTable`](table::DialectTable) and its [`DialectClient`](client::DialectClient);
+//! [development](crate::manual::development) goes through it step by step.
 
-/// Hands the list of protocols to a macro, behind what else it is given in brackets. A line has the variant of [`Kind`], the type of a session, and where the
-/// protocol has settings, the name of their table in the configuration and their type. A listener asks its protocols in
-/// this order.
+/// The list of protocols, handed to a macro behind what else it is given in brackets.
+///
+/// A line has the variant of [`Kind`], the type of a session, and where the protocol has settings, the name of their
+/// table in the configuration and their type: `Echo: echo::Echo, [echo] echo::EchoSettings;`. A listener asks its
+/// protocols in this order.
 macro_rules! with_dialects {
     ($make:ident $($argument:tt)*) => {
         $make! {
@@ -54,7 +57,7 @@ pub use self::action::{Action, Actions, DialectTally};
 pub use self::broker::{AmqpHeader, AmqpMessage, RedisChannels, RedisCodec, RedisSource};
 pub use self::fed::{FeedAddress, Unusable};
 pub use self::input::{Context, Input, PerShard, Rng};
-pub use self::protocol::{Admission, DeliveryForm, Dialect};
+pub use self::protocol::{Admission, DeliveryForm, Dialect, FORMS_MAX};
 pub use self::settings::Settings;
 pub use self::table::AppFacts;
 pub use self::upgrade::{ClaimedPaths, Request, Served, Upgrade};

@@ -1,53 +1,76 @@
-//! fanfare takes events from local programs and fans them out to very many WebSocket clients, in the
-//! protocols that those clients already speak.
+//! fanfare takes events from local programs and fans them out to large numbers of WebSocket clients, in the protocols
+//! those clients already speak.
 //!
 //! # The tour
 //!
-//! In reading order; a file imports only what stands above it, and a folder's files only that and each
-//! other. `tests/tidy.rs` holds this list against the code.
+//! In reading order: a module imports only modules listed above it; files in a folder may also import each other.
+//! `tests/tidy.rs` checks this list against the code. To see the daemon at work first, begin at [`shard`], with the
+//! table in [`service`] and [`io`] beside it; what a type is for stands where it is defined.
 //!
-//! Values, which know nothing of the world:
+//! Plain values, with no I/O:
 //!
-//! - [`bytes`]: binary layouts, read from front to back
-//! - [`text`]: texts of others: shortened for a log, and out of their codings
-//! - [`json`]: JSON objects member by member, and strings as references write them
+//! - [`bytes`]: binary layouts, read from front to back, and digests
+//! - [`text`]: text from outside: shortened for logs, and decoded
+//! - [`json`]: JSON objects member by member, and strings as the reference servers write them
 //! - [`calendar`]: dates and times in UTC
 //! - [`counter`]: a number that one thread writes and any may read
 //! - [`wheel`]: the time, and the timers of one shard
-//! - [`setting`]: what settings of several modules have in common
-//! - [`throttle`]: log lines that outsiders can cause: a few, then a count
+//! - [`setting`]: two types that the settings of several modules share; settings are declared beside their code
+//! - [`throttle`]: rate-limited log lines: a few, then a count
 //! - [`wildcard`]: patterns in which a star stands for any text
-//! - [`proxy`]: what proxies say of the clients behind them, and which are believed
+//! - [`proxy`]: what proxies say about the clients behind them, parsed; `io/clients` decides whether to believe it
 //! - [`event`]: an event, parsed once
 //! - [`frame`]: ready wire bytes, and the publication that carries them
 //! - [`trie`]: topic and facet prefixes → subscribers
 //! - [`retained`]: the last publication of each topic that keeps one
 //! - [`message`]: the inbound half of WebSocket: bytes → messages
-//! - [`outbox`]: what is on its way to each connection, without a queue for each
-//! - [`trust`]: whose certificates a client of ours believes
-//! - [`endpoint`]: where something is asked or told over HTTP
+//! - [`outbox`]: bytes waiting for each connection, without a queue for each; `shard` decides when it is too much
+//! - [`trust`]: which certificates our own clients trust
+//! - [`endpoint`]: URLs of the HTTP services that the daemon calls
 //!
 //! Protocols, as state machines without I/O:
 //!
-//! - [`token`]: what a token grants
-//! - [`service`]: what sessions ask of others: token verification, presence, durable topics, webhooks
-//! - [`reason`]: why a connection is not taken, or a session ends
-//! - [`dialect`]: the trait, its inputs and actions, the list of protocols; `dialect/` has one file for each
-//! - [`feed`]: the other side, where events come from; `feed/` has one file for each
+//! - [`token`]: verifying a token, and what it grants
+//! - [`service`]: what sessions ask of other parts of the daemon: token verification, presence, durable topics, webhooks
+//! - [`reason`]: why a connection is refused, or a session ends
+//! - [`dialect`]: the `Dialect` trait, its inputs and actions, and the list of protocols. Each protocol has a module
+//!   below it for the session and a folder for its parts; `client` in it is the *other* end, for `subscribe` and `bench`
+//! - [`feed`]: the publishing side: an address and JSON become a publication here; each source's codec is below it
 //! - [`metrics`]: what is counted
 //!
-//! One shard, and what is said over HTTP:
+//! One shard, and HTTP:
 //!
 //! - [`http`](mod@http): requests as they are read, responses, health, metrics
-//! - [`shard`]: sessions, their subscriptions, timers and outboxes
+//! - [`shard`]: one thread's sessions: delivery, pings, slow clients, closing; and `[limits]` of the configuration
 //!
 //! The world:
 //!
-//! - [`io`]: sockets, clocks, files and threads; the only part that may name them, beside the commands
+//! - [`io`]: sockets, clocks, files and threads; the only part, apart from the commands, that may use them
 //! - [`config`]: the configuration file, composed of every module's settings
-//! - [`manual`]: a page for each protocol and each task, and man pages made of them
+//! - [`manual`]: one page per protocol and task, also rendered as man pages
 //! - [`cli`]: the commands of the program
 //! - [`bench`]: one more command: the load generator
+//!
+//! # Where things are decided
+//!
+//! | question | file | function |
+//! |---|---|---|
+//! | Is a client too slow? | `shard.rs` | `push` |
+//! | When is a ping sent, and a silent client closed? | `shard/timing.rs` | `visit` |
+//! | Which sessions get an event? | `shard.rs` | `deliver` |
+//! | When does a session end with its token? | `dialect/wazo.rs` (each protocol's own) | `deadline` |
+//! | When does a remote verifier take a token back? | `service/verification/checks.rs` | `revoke` |
+//! | Which shard owns a presence channel? | `service/presence/question.rs` | `owner` |
+//! | When is a durable message safe? | `io/store/owner.rs` | `conclude` |
+//! | When is its producer told? | `service/topic/owner.rs` | `committed` |
+//! | When does a message go to the dead-letter topic? | `service/topic/ack.rs` | `send_back` |
+//! | When is a webhook retried, and given up? | `service/webhook/hook.rs` | `replied` |
+//! | Is `X-Forwarded-For` believed? | `io/clients.rs` | `learn` |
+//! | Which address of it is the client's? | `proxy/forwarded.rs` | `client` |
+//! | Is a request's body too large (413)? | `http/body.rs` | `of` |
+//! | Is a configuration key in its range? | `config/schema.rs` | `out_of_range` |
+//! | Can settings work together? | `config/problems.rs` | `problems` |
+//! | What does a new protocol need? | `manual/development.md` | |
 //!
 //! # Invariants
 //!
@@ -55,8 +78,8 @@
 //! - No clock is read, no file opened and no thread started outside `io` and the commands.
 //! - No event is parsed and no frame is built or copied per receiver.
 //! - No queue is unbounded: each has a named limit with its reason.
-//! - No log line that outsiders can cause is written without a limit: each goes through [`throttle`].
-//! - Nothing a peer or a feed sends can panic the daemon.
+//! - Every log line that outsiders can trigger is rate-limited by [`throttle`].
+//! - Nothing that a peer or a feed sends can panic the daemon.
 //! - There is no `unsafe` code.
 //!
 //! [`bench`]: mod@bench

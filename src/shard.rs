@@ -32,7 +32,7 @@ use self::outgoing::Outbound;
 use self::report::Why;
 use self::session::{Outage, Phase, Session};
 use crate::counter::Counter;
-use crate::dialect::{Action, Actions, Admission, Input, Kind, Rng, Settings};
+use crate::dialect::{Action, Actions, Admission, FORMS_MAX, Input, Kind, Rng, Settings};
 use crate::frame::{self, Publication};
 use crate::message::{Interest, Received};
 use crate::metrics::{Metrics, Origin, Outcome};
@@ -314,7 +314,7 @@ impl Shard {
         let orphans = self.find_candidates(publication);
         // Lent from the shard for the loop: closing a session needs all of it.
         let candidates = std::mem::take(&mut self.candidates);
-        let mut frames: [Option<FrameId>; 4] = [None; 4];
+        let mut frames: [Option<FrameId>; FORMS_MAX] = [None; FORMS_MAX];
         let (mut deliveries, mut acl_denied) = ([0u64; Kind::ALL.len()], [0u64; Kind::ALL.len()]);
         for &id in &candidates {
             let session = &mut self.sessions[id as usize];

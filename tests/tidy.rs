@@ -118,6 +118,15 @@ fn tour() -> Vec<String> {
     named.map(|(name, _)| name.to_owned()).collect()
 }
 
+/// The rows of the table "Where things are decided": its files, and their functions where it names any.
+fn decisions() -> Vec<(String, String)> {
+    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix('|'));
+    let cells = rows.map(|row| row.split(" | ").map(str::to_owned).collect::<Vec<_>>());
+    let code = |cell: &str| cell.split('`').nth(1).unwrap_or_default().to_owned();
+    cells.filter(|cells| cells.len() == 3).map(|cells| (code(&cells[1]), code(&cells[2]))).collect()
+}
+
 fn place(tour: &[String], module: &str) -> usize {
     tour.iter()
         .position(|name| name == module)
@@ -170,6 +179,20 @@ fn named(source: &Source) -> Vec<(usize, String)> {
         }
     }
     names
+}
+
+#[test]
+fn decisions_are_where_the_tour_says() {
+    let decisions: Vec<_> = decisions().into_iter().filter(|(file, _)| !file.is_empty()).collect();
+    assert!(decisions.len() > 10, "only {} decisions were found", decisions.len());
+    let is_there = |(file, function): &(String, String)| {
+        let text = fs::read_to_string(root().join("src").join(file)).unwrap_or_default();
+        let functions = [format!("fn {function}("), format!("fn {function}<")];
+        !text.is_empty() && (function.is_empty() || functions.iter().any(|it| text.contains(it)))
+    };
+    let gone = decisions.iter().filter(|decision| !is_there(decision));
+    let gone: Vec<String> = gone.map(|(file, function)| format!("{file}: {function}")).collect();
+    none(&gone, "the tour says where this is decided, and it is not there");
 }
 
 #[test]

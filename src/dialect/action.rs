@@ -19,22 +19,26 @@ pub enum Action {
     Send(Range<u32>),
     /// Queue this form of a publication.
     Forward(Arc<Publication>, u8),
-    /// Queue a close frame, end when the peer has answered it.
+    /// Queue a close frame; end when the peer has answered it, or after `close_timeout_s`. Before `Accept` the connection
+    /// ends without an HTTP answer: `Refuse` there.
     Close(u16, Cow<'static, str>),
-    /// Receive what is published under this prefix and facet prefix.
+    /// Receive what is published under this prefix and facet prefix. Where there is no room for it the session ends with
+    /// code 1013.
     Subscribe(Range<u32>, Range<u32>),
     /// The opposite; exactly what was subscribed.
     Unsubscribe(Range<u32>, Range<u32>),
-    /// Publish to everybody.
+    /// Publish to every session of every shard whose subscription matches, this one included.
     Publish(Box<Publication>),
-    /// Ask a service; answered by [`Input::Answer`](super::Input::Answer), at once or later, if the question has an answer. What is asked for
-    /// something that begins stands before whatever may end the session, which asks for the end of it.
+    /// Ask a service; [`Input::Answer`](super::Input::Answer) follows, at once or later, if the question has an answer. A
+    /// question that begins something comes before any action that may end the session, which asks for its end.
     Ask(Question),
-    /// Send [`Input::Deadline`](super::Input::Deadline) at this monotonic moment (ns); replaces the one before.
+    /// Send [`Input::Deadline`](super::Input::Deadline) at this monotonic moment (ns), rounded up to the next quarter of a
+    /// second; replaces the one before.
     Deadline(u64),
-    /// Ping every `interval_s` from now on; end when `misses_max` in a row stay unanswered.
+    /// Ping every `interval_s` from now on; end when `misses_max` in a row stay unanswered. Asked again, it starts anew; a
+    /// session that wants no pings does not ask.
     Keepalive {
-        /// Seconds between pings.
+        /// Seconds between pings, at least 1.
         interval_s: u32,
         /// Unanswered pings in a row that end the session.
         misses_max: u8,
@@ -104,7 +108,7 @@ impl Actions {
         self.list.push(Action::Refuse(status, reason.into()));
     }
 
-    /// Closes with a code and no reason.
+    /// Closes with a code; the text is that of the [`Reason`] from 1001 to 3999, and empty otherwise.
     pub fn close(&mut self, code: u16) {
         self.list.push(Action::close(code, ""));
     }
@@ -119,7 +123,11 @@ impl Actions {
         self.list.push(Action::Ask(question));
     }
 
-    /// Subscribes to a prefix, given in parts, and a facet prefix.
+    /// Subscribes to a prefix, given in parts, and a facet prefix, empty where a dialect has none:
+    /// `out.subscribe(&[&[TOPIC], room, b"\0"], b"")`.
+    ///
+    /// It is a prefix of bytes, not of names: `room` also matches `rooms`. A dialect whose names are whole ends them with
+    /// a byte that no name contains. [`PREFIX_BYTES_MAX`](crate::trie::PREFIX_BYTES_MAX) bounds its length.
     pub fn subscribe(&mut self, prefix: &[&[u8]], facet: &[u8]) {
         let (prefix, facet) = (self.keep(prefix), self.keep(&[facet]));
         self.list.push(Action::Subscribe(prefix, facet));

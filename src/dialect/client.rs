@@ -57,7 +57,7 @@ pub trait DialectClient: Sync {
         None
     }
 
-    /// What to paste where in the development set-up.
+    /// What to paste where in the development set-up. The default shows a token: a protocol without tokens says its own.
     fn welcome(&self, trial: &TrialPlace<'_>) -> String {
         let ClientExample { path, options, place, event, .. } = self.example();
         let TrialPlace { name, address, program, socket, token, .. } = trial;
@@ -70,7 +70,8 @@ pub trait DialectClient: Sync {
         )
     }
 
-    /// The table of a configuration that sets up the dialect, with tokens or requests signed by `secret`.
+    /// The table of a configuration that sets up the dialect, with tokens or requests signed by `secret`; `[name]` alone
+    /// where it needs nothing.
     fn table(&self, secret: &str) -> String;
 
     /// The claims of a subscriber's token, without its end; `None` where no token is needed.
@@ -78,10 +79,12 @@ pub trait DialectClient: Sync {
         None
     }
 
-    /// Path and query that a subscriber connects to, without its token.
+    /// Path and query that a subscriber connects to, without its token: the given one as it is, else one for its topic.
     fn path(&self, subscriber: &Subscriber<'_>) -> String;
 
-    /// An event for the subscribers of a topic, of `size` bytes where they get it.
+    /// An event for the subscribers of a topic. The load generator puts its number, directly behind a `"`, and padding
+    /// (`x`) between head and tail, so that subscribers get exactly `size` bytes; the event and what is delivered of it
+    /// are JSON. `size` itself matters only to protocols that encode the payload.
     fn sample(&self, site: &Site, topic: &str, size: usize) -> Sample;
 
     /// What signs requests that publish events, where the protocol has such.
@@ -137,9 +140,9 @@ pub struct ClientExample {
 /// What a person has to know of a protocol to choose it, and what it can use.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientProfile {
-    /// Whose protocol it is, for sentences.
+    /// Whose protocol it is, as in "--echo is for Laravel Echo".
     pub whose: &'static str,
-    /// The option of `fanfare subscribe` that chooses it, where no path does.
+    /// The option of `fanfare subscribe` that chooses it, where no path does; one of those in `cli/subscribe.rs`.
     pub option: Option<&'static str>,
     /// Whether a path is one of this protocol alone.
     pub owns: fn(&str) -> bool,

@@ -2,7 +2,7 @@
 //!
 //! An app's topics begin with its id, so apps never meet. A channel's topic is the id, a NUL, the channel's name
 //! and a NUL. Subscriptions, cached events and the rate of client events are this shard's; who is in which channel
-//! is known to the shard that owns the app's presence (see [`presence`](crate::service::presence)), which every subscription is
+//! is known to the shard that owns the channel's presence (see [`presence`](crate::service::presence)), which every subscription is
 //! noted to. A presence channel is joined when that shard has answered, any other at once.
 //!
 //! In reading order: `app`, `limit`, `table` and `problems` are the settings, `name`, `topic` and `socket` what channels

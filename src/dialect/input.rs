@@ -15,11 +15,11 @@ pub enum Input<'a> {
     Text(&'a str),
     /// A whole binary message.
     Binary(&'a [u8]),
-    /// A ping or a pong: the client lives.
+    /// A ping or a pong: the client lives. The pings of `Keepalive` are counted without it.
     Alive,
     /// A service answers a question of [`Action::Ask`](super::Action::Ask), or says something unasked.
     Answer(Answer),
-    /// The settings have been replaced.
+    /// The settings have been replaced. Keepalive and deadline stay as they were asked for.
     Configured,
     /// The moment asked for by [`Action::Deadline`](super::Action::Deadline) has come.
     Deadline,

@@ -15,6 +15,9 @@ use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
 use std::borrow::Cow;
 
+/// Forms that one publication may have, as a shard keeps a frame for each while it delivers.
+pub const FORMS_MAX: usize = 4;
+
 /// Whether a publication that matched a subscription goes to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -22,7 +25,7 @@ pub enum Admission {
     No,
     /// Not to this one, because its token does not let it have the event.
     Denied,
-    /// In this form (see [`Publication::frame`]).
+    /// In this form (see [`Publication::frame`]), below [`FORMS_MAX`].
     Form(u8),
     /// No, and the session ends with this code and text, for this reason.
     Close(u16, &'static str, Reason),
@@ -42,6 +45,9 @@ pub struct DeliveryForm {
 }
 
 /// One protocol: the state of one connection and the rules for events.
+///
+/// A value is stored for each connection: at most 40 bytes with the tag of the enum, which a test holds. Box what is
+/// larger or rare.
 pub trait Dialect: Sized {
     /// The name that configuration and metrics use.
     const NAME: &'static str;
@@ -49,15 +55,18 @@ pub trait Dialect: Sized {
     const FEED: FeedAddress;
     /// The paths that it takes.
     const PATHS: ClaimedPaths = ClaimedPaths::Own;
-    /// Whether its sessions ask for durable topics, so that a store is opened; they are told where the client is.
+    /// Whether its sessions ask for durable topics: a store is opened for them, and [`Upgrade::remote`] says where the
+    /// client is.
     const HAS_TOPICS: bool = false;
-    /// Why its clients have no tokens, behind that they have none; empty where they have.
+    /// What follows "the clients of NAME have no tokens", such as ": whoever reaches the listener is let in"; empty
+    /// where they have tokens.
     const WITHOUT_TOKENS: &'static str = "";
-    /// Its clients' end.
+    /// The other end: a client of the protocol, for `subscribe`, `bench` and the tests.
     const CLIENT: &'static dyn DialectClient;
-    /// The first byte of its topics, which no other dialect has.
+    /// The first byte of its topics, which no other dialect has: two equal ones are an unreachable pattern in
+    /// `Kind::of_topic`. The dialect itself puts it first in [`Draft::address`] and [`Actions::subscribe`].
     const TOPIC: u8;
-    /// Payload of its pings.
+    /// Payload of its pings, at most 125 bytes.
     const PING: &'static [u8];
     /// The code and reason that end a session whose pings stay unanswered.
     const CLOSE_UNANSWERED: (u16, &'static str);
@@ -82,8 +91,8 @@ pub trait Dialect: Sized {
         None
     }
 
-    /// The reason that ends a session, with code 1009, whose client sends a message of so many bytes where so many are
-    /// allowed.
+    /// The text of the close frame (code 1009) after a message of `bytes` where `bytes_max` are allowed; empty for the
+    /// usual words. The shard closes; the session does not see the message.
     fn too_long(_bytes: u64, _bytes_max: usize) -> String {
         String::new()
     }
@@ -93,7 +102,12 @@ pub trait Dialect: Sized {
         (1001, "")
     }
 
-    /// Claims the request, or declines so that the next dialect of the listener is asked.
+    /// Claims the request with a session and [`Action::Accept`](super::Action::Accept), now or later; or claims it with
+    /// a session and [`Action::Refuse`](super::Action::Refuse); or declines with `None`, so that the next dialect of the
+    /// listener is asked (404 when all decline).
+    ///
+    /// Also called for requests that ask for no WebSocket, to learn whose path it is: session and actions are dropped
+    /// then without [`Input::Gone`], so it changes nothing outside of them.
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self>;
 
     /// The HTTP status for a request that it would claim but that asks for no WebSocket.
@@ -139,10 +153,11 @@ pub trait Dialect: Sized {
     /// Adds those who are told by webhooks.
     fn add_recipients(_settings: &Settings, _recipients: &mut Recipients) {}
 
-    /// The next step of the conversation.
+    /// The next step of the conversation. After it has closed or refused, only [`Input::Gone`] follows.
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions);
 
-    /// The exact filter, asked once per publication whose address matched a subscription.
+    /// The exact filter, asked once per publication whose address matched a subscription; `Form(0)` where there is
+    /// nothing to filter.
     fn admits(&self, publication: &Publication, now: Now) -> Admission;
 
     /// Which bytes a durable message has for this session, which gets it now.
@@ -166,9 +181,11 @@ pub trait Dialect: Sized {
         draft.finish(now)
     }
 
-    /// Gives `publish` what an event comes to that was fed for `place` (the part of the feed's address after the
-    /// dialect's word): one publication, or in order as many as there are channels that it is for. Runs once per
-    /// event, however many receive it.
+    /// Turns an event that was fed for `place` into publications, given to `publish` in order: usually one, or one for
+    /// each channel that it is for. Runs once per event, however many receive it.
+    ///
+    /// `place` is the feed's address without the dialect's word, as it was written: nothing is percent-decoded, it has as
+    /// many parts as [`FeedAddress`] says, none of them empty, in at most 1,024 bytes.
     ///
     /// # Errors
     /// When the place is malformed or the dialect cannot use the event; then nothing is published.

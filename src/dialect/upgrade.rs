@@ -15,7 +15,8 @@ pub struct Upgrade<'a> {
     pub auth_token: &'a str,
     /// The `Authorization` header, or nothing; it is never logged either.
     pub authorization: &'a str,
-    /// The client's address and port, as the log would show it.
+    /// The client's address and port, as the log would show it; empty where no dialect of the listener has durable
+    /// topics.
     pub remote: &'a str,
     /// The `Origin` header, if there is one: it may be empty, and it need not be text.
     pub origin: Option<&'a [u8]>,
@@ -51,7 +52,7 @@ pub struct Request<'a> {
 /// What a dialect says to a request.
 #[derive(Debug)]
 pub enum Served {
-    /// This.
+    /// A complete answer.
     Answer {
         /// The HTTP status.
         status: u16,

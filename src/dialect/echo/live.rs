@@ -25,7 +25,7 @@ pub(super) struct EchoLive {
 pub(super) struct Rare {
     /// Who has signed in.
     pub(super) user: Option<EchoMember>,
-    /// What the owner of the app's presence has not answered, in order.
+    /// What the owners of channels' presence have not answered, in order.
     pub(super) joins: VecDeque<Join>,
     /// When the events of the last second were sent to other clients.
     pub(super) sent_ns: VecDeque<u64>,

@@ -1,6 +1,6 @@
 //! Presence channels, on the side of one connection.
 //!
-//! The owner of the app's presence decides who joins, and is asked each time a client subscribes. Until its answer
+//! The owner of the channel's presence decides who joins, and is asked each time a client subscribes. Until its answer
 //! comes nothing of the channel is received; the answer is the list of who is there, and the changes after it follow
 //! in the same mailbox. Answers for one channel come in the order of the wishes, so a list of these is enough to know
 //! which is answered, and whether the client still wants it: the channel that a wish was for bears the wish's number,

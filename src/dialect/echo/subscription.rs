@@ -1,7 +1,7 @@
 //! The channels of a connection: who may subscribe, and what follows.
 //!
 //! A channel without members is subscribed to at once: its events begin with the next publication that comes to this
-//! shard, and the owner of the app's presence counts it. A user's own channel is subscribed to by signing in, so that
+//! shard, and the owner of the channel's presence counts it. A user's own channel is subscribed to by signing in, so that
 //! its events come once, whether or not the client asks for them.
 
 use super::announce::question;
@@ -104,7 +104,7 @@ impl EchoLive {
             return out.push(Action::Forward(Arc::clone(publication), 0));
         }
         cache_miss(name, out);
-        // However many miss it, whoever is to fill it is told once, by the owner of the app's presence.
+        // However many miss it, whoever is to fill it is told once, by the owner of the channel's presence.
         if self.place.has_webhooks() {
             self.tell_presence(PresenceRequest::Miss(name.into()), out);
         }

@@ -5,7 +5,7 @@
 //! what time it is; it says which requests to send, whom to answer and when it wants to be woken. However many
 //! sessions share a token, it is one entry: one request when they come, one when it is looked at again.
 //!
-//! What bounds it: a entry has at least one session that holds it, or it is one of at most [`KEPT_MAX`] whose
+//! What bounds it: an entry has at least one session that holds it, or it is one of at most [`KEPT_MAX`] whose
 //! answer may serve somebody else yet. The token itself is kept only while a session holds the entry; what it
 //! is found by is a digest.
 
@@ -297,7 +297,7 @@ impl TokenChecks {
         self.refuse_waiting(digest, Refusal::Unavailable, CheckOutcome::Unavailable);
     }
 
-    /// The time of a entry has come.
+    /// The time of an entry has come.
     fn visit(&mut self, digest: Digest, now: Now) {
         let at_ns = now.monotonic_ns;
         let timing = self.remote.timing();
@@ -377,7 +377,7 @@ impl TokenChecks {
         }
     }
 
-    /// Puts everything about a entry in order after a change: what nobody holds leaves the queue and, unless its
+    /// Puts everything about an entry in order after a change: what nobody holds leaves the queue and, unless its
     /// answer is worth keeping, the verification; what waits for a moment has its timer.
     fn settle(&mut self, digest: Digest, now: Now) {
         let kept_max = self.askers.len() + KEPT_MAX;

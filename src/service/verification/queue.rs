@@ -43,7 +43,7 @@ impl CheckQueue {
         }
     }
 
-    /// Queues a entry, or moves it from the re-checks to those who wait. One that is being asked stays so.
+    /// Queues an entry, or moves it from the re-checks to those who wait. One that is being asked stays so.
     pub(super) fn join(&mut self, stage: &mut CheckStage, digest: Digest, inquiry: TokenInquiry) {
         match (*stage, inquiry) {
             (CheckStage::Asked, _) | (CheckStage::Queued(_), TokenInquiry::Recheck) => return,
@@ -61,7 +61,7 @@ impl CheckQueue {
         *stage = CheckStage::Queued(self.last_place);
     }
 
-    /// Takes a entry out again, if it is queued.
+    /// Takes an entry out again, if it is queued.
     pub(super) fn leave(&mut self, stage: &mut CheckStage) {
         if let CheckStage::Queued(place) = *stage {
             self.waiting.remove(&place);
