@@ -19,8 +19,8 @@ use shuttle::thread;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// As `src/io/handoff/sync.rs`.
-mod sync {
+/// As `src/io/handoff/primitives.rs`.
+mod primitives {
     pub(super) use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
     pub(super) use shuttle::sync::{Mutex, MutexGuard};
     use std::sync::OnceLock as Value;

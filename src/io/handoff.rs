@@ -4,7 +4,7 @@
 pub mod inbox;
 pub mod log;
 pub mod merge;
-mod sync;
+mod primitives;
 
 use self::inbox::{Bounds, Fill, Inbox, Wake, Weigh};
 use self::log::Stamped;

@@ -4,7 +4,7 @@
 //! between the reader's last look and its sleep. The lock is held for a push or a swap of two
 //! queues, never for work.
 
-use super::sync::{AtomicUsize, Mutex, MutexGuard};
+use super::primitives::{AtomicUsize, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};

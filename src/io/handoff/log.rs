@@ -36,7 +36,7 @@
 //! - Two messages: the inbox is first in, first out.
 
 use super::inbox::Weigh;
-use super::sync::{AtomicU64, Mutex, MutexGuard, OnceLock};
+use super::primitives::{AtomicU64, Mutex, MutexGuard, OnceLock};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::{Arc, PoisonError};
