@@ -1,14 +1,14 @@
-//! Services: what sessions ask of parts of the daemon that are not their own connection.
+//! Services: the parts of the daemon that sessions call on beyond their own connection.
 //!
-//! A service is a value without I/O. It is asked, is told the time, and answers connections; whatever it needs of the
-//! world its host does for it. Questions and answers are plain data.
+//! A service is a value without I/O. It receives questions and the time, and answers connections;
+//! its host performs whatever I/O it asks for. Questions and answers are plain data.
 //!
 //! | service | decides | lives on |
 //! |---|---|---|
 //! | [`verification`] | whether a remote verifier grants a token | the bridge |
 //! | [`presence`] | who is in which channel | the shard that owns the channel |
 //! | [`topic`] | durable topics: subscriptions, cursors, redelivery | the store's thread that owns the topic |
-//! | [`webhook`] | what other services are told over HTTP, and what they are told again | the bridge |
+//! | [`webhook`] | which HTTP requests notify other services, and which are retried | the bridge |
 
 mod asking;
 mod connection;

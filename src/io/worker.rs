@@ -154,7 +154,7 @@ impl Worker {
     fn tell(&mut self, connection: ConnectionRef, reply: TopicAnswer, now: Now) {
         // Several owners answer a question about many topics in parts, which are joined here.
         let is_whole = self.hub.store.owners() == 1;
-        let reply = if is_whole { Some(reply) } else { self.routes.told(connection, reply) };
+        let reply = if is_whole { Some(reply) } else { self.routes.answered(connection, reply) };
         if let Some(reply) = reply {
             self.shard.answer(connection, Answer::Topic(reply), now);
         }

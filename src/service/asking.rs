@@ -1,16 +1,16 @@
-//! What every service is.
+//! The interface every service implements.
 
 use super::ConnectionRef;
 use crate::wheel::Now;
 
-/// A part of the daemon that sessions ask: a value without I/O, which its host drives.
+/// A part of the daemon that serves sessions: a value without I/O, driven by its host.
 pub trait Service {
-    /// What it is asked.
+    /// A request from a session.
     type Question;
-    /// What its host lends it for a step, and where its answers go.
+    /// The resources its host lends for one step, and the place for its answers.
     type Out<'a>;
 
-    /// A connection asks something. What it asks is done in the order in which it asks.
+    /// Handles a question from a connection. Questions of one connection are handled in order.
     fn ask(
         &mut self,
         from: ConnectionRef,
@@ -19,10 +19,10 @@ pub trait Service {
         out: &mut Self::Out<'_>,
     );
 
-    /// Does what the time asks for.
+    /// Handles timers that are due.
     fn tick(&mut self, now: Now, out: &mut Self::Out<'_>);
 
-    /// The moment of the monotonic clock (ns) at which [`Service::tick`] has something to do, unless it is asked
-    /// something before; `None` when it waits for nothing.
+    /// The next moment of the monotonic clock (ns) at which [`Service::tick`] has work to do,
+    /// unless a question comes first; `None` when no timer is set.
     fn next_at_ns(&self) -> Option<u64>;
 }

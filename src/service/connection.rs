@@ -1,19 +1,19 @@
-//! Which connection asks.
+//! References to connections and dialects, as services see them.
 
 use serde::{Deserialize, Serialize};
 
-/// A connection of the daemon, by where it is. A number is used again when a connection has gone; the serial tells
-/// the two apart, so an answer that comes late reaches no other connection.
+/// A connection of the daemon, by location. Numbers are reused once a connection is gone; the
+/// serial distinguishes its successors, so a late answer never reaches another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnectionRef {
     /// The number of its shard.
     pub shard: u16,
-    /// Its number there.
+    /// Its number within the shard.
     pub id: u32,
-    /// Tells it from those that had the same number before.
+    /// Distinguishes it from earlier connections with the same number.
     pub serial: u32,
 }
 
-/// A dialect by its place in the list of dialects, which services do not know.
+/// A dialect, by its index in the list of dialects. Services do not know the dialects themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DialectId(pub u8);

@@ -1,51 +1,52 @@
-//! What services ask over HTTP.
+//! HTTP requests that services make through their host.
 
 use super::{Answers, Service};
 use crate::wheel::Now;
 use http::Request;
 use std::time::Duration;
 
-/// Status and body of an answer, or why there is none. The reason has no URL and no part of a body in it, which may be
-/// secret.
+/// Status and body of a response, or the reason there is none. The reason contains no URL and no
+/// part of a body, either of which may be secret.
 pub type HttpReply = Result<(u16, Vec<u8>), String>;
 
-/// A request that a service wants to be made.
+/// An HTTP request for the host to make.
 pub struct HttpCall<C> {
-    /// Comes back with the reply.
+    /// Identifies the request when its reply comes back.
     pub call: C,
-    /// Which of the service's clients makes it.
+    /// Index of the service's client (its TLS settings and connections) to use.
     pub client: usize,
     /// The request.
     pub request: Request<String>,
-    /// How long it may take.
+    /// Time limit for the whole exchange.
     pub timeout: Duration,
-    /// Whether the reply is its whole body; else its status is, and the body is dropped.
+    /// Whether to return the body; otherwise only the status is kept.
     pub wants_body: bool,
 }
 
-/// Something that an operator wants to know of a service.
+/// A log line from a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceNews {
-    /// Whether a trouble is over, rather than begins or lasts.
+    /// Whether the line reports a recovery rather than a failure.
     pub is_good: bool,
-    /// A line of the log, without secrets.
+    /// The text, without secrets.
     pub text: String,
 }
 
-/// A service that makes requests.
+/// A service that makes HTTP requests.
 pub trait HttpService: for<'a> Service<Out<'a> = Answers> {
-    /// What it knows a request by.
+    /// Identifies a request in flight.
     type Call: Send + 'static;
 
-    /// The next request, if there is one and room for it.
+    /// The next request to send; `None` when there is none or the limit of concurrent requests is
+    /// reached.
     fn next_call(&mut self, now: Now) -> Option<HttpCall<Self::Call>>;
 
-    /// What became of a request.
+    /// Handles the outcome of a request.
     fn replied(&mut self, call: Self::Call, reply: HttpReply, now: Now, out: &mut Answers);
 
-    /// Brings up to date what is counted only now and then.
+    /// Updates gauges that are only refreshed periodically.
     fn count(&self) {}
 
-    /// What is to be logged, since the last call.
+    /// Log lines since the last call.
     fn take_news(&mut self) -> Vec<ServiceNews>;
 }

@@ -1,11 +1,13 @@
 //! Presence: who is in which channel.
 //!
-//! One shard owns a channel, told by the app and the channel's name. The others tell it what happens
-//! ([`PresenceQuestion`]); it answers the connection that is to know ([`PresenceAnswer`]) and names what has changed for
-//! everybody ([`PresenceChange`]), in one order. What it says leaves in that order, so a list of members and the changes
-//! after it neither overlap nor leave a gap, wherever the members are.
+//! Each channel is owned by one shard, chosen by a hash of app and channel name. The other shards
+//! send it what their connections do ([`PresenceQuestion`]); it answers individual connections
+//! ([`PresenceAnswer`]) and announces changes to all subscribers ([`PresenceChange`]), in one
+//! order. Its output leaves in that order, so a list of members and the changes after it neither
+//! overlap nor leave a gap, whichever shards the members are on.
 //!
-//! In reading order: `question` is what is asked and answered, `app` the channels of one app.
+//! In reading order: `question` defines the requests, which shard owns a channel, and the answers;
+//! `app` keeps the channels of one app.
 
 mod app;
 mod question;
@@ -22,18 +24,18 @@ use crate::retained::Retained;
 use crate::wheel::Now;
 use ahash::AHashMap;
 
-/// How a dialect tells what presence decides, and by what rules it decides.
+/// How a dialect words presence changes, and the rules it applies.
 pub trait PresenceVoice {
-    /// The rules of an app, where so many bytes may wait for a client.
+    /// The rules of an app. `outbox_bytes_max` is the limit on bytes queued for one client.
     fn rules(&self, app: &str, outbox_bytes_max: usize) -> PresenceRules;
 
-    /// Bytes that a member takes in the list of members.
+    /// Bytes that a member occupies in the list of members.
     fn listed_bytes(&self, user: &str, info: &str) -> usize;
 
-    /// The list of a channel's members, for one who joins.
+    /// The member list of a channel, for a new member.
     fn list(&self, channel: &str, presence: &AppPresence) -> Box<str>;
 
-    /// What the subscribers of a channel are told of a change.
+    /// The publication that announces a change to a channel's subscribers; `None` for a silent one.
     fn publication(
         &self,
         app: &str,
@@ -42,10 +44,11 @@ pub trait PresenceVoice {
         now: Now,
     ) -> Option<Publication>;
 
-    /// What the app's own server is told of a change.
+    /// The webhook that announces a change to the app's own server; `None` for a silent one.
     fn webhook(&self, app: &str, change: &PresenceChange<'_>) -> Option<Webhook>;
 
-    /// The topic of a channel, and how many last publications of the app are kept; `None` when none is.
+    /// The topic of a channel, and the app's limit on retained publications; `None` when the
+    /// channel retains nothing.
     fn retained(&self, app: &str, channel: &str) -> Option<(Vec<u8>, usize)>;
 }
 
@@ -55,17 +58,17 @@ pub struct Presence {
     apps: AHashMap<Box<str>, AppPresence>,
 }
 
-/// What presence is lent for a step, and where what it says goes.
+/// What the shard lends presence for one step.
 pub struct PresenceHost<'a> {
-    /// How the dialect tells it; `None` for one that has no presence.
+    /// The dialect's wording and rules; `None` for a dialect without presence.
     pub voice: Option<&'a dyn PresenceVoice>,
-    /// The last publications of topics, as far as they are kept.
+    /// Retained publications, by topic.
     pub retained: &'a mut Retained,
     /// Builds publications.
     pub draft: &'a mut Draft,
-    /// Bytes that may wait for a client.
+    /// The limit on bytes queued for one client.
     pub outbox_bytes_max: usize,
-    /// Takes what is said, in order.
+    /// Receives the effects, in order.
     pub say: &'a mut dyn FnMut(Effect),
 }
 
@@ -101,10 +104,12 @@ impl Presence {
         self.apps.keys().map(|app| &**app)
     }
 
-    /// A connection has found nothing kept in a channel. It is told once, until something is: what has come here
-    /// meanwhile is on its way to that connection too.
+    /// A subscriber found nothing retained in a cache channel. Announces the miss once until
+    /// something is retained again; a publication that arrived here meanwhile is already on its way
+    /// to that subscriber.
     fn miss(&self, app: &str, channel: &str, now: Now, host: &mut PresenceHost<'_>) {
         let Some(voice) = host.voice else { return };
+        // A channel that retains nothing cannot miss anything.
         let Some((topic, entries_max)) = voice.retained(app, channel) else { return };
         if host.retained.miss(&topic, entries_max, now) {
             host.tell(voice, app, &PresenceChange::Missed(channel), now);
@@ -121,7 +126,7 @@ impl Presence {
         static EMPTY: AppPresence = AppPresence::new();
         let presence = self.apps.get(app).unwrap_or(&EMPTY);
         if let ChannelInquiry::Dismiss(user) = inquiry {
-            // A connection that hears of it twice has gone by then.
+            // Dismissing a connection twice does no harm: the second answer finds it gone.
             presence
                 .connections(user)
                 .for_each(|connection| host.answer(connection, PresenceAnswer::Dismissed));
@@ -147,6 +152,7 @@ impl Service for Presence {
         match &request {
             PresenceRequest::Miss(channel) => return self.miss(&app, channel, now, host),
             PresenceRequest::Inquire(inquiry) => return self.inquire(from, &app, inquiry, host),
+            // Leaving an app without channels must not create its entry.
             PresenceRequest::Leave(_) if !self.apps.contains_key(&*app) => return,
             _ => {}
         }
@@ -177,12 +183,13 @@ impl Service for Presence {
             PresenceRequest::Miss(_) | PresenceRequest::Inquire(_) => {}
         }
 
+        // Memory follows the current subscriptions: an app whose last channel is vacated goes.
         if presence.is_empty() {
             self.apps.remove(&*app);
         }
     }
 
-    /// Tells the counts whose moment has come.
+    /// Announces the subscription counts that are due.
     fn tick(&mut self, now: Now, host: &mut PresenceHost<'_>) {
         let Some(voice) = host.voice else { return };
         let now_ms = now.monotonic_ns / 1_000_000;

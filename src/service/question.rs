@@ -1,4 +1,5 @@
-//! What sessions ask of services, and what they are answered: plain data, so that a service may live anywhere.
+//! Questions from sessions to services, and their answers: plain data, so that a service may run on
+//! any thread.
 
 use super::ConnectionRef;
 use super::presence::{PresenceAnswer, PresenceQuestion};
@@ -8,35 +9,35 @@ use super::webhook::Webhook;
 use crate::frame::Publication;
 use serde::{Deserialize, Serialize};
 
-/// A question of a connection.
+/// A question from a connection.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Question {
-    /// To the verification of tokens, on the bridge.
+    /// To token verification, on the bridge.
     Token(TokenQuestion),
-    /// To the presence of an app, on the shard that owns the channel.
+    /// To presence, on the shard that owns the channel.
     Presence(Box<PresenceQuestion>),
-    /// To the owner of a topic, on the store's thread.
+    /// To durable topics, on the store's thread that owns the topic.
     Topic(TopicQuestion),
-    /// To the webhooks, on the bridge. Fire and forget.
+    /// To webhooks, on the bridge. No answer.
     Webhook(Box<Webhook>),
-    /// To the other nodes, by the bridge. Fire and forget. The text is a JSON object, to which the node's name is
-    /// added.
+    /// To the other nodes, through the bridge. No answer. A JSON object, to which the bridge adds
+    /// the node's name.
     Relay(Box<str>),
 }
 
 /// An answer to a connection.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
-    /// Of the verification of tokens, to the question of the connection that has this number.
+    /// From token verification, with the number of the connection's question.
     Token(u32, TokenAnswer),
-    /// Of the presence of an app.
+    /// From presence.
     Presence(PresenceAnswer),
-    /// Of the owner of a topic.
+    /// From the owner of a topic.
     Topic(TopicAnswer),
 }
 
 impl Question {
-    /// How much memory it holds, for the bounds of queues.
+    /// Bytes of memory, for the limits of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
         size_of::<Self>()
@@ -52,7 +53,7 @@ impl Question {
 }
 
 impl Answer {
-    /// How much memory it holds, for the bounds of queues.
+    /// Bytes of memory, for the limits of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
@@ -63,10 +64,10 @@ impl Answer {
     }
 }
 
-/// What a service says, in order.
+/// The output of a service, in order.
 #[derive(Debug)]
 pub enum Effect {
-    /// For everybody who is subscribed.
+    /// For all subscribers.
     Publication(Publication),
     /// For one connection.
     Answer(ConnectionRef, Answer),
@@ -74,7 +75,7 @@ pub enum Effect {
     Ask(Question),
 }
 
-/// Answers, each with the connection that it is for.
+/// Answers, each with its receiver.
 pub type Answers = Vec<(ConnectionRef, Answer)>;
 
 #[cfg(test)]

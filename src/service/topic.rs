@@ -1,13 +1,17 @@
-//! Durable topics: what is asked of their owner, what it says, and the one small interface behind which they are
-//! stored.
+//! Durable topics: requests to their owner, its answers, and the one small interface behind which
+//! topics are stored.
 //!
-//! One owner has a topic ([`TopicOwner`]), so its messages have one order whatever shards its producers and consumers
-//! sit on. Usually it has all topics; there may be several, each with some of them ([`OwnerIndex`]). Shards ask it
-//! ([`TopicQuestion`]); it answers a connection ([`TopicAnswer`]) and delivers ([`TopicDelivery`]). It decides alone
-//! and writes nothing itself: whatever outlasts the process goes through an [`Archive`].
+//! Each topic has one owner ([`TopicOwner`]), so its messages have one order whichever shards its
+//! producers and consumers are on. Usually one owner has all topics; there may be several, each
+//! with a part of them ([`OwnerIndex`]). Shards send it requests ([`TopicQuestion`]); it answers
+//! connections ([`TopicAnswer`]) and delivers messages ([`TopicDelivery`]). It makes all decisions
+//! and performs no I/O itself: everything that outlasts the process goes through an [`Archive`].
 //!
-//! Nothing of a message is told before it is stored: its producer's receipt and its deliveries leave after
-//! [`TopicOwner::committed`]. Acknowledgements are saved within a second; a crash before that redelivers.
+//! A message is announced only once it is stored: the producer's receipt and the deliveries leave
+//! after [`TopicOwner::committed`]. Acknowledgements are saved within a second; a crash before that
+//! redelivers.
+//!
+//! The map of the files is in `owner`.
 
 mod ack;
 mod admin;
@@ -21,11 +25,11 @@ mod consumer;
 mod deletion;
 mod delivery;
 mod dispatch;
+mod foreign_letters;
 mod handles;
 mod id;
 mod inquiry;
 mod join;
-mod letters;
 mod load;
 mod loaded_topic;
 mod maintenance;

@@ -1,8 +1,8 @@
-//! The verification of tokens by remote verifiers: the service that sessions ask when a token cannot be judged here.
+//! Token verification at remote verifiers, for tokens that cannot be judged locally.
 //!
-//! In reading order: `question` is what is asked and answered, `checks` what one verifier is asked and what is
-//! remembered of its answers, with an `entry` for each token and a `queue` of those to ask about; `health` says when a
-//! verifier fails, `counters` what is counted.
+//! In reading order: `question` defines requests and answers; `checks` decides which requests to
+//! send to one verifier and caches its answers, with an `entry` for each token and a `queue` of
+//! those waiting for a request; `health` reports a failing verifier; `counters` are the metrics.
 
 mod checks;
 mod counters;
@@ -29,31 +29,31 @@ use std::time::Duration;
 /// The remote verifier of each dialect, by its number; `None` for a dialect without one.
 pub type Remotes = Vec<Option<Arc<RemoteVerifier>>>;
 
-/// The remote verifiers, each with checks of its own, so that none waits for another. A verifier that several dialects
-/// share is one, in the place of the first of them.
+/// All remote verifiers, each with its own checks, so that none waits for another. A verifier
+/// shared by several dialects is listed once, at the index of the first of them.
 pub struct Verification {
     counters: Arc<VerificationCounters>,
     verifiers: Vec<Option<VerifierInUse>>,
-    /// Where the verifier of each dialect is.
+    /// The index of each dialect's verifier.
     place_of: Vec<Option<usize>>,
-    /// The number of the verifier that came last.
+    /// The number given to the newest verifier.
     last_number: u64,
 }
 
-/// One verifier. The number tells it from one that had its place before a reload.
+/// One verifier. The number distinguishes it from one at the same index before a reload.
 struct VerifierInUse {
     number: u64,
     checks: TokenChecks,
 }
 
-/// A check that is under way.
+/// A check in flight.
 pub struct VerificationCall {
     place: usize,
     number: u64,
     check: TokenCheck,
 }
 
-/// The place of each dialect's verifier: that of the first dialect that has the same.
+/// The index of each dialect's verifier: the first dialect that shares it.
 #[must_use]
 pub fn places(remotes: &Remotes) -> Vec<Option<usize>> {
     let place = remotes.iter().map(|remote| {
@@ -64,13 +64,14 @@ pub fn places(remotes: &Remotes) -> Vec<Option<usize>> {
 }
 
 impl Verification {
-    /// A service without verifiers. `counters` are those of the thread that it lives on.
+    /// A service without verifiers. `counters` belong to the thread it runs on.
     #[must_use]
     pub fn new(counters: Arc<VerificationCounters>) -> Self {
         Self { counters, verifiers: Vec::new(), place_of: Vec::new(), last_number: 0 }
     }
 
-    /// Asks these from now on. Verifiers that stay keep what they know and whom they watch.
+    /// Replaces the verifiers. Those that stay keep their cache and the sessions they watch; the
+    /// sessions waiting for a removed one are refused.
     pub fn configure(&mut self, remotes: &Remotes, now: Now, out: &mut Answers) {
         self.place_of = places(remotes);
         self.verifiers.resize_with(remotes.len().max(self.verifiers.len()), || None);
@@ -126,7 +127,7 @@ impl Service for Verification {
         match question {
             TokenQuestion::Verify { dialect, attempt, token } => match self.of_dialect(dialect) {
                 Some(verifier) => verifier.checks.ask(asker(attempt), &token, now),
-                // A reload has made it a local one meanwhile.
+                // A reload has removed the remote verifier meanwhile.
                 None => out.push((from, unavailable(attempt))),
             },
             TokenQuestion::Doubt { attempt } => {
@@ -164,7 +165,7 @@ impl HttpService for Verification {
 
     fn replied(&mut self, call: VerificationCall, reply: HttpReply, now: Now, out: &mut Answers) {
         let VerificationCall { place, number, check } = call;
-        // A reload may have taken the verifier away, or put another in its place.
+        // A reload may have removed the verifier, or put another at its index.
         let verifier = self.verifiers.get_mut(place).and_then(Option::as_mut);
         if let Some(verifier) = verifier.filter(|verifier| verifier.number == number) {
             verifier.checks.replied(check, reply, now);
@@ -193,7 +194,7 @@ impl HttpService for Verification {
     }
 }
 
-/// What is answered when there is no verifier to ask.
+/// The answer when there is no verifier to ask.
 #[must_use]
 pub fn unavailable(attempt: u32) -> Answer {
     Answer::Token(attempt, TokenAnswer::Refused(Refusal::Unavailable))

@@ -1,13 +1,20 @@
-//! What other services are told over HTTP: the callbacks of `channel`, the webhooks of `echo`.
+//! Webhooks: HTTP requests that notify other services. The callbacks of `channel`, the webhooks of
+//! `echo`.
 //!
-//! Fire and forget: a session asks for a [`Webhook`], and a [`WebhookService`] decides what is told when, in which
-//! request, and what is told again. Its host makes the requests.
+//! A session hands over a [`Webhook`] and gets no answer. [`WebhookService`] queues, batches and
+//! retries; its host makes the requests.
 //!
-//! Each recipient has a queue with a limit of its own, in webhooks, and of [`QUEUE_BYTES_MAX`].
+//! Each recipient has its own queue, limited in entries by its settings and in bytes by
+//! [`QUEUE_BYTES_MAX`].
+//!
+//! `hook` is one webhook of `echo`: batches, retried for five minutes. `callbacks` are those of
+//! `channel`: each retried once. `departures` holds departures back for a few seconds. `webhooks`
+//! holds all hooks of all apps, `settings` their configuration; `news` words the log lines,
+//! `counters` are the metrics.
 
 mod callbacks;
 mod counters;
-mod delayed;
+mod departures;
 mod hook;
 mod news;
 mod question;
@@ -31,7 +38,7 @@ use crate::wheel::Now;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A request that is under way.
+/// A request in flight.
 pub enum WebhookCall {
     /// To the callback.
     Callback(CallbackCall),
@@ -39,7 +46,7 @@ pub enum WebhookCall {
     Event(HookCall),
 }
 
-/// See the module.
+/// The queues and retries of all recipients.
 #[derive(Default)]
 pub struct WebhookService {
     callbacks: Callbacks,
@@ -49,20 +56,20 @@ pub struct WebhookService {
 }
 
 impl WebhookService {
-    /// A service without recipients. `counters` are those of the thread that it lives on.
+    /// A service without recipients. `counters` belong to the thread it runs on.
     #[must_use]
     pub fn new(counters: Arc<WebhookCounters>) -> Self {
         Self { counters, ..Self::default() }
     }
 
-    /// Tells these from now on. Whoever stays keeps what waits for it, and gets it by the new settings; what waits for
-    /// others is dropped. Recipients whose settings have problems are told nothing.
+    /// Replaces the recipients. Those that stay keep their queues, sent by the new settings; the
+    /// queues of removed ones are dropped. A recipient with invalid settings receives nothing.
     pub fn configure(&mut self, recipients: Recipients, now: Now) {
         self.callbacks.configure(recipients.callback);
         self.webhooks.configure(recipients.webhooks, now);
     }
 
-    /// Webhooks that were lost before they came here.
+    /// Counts webhooks that were dropped before they reached this service.
     pub fn lost(&mut self, kind: WebhookKind, webhooks: u64) {
         match kind {
             WebhookKind::Callback => self.callbacks.tally.dropped += webhooks,
@@ -70,12 +77,13 @@ impl WebhookService {
         }
     }
 
-    /// There will soon be no webhook: whoever has left does not come back, and nothing is gathered any longer.
+    /// Prepares for shutdown: departures are sent without waiting for a return, and batches without
+    /// waiting for more events.
     pub fn hurry(&mut self, now: Now) {
         self.webhooks.hurry(now);
     }
 
-    /// Those that are queued, held back or under way.
+    /// Webhooks queued, held back or in flight.
     #[must_use]
     pub fn waiting(&self, kind: WebhookKind) -> usize {
         match kind {
@@ -84,7 +92,7 @@ impl WebhookService {
         }
     }
 
-    /// What has become of the others.
+    /// The totals of webhooks by outcome.
     #[must_use]
     pub fn tally(&self, kind: WebhookKind) -> WebhookTally {
         match kind {
@@ -98,7 +106,7 @@ impl Service for WebhookService {
     type Question = Webhook;
     type Out<'a> = Answers;
 
-    /// Queues a webhook for those who want it. There is no answer.
+    /// Queues a webhook for its recipients. There is no answer.
     fn ask(&mut self, _: ConnectionRef, webhook: Webhook, now: Now, _: &mut Answers) {
         match webhook {
             Webhook::Callback(callback) => self.news.extend(self.callbacks.take(callback, now)),
@@ -106,7 +114,7 @@ impl Service for WebhookService {
         }
     }
 
-    /// Nothing: what is due is the next call.
+    /// Does nothing: due requests are made by `next_call`.
     fn tick(&mut self, _: Now, _: &mut Answers) {}
 
     fn next_at_ns(&self) -> Option<u64> {

@@ -112,7 +112,9 @@ fn redirects_and_4xx_are_failures_that_are_not_tried_again() {
         stage.assert_tally(CALLBACK, [0, 1, 0, 0]);
         assert_eq!(
             stage.news(),
-            [format!("telling the callback at app.example failed: it answered {status}; given up")]
+            [format!(
+                "calling the callback at app.example failed: it answered {status}; giving up on this request"
+            )]
         );
     }
 }
@@ -129,7 +131,9 @@ fn a_full_queue_drops_the_newest_call() {
     assert!(stage.requests.is_empty());
     assert_eq!(
         stage.news(),
-        ["the queue to the callback at app.example is full; webhooks are dropped"]
+        [
+            "the queue for the callback at app.example is full, so webhooks are dropped; make sure it keeps up, or raise queue_max"
+        ]
     );
     // A call that rests before it is made once more waits too.
     stage.call("chat:1", "first");
@@ -160,7 +164,8 @@ fn a_failure_is_logged_now_and_then_and_without_the_token_or_the_query() {
         stage.wait_ms(1000);
     }
     let news = stage.news();
-    let failed = "telling the callback at app.example failed: it answered 404; given up";
+    let failed =
+        "calling the callback at app.example failed: it answered 404; giving up on this request";
     assert_eq!(news, [failed.to_owned(), format!("{failed} (and 9 more like it)")]);
     stage.assert_tally(CALLBACK, [0, 20, 0, 0]);
 }

@@ -187,9 +187,9 @@ fn after_5_minutes_a_batch_is_given_up_and_the_next_one_is_told() {
     assert!((240..=300).contains(&seconds), "given up after {seconds} s");
     stage.assert_tally(WEBHOOK, [0, 1, 0, 9]);
     let news = stage.news();
-    let given_up = "telling the webhook of app a at app.example failed: it answered 500; given up";
+    let given_up = "calling the webhook of app a at app.example failed: it answered 500; giving up on this request";
     assert_eq!(news.last().unwrap(), given_up);
-    assert_eq!(news[0], given_up.replace("given up", "trying again"));
+    assert_eq!(news[0], given_up.replace("giving up on this request", "retrying"));
     assert_eq!(events(&stage.reply(Ok(200))), ["2"]);
 }
 
@@ -207,7 +207,9 @@ fn a_full_queue_drops_the_oldest_event() {
     let news = stage.news();
     assert_eq!(
         news,
-        ["the queue to the webhook of app a at app.example is full; webhooks are dropped"]
+        [
+            "the queue for the webhook of app a at app.example is full, so webhooks are dropped; make sure it keeps up, or raise queue_max"
+        ]
     );
 }
 

@@ -164,7 +164,7 @@ fn a_receiver_without_an_answer_is_waited_for_no_longer_than_configured() {
     assert_eq!(messages(&receiver.await_requests(3)), ["never", "never", "then"]);
     daemon.await_metric(&count("delivered"), 1);
     assert_eq!((daemon.metric(&count("failed")), daemon.metric(retries())), (1, 1));
-    daemon.await_log("no answer within 1000 ms; given up", 1);
+    daemon.await_log("no answer within 1000 ms; giving up on this request", 1);
 }
 
 #[test]
@@ -192,8 +192,8 @@ fn an_error_of_the_server_is_tried_once_more_and_a_refusal_is_not() {
     );
     daemon.await_metric(&count("delivered"), 2);
     assert_eq!((daemon.metric(&count("failed")), daemon.metric(retries())), (3, 3));
-    daemon.await_log("it answered 500; trying again", 1);
-    daemon.await_log("it answered 500; given up", 1);
+    daemon.await_log("it answered 500; retrying", 1);
+    daemon.await_log("it answered 500; giving up on this request", 1);
     assert!(daemon.logged("eyJ").is_empty(), "no token is logged");
 }
 
@@ -209,8 +209,8 @@ fn a_receiver_that_is_dead_is_told_of_in_the_log_and_comes_back() {
     say(&mut client, "two");
     daemon.await_metric(&count("failed"), 2);
     assert_eq!(daemon.metric(retries()), 2);
-    daemon.await_log("telling the callback at", 2);
-    daemon.await_log("; given up", 1);
+    daemon.await_log("calling the callback at", 2);
+    daemon.await_log("; giving up on this request", 1);
     let receiver = Receiver::at(port);
     say(&mut client, "three");
     assert_eq!(messages(&receiver.await_requests(1)), ["three"]);
@@ -233,7 +233,7 @@ fn a_callback_over_tls_is_told_by_whom_the_machine_trusts() {
         let daemon = telling(&url, "").by(&["env", &variable]).start();
         say(&mut join(&daemon, &ann()), "psst");
         daemon.await_metric(&count(outcome), 1);
-        let complaints = daemon.logged("telling the callback at localhost");
+        let complaints = daemon.logged("calling the callback at localhost");
         assert_eq!(
             complaints.iter().filter(|line| line.contains("certificate")).count(),
             complaints.len()
@@ -253,7 +253,7 @@ fn a_full_queue_loses_the_newest_and_says_so() {
     receiver.await_requests(1);
     (1..6).for_each(|number| say(&mut client, number));
     daemon.await_metric(&count("dropped"), 3);
-    daemon.await_log("the queue to the callback at", 1);
+    daemon.await_log("the queue for the callback at", 1);
     receiver.set(&json!({"released": true}));
     let requests = receiver.await_requests(4);
     assert_eq!(messages(&requests), [0, 0, 1, 2]);

@@ -305,7 +305,7 @@ fn operators_delete_topics_those_in_use_by_force_alone() {
     let orders = "public/default/orders";
     assert!(waiting.text().contains("CAAQAA=="));
     let said = refused(&daemon, &["delete", orders, "--yes"]);
-    assert!(said.contains("0 producers and 1 consumers") && said.contains("by force"), "{said}");
+    assert!(said.contains("0 producers and 1 consumers") && said.contains("use force"), "{said}");
     assert_eq!(count(&daemon, "orders"), 1);
     assert_eq!(told(&daemon, &["delete", orders, "--force", "--yes"]), "done\n");
     assert_eq!(told(&daemon, &["list"]), "persistent://public/default/other\n");

@@ -177,7 +177,7 @@ fn what_was_not_taken_is_told_again_before_anything_else() {
     assert_eq!(bodies.len(), 1, "the same request three times");
     daemon.await_metric("webhooks_total{kind=\"webhook\",outcome=\"delivered\"}", 2);
     assert_eq!(daemon.metric("webhook_retries_total{kind=\"webhook\"}"), 2);
-    assert_eq!(daemon.logged("telling the webhook of app 7").len(), 1, "one line for one trouble");
+    assert_eq!(daemon.logged("calling the webhook of app 7").len(), 1, "one line for one trouble");
     drop(client);
     stop(daemon);
 }

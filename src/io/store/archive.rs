@@ -470,7 +470,9 @@ impl Archive for Disk {
 
     fn create(&mut self, name: &str) -> Result<TopicNumber, ArchiveError> {
         let number = self.catalog.next_number(self.owner.of() as u32, self.owner.index() as u32);
-        let topic = number.ok_or_else(|| ArchiveError("there were too many topics".into()))?;
+        let topic = number.ok_or_else(|| {
+            ArchiveError("topic numbers are exhausted: too many topics were ever created".into())
+        })?;
         self.record(&Record::Topic { topic, name, state: &[] })?;
         self.wants_commit = true;
         Ok(topic)

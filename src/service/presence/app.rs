@@ -1,9 +1,9 @@
-//! Who is in which channel of one app: the subscriptions of every channel, and the members of its presence channels.
+//! The channels of one app: every channel's subscriptions, and the members of presence channels.
 //!
-//! A member is a user, however many connections it has. An entry without subscriptions is gone: memory follows what is
-//! subscribed now, not what ever was.
+//! A member is a user, however many connections it has. A channel without subscriptions has no
+//! entry: memory follows the current subscriptions.
 //!
-//! This file knows neither JSON nor frames; what a member's data are is the dialect's business.
+//! This file knows neither JSON nor frames; the dialect interprets what a member shows.
 
 use super::question::{ChannelCounts, ChannelInquiry, PresenceAnswer};
 use crate::service::ConnectionRef;
@@ -11,60 +11,61 @@ use ahash::AHashMap;
 use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::ops::Bound::{Included, Unbounded};
 
-/// Above so many subscriptions a channel's count is told rarely, as Pusher does.
+/// Above this many subscriptions, a channel's count is announced only every [`COUNT_INTERVAL_MS`],
+/// as Pusher does.
 const COUNTED_AT_ONCE_MAX: u32 = 100;
-/// Milliseconds between two tellings of such a count.
+/// Minimum time between two announcements of such a count (ms).
 const COUNT_INTERVAL_MS: u64 = 5000;
 
-/// What has changed for everybody.
+/// A change to announce to subscribers and webhooks.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PresenceChange<'a> {
-    /// The channel has its first subscription.
+    /// The channel got its first subscription.
     Occupied(&'a str),
-    /// The channel has lost its last one.
+    /// The channel lost its last subscription.
     Vacated(&'a str),
-    /// A user has come, with this to show.
+    /// A user joined: channel, user, and the data it shows.
     Added(&'a str, &'a str, &'a str),
-    /// A user has left with its last connection.
+    /// A user's last connection left: channel and user.
     Removed(&'a str, &'a str),
-    /// The channel has so many subscriptions, and they are to be told.
+    /// The channel's number of subscriptions, due for an announcement.
     Count(&'a str, u32),
-    /// Nothing is kept in the channel, and somebody has looked for the first time since something was.
+    /// A subscriber found nothing retained, for the first time since something was.
     Missed(&'a str),
 }
 
-/// What an app allows and asks for.
+/// The presence limits and options of an app.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PresenceRules {
-    /// Users of one presence channel; any number when 0.
+    /// Maximum number of users in one presence channel; 0 means no limit.
     pub members_max: u32,
-    /// Whether subscriptions of channels without members are counted for their subscribers.
+    /// Whether subscribers of channels without members receive subscription counts.
     pub counts: bool,
-    /// Bytes of what all members of a channel take in the list that newcomers get; any number when there is none.
+    /// Maximum size in bytes of the member list sent to new members; `None` means no limit.
     pub list_bytes_max: Option<usize>,
 }
 
-/// A user who wants to be a member.
+/// A user asking to become a member.
 #[derive(Clone, Copy, Debug)]
 pub struct Newcomer<'a> {
     /// The channel.
     pub channel: &'a str,
     /// The user.
     pub user: &'a str,
-    /// What is shown of the user, if it is no member yet.
+    /// The data to show, used unless the user is a member already.
     pub info: &'a str,
-    /// Bytes that the user takes in the list of members.
+    /// Bytes that the user occupies in the list of members.
     pub listed_bytes: usize,
 }
 
-/// What came of a wish to join.
+/// Outcome of a request to join.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Joined {
-    /// The connection is a member's now, or was before.
+    /// The connection belongs to a member now, or did before.
     Present,
-    /// There is no room for another member.
+    /// The channel has reached its limit of members.
     Full,
-    /// The list of the members would be too long to send.
+    /// The member list would be too long to send.
     TooLong,
 }
 
@@ -72,19 +73,19 @@ pub enum Joined {
 #[derive(Debug, Default)]
 pub struct AppPresence {
     channels: BTreeMap<Box<str>, OccupiedChannel>,
-    /// Channels whose count is to be told, with the moment (ms) from which it may be, in order.
-    untold: VecDeque<(u64, Box<str>)>,
+    /// Channels whose count waits for its announcement, with the earliest moment (ms), in order.
+    waiting_counts: VecDeque<(u64, Box<str>)>,
 }
 
-/// One channel that is occupied.
+/// A channel with at least one subscription.
 #[derive(Debug, Default)]
 struct OccupiedChannel {
     subscriptions: u32,
     presence: Option<Box<ChannelMembers>>,
-    /// When the count was told last (ms), and whether it has changed since.
+    /// When the count was last announced (ms), and whether it has changed since.
     counted_ms: u64,
-    is_untold: bool,
-    /// Whether it waits for the moment at which it may be told again.
+    is_unannounced: bool,
+    /// Whether the channel is queued in [`AppPresence::waiting_counts`].
     is_waiting: bool,
 }
 
@@ -93,7 +94,7 @@ struct OccupiedChannel {
 struct ChannelMembers {
     members: BTreeMap<Box<str>, ChannelMember>,
     users: AHashMap<ConnectionRef, Box<str>>,
-    /// Bytes that all of them take in the list of members.
+    /// Bytes of the whole member list.
     listed_bytes: usize,
 }
 
@@ -101,7 +102,7 @@ struct ChannelMembers {
 struct ChannelMember {
     info: Box<str>,
     connections: u32,
-    /// Bytes that it takes in the list of members.
+    /// Bytes of its entry in the member list.
     listed_bytes: u32,
 }
 
@@ -109,16 +110,16 @@ impl AppPresence {
     /// An app without subscriptions.
     #[must_use]
     pub const fn new() -> Self {
-        Self { channels: BTreeMap::new(), untold: VecDeque::new() }
+        Self { channels: BTreeMap::new(), waiting_counts: VecDeque::new() }
     }
 
-    /// Whether nothing is subscribed.
+    /// Whether no channel is occupied.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()
     }
 
-    /// A connection has subscribed to a channel without members.
+    /// Adds a subscription to a channel without members.
     pub fn enter(
         &mut self,
         channel: &str,
@@ -137,7 +138,7 @@ impl AppPresence {
         self.count(channel, rules, now_ms, tell);
     }
 
-    /// A connection wants to be a member's.
+    /// Adds a connection to a member, or a new member with its first connection.
     pub fn join(
         &mut self,
         connection: ConnectionRef,
@@ -150,12 +151,14 @@ impl AppPresence {
         if known.is_some_and(|presence| presence.users.contains_key(&connection)) {
             return Joined::Present;
         }
-        // Another connection of a member takes no more room, and is let in when the channel is full.
+        // Another connection of a member takes no more room, so it is let in even when the channel
+        // is full.
         let is_member = known.is_some_and(|presence| presence.members.contains_key(user));
         let members = known.map_or(0, |presence| presence.members.len());
         if !is_member && rules.members_max > 0 && members >= rules.members_max as usize {
             return Joined::Full;
         }
+        // The list goes to the newcomer in one message, which has to fit its outbox.
         let listed = known.map_or(0, |presence| presence.listed_bytes);
         let to_list = if is_member { listed } else { listed + listed_bytes };
         if rules.list_bytes_max.is_some_and(|max| to_list > max) {
@@ -183,7 +186,7 @@ impl AppPresence {
         Joined::Present
     }
 
-    /// A connection has left a channel. One that is not in it leaves nothing.
+    /// Removes a connection from a channel. Ignored when it is not in the channel.
     pub fn leave(
         &mut self,
         connection: ConnectionRef,
@@ -194,6 +197,7 @@ impl AppPresence {
     ) {
         let Some(entry) = self.channels.get_mut(channel) else { return };
         if let Some(presence) = &mut entry.presence {
+            // A refused join is followed by a leave all the same.
             let Some(user) = presence.users.remove(&connection) else { return };
             let member = presence.members.get_mut(&user).expect("a connection's user is a member");
             member.connections -= 1;
@@ -212,19 +216,19 @@ impl AppPresence {
         }
     }
 
-    /// When (ms) the first count that waits may be told.
+    /// When (ms) the next waiting count is due.
     #[must_use]
     pub fn due_at_ms(&self) -> Option<u64> {
-        self.untold.front().map(|(at_ms, _)| *at_ms)
+        self.waiting_counts.front().map(|(at_ms, _)| *at_ms)
     }
 
-    /// Whether a count has waited for its moment.
+    /// Whether a waiting count is due.
     #[must_use]
     pub fn is_due(&self, now_ms: u64) -> bool {
         self.due_at_ms().is_some_and(|at_ms| at_ms <= now_ms)
     }
 
-    /// What is asked of its channels, as far as they are occupied.
+    /// Answers an inquiry about this app's occupied channels.
     #[must_use]
     pub fn answer(&self, inquiry: &ChannelInquiry) -> PresenceAnswer {
         PresenceAnswer::Channels(match inquiry {
@@ -253,28 +257,30 @@ impl AppPresence {
         Some(ChannelCounts { name: name.into(), subscriptions, users })
     }
 
-    /// Tells the counts that have waited for their moment.
+    /// Announces the waiting counts that are due.
     pub fn tick(&mut self, now_ms: u64, tell: &mut dyn FnMut(PresenceChange<'_>)) {
-        while let Some((_, channel)) = self.untold.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
-            // It may have been vacated, and occupied again, meanwhile.
+        while let Some((_, channel)) =
+            self.waiting_counts.pop_front_if(|(at_ms, _)| *at_ms <= now_ms)
+        {
+            // The channel may have been vacated meanwhile, and occupied again.
             let Some(entry) = self.channels.get_mut(&channel) else { continue };
             entry.is_waiting = false;
             let at_ms = entry.counted_ms + COUNT_INTERVAL_MS;
-            if !entry.is_untold {
+            if !entry.is_unannounced {
                 continue;
             }
             if at_ms <= now_ms {
-                (entry.is_untold, entry.counted_ms) = (false, now_ms);
+                (entry.is_unannounced, entry.counted_ms) = (false, now_ms);
                 tell(PresenceChange::Count(&channel, entry.subscriptions));
             } else {
-                // It was told since, when it was small for a moment.
+                // The count was announced in between, while it was low enough for that.
                 entry.is_waiting = true;
                 self.wait(at_ms, &channel);
             }
         }
     }
 
-    /// Tells a channel's count to its subscribers, or remembers to.
+    /// Announces a channel's count to its subscribers, now or when it is due.
     fn count(
         &mut self,
         channel: &str,
@@ -283,26 +289,28 @@ impl AppPresence {
         tell: &mut dyn FnMut(PresenceChange<'_>),
     ) {
         let Some(entry) = self.channels.get_mut(channel) else { return };
+        // The members of a presence channel see each other come and go; a count would repeat it.
         if !rules.counts || entry.presence.is_some() {
             return;
         }
         let at_ms = entry.counted_ms + COUNT_INTERVAL_MS;
         if entry.subscriptions <= COUNTED_AT_ONCE_MAX || now_ms >= at_ms {
-            (entry.is_untold, entry.counted_ms) = (false, now_ms);
+            (entry.is_unannounced, entry.counted_ms) = (false, now_ms);
             return tell(PresenceChange::Count(channel, entry.subscriptions));
         }
-        entry.is_untold = true;
+        entry.is_unannounced = true;
         if !std::mem::replace(&mut entry.is_waiting, true) {
             self.wait(at_ms, channel);
         }
     }
 
     fn wait(&mut self, at_ms: u64, channel: &str) {
-        let place = self.untold.partition_point(|(other_ms, _)| *other_ms <= at_ms);
-        self.untold.insert(place, (at_ms, channel.into()));
+        let place = self.waiting_counts.partition_point(|(other_ms, _)| *other_ms <= at_ms);
+        self.waiting_counts.insert(place, (at_ms, channel.into()));
     }
 
-    /// The occupied channels whose name begins so, in the order of their names.
+    /// The occupied channels whose names start with `prefix`, in order of name, with their
+    /// subscriptions and users.
     pub fn channels(&self, prefix: &str) -> impl Iterator<Item = (&str, u32, Option<usize>)> {
         let from = self.channels.range::<str, _>((Included(prefix), Unbounded));
         let prefix = prefix.to_owned();
@@ -315,14 +323,15 @@ impl AppPresence {
         })
     }
 
-    /// The subscriptions of a channel, and its users if it has members; nothing when it is not occupied.
+    /// A channel's subscriptions and, for a presence channel, users; `None` when it is not
+    /// occupied.
     #[must_use]
     pub fn counts(&self, channel: &str) -> Option<(u32, Option<usize>)> {
         let entry = self.channels.get(channel)?;
         Some((entry.subscriptions, entry.presence.as_ref().map(|presence| presence.members.len())))
     }
 
-    /// The connections by which a user is a member of any channel, each as often as of channels.
+    /// The connections of a member, once for each channel it is in.
     pub fn connections(&self, user: &str) -> impl Iterator<Item = ConnectionRef> {
         let presences = self.channels.values().filter_map(|entry| entry.presence.as_deref());
         let of_user = presences.filter(move |presence| presence.members.contains_key(user));
@@ -335,7 +344,7 @@ impl AppPresence {
         })
     }
 
-    /// The members of a presence channel and what is shown of them, in the order of their names.
+    /// The members of a presence channel with the data they show, in order of user.
     pub fn members(&self, channel: &str) -> impl ExactSizeIterator<Item = (&str, &str)> {
         static NOBODY: BTreeMap<Box<str>, ChannelMember> = BTreeMap::new();
         let presence = self.channels.get(channel).and_then(|entry| entry.presence.as_ref());

@@ -1,127 +1,129 @@
-//! What the owner of a channel's presence is told and asked, and what it answers.
+//! Requests to the owner of a channel's presence, which shard that owner is (`owner`, a hash of app
+//! and channel), and its answers.
 
 use crate::service::DialectId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Something for the owner of a channel. Those of one shard come in the order in which they were asked.
+/// A request to the owner of a channel. Requests of one shard arrive in the order they were sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PresenceQuestion {
-    /// The dialect in whose words changes are told.
+    /// The dialect that words the announcements.
     pub dialect: DialectId,
     /// The app's id.
     pub app: Arc<str>,
-    /// What it is.
+    /// The request.
     pub request: PresenceRequest,
 }
 
-/// What the owner is told or asked.
+/// A request to the owner.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum PresenceRequest {
-    /// A connection has subscribed to a channel without members.
+    /// A connection subscribed to a channel without members.
     Enter(Box<str>),
-    /// A connection joins a presence channel for a user; answered by [`PresenceAnswer::Present`],
-    /// [`PresenceAnswer::Full`] or [`PresenceAnswer::TooLong`]. For a connection that is one already, nothing but the
-    /// answer.
+    /// A connection joins a presence channel as a user; answered by [`PresenceAnswer::Present`],
+    /// [`PresenceAnswer::Full`] or [`PresenceAnswer::TooLong`]. Joining twice changes nothing, but
+    /// is answered again.
     Join {
         /// The channel.
         channel: Box<str>,
         /// The user.
         user: Box<str>,
-        /// What is shown of the user, if it has no connection in the channel yet.
+        /// The data to show, used unless the user is a member already.
         info: Box<str>,
     },
-    /// A connection has left a channel that it had entered or asked to join.
+    /// A connection left a channel that it had entered or asked to join.
     Leave(Box<str>),
-    /// A connection has found nothing kept in a channel that keeps its last event.
+    /// A connection found nothing retained in a cache channel.
     Miss(Box<str>),
-    /// A question of somebody who is in no channel.
+    /// A query from a client of the HTTP API, which is in no channel.
     Inquire(ChannelInquiry),
 }
 
-/// What can be asked about channels.
+/// A query, or an order, about channels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ChannelInquiry {
-    /// All that are occupied; answered by [`PresenceAnswer::Channels`].
+    /// All occupied channels; answered by [`PresenceAnswer::Channels`].
     Channels {
-        /// Only those whose name begins so.
+        /// Only channels whose names start with this.
         prefix: Box<str>,
-        /// What is to be told of each.
+        /// The counts wanted of each.
         wanted: WantedCounts,
     },
     /// One channel; answered by [`PresenceAnswer::Channels`].
     Channel(Box<str>, WantedCounts),
     /// The users of a presence channel; answered by [`PresenceAnswer::Users`].
     Users(Box<str>),
-    /// The counts of some channels by name, as an object; answered by [`PresenceAnswer::Channels`].
+    /// Counts by channel, returned as an object; answered by [`PresenceAnswer::Channels`].
     Counts(Vec<(Box<str>, WantedCounts)>),
-    /// The counts of some channels in order, as a list; without a name an empty object; answered by
-    /// [`PresenceAnswer::Channels`].
+    /// Counts in the order asked, returned as a list with an empty object for each `None`; answered
+    /// by [`PresenceAnswer::Channels`].
     Batch(Vec<Option<(Box<str>, WantedCounts)>>),
-    /// Ends every connection by which a user is a member somewhere: each has been told by
-    /// [`PresenceAnswer::Dismissed`] when this is answered by [`PresenceAnswer::Channels`] without any.
+    /// Closes every connection through which a user is a member of any channel: each receives
+    /// [`PresenceAnswer::Dismissed`] before this is answered by an empty
+    /// [`PresenceAnswer::Channels`].
     Dismiss(Box<str>),
 }
 
-/// Which counts are wanted of a channel.
+/// The counts wanted of a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantedCounts {
     /// Users of a presence channel.
     pub users: bool,
-    /// Connections.
+    /// Subscriptions.
     pub subscriptions: bool,
-    /// The event that is kept for those who come later.
+    /// The retained event of a cache channel.
     pub kept: bool,
 }
 
-/// What the owner answers one connection.
+/// An answer from the owner to one connection.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum PresenceAnswer {
-    /// The connection is a member's.
+    /// The connection belongs to a member.
     Present {
         /// The channel.
         channel: Box<str>,
-        /// Who is there, in the words of the dialect.
+        /// The member list, as the dialect words it.
         list: Box<str>,
     },
-    /// There is no room for another member in this channel.
+    /// The channel has reached its limit of members.
     Full(Box<str>),
     /// The list of this channel's members would be too long to send.
     TooLong(Box<str>),
-    /// The connection is to end: it is a user's whom the app has dismissed.
+    /// The app dismissed the user of this connection: close it.
     Dismissed,
-    /// What is occupied of the channels that were asked for and are this owner's, in the order of their names.
+    /// The occupied channels among those asked about and owned by this shard, in order of name.
     Channels(Vec<ChannelCounts>),
-    /// The users of a channel, in the order of their names.
+    /// The users of a channel, in order.
     Users(Vec<Box<str>>),
 }
 
-/// What is counted of an occupied channel.
+/// The counts of an occupied channel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChannelCounts {
     /// The channel.
     pub name: Box<str>,
     /// Its subscriptions.
     pub subscriptions: u32,
-    /// Its users, if it has members.
+    /// Its users, for a presence channel.
     pub users: Option<u32>,
 }
 
 impl PresenceQuestion {
-    /// Something about an app, as a session says it: its dialect is its shard's to say.
+    /// A question from a session; the shard fills in the dialect.
     #[must_use]
     pub fn new(app: Arc<str>, request: PresenceRequest) -> Self {
         Self { dialect: DialectId(0), app, request }
     }
 
-    /// Which of so many shards answers: the owner of the channel, by app and name; `None` when each answers for its own
-    /// channels. Every shard finds the same one.
+    /// The shard, out of `shards`, that owns the channel; `None` when every shard answers for its
+    /// own channels. All shards compute the same owner.
     #[must_use]
     pub fn owner(&self, shards: usize) -> Option<usize> {
         self.request.channel().map(|channel| owner(&self.app, channel, shards))
     }
 
-    /// How much memory it holds, for the bounds of queues.
+    /// Bytes of memory, for the limits of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.request.text_bytes()
@@ -129,7 +131,7 @@ impl PresenceQuestion {
 }
 
 impl PresenceRequest {
-    /// The channel that it is about; `None` when it is about several.
+    /// The one channel concerned; `None` when there may be several.
     fn channel(&self) -> Option<&str> {
         match self {
             Self::Enter(channel) | Self::Leave(channel) | Self::Miss(channel) => Some(channel),
@@ -169,7 +171,7 @@ impl ChannelInquiry {
 }
 
 impl PresenceAnswer {
-    /// How much memory it holds, for the bounds of queues.
+    /// Bytes of memory, for the limits of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
         let bytes = match self {
@@ -184,7 +186,7 @@ impl PresenceAnswer {
         size_of::<Self>() + bytes
     }
 
-    /// Takes in what another owner answers to the same question.
+    /// Merges another owner's answer to the same question.
     pub fn merge(&mut self, other: Self) {
         match (self, other) {
             (Self::Channels(known), Self::Channels(more)) => {
@@ -195,14 +197,15 @@ impl PresenceAnswer {
                 known.extend(more);
                 known.sort_unstable();
             }
-            // Nothing else has several owners.
+            // Only these questions go to several owners.
             _ => {}
         }
     }
 }
 
-/// Which of so many shards owns a channel of an app.
+/// The shard, out of `shards`, that owns a channel of an app.
 fn owner(app: &str, channel: &str, shards: usize) -> usize {
+    // The NUL keeps ("a", "bc") and ("ab", "c") apart.
     let bytes = app.bytes().chain([0]).chain(channel.bytes());
     let sum = bytes.fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     sum % shards.max(1)

@@ -1,4 +1,5 @@
-//! Acknowledgements, negative acknowledgements, redelivery, and dead letters.
+//! Acknowledgements, negative acknowledgements and timeouts: whether a message is redelivered
+//! (`send_back`) or goes to the dead-letter topic (`bury`).
 
 use super::handles::{ConsumerId, Label, SubId, TopicId};
 use super::maintenance::TEND_BYTES;
@@ -13,12 +14,12 @@ use super::{
 };
 use crate::service::ConnectionRef;
 
-/// The property of a dead letter that says where it comes from.
+/// The property of a dead letter with the name of its original topic.
 const REAL_TOPIC: &str = "REAL_TOPIC";
-/// The property of a dead letter that says which message it was.
+/// The property of a dead letter with its original message id.
 const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
 impl<A: Archive> TopicOwner<A> {
-    /// A request of a consumer or reader; others have nothing to say of this kind.
+    /// Handles a request of a consumer or reader; other connections cannot make these.
     pub(super) fn take_of_consumer(&mut self, connection: ConnectionRef, request: &TopicQuestion) {
         let Some(ConnectionRole::Consumer(id)) = self.peers.roles.get(&connection).copied() else {
             match request {
@@ -53,20 +54,21 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// A consumer of non-persistent topics listens no more, unless others share its subscription: they would lack its
-    /// share.
+    /// Ends the subscription of a consumer of non-persistent topics. Refused while others share the
+    /// subscription: they would lack its share of the messages.
     fn unsubscribe_transient(&mut self, connection: ConnectionRef) {
         let Some(ConnectionRole::Transient(id)) = self.peers.roles.get(&connection).copied() else {
             return;
         };
-        // Its share of the messages would be lost to the others.
+        // Its share would be lost to the others until they learn their new ones.
         if self.peers.transient.is_shared(id) {
             return self.reply(connection, TopicAnswer::StillSubscribed);
         }
         self.leave(connection);
     }
 
-    /// Whatever a consumer acknowledges, one more fits into its window.
+    /// Handles an acknowledgement, valid or not: either way one more message fits into the
+    /// consumer's window.
     fn ack(&mut self, id: ConsumerId, message: MessageId) {
         let Some(consumer) = self.peers.consumers.get_mut(id) else { return };
         consumer.free(1);
@@ -79,35 +81,36 @@ impl<A: Archive> TopicOwner<A> {
         self.wake(id);
     }
 
-    /// The source of a consumer that a message's id means; none for a message of another topic.
+    /// The consumer's source that a message id refers to; `None` for a message of another topic.
     fn source_of(&self, id: ConsumerId, message: MessageId) -> Option<ConsumerSource> {
         let consumer = self.peers.consumers.get(id)?;
         let found = consumer.sources.get(message.partition);
-        // Only an id that came by a consumer of several topics says more than its label.
+        // Only an id received by a consumer of several topics names the topic.
         if found.is_some() || !message.names_topic() || !consumer.is_of_one_topic() {
             return found;
         }
-        // It may have come to a consumer of several topics, of which this one's is one.
+        // The id may come from a consumer of several topics, this consumer's among them.
         let mut sources = consumer.sources.iter();
         sources.find(|source| self.is_labelled(source.topic, message.partition))
     }
 
-    /// Whether a label stands for a topic among several.
+    /// Whether `label` identifies `topic` among several.
     pub(super) fn is_labelled(&self, topic: TopicId, label: Label) -> bool {
         let number = self.loaded.topics.get(topic).map(|topic| topic.number);
         label.is_some() && number.and_then(MessageId::topic_label) == label
     }
 
-    /// A message is dealt with, by a consumer or otherwise.
+    /// Marks a message as processed by a subscription.
     pub(super) fn settle(&mut self, id: SubId, position: Position, by: Option<ConsumerId>) {
         let Some(sub) = self.loaded.subs.get_mut(id) else { return };
-        // What is on its way to the dead letters is dealt with when it is there.
+        // A message on its way to the dead-letter topic is settled when it has arrived there.
         if sub.pending.get(&position).is_none_or(|pending| pending.state == PendingState::Dying) {
             return;
         }
         let Some(pending) = sub.remove(position) else { return };
         sub.untended_bytes += u64::from(pending.bytes);
-        // A queue that is only passed through would else keep all of it until the next look.
+        // Without this, the messages of a subscription that keeps up would fill the log until the
+        // next check.
         if sub.untended_bytes >= TEND_BYTES {
             sub.untended_bytes = 0;
             let topic = sub.topic;
@@ -119,13 +122,13 @@ impl<A: Archive> TopicOwner<A> {
         }
         let holder = pending.holder as usize;
         let sub_is_keyed = !sub.keys.is_empty();
-        // Where keys choose, another message of the same key may go now.
+        // With key routing, the next message of the same key may go now.
         if std::mem::take(&mut sub.is_full) || sub_is_keyed {
             self.loaded.ready(id);
         }
         self.touch(id);
         if pending.state == PendingState::Held && pending.due_ns > 0 && by != Some(holder) {
-            // Its time would have made room for another.
+            // The timeout would have freed a place in the holder's window.
             self.peers.free_one(holder);
             self.wake(holder);
         }
@@ -139,7 +142,7 @@ impl<A: Archive> TopicOwner<A> {
             let position = message.position;
             let sub = self.loaded.subs.get(source.sub);
             let pending = sub.and_then(|sub| sub.pending.get(&position));
-            // It may have been taken from this consumer meanwhile, and be with another.
+            // The message may have been taken from this consumer meanwhile, and given to another.
             if pending.is_some_and(|it| it.state == PendingState::Held && it.holder as usize == id)
             {
                 self.send_back(source.sub, position, delay_ns);
@@ -148,7 +151,8 @@ impl<A: Archive> TopicOwner<A> {
         self.wake(id);
     }
 
-    /// A consumer has had a message for too long, if this is still its time.
+    /// Handles the timeout of a message that a consumer has not acknowledged, if `at_ns` is still
+    /// its deadline.
     pub(super) fn time_out(&mut self, id: SubId, position: Position, at_ns: u64) {
         let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         let pending = sub.pending.get_mut(&position).filter(|pending| pending.due_ns == at_ns);
@@ -170,11 +174,11 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Has a message that a consumer holds come again, or go to the dead letters.
+    /// Redelivers a message that a consumer held, or sends it to the dead-letter topic.
     fn send_back(&mut self, id: SubId, position: Position, delay_ns: u64) {
         let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         let Some(mut pending) = sub.pending.get(&position).copied() else { return };
-        // A timer is found by its time, which changes below.
+        // Timers are keyed by their time, which changes below.
         if pending.due_ns > 0 {
             self.loaded.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
         }
@@ -184,7 +188,8 @@ impl<A: Archive> TopicOwner<A> {
         let is_dead = limit > 0 && pending.redeliveries >= limit;
         pending.redeliveries = pending.redeliveries.saturating_add(1);
         pending.due_ns = 0;
-        // What cannot be buried comes again, so that nothing is lost for want of room there.
+        // A message that cannot be buried is redelivered, so that a full dead-letter topic loses
+        // nothing.
         if is_dead && self.bury(id, position, pending.holder as usize) {
             pending.state = PendingState::Dying;
         } else if delay_ns > 0 {
@@ -202,7 +207,8 @@ impl<A: Archive> TopicOwner<A> {
         self.loaded.ready(id);
     }
 
-    /// Appends a message to the dead letters. It is acknowledged when that is committed.
+    /// Appends a message to the dead-letter topic. The message is acknowledged once that is
+    /// committed. Returns `false` when it cannot be appended.
     fn bury(&mut self, id: SubId, position: Position, consumer: ConsumerId) -> bool {
         let Some(sub) = self.loaded.subs.get(id) else { return false };
         let Some(pending) = sub.pending.get(&position) else { return false };
@@ -232,7 +238,8 @@ impl<A: Archive> TopicOwner<A> {
         let Some((name, _)) = self.catalog.expand(&letters).into_iter().next() else {
             return false;
         };
-        // There may be no consumer to get it, and nothing is kept there.
+        // A non-persistent topic keeps nothing, so the message might be lost for want of a
+        // consumer.
         if name.domain() == TopicDomain::NonPersistent {
             return false;
         }
@@ -247,7 +254,7 @@ impl<A: Archive> TopicOwner<A> {
         is_stored
     }
 
-    /// Has another owner, which has the topic for them, append a message to the dead letters.
+    /// Sends a message to the dead-letter topic of another owner.
     fn send_letter(
         &mut self,
         owner: usize,
@@ -256,7 +263,7 @@ impl<A: Archive> TopicOwner<A> {
         draft: MessageDraft,
     ) -> bool {
         let Some(sub) = self.loaded.subs.get(of.0) else { return false };
-        let Some(number) = self.letters.add(of, sub.name.clone(), draft.len()) else {
+        let Some(number) = self.foreign_letters.add(of, sub.name.clone(), draft.len()) else {
             return false;
         };
         let question = TopicQuestion::Append(name, draft);
@@ -264,21 +271,22 @@ impl<A: Archive> TopicOwner<A> {
         true
     }
 
-    /// What has become of a message that another owner was to append.
+    /// Handles another owner's answer about a dead letter.
     pub(super) fn finish_letter(&mut self, connection: ConnectionRef, is_stored: bool) {
-        let Some((of, name)) = self.letters.take(connection.id) else { return };
-        // The subscription may be gone, and another in its place.
+        let Some((of, name)) = self.foreign_letters.take(connection.id) else { return };
+        // The subscription may be gone, and its slot reused.
         if self.loaded.subs.get(of.0).is_some_and(|sub| sub.name == name) {
             self.finish_dying(vec![of], is_stored);
         }
     }
 
-    /// What has gone to the dead letters is dealt with, or comes again.
+    /// Settles messages that are stored in the dead-letter topic, or redelivers them when that
+    /// failed.
     pub(super) fn finish_dying(&mut self, dying: Vec<(SubId, Position)>, is_stored: bool) {
         for (id, position) in dying {
             let Some(sub) = self.loaded.subs.get_mut(id) else { continue };
             let Some(pending) = sub.pending.get_mut(&position) else { continue };
-            // It was purged or reset meanwhile, and may have come again since.
+            // A purge or reset has removed the message meanwhile; it may be pending anew.
             if pending.state != PendingState::Dying {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! What operators ask of topics, and what they do to them.
+//! Operators' queries about topics, and their changes to them.
 
 use super::commits::PendingAnswer;
 use super::handles::{SubId, TopicId};
@@ -17,17 +17,18 @@ use crate::service::ConnectionRef;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
-/// Messages that are shown at once; they go through memory and one answer.
+/// Limit on the messages of one peek; they are held in memory for one answer.
 const PEEK_MAX: usize = 100;
-/// Producers of a topic, and consumers of each of its subscriptions, that are told with it: those beyond are counted.
+/// Limit on the producers of a topic, and on the consumers of each subscription, listed in
+/// statistics; further ones are only counted.
 const CONNECTIONS_MAX: usize = 1000;
-/// Names that are read at once.
+/// Names read from the archive in one step.
 const NAMES_AT_ONCE: usize = 256;
-/// Bytes of messages after which no more are shown at once: they are read, encoded and sent while others wait.
+/// Limit on the bytes of one peek: while they are read, encoded and sent, other requests wait.
 const PEEK_BYTES_MAX: usize = 1024 * 1024;
 
 impl<A: Archive> TopicOwner<A> {
-    /// Answers, or does what is asked and answers when it is safe.
+    /// Answers a query, or makes a change and answers once it is committed.
     pub(super) fn inquire(&mut self, connection: ConnectionRef, inquiry: TopicInquiry) {
         let outcome = self.begin_inquiry(connection, inquiry);
         self.conclude(connection, outcome);
@@ -41,12 +42,12 @@ impl<A: Archive> TopicOwner<A> {
         match inquiry {
             TopicInquiry::ProxyStats { rights, after, count } => {
                 let page = (after, count.clamp(1, PAGE_TOPICS_MAX));
-                self.tell_connections(connection, rights, None, page)
+                self.list_connections(connection, rights, None, page)
             }
             TopicInquiry::ProxyTopic(name) => {
-                self.tell_connections(connection, Rights::ALL, Some(name), ("".into(), 1))
+                self.list_connections(connection, Rights::ALL, Some(name), ("".into(), 1))
             }
-            TopicInquiry::ProxyMetrics(rights) => told(&self.proxy_metrics(&rights)),
+            TopicInquiry::ProxyMetrics(rights) => answered(&self.proxy_metrics(&rights)),
             TopicInquiry::List { prefix, mut after, count } => {
                 let (mut names, count) = (Vec::new(), count.min(NAMES_MAX));
                 self.answer_in_slices(connection, move |owner, slice| {
@@ -62,13 +63,13 @@ impl<A: Archive> TopicOwner<A> {
                 })
             }
             TopicInquiry::Peek { topic, subscription, count } => {
-                told(&self.peek(&topic, subscription.as_deref(), count)?)
+                answered(&self.peek(&topic, subscription.as_deref(), count)?)
             }
             change => self.change(connection, change),
         }
     }
 
-    /// Has an answer made in slices.
+    /// Produces an answer in slices.
     pub(super) fn answer_in_slices(
         &mut self,
         connection: ConnectionRef,
@@ -81,7 +82,7 @@ impl<A: Archive> TopicOwner<A> {
         Ok(None)
     }
 
-    /// Answers, if there is no more to do.
+    /// Answers when the outcome is final.
     fn conclude(&mut self, connection: ConnectionRef, outcome: InquiryProgress) -> WorkProgress {
         let (status, body) = match outcome {
             Ok(None) => return WorkProgress::More,
@@ -89,14 +90,14 @@ impl<A: Archive> TopicOwner<A> {
                 self.commits.answers.push(PendingAnswer::Done(connection));
                 return WorkProgress::Done;
             }
-            Ok(Some(InquiryOutcome::Told(status, json))) => (status, json.into_boxed_str()),
+            Ok(Some(InquiryOutcome::Answer(status, json))) => (status, json.into_boxed_str()),
             Err(InquiryError(status, reason)) => (status, reason),
         };
         self.reply(connection, TopicAnswer::Answer(status, body.into_boxed_bytes()));
         WorkProgress::Done
     }
 
-    /// Reads some names behind one, which moves on; tells them when there are enough.
+    /// Reads the next names after `after`, which advances; answers when there are enough.
     fn list(
         &mut self,
         prefix: &str,
@@ -116,12 +117,12 @@ impl<A: Archive> TopicOwner<A> {
             names.extend(found);
         }
         let names = serde_json::to_string(names).unwrap_or_default();
-        Ok(Some(InquiryOutcome::Told(200, names)))
+        Ok(Some(InquiryOutcome::Answer(200, names)))
     }
 
-    /// Changes something, which is answered when it is safe.
+    /// Makes a change, to be answered once it is committed.
     fn change(&mut self, connection: ConnectionRef, change: TopicInquiry) -> InquiryProgress {
-        // What is not safe is not said to be done.
+        // A broken store would never make the change safe, so it must not be confirmed.
         if let Some(reason) = &self.commits.broken {
             return Err(InquiryError(503, reason.clone()));
         }
@@ -205,7 +206,7 @@ impl<A: Archive> TopicOwner<A> {
             let pending: Vec<_> =
                 pending.map(|(position, it)| (*position, it.deliver_ms)).collect();
             for (position, deliver_ms) in pending {
-                // The last one may go beyond it: a message is shown whole or not at all.
+                // The last message may exceed the limit: messages are shown complete or not at all.
                 if bytes >= PEEK_BYTES_MAX {
                     break;
                 }
@@ -223,8 +224,8 @@ impl<A: Archive> TopicOwner<A> {
         Ok(Value::Array(shown))
     }
 
-    /// Adds some subscriptions to what is known of a topic; tells it when all are there. They are kept as text: there may
-    /// be very many, and the last slice would have all of them to write.
+    /// Adds some subscriptions to a topic's statistics; answers when all are included. They are
+    /// collected as text: with very many, the last slice could not serialize all of them.
     fn look(
         &mut self,
         walk: &mut Walk,
@@ -235,9 +236,9 @@ impl<A: Archive> TopicOwner<A> {
         while let Some(id) = self.next_sub(walk)? {
             let sub = &self.loaded.subs[id];
             let comma = if subscriptions.is_empty() { "" } else { "," };
-            let told = self.sub_stats(sub, &self.loaded.topics[walk.topic].state.next);
-            subscriptions.push_str(&format!("{comma}{}:{told}", json!(&*sub.name)));
-            // Each of its consumers is told too.
+            let stats = self.sub_stats(sub, &self.loaded.topics[walk.topic].state.next);
+            subscriptions.push_str(&format!("{comma}{}:{stats}", json!(&*sub.name)));
+            // Each consumer costs a step too, since it is listed.
             slice.spend(1 + sub.members.len().min(CONNECTIONS_MAX));
             if slice.is_over() {
                 return Ok(None);
@@ -247,10 +248,10 @@ impl<A: Archive> TopicOwner<A> {
         let topic = topic.to_string();
         let topic = topic.trim_end_matches('}');
         let whole = format!("{topic},\"subscriptions\":{{{subscriptions}}}}}");
-        Ok(Some(InquiryOutcome::Told(200, whole)))
+        Ok(Some(InquiryOutcome::Answer(200, whole)))
     }
 
-    /// Everything that is known of a topic but its subscriptions.
+    /// The statistics of a topic except for its subscriptions.
     fn topic_stats(&mut self, id: TopicId) -> Result<Value, InquiryError> {
         let first = self.place_of(id, Position::FIRST)?;
         let oldest = self.loaded.message_at(id, Position::FIRST, &mut self.archive)?;
@@ -337,15 +338,15 @@ impl<A: Archive> TopicOwner<A> {
     }
 }
 
-fn told(value: &Value) -> InquiryProgress {
-    Ok(Some(InquiryOutcome::Told(200, value.to_string())))
+fn answered(value: &Value) -> InquiryProgress {
+    Ok(Some(InquiryOutcome::Answer(200, value.to_string())))
 }
 
 fn id_of(position: Position, name: &TopicName) -> MessageId {
     MessageId { position, partition: name.partition_number() }
 }
 
-/// A message for people.
+/// A message as JSON for operators.
 fn show(stored: &StoredMessage, name: &TopicName) -> Value {
     let message = stored.message();
     let properties: Map<String, Value> =

@@ -1,6 +1,6 @@
-//! How connections become producers, consumers and readers: what is in their way is found before anything is changed for
-//! them, and very many topics are looked at and entered in slices. A reader keeps nothing, and so creates nothing: it
-//! waits for topics that are not there.
+//! How connections become producers, consumers and readers. Obstacles are found before anything is
+//! changed for a connection; very many topics are checked and joined in slices. A reader keeps
+//! nothing and so creates nothing: it waits for topics that do not exist.
 
 use super::commits::PendingAnswer;
 use super::consumer::TopicConsumer;
@@ -20,13 +20,14 @@ use super::{
 use crate::service::ConnectionRef;
 use std::collections::BTreeSet;
 
-/// Topics that a consumer may name. The longest request names fewer; those of a pattern are as many as there are.
+/// Limit on the topics that a consumer names in a list. The longest request names fewer; a pattern
+/// may match any number.
 const NAMED_MAX: usize = 10_000;
-/// Subscriptions of one topic: all of them are in memory with it.
+/// Limit on the subscriptions of one topic: they are all in memory while it is loaded.
 const SUBSCRIPTIONS_MAX: usize = 100_000;
 
 impl<A: Archive> TopicOwner<A> {
-    /// A connection asks to be a producer, consumer or reader.
+    /// Handles a request to become a producer, consumer or reader.
     pub(super) fn open(&mut self, connection: ConnectionRef, question: TopicQuestion) {
         let opened = match question {
             TopicQuestion::Produce(options) => self.produce(connection, options),
@@ -65,7 +66,8 @@ impl<A: Archive> TopicOwner<A> {
             }
             return Ok(());
         }
-        // A partition that is left of a larger number is there, and takes nothing more.
+        // A partition beyond the configured number still exists after a reduction, but accepts no
+        // more messages.
         self.catalog.check_partition(&options.topic)?;
         let names = WantedNames::Of(self.partitions_of(&options.topic), 0);
         let question = TopicQuestion::Produce(options);
@@ -123,7 +125,7 @@ impl<A: Archive> TopicOwner<A> {
         }
         let names = WantedNames::Of(self.partitions_of(&options.topic), 0);
         let start = options.start;
-        // Nothing is in the way of its subscription, which is its own.
+        // A reader's subscription is its own, so no obstacle needs to be checked.
         let id =
             self.peers.consumers.insert(TopicConsumer::reader(connection, options, subscription));
         self.peers.roles.insert(connection, ConnectionRole::Consumer(id));
@@ -131,7 +133,7 @@ impl<A: Archive> TopicOwner<A> {
         self.begin_opening(connection, TopicOpening { question: None, start, stage, names, new })
     }
 
-    /// A consumer or reader of non-persistent topics.
+    /// Adds a consumer or reader of non-persistent topics.
     fn enter_transient(&mut self, consumer: TransientConnection) {
         let connection = consumer.connection;
         let (id, shares) = self.peers.transient.add_consumer(consumer);
@@ -140,7 +142,7 @@ impl<A: Archive> TopicOwner<A> {
         self.reply_all(shares);
     }
 
-    /// The topics that a consumer wants.
+    /// The topics that a consumer asks for.
     fn names_of(&self, options: &ConsumerOptions) -> Result<WantedNames, TopicRefusal> {
         if let Some(letters) = &options.dead_letters {
             self.catalog.check_partition(letters).map_err(|refused| {
@@ -171,11 +173,11 @@ impl<A: Archive> TopicOwner<A> {
         names.map(|(name, number)| (name, Labelled::Partition(number))).collect()
     }
 
-    /// The topics that a list stands for, each once.
+    /// The topics in a list, with partitions expanded, each once.
     fn named(&self, given: &[TopicName]) -> Result<Vec<(TopicName, Labelled)>, TopicRefusal> {
         let (mut names, mut known) = (Vec::new(), BTreeSet::new());
         for (name, _) in given.iter().flat_map(|name| self.catalog.expand(name)) {
-            // A topic that is named twice would have two subscriptions that share its messages.
+            // A topic listed twice would get two subscriptions that share its messages.
             if known.insert(name.clone()) {
                 names.push((name, Labelled::Topic));
             }
@@ -190,7 +192,7 @@ impl<A: Archive> TopicOwner<A> {
         Ok(names)
     }
 
-    /// Begins to look whether something is in the way of a connection.
+    /// Starts checking for obstacles to a connection's request.
     fn begin_checking(
         &mut self,
         connection: ConnectionRef,
@@ -203,7 +205,7 @@ impl<A: Archive> TopicOwner<A> {
         self.begin_opening(connection, opening)
     }
 
-    /// Begins to take a connection into its topics, and ends it too if they are few.
+    /// Starts opening a connection's topics; finishes at once if they are few.
     fn begin_opening(
         &mut self,
         connection: ConnectionRef,
@@ -216,16 +218,17 @@ impl<A: Archive> TopicOwner<A> {
         }
         self.peers.openings.insert(connection, opening);
         let begun = self.run(is_short, move |owner, slice| owner.go_on_opening(connection, slice));
-        // Too much is under way already: it holds nothing, so that it can come again.
+        // At the limit of concurrent work the connection holds nothing, so that the client can
+        // retry.
         if begun.is_err() {
             self.leave(connection);
         }
         begun
     }
 
-    /// Looks at some topics of a connection, or takes it into some.
+    /// Checks or joins the next topics of a connection.
     fn go_on_opening(&mut self, connection: ConnectionRef, slice: &mut Slice) -> WorkProgress {
-        // A connection that has left meanwhile has none.
+        // The connection has left meanwhile.
         let Some(mut opening) = self.peers.openings.remove(&connection) else {
             return WorkProgress::Done;
         };
@@ -245,7 +248,7 @@ impl<A: Archive> TopicOwner<A> {
             }
             Ok(None) => {}
             Err(hindrance) => {
-                // It is nothing yet, and waits or is refused as if it had just come.
+                // The connection holds nothing yet, so it waits or is refused as on arrival.
                 self.peers.roles.remove(&connection);
                 if let Some(question) = opening.question {
                     self.hinder(connection, hindrance, question);
@@ -255,7 +258,8 @@ impl<A: Archive> TopicOwner<A> {
         WorkProgress::Done
     }
 
-    /// Returns whether there is more to do now, as the other stages do; nothing when it is over.
+    /// Checks the next topics. Like the other stages, returns the progress, or `None` when the
+    /// opening is over.
     fn go_on_checking(
         &mut self,
         connection: ConnectionRef,
@@ -271,7 +275,7 @@ impl<A: Archive> TopicOwner<A> {
         };
         self.check_new(&opening.new, window.as_deref())?;
         if window.is_some() {
-            // There may be something in its way at other owners: it waits for them.
+            // Other owners may still have obstacles: wait for their answers.
             opening.stage = OpeningStage::Admitted;
             self.reply(connection, TopicAnswer::Ready);
             return Ok(Some(WorkProgress::Done));
@@ -313,7 +317,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Its other owners admit it too.
+    /// Continues an opening that the connection's other owners have admitted too.
     pub(super) fn join_admitted(&mut self, connection: ConnectionRef) {
         let Some(mut opening) = self.peers.openings.remove(&connection) else { return };
         if matches!(opening.stage, OpeningStage::Admitted) {
@@ -324,7 +328,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Nothing is in its way: it becomes what it wants to be.
+    /// Starts joining topics, after all checks passed.
     fn begin_joining(&mut self, connection: ConnectionRef, opening: &mut TopicOpening) {
         let options = match opening.question.take() {
             Some(TopicQuestion::Consume(options)) => options,
@@ -337,7 +341,8 @@ impl<A: Archive> TopicOwner<A> {
         let is_matching = consumer.pattern().is_some();
         let id = self.peers.consumers.insert(consumer);
         if is_matching {
-            // From now on, so that no topic is missed that is created meanwhile.
+            // Registered before the listing starts, so that topics created meanwhile are not
+            // missed.
             self.peers.matching.insert(id);
         }
         self.peers.roles.insert(connection, ConnectionRole::Consumer(id));
@@ -364,7 +369,8 @@ impl<A: Archive> TopicOwner<A> {
         Ok(None)
     }
 
-    /// A producer of topics that are there; others may have come in its way meanwhile.
+    /// Adds a producer to topics that exist by now. Checks again: other producers may have come
+    /// meanwhile.
     fn add_producer(
         &mut self,
         connection: ConnectionRef,
@@ -386,7 +392,7 @@ impl<A: Archive> TopicOwner<A> {
         let id = self.peers.producers.insert(producer);
         for (topic, _) in targets {
             self.enter_topic(topic);
-            // A generated name is no other's before, so no number was given under it.
+            // A generated name is unique, so no sequence numbers were used under it before.
             let last = options.initial_sequence.filter(|_| options.name.is_some());
             self.loaded.topics[topic].add_producer(name.clone(), id, last, self.serial);
         }
@@ -413,14 +419,14 @@ impl<A: Archive> TopicOwner<A> {
             Ok(WorkProgress::Done) if self.starts_elsewhere(id, start) => {
                 self.end_consumer(id, Cause::Invalid.because("messageId is of another topic"));
             }
-            // Its subscriptions may be new, and are to be safe before it is told.
+            // Its new subscriptions must be safe before the consumer is confirmed.
             Ok(WorkProgress::Done) => self.commits.answers.push(PendingAnswer::Opened(connection)),
             Err(refusal) => self.end_consumer(id, refusal),
         }
         None
     }
 
-    /// A reader waits for a topic that is not there.
+    /// Joins a topic; a reader waits for one that does not exist.
     fn join_or_await(
         &mut self,
         id: ConsumerId,
@@ -431,7 +437,7 @@ impl<A: Archive> TopicOwner<A> {
         if self.peers.consumers.get(id).is_some_and(|consumer| consumer.is_reader)
             && self.find_topic(name)?.is_none()
         {
-            // One beyond the partitions that there are would be waited for for ever.
+            // A partition beyond the configured number would be awaited forever.
             self.catalog.check_partition(name)?;
             self.peers.await_topic(id, name);
             return Ok(());
@@ -439,21 +445,21 @@ impl<A: Archive> TopicOwner<A> {
         self.join(id, name, labelled, start)
     }
 
-    /// Whether a reader is to begin after a message of another topic.
+    /// Whether a reader's start message belongs to none of its topics.
     fn starts_elsewhere(&self, id: ConsumerId, start: ReaderStart) -> bool {
         let (ReaderStart::After(message), Some(reader)) = (start, self.peers.consumers.get(id))
         else {
             return false;
         };
-        // A topic that is still to come may be the message's.
+        // A topic that does not exist yet may be the message's.
         let is_to_come = reader.awaits.iter().any(|name| {
             message.partition.is_none() || message.partition == name.partition_number()
         });
         !is_to_come && !reader.sources.iter().any(|source| self.is_of(source.topic, message))
     }
 
-    /// Finds what is in the way of a consumer in a topic before anything is changed for it, and counts the topic if it is
-    /// not there.
+    /// Finds obstacles to a consumer in one topic before anything is changed for it; counts the
+    /// topic as new if it does not exist.
     fn check_consumer(
         &mut self,
         options: &ConsumerOptions,
@@ -474,7 +480,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Whether a question may create so many, with what other owners would create for it.
+    /// Whether a request may create this many topics, counting those it creates at other owners.
     fn check_new(
         &self,
         new: &NewTopics,
@@ -491,12 +497,12 @@ impl<A: Archive> TopicOwner<A> {
         self.check_room(new.others + new.partitions)
     }
 
-    /// Whether so many topics more can be.
+    /// Whether this many more topics fit the limits.
     pub(super) fn check_room(&self, new: usize) -> Result<(), TopicRefusal> {
         if new > 0 && self.catalog.count_of_all().saturating_add(new) > self.rules.topics_max {
             return Err(Cause::TooMany.because("there are too many topics"));
         }
-        // What is there already can still be read.
+        // A broken store can still be read, so only creation is refused.
         match self.commits.broken.as_ref().filter(|_| new > 0) {
             Some(reason) => Err(Cause::Broken.because(reason)),
             None => Ok(()),
@@ -519,7 +525,8 @@ impl<A: Archive> TopicOwner<A> {
         let sub = &self.loaded.subs[id];
         let first =
             sub.members.first().and_then(|member| self.peers.consumers.get(member.consumer));
-        // One that is not durable goes with its last consumer, so there may be none of it in a moment.
+        // A subscription that is not durable ends with its last consumer, so it may be gone in a
+        // moment.
         let reason = if sub.durable != durable {
             "Subscription with the same name already exists in another mode"
         } else if first.is_none() {
@@ -532,14 +539,14 @@ impl<A: Archive> TopicOwner<A> {
             return Ok(());
         };
         Err(match first {
-            // The holder may be dead already, and is looked at before a newcomer is refused.
+            // The holder's connection may be dead already: probe it before refusing a newcomer.
             Some(holder) if durable || !sub.durable => Hindrance::busy(holder.connection, reason),
             _ => Cause::Busy.because(reason).into(),
         })
     }
 }
 
-/// Does something with some of a list's topics, from one on, which moves on.
+/// Handles the next topics of a list, from index `at` on, which advances.
 fn each_named<E>(
     names: &[(TopicName, Labelled)],
     at: &mut usize,

@@ -1,50 +1,51 @@
-//! What the owner of the topics says to one connection.
+//! Answers from the owner of a topic to one connection.
 
 use super::{ArchiveError, MessageId};
 use serde::{Deserialize, Serialize};
 
-/// What the owner of the topics says to one connection.
+/// An answer from the owner of a topic to one connection.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum TopicAnswer {
-    /// It is a producer, consumer or reader now.
+    /// The connection is a producer, consumer or reader now.
     Opened,
-    /// It is not, and this is why.
+    /// The connection's request to become one is refused.
     Refused(TopicRefusal),
-    /// This owner admits a consumer of several owners; answered by [`TopicQuestion::Join`](super::TopicQuestion::Join).
+    /// This owner admits a consumer that spans several owners; answered by
+    /// [`TopicQuestion::Join`](super::TopicQuestion::Join).
     Ready,
     /// The message is stored.
     Stored {
         /// Its id.
         id: MessageId,
-        /// The context of the question.
+        /// The context of the request.
         context: Option<Box<str>>,
     },
     /// The message is not stored.
     NotStored {
-        /// The reason, for people.
+        /// The reason, as a sentence.
         reason: Box<str>,
-        /// The context of the question.
+        /// The context of the request.
         context: Option<Box<str>>,
     },
-    /// Whether there will be no more messages.
+    /// Whether the topic is terminated and all its messages are delivered.
     EndOfTopic(bool),
-    /// The share of a non-persistent topic from now on: every `of`th message, or by key, beginning with the `place`th;
-    /// none when `of` is 0.
+    /// The connection's share of a non-persistent topic from now on: every `of`th message, or key,
+    /// starting with the `place`th; none when `of` is 0.
     Share {
-        /// Its place among those who share.
+        /// Its index among the sharers.
         place: u32,
-        /// How many they are.
+        /// The number of sharers.
         of: u32,
     },
-    /// Deleting the subscription has failed.
+    /// The subscription could not be deleted.
     StillSubscribed,
-    /// What the connection does is not among its new rights.
+    /// The connection's new rights do not allow its role.
     Forbidden,
-    /// Another connection wants what this one holds: check whether the peer still lives, and answer
+    /// Another connection wants what this one holds: check whether the peer is alive, and answer
     /// [`TopicQuestion::Probed`](super::TopicQuestion::Probed).
     Probe,
-    /// The answer to a [`TopicInquiry`](super::TopicInquiry): an HTTP status, and JSON, or a sentence when the status is
-    /// an error's.
+    /// The answer to a [`TopicInquiry`](super::TopicInquiry): an HTTP status, and JSON; for an
+    /// error status, a sentence.
     Answer(u16, Box<[u8]>),
 }
 
@@ -53,31 +54,31 @@ pub enum TopicAnswer {
 pub struct TopicRefusal {
     /// The kind of reason.
     pub cause: Cause,
-    /// The reason, for people.
+    /// The reason, as a sentence.
     pub reason: Box<str>,
 }
 
-/// What stands in the way.
+/// The kinds of reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
-    /// A parameter makes no sense here.
+    /// A parameter is invalid.
     Invalid,
-    /// The topic cannot be had.
+    /// The topic does not exist or cannot be used.
     NotFound,
-    /// Another consumer or producer has it.
+    /// Another consumer or producer holds it.
     Busy,
-    /// There are too many.
+    /// A limit on numbers is reached.
     TooMany,
-    /// The backlog is full.
+    /// The backlog quota is exceeded.
     Quota,
-    /// The topic has ended.
+    /// The topic is terminated.
     Terminated,
-    /// The store does not work.
+    /// The store is broken.
     Broken,
 }
 
 impl Cause {
-    /// A refusal for this cause.
+    /// A refusal with this cause.
     pub(super) fn because(self, reason: &str) -> TopicRefusal {
         TopicRefusal { cause: self, reason: reason.into() }
     }
@@ -90,7 +91,7 @@ impl From<ArchiveError> for TopicRefusal {
 }
 
 impl TopicAnswer {
-    /// How much memory it holds, for the bounds of queues.
+    /// Bytes of memory, for the limits of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
         let bytes = match self {

@@ -1,93 +1,92 @@
-//! The interface behind which topics are stored: everything that has to outlast the process.
+//! The interface behind which topics are stored: everything that outlasts the process.
 //!
-//! What is written by one call after the other is stored in that order: when a later write has survived a crash, so
-//! have the earlier ones. Nothing is safe before the archive was told to commit, which is its owner's business.
+//! Writes are stored in the order of the calls: if a later write survives a crash, so do the
+//! earlier ones. Nothing is safe before a commit, which is the business of the archive's owner.
 
 use super::{Position, StoredMessage};
 use std::sync::Arc;
 
-/// A topic's number in the archive: from 1 on, greater than all that were given before it, and never given again.
+/// A topic's number in the archive: starts at 1, increases, and is never reused.
 pub type TopicNumber = u32;
 
-/// Why the archive could not do something. The text is for people.
+/// Why an operation of the archive failed, as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ArchiveError(pub Box<str>);
 
-/// What the archive knows of a topic.
+/// A topic as loaded from the archive.
 #[derive(Debug)]
 pub struct StoredTopic {
     /// Its number.
     pub number: TopicNumber,
-    /// What was saved of it with [`Archive::save`].
+    /// The state last saved with [`Archive::save`].
     pub topic: Option<Box<[u8]>>,
-    /// What was saved of its subscriptions, by name.
+    /// The saved states of its subscriptions, by name.
     pub subscriptions: Vec<(Box<str>, Box<[u8]>)>,
     /// The last sequence numbers of its producers, by name.
     pub sequences: Vec<(Box<str>, i64)>,
-    /// The last message that is stored.
+    /// The last stored message.
     pub last: Option<Arc<StoredMessage>>,
 }
 
-/// A topic that holds room.
+/// The storage that a topic uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// Its name.
     pub topic: Box<str>,
     /// Bytes of its messages.
     pub bytes: u64,
-    /// When the oldest of them was published (unix time, ms), if that is known.
+    /// When the oldest of them was published (unix time, ms), if known.
     pub oldest_ms: Option<u64>,
 }
 
 impl Holding {
-    /// Keeps those that hold most, so many at most, the largest first.
+    /// Keeps the `count` largest, in descending order.
     pub fn keep_largest(holdings: &mut Vec<Self>, count: usize) {
         holdings.sort_by(|one, other| (other.bytes, &one.topic).cmp(&(one.bytes, &other.topic)));
         holdings.truncate(count);
     }
 }
 
-/// What is saved of a topic beside its messages.
+/// State of a topic to save, apart from its messages.
 #[derive(Clone, Copy, Debug)]
 pub enum Saved<'a> {
     /// The topic's own state.
     Topic(&'a [u8]),
-    /// A subscription's.
+    /// The state of a subscription, by name.
     Subscription(&'a str, &'a [u8]),
-    /// That a subscription is no more.
+    /// The deletion of a subscription.
     NoSubscription(&'a str),
-    /// A producer's last sequence number.
+    /// The last sequence number of a producer.
     Sequence(&'a str, i64),
-    /// That a producer is forgotten.
+    /// The removal of a producer's sequence number.
     NoSequence(&'a str),
 }
 
-/// Where topics are stored.
+/// A store of topics.
 pub trait Archive: 'static {
-    /// The ledger that topics of an earlier run of the daemon go on in: higher than any before. A topic that is
-    /// created while none was ever deleted begins in ledger 0, any other in this one or later.
+    /// The ledger in which topics of earlier runs continue: higher than any before. A topic created
+    /// while none was ever deleted starts in ledger 0, any other in this one or later.
     fn ledger(&self) -> u32;
 
     /// Loads a topic; `None` when there is none of this name.
     ///
-    /// # Errors
-    /// When what is stored cannot be read.
+    /// When the stored data cannot be read.
     fn load(&mut self, name: &str) -> Result<Option<StoredTopic>, ArchiveError>;
 
-    /// Creates a topic, for good: even if nothing else is ever committed.
+    /// Creates a topic permanently, even if nothing else is ever committed.
     ///
     /// # Errors
     /// When it cannot be written.
     fn create(&mut self, name: &str) -> Result<TopicNumber, ArchiveError>;
 
-    /// Deletes a topic with everything that is stored of it. Its number is never given again.
+    /// Deletes a topic and all its data. Its number is never reused.
     ///
     /// # Errors
     /// When it cannot be written.
     fn delete(&mut self, topic: TopicNumber) -> Result<(), ArchiveError>;
 
-    /// The names of topics in order that begin with `prefix` and come after `after`, at most `count`.
+    /// The names of topics that start with `prefix` and follow `after`, in order, at most `count`.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -98,8 +97,8 @@ pub trait Archive: 'static {
         count: usize,
     ) -> Result<Vec<Box<str>>, ArchiveError>;
 
-    /// Stores a message, which with a delivery time (unix, ms) also stands in the index of delayed messages, until
-    /// [`Archive::trim_delayed`] takes it out there.
+    /// Stores a message. With a delivery time (unix, ms), it is also added to the index of delayed
+    /// messages, until [`Archive::trim_delayed`] removes it there.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -110,8 +109,8 @@ pub trait Archive: 'static {
         deliver_ms: Option<u64>,
     ) -> Result<(), ArchiveError>;
 
-    /// Messages in order from `from` on: at most `count`, and no more after `bytes_max`. What is damaged is reported,
-    /// counted and left out.
+    /// Messages in order, starting at `from`: at most `count`, and none after `bytes_max` bytes are
+    /// reached. Damaged messages are logged, counted and skipped.
     ///
     /// # Errors
     /// When nothing can be read.
@@ -123,18 +122,18 @@ pub trait Archive: 'static {
         bytes_max: usize,
     ) -> Result<Vec<Arc<StoredMessage>>, ArchiveError>;
 
-    /// Bytes that the messages of a topic take where they are stored.
+    /// Bytes that the topic's messages occupy in the store.
     fn held(&self, topic: TopicNumber) -> u64;
 
-    /// Deletes the messages below `below`, except for [`Archive::delayed`]. Takes the same short time however many
-    /// there are.
+    /// Deletes the messages before `below`, except for those in [`Archive::delayed`]. Takes the
+    /// same short time however many there are.
     ///
     /// # Errors
     /// When it cannot be written.
     fn trim(&mut self, topic: TopicNumber, below: Position) -> Result<(), ArchiveError>;
 
-    /// Messages of the index of delayed messages, in the order of time and position: those from `from` on whose time
-    /// is before `until_ms`, at most `count`, whether or not the log still has them.
+    /// Delayed messages in order of time and position: at most `count`, starting at `from`, due
+    /// before `until_ms`, whether or not the log still has them.
     ///
     /// # Errors
     /// When nothing can be read.
@@ -146,7 +145,8 @@ pub trait Archive: 'static {
         count: usize,
     ) -> Result<Vec<(u64, Arc<StoredMessage>)>, ArchiveError>;
 
-    /// Takes those below `below` out of the index, at most `count`. Returns how many there were.
+    /// Removes at most `count` entries before `below` from the index of delayed messages. Returns
+    /// how many were removed.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -157,7 +157,7 @@ pub trait Archive: 'static {
         count: usize,
     ) -> Result<usize, ArchiveError>;
 
-    /// Saves something of a topic in place of what was saved before.
+    /// Saves a state of the topic, replacing the one saved before.
     ///
     /// # Errors
     /// When it cannot be written.

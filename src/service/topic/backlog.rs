@@ -1,24 +1,24 @@
-//! The largest backlogs: of topics in memory they are looked up, of others they are remembered.
+//! The largest backlogs: computed for topics in memory, remembered for the others.
 
 use super::loaded_topic::LoadedTopic;
 use super::subscription::Subscription;
 
-/// Backlogs that are told: each is a line of every scrape.
+/// Limit on the reported backlogs: each is a line of every scrape.
 const BACKLOGS_MAX: usize = 100;
 
-/// Messages that wait in a durable subscription, or are with its consumers.
+/// Messages waiting in a durable subscription, or held by its consumers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicBacklog {
     /// The topic.
     pub topic: Box<str>,
     /// The subscription.
     pub subscription: Box<str>,
-    /// How many.
+    /// Number of messages.
     pub messages: u64,
 }
 
 impl TopicBacklog {
-    /// Keeps the largest, the largest first.
+    /// Keeps the largest, in descending order.
     pub fn keep_largest(backlogs: &mut Vec<Self>) {
         backlogs.sort_by(|a, b| {
             let order = b.messages.cmp(&a.messages);
@@ -27,7 +27,7 @@ impl TopicBacklog {
         backlogs.truncate(BACKLOGS_MAX);
     }
 
-    /// Adds what waits in a subscription of a topic, if something does and it outlasts its consumers.
+    /// Adds the backlog of a durable subscription, unless it is empty.
     pub(super) fn add(backlogs: &mut Vec<Self>, topic: &LoadedTopic, sub: &Subscription) {
         let messages = sub.backlog(&topic.state.next);
         if messages == 0 || !sub.durable {
@@ -35,26 +35,26 @@ impl TopicBacklog {
         }
         let (topic, subscription) = (topic.name.as_str().into(), (&*sub.name).into());
         backlogs.push(Self { topic, subscription, messages });
-        // Now and then, so that the list is not sorted for each of very many.
+        // Truncates only now and then, to avoid sorting for each of very many subscriptions.
         if backlogs.len() >= 2 * BACKLOGS_MAX {
             Self::keep_largest(backlogs);
         }
     }
 }
 
-/// The largest backlogs that are remembered.
+/// The backlogs to report.
 #[derive(Debug, Default)]
 pub(super) struct KnownBacklogs {
-    /// Of topics that have left the memory. Nothing is appended or acknowledged there until they are back.
+    /// Those of unloaded topics. They change only once the topic is loaded again.
     pub(super) all: Vec<TopicBacklog>,
-    /// Those of topics in memory, when they were looked for last.
+    /// Those of loaded topics, as of the last survey.
     pub(super) surveyed: Vec<TopicBacklog>,
-    /// Whether they are being looked for.
+    /// Whether a survey is in progress.
     pub(super) is_surveying: bool,
 }
 
 impl KnownBacklogs {
-    /// A topic is in memory.
+    /// Forgets the backlogs of a topic that is loaded now.
     pub(super) fn wake(&mut self, topic: &str) {
         self.all.retain(|backlog| *backlog.topic != *topic);
     }

@@ -1,4 +1,4 @@
-//! Names and numbers of topics: which are loaded, how many there are, and which are partitioned.
+//! Topic names and numbers: which topics are loaded, how many exist, and which are partitioned.
 
 use super::handles::TopicId;
 use super::{Archive, Cause, Position, TopicName, TopicRefusal, TopicRules};
@@ -6,31 +6,31 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Names that are read from the archive at once.
+/// Names read from the archive in one step.
 const NAMES_AT_ONCE: usize = 10_000;
 
-/// Names and numbers of the topics of one owner.
+/// The topic names and counts of one owner.
 #[derive(Debug)]
 pub(super) struct TopicCatalog {
-    /// Loaded topics.
+    /// Loaded topics by name.
     pub(super) names: HashMap<Box<str>, TopicId, ahash::RandomState>,
-    /// Topics that are stored, loaded or not.
+    /// Number of stored topics, loaded or not.
     pub(super) count: usize,
-    /// Those of all owners.
+    /// Number of stored topics of all owners.
     all_count: Arc<AtomicUsize>,
-    /// After all positions of topics that were deleted in this run.
+    /// A position after all those of topics deleted in this run.
     pub(super) fresh: Position,
-    /// Numbers of partitions, by topic.
+    /// Number of partitions, by topic.
     partitioned: HashMap<Box<str>, u32, ahash::RandomState>,
-    /// The last topic that the sweep has looked at.
+    /// The last topic visited by the sweep.
     pub(super) swept: Box<str>,
 }
 
 impl TopicCatalog {
-    /// The catalog of an archive, of which nothing is loaded.
+    /// The catalog of an archive, with nothing loaded.
     pub(super) fn new(rules: &TopicRules, archive: &mut impl Archive) -> Self {
         let (mut count, mut after) = (0, Box::default());
-        // What cannot be read is not counted; the archive tells what is wrong.
+        // Names that cannot be read are not counted; the archive logs the error.
         while let Ok(names) = archive.names("", &after, NAMES_AT_ONCE) {
             count += names.len();
             match names.into_iter().next_back() {
@@ -50,38 +50,39 @@ impl TopicCatalog {
         catalog
     }
 
-    /// Takes the partitioned topics of the rules.
+    /// Adopts the partitioned topics of the rules.
     pub(super) fn configure(&mut self, rules: &TopicRules) {
         let partitioned = rules.partitioned.iter();
         self.partitioned =
             partitioned.map(|(name, count)| (name.as_str().into(), *count)).collect();
     }
 
-    /// Counts its topics together with those of other owners.
+    /// Merges its count into the one shared by all owners.
     pub(super) fn share(&mut self, all_count: &Arc<AtomicUsize>) {
         all_count.fetch_add(self.count, Relaxed);
         self.all_count = Arc::clone(all_count);
     }
 
-    /// Topics of all owners. Two that create some at the same time may each not know of the other's yet.
+    /// Number of topics of all owners. Owners that create topics concurrently may exceed a limit on
+    /// it slightly.
     pub(super) fn count_of_all(&self) -> usize {
         self.all_count.load(Relaxed)
     }
 
-    /// Counts a topic that was created.
+    /// Counts a created topic.
     pub(super) fn add(&mut self) {
         self.count += 1;
         self.all_count.fetch_add(1, Relaxed);
     }
 
-    /// Takes a topic out that was deleted.
+    /// Removes a deleted topic.
     pub(super) fn remove(&mut self, name: &TopicName) {
         self.names.remove(name.as_str());
         self.count = self.count.saturating_sub(1);
         self.all_count.fetch_sub(1, Relaxed);
     }
 
-    /// The topics that a name stands for, with the partitions in their messages' ids.
+    /// The topics that a name refers to, with their partition numbers in message ids.
     pub(super) fn expand(&self, name: &TopicName) -> Vec<(TopicName, Option<u32>)> {
         match self.partitions(name) {
             Some(count) => {
@@ -91,23 +92,24 @@ impl TopicCatalog {
         }
     }
 
-    /// How many partitions a topic has, if it is partitioned.
+    /// Number of partitions of a topic; `None` when it is not partitioned.
     pub(super) fn partitions(&self, name: &TopicName) -> Option<u32> {
         self.partitioned.get(name.as_str()).copied()
     }
 
-    /// The name of the partitioned topic of which this is a partition.
+    /// The partitioned topic that this is a partition of.
     pub(super) fn whole<'a>(&self, name: &'a TopicName) -> Option<&'a str> {
         let (base, _) = name.as_str().rsplit_once("-partition-")?;
         (name.partition_number().is_some() && self.partitioned.contains_key(base)).then_some(base)
     }
 
-    /// The name under which connections know a topic: that of the whole for a partition.
+    /// The name by which connections know a topic: a partition's is that of the whole.
     pub(super) fn known_name<'a>(&self, name: &'a TopicName) -> &'a str {
         self.whole(name).unwrap_or(name.as_str())
     }
 
-    /// Refuses a partition beyond the number that its topic has: no consumer of the topic would ever get its messages.
+    /// Refuses a partition beyond the configured number: no consumer of the topic would ever get
+    /// its messages.
     pub(super) fn check_partition(&self, name: &TopicName) -> Result<(), TopicRefusal> {
         let Some(whole) = self.whole(name) else { return Ok(()) };
         let count = self.partitioned.get(whole).copied().unwrap_or(0);

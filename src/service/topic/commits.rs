@@ -1,4 +1,6 @@
-//! What waits to be made safe: answers until a commit, changed states until a save.
+//! Answers waiting for a commit, and changed states waiting for a save. Lists only:
+//! `TopicOwner::seal` and `committed` move them, and `io::store::owner` calls those around the
+//! fsync.
 
 use super::handles::{SubId, TopicId};
 use super::state::LogPlace;
@@ -6,33 +8,34 @@ use super::{MessageId, Position, TopicAnswer};
 use crate::service::ConnectionRef;
 use std::collections::VecDeque;
 
-/// Nanoseconds after a change within which it is saved; with the commit that follows it stays below a second.
+/// Delay from a change to its save (ns); with the commit that follows, the change is safe within a
+/// second.
 const SAVE_LAG_NS: u64 = 500_000_000;
 
-/// What waits for a commit or a save.
+/// Pending answers and unsaved changes.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
-    /// What is answered when everything is committed.
+    /// Answers to send once everything written so far is committed.
     pub(super) answers: Vec<PendingAnswer>,
-    /// Topics to which something was appended since the last commit.
+    /// Topics with messages appended since the last commit.
     pub(super) appended: Vec<TopicId>,
-    /// Messages that have gone to the dead letters since then.
+    /// Messages appended to a dead-letter topic since the last commit.
     pub(super) dying: Vec<(SubId, Position)>,
-    /// Whether something was written that is to be committed.
+    /// Whether anything was written since the last commit.
     pub(super) is_uncommitted: bool,
-    /// The commit under way.
+    /// The commit in progress.
     pub(super) sealed: Option<Sealed>,
-    /// Why nothing more is stored.
+    /// Why the store accepts no more writes; `None` while it does.
     pub(super) broken: Option<Box<str>>,
-    /// Subscriptions to be saved.
+    /// Subscriptions with unsaved changes.
     pub(super) dirty_subs: VecDeque<SubId>,
-    /// Topics to be saved.
+    /// Topics with unsaved changes.
     pub(super) dirty_topics: VecDeque<TopicId>,
-    /// When they are saved (monotonic, ns).
+    /// When to save them (monotonic, ns).
     pub(super) save_due_ns: Option<u64>,
 }
 
-/// An answer that waits for the commit.
+/// An answer waiting for a commit.
 #[derive(Debug)]
 pub(super) enum PendingAnswer {
     /// A message is stored.
@@ -43,30 +46,30 @@ pub(super) enum PendingAnswer {
         namespace: usize,
         since_ns: u64,
     },
-    /// A consumer is there, and its new subscription is to be safe.
+    /// A consumer is ready; its new subscription must be safe first.
     Opened(ConnectionRef),
-    /// What the commit does not change; it only keeps its place in the order of answers.
+    /// An answer independent of the commit, kept here to preserve the order of answers.
     Certain(ConnectionRef, TopicAnswer),
-    /// Something was changed.
+    /// A change was made.
     Done(ConnectionRef),
 }
 
-/// What one commit makes safe, and what then leaves.
+/// What one commit makes safe, to be announced after it.
 #[derive(Debug, Default)]
 pub(super) struct Sealed {
-    /// Topics, with where they end.
+    /// Topics, with their new ends.
     pub(super) topics: Vec<(TopicId, LogPlace)>,
     pub(super) answers: Vec<PendingAnswer>,
     pub(super) dying: Vec<(SubId, Position)>,
 }
 
 impl Commits {
-    /// Whether nothing waits for a commit, begun or not.
+    /// Whether there is nothing to commit, and no commit in progress.
     pub(super) fn is_idle(&self) -> bool {
         !self.is_uncommitted && self.sealed.is_none()
     }
 
-    /// A topic is deleted: of what was appended to it only the answers leave.
+    /// Drops a deleted topic; the answers for its messages still go out.
     pub(super) fn forget_topic(&mut self, id: TopicId) {
         self.appended.retain(|appended| *appended != id);
         if let Some(sealed) = &mut self.sealed {
@@ -74,7 +77,7 @@ impl Commits {
         }
     }
 
-    /// A subscription is deleted, and its number may be another's.
+    /// Drops a deleted subscription, whose slot may be reused.
     pub(super) fn forget_sub(&mut self, id: SubId) {
         self.dying.retain(|(dying, _)| *dying != id);
         if let Some(sealed) = &mut self.sealed {
@@ -82,7 +85,7 @@ impl Commits {
         }
     }
 
-    /// Has what has changed saved before long.
+    /// Schedules a save of the changes.
     pub(super) fn save_soon(&mut self, now_ns: u64) {
         self.save_due_ns.get_or_insert(now_ns.saturating_add(SAVE_LAG_NS));
     }

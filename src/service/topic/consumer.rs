@@ -1,4 +1,4 @@
-//! A consumer or reader: its subscriptions and its flow control.
+//! A consumer or reader: its subscriptions and flow control.
 
 use super::handles::SubId;
 use super::source::ConsumerSources;
@@ -9,31 +9,32 @@ use super::{
 };
 use crate::service::ConnectionRef;
 
-/// A consumer or a reader.
+/// A consumer or reader.
 #[derive(Debug)]
 pub(super) struct TopicConsumer {
     pub(super) connection: ConnectionRef,
-    /// What it has asked for. Of its topics only a pattern is kept, which new topics have to match to be among its
-    /// sources; a reader has a subscription of its own.
+    /// Its options. Of the topics only a pattern is kept, for matching new topics; a reader has a
+    /// subscription of its own.
     pub(super) options: ConsumerOptions,
     pub(super) is_reader: bool,
-    /// Topics that are not there yet and are among its sources as soon as they are; only a reader has such.
+    /// Topics to join as soon as they exist; only readers wait for topics.
     pub(super) awaits: Vec<TopicName>,
-    /// Where its messages come from.
+    /// The topics its messages come from.
     pub(super) sources: ConsumerSources,
-    /// Subscriptions that wait until it takes more.
+    /// Subscriptions waiting for it to have room.
     pub(super) blocked: Vec<SubId>,
-    /// Messages that it has got, ever.
+    /// Messages delivered in total.
     pub(super) delivered: u64,
-    /// This owner's place among those that it has: a byte where there is room for one.
+    /// The index of this owner; a byte suffices.
     owner: u8,
-    /// Whether it was told that it is a consumer: its connection has no use for messages before.
-    is_told: bool,
-    /// Whether its connection is over, and it has still topics to leave.
+    /// Whether its connection knows that it is a consumer: earlier messages would be discarded
+    /// there.
+    is_confirmed: bool,
+    /// Whether its connection is gone while it still has topics to leave.
     is_over: bool,
-    /// Messages that fill its window.
+    /// Unacknowledged messages, which fill its window.
     outstanding: u32,
-    /// Messages that it has asked for.
+    /// Messages the client has asked for (pull mode).
     permits: u32,
     unreceived_bytes: usize,
     awaits_receipt: bool,
@@ -45,7 +46,7 @@ impl TopicConsumer {
         mut options: ConsumerOptions,
         owner: usize,
     ) -> Self {
-        // A list may have thousands of names, and its topics are known by its sources from now on.
+        // The list may have thousands of names; the sources identify its topics from now on.
         if !matches!(options.topics, WantedTopics::Matching { .. }) {
             options.topics = WantedTopics::Several(Vec::new());
         }
@@ -58,7 +59,7 @@ impl TopicConsumer {
             blocked: Vec::new(),
             delivered: 0,
             owner: owner as u8,
-            is_told: false,
+            is_confirmed: false,
             is_over: false,
             outstanding: 0,
             permits: 0,
@@ -67,7 +68,7 @@ impl TopicConsumer {
         }
     }
 
-    /// A reader, whose subscription is its own.
+    /// A reader, with a subscription of its own.
     pub(super) fn reader(
         connection: ConnectionRef,
         reading: ReaderOptions,
@@ -93,7 +94,7 @@ impl TopicConsumer {
         Self { is_reader: true, ..Self::new(connection, options, 0) }
     }
 
-    /// The pattern of its topics, if it has one.
+    /// The pattern of its topics, with its namespace; `None` for a list.
     pub(super) fn pattern(&self) -> Option<(&str, &TopicPattern)> {
         match &self.options.topics {
             WantedTopics::Matching { namespace, pattern } => Some((namespace, pattern)),
@@ -101,45 +102,45 @@ impl TopicConsumer {
         }
     }
 
-    /// Whether its rights let it have a topic that its pattern matches.
+    /// Whether its rights include a topic that its pattern matches.
     pub(super) fn may_have(&self, topic: &TopicName) -> bool {
         self.options.rights.as_ref().is_none_or(|rights| rights.allow(Right::Consume, topic))
     }
 
-    /// Whether it takes a message.
+    /// Whether it can be given a message.
     pub(super) fn has_room(&self) -> bool {
-        // Deliveries before the answer that it is a consumer would be lost on the way.
-        if !self.is_told || self.is_over {
+        // Deliveries before the confirmation would be lost on the way.
+        if !self.is_confirmed || self.is_over {
             return false;
         }
         match (&self.options.window, self.options.flow) {
             (Some(window), _) => window.has_room(self.owner.into()),
-            // Its shard has as much as it should hold of this connection.
+            // Its shard already holds as many bytes of this connection as it should.
             (None, _) if self.awaits_receipt => false,
             (None, Flow::Push(window)) => self.outstanding < window.max(1),
             (None, Flow::Pull) => self.permits > 0,
         }
     }
 
-    /// What it takes of several owners together, if it has to do with several.
+    /// The window shared with other owners, for a consumer that spans several.
     pub(super) fn window(&self) -> Option<&ConsumerWindow> {
         self.options.window.as_deref()
     }
 
-    /// It has got a topic.
+    /// Records in the shared window that it has joined a topic.
     pub(super) fn has_joined(&self) {
         if let Some(window) = &self.options.window {
             window.has_joined();
         }
     }
 
-    /// It knows now that it is a consumer.
-    pub(super) fn tell(&mut self) {
-        self.is_told = true;
+    /// Records that the connection knows it is a consumer.
+    pub(super) fn confirm(&mut self) {
+        self.is_confirmed = true;
     }
 
-    /// It gets a message of so many bytes. Returns whether its receipt is wanted; nothing when another owner has taken the
-    /// room that there was.
+    /// Accounts for a message of `bytes`. Returns whether the shard should confirm it, or `None`
+    /// when another owner has taken the last room in the shared window.
     pub(super) fn give(&mut self, bytes: usize) -> Option<bool> {
         let shared = match &self.options.window {
             Some(window) => Some(window.take(self.owner.into(), bytes)?),
@@ -156,39 +157,39 @@ impl TopicConsumer {
         Some(shared.unwrap_or(self.awaits_receipt))
     }
 
-    /// So many messages fill its window no more.
+    /// Frees `count` places in its window.
     pub(super) fn free(&mut self, count: u32) {
-        // Clients may acknowledge what they never got.
+        // Saturates, because clients may acknowledge messages they never received.
         self.outstanding = self.outstanding.saturating_sub(count);
         if let Some(window) = &self.options.window {
             window.free(count);
         }
     }
 
-    /// It asks for more.
+    /// Adds permits that the client sent (pull mode).
     pub(super) fn permit(&mut self, count: u32) {
         if self.options.flow == Flow::Pull {
             self.permits = self.permits.saturating_add(count).min(PERMITS_MAX);
         }
     }
 
-    /// Everything has left for it.
+    /// Records that its shard has sent everything to the client.
     pub(super) fn took(&mut self) {
         self.unreceived_bytes = 0;
         self.awaits_receipt = false;
     }
 
-    /// Its connection is over.
+    /// Records the end of its connection.
     pub(super) fn part(&mut self) {
         self.is_over = true;
     }
 
-    /// Whether its connection is over.
+    /// Whether its connection is gone.
     pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Whether its messages' ids tell partitions, or nothing, and not topics.
+    /// Whether its message ids carry a partition or nothing, rather than a topic.
     pub(super) fn is_of_one_topic(&self) -> bool {
         let first = self.sources.next(None);
         first.is_some_and(|first| {
@@ -196,7 +197,7 @@ impl TopicConsumer {
         })
     }
 
-    /// What fills its window, and what it has asked for.
+    /// Unacknowledged messages and open permits.
     pub(super) fn fill(&self) -> (u32, u32) {
         (self.outstanding, self.permits)
     }

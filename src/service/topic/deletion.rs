@@ -1,8 +1,9 @@
-//! Deletion of topics, by operators or after they were idle for too long, and of subscriptions that had no consumer for
-//! too long.
+//! Deletion of topics, by operators or after too long idle, and of subscriptions too long without
+//! consumers.
 //!
-//! A topic is gone at once: the archive has it no more, and its name means another topic from then on. Its connections
-//! are removed in slices, and told after the answers that wait for the same commit.
+//! A topic is gone at once: the archive has forgotten it, and its name refers to a new topic from
+//! then on. Its connections are removed in slices, and notified after the answers that wait for the
+//! same commit.
 
 use super::commits::PendingAnswer;
 use super::handles::{ProducerId, SubId, TopicId};
@@ -18,36 +19,36 @@ use super::{
 };
 use crate::service::ConnectionRef;
 
-/// Names of partitions that are read at once.
+/// Names of partitions read from the archive in one step.
 const NAMES_AT_ONCE: usize = 256;
-/// Connections and subscriptions that are taken out of a topic as part of the request.
+/// Connections and subscriptions removed within the request itself.
 const PARTS_AT_ONCE: usize = 64;
 
-/// A topic that is being deleted with its partitions.
+/// The deletion of a topic and its partitions.
 struct Deleting {
     force: bool,
     stage: DeletionStage,
     names: Vec<TopicName>,
     at: usize,
-    /// How many there were.
+    /// Topics deleted so far.
     deleted: usize,
 }
 
-/// How far it is. Connections in the way are found before anything is deleted.
+/// The stages of a deletion. All topics are checked for connections before any is deleted.
 enum DeletionStage {
-    /// The partitions of this one that come after that one are looked up.
+    /// Looking up the partitions of a topic, after the given name.
     Listing(TopicName, Box<str>),
     Checking,
     Deleting,
 }
 
-/// Why a connection ends whose topic is deleted.
+/// The reason given to connections of a deleted topic.
 fn gone() -> TopicRefusal {
     Cause::NotFound.because("the topic was deleted")
 }
 
 impl<A: Archive> TopicOwner<A> {
-    /// Deletes a topic, and answers when it is safe.
+    /// Deletes a topic; answered once that is committed.
     pub(super) fn delete(
         &mut self,
         connection: ConnectionRef,
@@ -71,7 +72,7 @@ impl<A: Archive> TopicOwner<A> {
         })
     }
 
-    /// Looks at some partitions of a topic that is to be deleted, or deletes some.
+    /// Lists, checks or deletes the next partitions.
     fn delete_some(&mut self, deleting: &mut Deleting, slice: &mut Slice) -> InquiryProgress {
         if let Some(reason) = &self.commits.broken {
             return Err(InquiryError(503, reason.clone()));
@@ -97,7 +98,7 @@ impl<A: Archive> TopicOwner<A> {
                 if !slice.take(TOPIC_STEPS) {
                     return Ok(None);
                 }
-                // It may have been deleted by another meanwhile.
+                // Another request may have deleted it meanwhile.
                 if let Some(id) = self.find_topic(name)? {
                     if !*force {
                         self.check_unused(id, *deleted)?;
@@ -120,9 +121,9 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Refuses to delete a topic that has connections.
+    /// Refuses to delete a topic with connections.
     fn check_unused(&mut self, id: TopicId, deleted: usize) -> Result<(), InquiryError> {
-        // Subscriptions without connections are not in the way.
+        // Subscriptions without connections do not prevent deletion.
         if self.loaded.topics[id].users == 0 {
             return Ok(());
         }
@@ -137,12 +138,12 @@ impl<A: Archive> TopicOwner<A> {
         let before = if deleted > 0 { "; other partitions are deleted already" } else { "" };
         let reason = format!(
             "{name} is in use, by {producers} producers and {consumers} consumers or readers: \
-             delete it when they are gone, or by force, which ends them{before}"
+             delete it once they have disconnected, or use force to close them{before}"
         );
         Err(InquiryError(409, reason.into()))
     }
 
-    /// Deletes a topic, and ends its connections.
+    /// Deletes a topic and ends its connections.
     fn delete_topic(&mut self, id: TopicId) -> Result<(), ArchiveError> {
         self.archive.delete(self.loaded.topics[id].number)?;
         self.commits.is_uncommitted = true;
@@ -152,12 +153,12 @@ impl<A: Archive> TopicOwner<A> {
         topic.is_active = false;
         topic.ready.clear();
         topic.tail_waiters.clear();
-        // No id of a message of it is to mean one of a topic that gets its name.
+        // The ids of its messages must never refer to messages of a new topic with its name.
         self.catalog.fresh = self.catalog.fresh.max(topic.state.next.position);
         self.catalog.remove(&topic.name);
         let mut producers: Vec<ProducerId> = topic.producers.values().copied().collect();
         self.loaded.active.retain(|active| *active != id);
-        // No consumer of a pattern is taken into it any more.
+        // Consumers with a pattern must not be joined to it any more.
         self.peers.created.retain(|created| created.name != topic.name);
         if self.go_on_dismantling(id, &mut producers, &mut Slice::of(PARTS_AT_ONCE))
             == WorkProgress::More
@@ -169,7 +170,8 @@ impl<A: Archive> TopicOwner<A> {
         Ok(())
     }
 
-    /// Takes some connections and subscriptions out of a topic that is gone, and in the end the topic out of memory.
+    /// Removes the next connections and subscriptions of a deleted topic, and finally the topic
+    /// from memory.
     fn go_on_dismantling(
         &mut self,
         id: TopicId,
@@ -181,7 +183,7 @@ impl<A: Archive> TopicOwner<A> {
                 return WorkProgress::More;
             }
             producers.pop();
-            // It may have left meanwhile, and another have its number.
+            // The producer may have left, and its slot been reused.
             let producer = self.peers.producers.get(producer);
             let its = producer.filter(|it| it.targets.iter().any(|(topic, _)| *topic == id));
             if let Some(connection) = its.map(|producer| producer.connection) {
@@ -191,9 +193,9 @@ impl<A: Archive> TopicOwner<A> {
         while let Some(sub) =
             self.loaded.topics.get(id).and_then(|topic| topic.subs.values().next()).copied()
         {
-            // The first time, so that those who stay have room again.
+            // On the first visit only, so that consumers that stay have room again.
             self.give_up_pending(sub);
-            // Its number may be another's as soon as it is gone.
+            // The subscription's slot may be reused as soon as it is gone.
             let its = |it: &&Subscription| it.topic == id;
             while let Some(member) =
                 self.loaded.subs.get(sub).filter(its).and_then(|sub| sub.members.last())
@@ -203,7 +205,8 @@ impl<A: Archive> TopicOwner<A> {
                 }
                 let (consumer, label) = (member.consumer, member.label);
                 self.part(consumer, ConsumerSource { topic: id, sub, label });
-                // Who has a pattern goes on with the other topics of it; who is over is told nothing more.
+                // A consumer with a pattern keeps its other topics; one whose connection is gone
+                // needs no notice.
                 let consumer = self.peers.consumers.get(consumer);
                 let ends = consumer.filter(|it| it.pattern().is_none() && !it.is_over());
                 if let Some(connection) = ends.map(|consumer| consumer.connection) {
@@ -221,14 +224,15 @@ impl<A: Archive> TopicOwner<A> {
         WorkProgress::Done
     }
 
-    /// A connection's topic is deleted: it holds nothing from now on, and is told so after what it was to be told before.
+    /// Ends a connection whose topic is deleted: it holds nothing from now on, and is notified
+    /// after its pending answers.
     fn end(&mut self, connection: ConnectionRef) {
         self.commits.answers.push(PendingAnswer::Certain(connection, TopicAnswer::Refused(gone())));
         self.leave(connection);
     }
 
-    /// Deletes an unused topic, if it was unused for long enough. Returns whether it did, or in how many
-    /// nanoseconds it may be.
+    /// Deletes an unused topic that has been idle long enough. Returns whether it did, or after how
+    /// many nanoseconds it may.
     pub(super) fn delete_idle(&mut self, id: TopicId) -> Result<bool, u64> {
         let idle_ms = self.rules.idle_delete_s.saturating_mul(1000);
         let Some(topic) = self.loaded.topics.get(id) else { return Ok(false) };
@@ -237,7 +241,7 @@ impl<A: Archive> TopicOwner<A> {
             && topic.is_empty()
             && !topic.state.terminated
             && !topic.is_untrimmed;
-        // While nothing can be written nothing is deleted either.
+        // A broken store could not record the deletion.
         if idle_ms == 0 || !is_useless || self.commits.broken.is_some() {
             return Ok(false);
         }
@@ -245,7 +249,7 @@ impl<A: Archive> TopicOwner<A> {
         if since_ms < idle_ms {
             return Err((idle_ms - since_ms).saturating_mul(1_000_000));
         }
-        // A message that waits for its time in the index is one.
+        // A delayed message in the index is a message too.
         let delayed = self.archive.delayed(topic.number, (0, Position::FIRST), u64::MAX, 1);
         let is_deleted =
             delayed.is_ok_and(|delayed| delayed.is_empty()) && self.delete_topic(id).is_ok();
@@ -253,7 +257,7 @@ impl<A: Archive> TopicOwner<A> {
         Ok(is_deleted)
     }
 
-    /// When a topic was used last (unix, ms): in this run of the daemon, or before it was loaded.
+    /// When a topic was last used (unix, ms), in this run or before it was loaded.
     pub(super) fn used_ms(&self, id: TopicId) -> u64 {
         let Some(topic) = self.loaded.topics.get(id) else { return self.now.unix_ms };
         if topic.state.used_ms > 0 {
@@ -263,7 +267,7 @@ impl<A: Archive> TopicOwner<A> {
         self.now.unix_ms.saturating_sub(idle_ms)
     }
 
-    /// After what time an unused topic is looked at.
+    /// How long an unused topic stays in memory before it is checked.
     pub(super) fn idle_ns(&self) -> u64 {
         match self.rules.idle_delete_s {
             0 => IDLE_NS,
@@ -271,7 +275,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Deletes the subscriptions of a topic that had no consumer for too long: of many in slices.
+    /// Deletes a topic's subscriptions that had no consumer for too long; many of them in slices.
     pub(super) fn expire_subs(&mut self, id: TopicId) {
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
         if self.rules.subscription_expiry_s == 0
@@ -281,7 +285,7 @@ impl<A: Archive> TopicOwner<A> {
             return;
         }
         let is_short = topic.subs.len() <= AT_ONCE_MAX;
-        // One walk at a time: a sweep comes by again long before one through very many is over.
+        // One walk at a time: the next sweep comes long before a walk through very many is over.
         if std::mem::replace(&mut topic.is_expiring, true) {
             return;
         }
@@ -296,12 +300,12 @@ impl<A: Archive> TopicOwner<A> {
             progress
         });
         if begun.is_err() {
-            // It gets a turn the next time.
+            // Too much work is in progress: the next sweep tries again.
             self.loaded.topics[id].is_expiring = false;
         }
     }
 
-    /// Looks at some subscriptions.
+    /// Checks the next subscriptions.
     fn go_on_expiring(&mut self, walk: &mut Walk, slice: &mut Slice) -> WorkProgress {
         let expiry_ms = self.rules.subscription_expiry_s.saturating_mul(1000);
         while let Ok(Some(id)) = self.next_sub(walk) {
@@ -310,11 +314,12 @@ impl<A: Archive> TopicOwner<A> {
             let used_ms = sub.state.used_ms;
             let is_unused = sub.durable && sub.members.is_empty() && expiry_ms > 0;
             if is_unused && used_ms == 0 {
-                // It has been so since before subscriptions expired, or had a consumer when a run of the daemon ended.
+                // It was unused before expiry was configured, or had a consumer when the daemon
+                // stopped: its time starts now.
                 self.mark_used(id, false);
             } else if is_unused && self.now.unix_ms.saturating_sub(used_ms) >= expiry_ms {
                 slice.spend(TOPIC_STEPS);
-                // The archive has told why; the next sweep tries again.
+                // The archive has logged the error; the next sweep retries.
                 if self.erase_sub(id).is_err() {
                     return WorkProgress::Done;
                 }
@@ -327,8 +332,8 @@ impl<A: Archive> TopicOwner<A> {
         WorkProgress::Done
     }
 
-    /// A subscription is in use from now on, or until now. It is saved with that: a crash is not to make it look as if
-    /// it had long had no consumer. Where none expires it counts as used.
+    /// Records that a subscription is in use, or was until now. The record is saved: after a crash
+    /// it must not look unused for longer than it was. Without an expiry it counts as used.
     pub(super) fn mark_used(&mut self, id: SubId, is_used: bool) {
         let is_used = is_used || self.rules.subscription_expiry_s == 0;
         let now_ms = self.now.unix_ms.max(1);

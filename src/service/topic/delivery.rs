@@ -1,17 +1,17 @@
-//! What leaves the owner of the topics: answers, and messages with their recipients.
+//! The output of the owner of the topics: answers, and messages with their recipients.
 
 use super::{StoredMessage, TopicAnswer, TopicQuestion};
 use crate::service::ConnectionRef;
 use std::sync::Arc;
 
-/// What leaves the owner of the topics, in order.
+/// An output of the owner of the topics, in order.
 #[derive(Debug)]
 pub enum TopicOutgoing {
-    /// An answer.
+    /// An answer to a connection.
     Reply(ConnectionRef, TopicAnswer),
-    /// A message.
+    /// A message for one recipient.
     Deliver(Arc<StoredMessage>, Recipient),
-    /// A question to the owner with this index.
+    /// A question to the owner with this index, on behalf of a connection.
     Ask(usize, ConnectionRef, TopicQuestion),
 }
 
@@ -24,21 +24,22 @@ pub struct TopicDelivery {
     pub recipients: Vec<Recipient>,
 }
 
-/// A connection that gets a message.
+/// A connection that receives a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipient {
     /// The connection.
     pub connection: ConnectionRef,
-    /// How often it came before.
+    /// How often the message was delivered to this subscription before.
     pub redeliveries: u32,
-    /// The partition in the message's id, by which the recipient's acknowledgement finds it again.
+    /// The partition in the message id; an acknowledgement returns it, which identifies the source.
     pub partition: Option<u32>,
-    /// Whether [`TopicQuestion::Took`] is to follow when it has left: nothing more comes before.
+    /// Whether the shard answers [`TopicQuestion::Took`] once the message is sent; no more messages
+    /// come before that.
     pub wants_receipt: bool,
 }
 
 impl TopicDelivery {
-    /// How much memory it holds, for the bounds of queues.
+    /// Bytes of memory, for the limits of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.message.len() + self.recipients.len() * size_of::<Recipient>() + size_of::<Self>()

@@ -1,7 +1,8 @@
-//! Dispatch: which consumer gets which message next.
+//! Dispatch: which consumer receives which message next.
 //!
-//! Topics with something to deliver take turns, and so do the subscriptions of a topic, each with one message at a
-//! time: then a message goes to all subscriptions at the end of a topic one after the other, and its frame is shared.
+//! Topics with something to deliver take turns, and so do the subscriptions of a topic, one message
+//! each: at the end of a topic, a message then goes to all subscriptions in succession, and its
+//! frame is shared.
 
 use super::handles::{SubId, TopicId};
 use super::loaded_topic::{LoadedTopics, READ_BYTES_MAX};
@@ -13,28 +14,28 @@ use super::{
 };
 use std::sync::Arc;
 
-/// Messages that are looked at for a subscription before others have their turn.
+/// Messages examined for a subscription before others take their turn.
 const LOOKS_MAX: usize = 64;
-/// Messages of a subscription that wait because the consumers of their keys take no more or another still has some of
-/// their keys, while those of other keys are delivered. Pulsar looks ahead as far for one consumer.
+/// Limit on a subscription's messages that wait for the consumers of their keys, while messages
+/// with other keys are delivered. Pulsar looks ahead as far for one consumer.
 const READ_AHEAD_MAX: usize = 2000;
-/// Delayed messages that are read from the archive at once: up to a megabyte each.
+/// Delayed messages read from the archive at once: up to a megabyte each.
 const DUE_AT_ONCE: usize = 8;
-/// Messages that a subscription gets in one turn when it is behind: what was read for it from the archive may have left
-/// the memory at its next turn.
+/// Messages delivered in one turn to a subscription that is behind: what was read for it may be
+/// evicted from the cache before its next turn.
 const BEHIND_AT_ONCE: usize = 16;
-/// What a turn without a delivery counts as.
+/// The cost of a turn without a delivery, in bytes.
 const TURN_BYTES: usize = 64;
-/// When what the archive could not read is tried again.
+/// Pause before a failed read of the archive is retried.
 const RETRY_NS: u64 = 1_000_000_000;
 
-/// Why nothing is delivered in a turn.
+/// Why a turn delivers nothing.
 enum NoDelivery {
-    /// There may be more.
+    /// There may be more: take another turn.
     Again,
-    /// There is nothing for now; something else makes it ready.
+    /// Nothing to do until an event makes the subscription ready again.
     Idle,
-    /// The archive cannot be read, and has told what is wrong.
+    /// The archive cannot be read; it has logged why.
     Fault,
 }
 
@@ -44,18 +45,18 @@ impl From<ArchiveError> for NoDelivery {
     }
 }
 
-/// A message that is to be delivered, with its time in the index of delayed messages, or 0.
+/// A message to deliver, with its time in the index of delayed messages, or 0.
 type NextMessage = (Arc<StoredMessage>, u64);
 
 impl<A: Archive> TopicOwner<A> {
-    /// Delivers at most so many bytes. Returns whether there is more to deliver.
+    /// Delivers about `bytes_max` bytes. Returns whether there is more to deliver.
     pub(super) fn dispatch(&mut self, bytes_max: usize) -> bool {
         let mut bytes = 0;
         while bytes < bytes_max {
             let Some(id) = self.loaded.active.pop_front() else { break };
             let Some(topic) = self.loaded.topics.get_mut(id) else { continue };
-            // Each of those that are ready now, once: what becomes ready meanwhile waits for the topic's next
-            // turn.
+            // Each subscription ready at the start, once: those that become ready meanwhile wait
+            // for the topic's next turn.
             for _ in 0..topic.ready.len() {
                 if bytes >= bytes_max {
                     break;
@@ -73,7 +74,7 @@ impl<A: Archive> TopicOwner<A> {
         !self.loaded.active.is_empty()
     }
 
-    /// A turn of the next subscription of a topic. Returns what it counts as.
+    /// Serves the next subscription of a topic. Returns the cost in bytes.
     fn deliver_next(&mut self, topic: TopicId) -> usize {
         let Some(id) = self.loaded.topics.get_mut(topic).and_then(|topic| topic.ready.pop_front())
         else {
@@ -85,7 +86,7 @@ impl<A: Archive> TopicOwner<A> {
             return 0;
         };
         sub.is_ready = false;
-        // Its last consumer has left since it was ready.
+        // The last consumer has left since the subscription became ready.
         if sub.members.is_empty() {
             return 0;
         }
@@ -108,7 +109,8 @@ impl<A: Archive> TopicOwner<A> {
                     return bytes;
                 }
             }
-            // At the end of the topic others get the same message next, whose frame is shared.
+            // At the end of the topic, other subscriptions receive the same message next, while its
+            // frame is still at hand.
             let read = self.loaded.subs[id].state.read.position;
             if bytes >= READ_BYTES_MAX || !self.loaded.topics[topic].is_behind(read) {
                 break;
@@ -118,7 +120,7 @@ impl<A: Archive> TopicOwner<A> {
         bytes
     }
 
-    /// A turn of a subscription. Returns how many bytes were delivered, as do those of its parts.
+    /// Delivers one message of a subscription. Returns its bytes.
     fn turn(&mut self, id: SubId) -> Result<usize, NoDelivery> {
         let Some(at) = self.choose(id) else {
             self.block(id);
@@ -131,7 +133,7 @@ impl<A: Archive> TopicOwner<A> {
         Ok(self.give(id, at, &message, deliver_ms, 0))
     }
 
-    /// The member whose turn it is, of those that take more.
+    /// The member whose turn it is, among those with room.
     fn choose(&mut self, id: SubId) -> Option<usize> {
         let sub = &mut self.loaded.subs[id];
         if let Some(active) = sub.active() {
@@ -146,7 +148,7 @@ impl<A: Archive> TopicOwner<A> {
             let is_better = best.is_none_or(|(priority, _)| member.priority < priority);
             if is_better && self.peers.has_room(member.consumer) {
                 best = Some((member.priority, at));
-                // None comes before the first, so the search is over.
+                // No later member has a higher priority, so the search is over.
                 if member.priority == first {
                     break;
                 }
@@ -155,7 +157,7 @@ impl<A: Archive> TopicOwner<A> {
         best.map(|(_, at)| at)
     }
 
-    /// A subscription waits until one of its consumers takes more.
+    /// Makes a subscription wait until one of its consumers has room.
     fn block(&mut self, id: SubId) {
         let sub = &self.loaded.subs[id];
         let count = if sub.active().is_some() { 1 } else { sub.members.len() };
@@ -166,7 +168,7 @@ impl<A: Archive> TopicOwner<A> {
 
     fn block_on(&mut self, id: SubId, at: usize) {
         let member = &mut self.loaded.subs[id].members[at];
-        // Once in the consumer's list is enough, however often it is asked.
+        // One entry in the consumer's list is enough, however often it is full.
         if !std::mem::replace(&mut member.is_blocked, true)
             && let Some(consumer) = self.peers.consumers.get_mut(member.consumer)
         {
@@ -174,7 +176,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// The next message of a subscription, which is taken from the log or the index unless it comes again.
+    /// The next message to deliver: a redelivery, or a new one from the index or the log.
     fn next(&mut self, id: SubId) -> Result<NextMessage, NoDelivery> {
         for _ in 0..LOOKS_MAX {
             let sub = &self.loaded.subs[id];
@@ -186,7 +188,7 @@ impl<A: Archive> TopicOwner<A> {
         Err(NoDelivery::Again)
     }
 
-    /// The message of something pending. One that is not there any more is given up.
+    /// Fetches a pending message. Drops the entry if the message no longer exists.
     fn fetch_pending(
         &mut self,
         id: SubId,
@@ -204,7 +206,7 @@ impl<A: Archive> TopicOwner<A> {
         Ok(found)
     }
 
-    /// The message at a position, from the log or the index.
+    /// The message at a position, from the index if `deliver_ms` is set, otherwise from the log.
     pub(super) fn fetch(
         &mut self,
         topic: TopicId,
@@ -226,11 +228,11 @@ impl<A: Archive> TopicOwner<A> {
         Ok(found.filter(|message| message.position == position))
     }
 
-    /// The next message that has not been pending.
+    /// The next message that was never delivered to this subscription.
     fn next_new(&mut self, id: SubId) -> Result<NextMessage, NoDelivery> {
         let sub = &mut self.loaded.subs[id];
         if sub.pending.len() >= self.rules.unacked_max.max(1) {
-            // What is acknowledged makes room, and has it ready again.
+            // An acknowledgement makes room, and the subscription ready again.
             sub.is_full = true;
             return Err(NoDelivery::Idle);
         }
@@ -248,10 +250,10 @@ impl<A: Archive> TopicOwner<A> {
                 topic.at(sub.topic, sub.state.read.position, &mut self.archive, cache)?
             else {
                 if topic.visible == topic.state.next {
-                    // What could not be read up to the end is not waited for.
+                    // Messages lost to damage at the end of the log must not be waited for.
                     sub.state.read = topic.state.next;
                 }
-                // It is on the list already when it has found nothing before.
+                // The subscription may be on the list already, from its last visit.
                 if !std::mem::replace(&mut sub.is_at_tail, true) {
                     topic.tail_waiters.push(id);
                 }
@@ -261,13 +263,13 @@ impl<A: Archive> TopicOwner<A> {
             if !sub.state.by_index || !message.was_delayed() {
                 return Ok((message, 0));
             }
-            // It comes by the index, at its time.
+            // The index delivers it, at its time.
             sub.state.skipped += 1;
         }
         Err(NoDelivery::Again)
     }
 
-    /// The next delayed message whose time has come.
+    /// The next delayed message that is due.
     fn next_due(&mut self, id: SubId) -> Result<Option<(u64, Arc<StoredMessage>)>, ArchiveError> {
         let now_ms = self.now.unix_ms;
         for _ in 0..LOOKS_MAX {
@@ -293,8 +295,8 @@ impl<A: Archive> TopicOwner<A> {
                 return Ok(None);
             };
             if message.position >= topic.visible.position {
-                // It waits for its commit as those of the log do. If that fails it may be stored after all, and is not
-                // to be missed.
+                // Like messages of the log, it waits for its commit. A failed commit may store it
+                // nevertheless, so it is not skipped.
                 sub.due.push_front((deliver_ms, message));
                 return Ok(None);
             }
@@ -304,12 +306,12 @@ impl<A: Archive> TopicOwner<A> {
                 return Ok(Some((deliver_ms, message)));
             }
         }
-        // There are many that are not its own; others have their turn.
+        // Many entries belong to other subscriptions: let others take their turn.
         self.loaded.wake_at(self.after(0), id);
         Ok(None)
     }
 
-    /// Gives a message to a member. Returns its size.
+    /// Delivers a message to a member. Returns its bytes.
     fn give(
         &mut self,
         id: SubId,
@@ -323,11 +325,14 @@ impl<A: Archive> TopicOwner<A> {
         let (holder, label) = (member.consumer, member.label);
         let consumer = &mut self.peers.consumers[holder];
         let bytes = message.len();
+        // The room was checked without a lock; another owner of this consumer may have used it
+        // since.
         let Some(wants_receipt) = consumer.give(bytes) else {
             self.keep_back(id, at, message, deliver_ms, key);
             return 0;
         };
         let mut redeliveries = 0;
+        // Readers do not acknowledge, so nothing of theirs is pending.
         if !sub.is_reader {
             let timeout_ns = consumer.options.ack_timeout_ms.saturating_mul(1_000_000);
             let due_ns =
@@ -347,6 +352,8 @@ impl<A: Archive> TopicOwner<A> {
             pending.due_ns = due_ns;
             pending.key = key;
             redeliveries = pending.redeliveries;
+            // The key belongs to this consumer until its messages are acknowledged, which keeps
+            // their order.
             if sub.state.kind == SubscriptionType::KeyShared {
                 sub.unassign(key);
                 sub.keys.hold(key, holder as u32);
@@ -370,7 +377,8 @@ impl<A: Archive> TopicOwner<A> {
         bytes
     }
 
-    /// A message was to be given to a member when another owner took the room that there was.
+    /// Keeps a message that could not be given to a member, because another owner took the last
+    /// room in its window.
     fn keep_back(
         &mut self,
         id: SubId,
@@ -396,7 +404,7 @@ impl<A: Archive> TopicOwner<A> {
         self.block_on(id, at);
     }
 
-    /// A turn of a subscription whose keys choose consumers.
+    /// Serves a Key_Shared subscription.
     fn turn_of_keys(&mut self, id: SubId) -> Result<usize, NoDelivery> {
         for _ in 0..LOOKS_MAX {
             let Some(position) = self.loaded.subs[id].replay.first().copied() else { break };
@@ -405,7 +413,7 @@ impl<A: Archive> TopicOwner<A> {
                 self.park(id, position, message.key_hash(), None);
             }
         }
-        // Those that come again go first, in their order.
+        // Redeliveries go first, in order.
         if !self.loaded.subs[id].replay.is_empty() {
             return Err(NoDelivery::Again);
         }
@@ -427,7 +435,7 @@ impl<A: Archive> TopicOwner<A> {
                 None => {}
             }
         }
-        // Nothing new is read ahead for consumers that take nothing.
+        // Reading ahead is pointless while no consumer has room.
         if !any_room {
             self.block(id);
             return Err(NoDelivery::Idle);
@@ -451,7 +459,7 @@ impl<A: Archive> TopicOwner<A> {
         Ok(self.give(id, at, &message, 0, key))
     }
 
-    /// New messages go to the consumers of their keys, or wait for those.
+    /// Delivers new messages to the consumers of their keys, or parks them for those.
     fn new_of_keys(&mut self, id: SubId) -> Result<usize, NoDelivery> {
         for _ in 0..LOOKS_MAX {
             let sub = &mut self.loaded.subs[id];
@@ -470,7 +478,7 @@ impl<A: Archive> TopicOwner<A> {
             }
             let bytes = message.len();
             self.park(id, message.position, key, Some((bytes as u32, deliver_ms)));
-            // Its keys wait until it takes more, those of others go on.
+            // Messages of this consumer's keys wait until it has room; others go on.
             if !has_room {
                 self.block_on(id, at);
             }
@@ -478,7 +486,8 @@ impl<A: Archive> TopicOwner<A> {
         Err(NoDelivery::Again)
     }
 
-    /// A message waits for the consumer of its key: one that is pending, or a new one with its size and time.
+    /// Parks a message for the consumer of its key: a pending one, or a new one with its size and
+    /// time.
     fn park(&mut self, id: SubId, position: Position, key: u32, new: Option<(u32, u64)>) {
         let sub = &mut self.loaded.subs[id];
         if let Some((bytes, deliver_ms)) = new {

@@ -1,4 +1,4 @@
-//! Numbers of what is in memory: indexes of slabs, given again when what had them is gone.
+//! Handles of objects in memory: slab indexes, reused once their object is gone.
 
 /// A loaded topic.
 pub(super) type TopicId = usize;
@@ -11,5 +11,6 @@ pub(super) type ProducerId = usize;
 /// A connection of non-persistent topics.
 pub(super) type TransientId = usize;
 
-/// The partition in the ids of a source's messages: that of the topic, or a label of the topic among several.
+/// The partition number in the message ids of a source: that of the topic, or a label that
+/// identifies one topic among several.
 pub(super) type Label = Option<u32>;

@@ -1,7 +1,8 @@
-//! Where a message stands in its topic, and how clients name it.
+//! The position of a message in its topic, and the ids by which clients name messages.
 //!
-//! A client sees base64 of a protobuf message (`MessageIdData` of Pulsar): field 1 is the ledger, 2 the entry, 3 the
-//! partition. Every run of the daemon goes on in a ledger of its own, so no position is ever given twice.
+//! A client sees a protobuf message in base64 (Pulsar's `MessageIdData`): field 1 is the ledger, 2
+//! the entry, 3 the partition. Every run of the daemon starts a ledger of its own, so no position
+//! is ever reused.
 
 use crate::bytes::{Cursor, put_varint};
 use crate::text::{LENIENT_BASE64, put_base64};
@@ -9,15 +10,15 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-/// Bits of a position that count entries; the others tell the ledger.
+/// Low bits of a position, which count entries; the high bits are the ledger.
 const ENTRY_BITS: u32 = 40;
-/// Bytes of an id before they are base64: three tags, two numbers of 64 bits and one of 32.
+/// Limit on the bytes of an id before base64: three tags, two numbers of 64 bits and one of 32.
 const ID_BYTES_MAX: usize = 28;
-/// Where the numbers of topics begin in the partition of an id: above every number of a partition, and above the places
-/// in a list of topics that stood there once, which clients may still hold.
+/// The first topic label in the partition field of an id: above all partition numbers, and above
+/// the list indexes that older versions put there, which clients may still hold.
 const TOPICS_FROM: u32 = 1 << 20;
 
-/// Where a message stands in its topic: the ledger first, then the entry. In the order of the messages.
+/// The position of a message in its topic: ledger, then entry. Positions order messages.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -29,7 +30,7 @@ impl Position {
     /// After every message.
     pub const END: Self = Self(u64::MAX);
 
-    /// The position of an entry of a ledger; none for numbers that no message can have.
+    /// The position of an entry of a ledger; `None` for numbers out of range.
     #[must_use]
     pub fn new(ledger: u64, entry: u64) -> Option<Self> {
         let fits = ledger < 1 << (u64::BITS - ENTRY_BITS) && entry < 1 << ENTRY_BITS;
@@ -48,56 +49,58 @@ impl Position {
         self.0 & ((1 << ENTRY_BITS) - 1)
     }
 
-    /// The smallest position after this one, whether or not there is a message.
+    /// The next possible position, whether or not it has a message.
     #[must_use]
     pub fn after(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// The number that stands for it in the archive; positions and numbers have the same order.
+    /// Its number in the archive; numbers and positions have the same order.
     #[must_use]
     pub fn number(self) -> u64 {
         self.0
     }
 
-    /// The position of such a number.
+    /// The position with this number.
     #[must_use]
     pub fn of_number(number: u64) -> Self {
         Self(number)
     }
 }
 
-/// How clients name a message.
+/// The id by which clients name a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MessageId {
-    /// Where it stands.
+    /// The position in the topic.
     pub position: Position,
-    /// The partition; for a consumer of several topics what stands for the topic, see [`MessageId::topic_label`].
+    /// The partition; for a consumer of several topics, the topic's label, see
+    /// [`MessageId::topic_label`].
     pub partition: Option<u32>,
 }
 
 impl MessageId {
-    /// What stands in the partition of the ids of a topic for consumers of several topics, by the topic's number in the
-    /// archive. Numbers are never given again, so the id means this topic for ever, whatever other topics a consumer has.
-    /// `None` for a number that has no room there, which takes four billion topics.
+    /// The label that replaces the partition in ids for consumers of several topics, derived from
+    /// the topic's number in the archive. Numbers are never reused, so the id refers to this topic
+    /// forever, whatever other topics a consumer has. `None` for a number out of range, which takes
+    /// four billion topics.
     #[must_use]
     pub fn topic_label(number: u32) -> Option<u32> {
         TOPICS_FROM.checked_add(number)
     }
 
-    /// The number of the topic for which this stands in a partition, if it stands for one.
+    /// The number of the topic with this label; `None` for the number of a partition.
     #[must_use]
     pub fn topic_number(label: u32) -> Option<u32> {
         label.checked_sub(TOPICS_FROM)
     }
 
-    /// Whether the partition stands for a topic among several.
+    /// Whether its partition is the label of a topic.
     #[must_use]
     pub fn names_topic(self) -> bool {
         self.partition.is_some_and(|label| label >= TOPICS_FROM)
     }
 
-    /// Appends the base64 text.
+    /// Appends the id as base64.
     pub fn write(self, out: &mut Vec<u8>) {
         let mut bytes = SmallVec::<[u8; ID_BYTES_MAX]>::new();
         for (tag, value) in [(8, self.position.ledger()), (16, self.position.entry())] {
@@ -111,7 +114,7 @@ impl MessageId {
         put_base64(&bytes, out);
     }
 
-    /// The base64 text.
+    /// The id as base64.
     #[must_use]
     pub fn text(self) -> String {
         let mut out = Vec::new();
@@ -119,22 +122,21 @@ impl MessageId {
         String::from_utf8(out).unwrap_or_default()
     }
 
-    /// Reads a text that a client has sent.
+    /// Parses an id sent by a client.
     ///
-    /// # Errors
-    /// Says what is wrong with it.
+    /// Describes what is wrong with the text.
     pub fn read(text: &str) -> Result<Self, &'static str> {
         let bytes = LENIENT_BASE64.decode(text).map_err(|_| "the message id is not base64")?;
         let (mut rest, mut ledger, mut entry, mut partition) = (Cursor(&bytes), None, None, None);
         while let Some(tag) = rest.byte() {
             if tag & 7 != 0 || tag >= 128 {
-                return Err("the message id is none of Pulsar's");
+                return Err("the message id is not one of Pulsar's");
             }
             let value = rest.varint().ok_or("the message id is cut off")?;
             match tag >> 3 {
                 1 => ledger = Some(value),
                 2 => entry = Some(value),
-                // Java writes -1 for none, as ten bytes.
+                // Java writes -1 for no partition, as ten bytes.
                 3 => partition = u32::try_from(value).ok(),
                 _ => {}
             }
@@ -142,7 +144,7 @@ impl MessageId {
         let (Some(ledger), Some(entry)) = (ledger, entry) else {
             return Err("the message id has no ledger or no entry");
         };
-        // A message that cannot be is after all that are.
+        // A position out of range is after all messages.
         let position = Position::new(ledger, entry).unwrap_or(Position::END);
         Ok(Self { position, partition })
     }

@@ -1,102 +1,98 @@
-//! What can be asked about topics, and done to them from outside.
+//! Queries about topics and changes to them, from outside a producer's or consumer's connection.
 
 use super::{ArchiveError, MessageId, OwnerIndex, Rights, TopicName, TopicRefusal};
 use serde::{Deserialize, Serialize};
 
-/// Names in one list.
+/// Limit on the names of one list.
 pub(super) const NAMES_MAX: usize = 10_000;
-/// Topics in one answer about all, unless fewer are asked for.
+/// Limit on the topics of one page of statistics; a query may ask for fewer.
 pub const PAGE_TOPICS_MAX: usize = 1000;
 
-/// What can be asked about topics, and done to them.
+/// A query about topics, or a change to them.
 ///
-/// Answers have status 200 and JSON, `{}` where something was done, which is safe then. Else they have a sentence and
-/// 400 for the id of a message of another topic, 404 for a topic or subscription that is not there, 409 for a subscription
-/// that has consumers or a topic that has connections, and 503 when the archive does not work. Times are unix time (ms), ids as clients see them, numbers those of now or, where `published`
-/// and `delivered` are told, since the topic was loaded.
+/// Answers have status 200 and JSON; for a change `{}`, once it is committed. Otherwise they are a
+/// sentence with status 400 for the message id of another topic, 404 for a topic or subscription
+/// that does not exist, 409 for a subscription with consumers or a topic with connections, and 503
+/// when the archive is broken. Times are unix time (ms), message ids as clients see them, and
+/// numbers current; `published` and `delivered` count since the topic was loaded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum TopicInquiry {
-    /// The statistics of producers and consumers as Pulsar's WebSocket proxy tells them: `{"persistent://…":
-    /// {"producerStats": […], "consumerStats": […]}}` of the first topics that have one and come after that one, in the
-    /// order of their names, at most so many, of 1,000, and of 5,000 connections; a partitioned topic is told as one. A
-    /// page without topics is the last. A single topic with more connections says how many are `omitted`.
+    /// Statistics of producers and consumers in the form of Pulsar's WebSocket proxy:
+    /// `{"persistent://…": {"producerStats": […], "consumerStats": […]}}`. A page lists the first
+    /// topics after `after` that have any, in order of name, up to 1,000 topics and 5,000
+    /// connections; a partitioned topic is listed as one. The last page is empty. A single topic
+    /// with more connections gives the number `omitted`.
     ProxyStats {
-        /// Only topics that these let consume are told.
+        /// List only topics that these rights allow to consume.
         rights: Rights,
-        /// The last one of the page before.
+        /// The last topic of the previous page.
         after: Box<str>,
-        /// How many at most.
+        /// Maximum number of topics.
         count: usize,
     },
-    /// The same of one topic; 404 `Topic does not exist` for one that has no producer and no consumer here.
+    /// The same for one topic; 404 `Topic does not exist` for one without a producer or consumer
+    /// here.
     ProxyTopic(TopicName),
-    /// The metrics of each namespace as Pulsar's WebSocket proxy tells them, with rates per second over about the last
-    /// minute: `[{"metrics": {"ns_msg_publish_rate": 1.0, …}, "dimensions": {"namespace": "tenant/ns"}}]`. Namespaces are
-    /// those that these rights let consume as a whole.
+    /// Metrics of each namespace in the form of Pulsar's WebSocket proxy, with rates per second
+    /// over about the last minute: `[{"metrics": {"ns_msg_publish_rate": 1.0, …}, "dimensions":
+    /// {"namespace": "tenant/ns"}}]`. Lists the namespaces that these rights allow to consume as a
+    /// whole.
     ProxyMetrics(Rights),
-    /// The names of topics in order: those that begin so and come after that one, at most so many, of 10,000:
-    /// `["persistent://…", …]`.
+    /// Topic names in order, up to 10,000: `["persistent://…", …]`.
     List {
-        /// What they begin with.
+        /// The start of the names.
         prefix: Box<str>,
-        /// The last one of the list before.
+        /// The last name of the previous list.
         after: Box<str>,
-        /// How many at most.
+        /// Maximum number of names.
         count: usize,
     },
-    /// Everything that is known of a topic:
+    /// The statistics of a topic:
     ///
-    /// ```json
-    /// {"name": "persistent://…", "terminated": false,
-    ///  "messages": 3, "bytes": 300, "messagesEver": 5, "bytesEver": 500,
-    ///  "firstMessageId": "CAAQAg==", "lastMessageId": "CAAQBA==",
-    ///  "published": 5, "publishedBytes": 500, "delivered": 5, "deliveredBytes": 500, "rememberedProducers": 1,
-    ///  "producers": [{"name": "p", "address": "127.0.0.1:7", "messages": 5}],
-    ///  "subscriptions": {"s": {"type": "Exclusive", "durable": true, "backlog": 3, "backlogBytes": 300,
-    ///    "pending": 1, "delayed": 0, "consumers": [{"name": "c", "address": "127.0.0.1:5", "priority": 0,
-    ///      "messages": 3, "unacknowledged": 1, "permits": 0}]}}}
-    /// ```
-    /// `messages` are those that are kept, `backlog` those that the subscription has not acknowledged; of these
-    /// `pending` are with consumers or come again, and `delayed` wait for their time.
+    /// `messages` are those stored, `backlog` those that the subscription has not acknowledged; of
+    /// these, `pending` are held by consumers or wait for redelivery, and `delayed` wait for their
+    /// time.
     Stats(TopicName),
-    /// Some messages: of the topic from its first, or the next that the subscription would deliver, at most so many,
-    /// of 100, and none behind the first megabyte: `[{"messageId", "publishTime", "eventTime", "deliverAt", "producerName", "sequenceId", "key",
-    /// "properties": {}, "payload" (base64)}]`, with `null` for what a message does not have.
+    /// The first messages of the topic, or the next that the subscription would deliver, up to 100
+    /// messages or one megabyte: `[{"messageId", "publishTime", "eventTime", "deliverAt",
+    /// "producerName", "sequenceId", "key", "properties": {}, "payload" (base64)}]`, with `null`
+    /// for absent values.
     Peek {
         /// The topic.
         topic: TopicName,
-        /// The subscription.
+        /// The subscription; `None` for the topic itself.
         subscription: Option<Box<str>>,
-        /// How many at most.
+        /// Maximum number of messages.
         count: usize,
     },
-    /// Deletes the messages that wait in a subscription, or in all and with them what the topic has stored.
+    /// Deletes the backlog of a subscription, or of all and with it the topic's stored messages.
     Purge {
         /// The topic.
         topic: TopicName,
-        /// The subscription.
+        /// The subscription; `None` for all.
         subscription: Option<Box<str>>,
     },
-    /// Ends a topic: nothing more is taken.
+    /// Terminates a topic: it accepts no more messages.
     Terminate(TopicName),
-    /// Deletes a topic with everything that is stored of it; of a partitioned one all partitions. Producers, consumers
-    /// and readers are in the way, or are ended by force. A topic that gets its name later has none of its ids.
+    /// Deletes a topic with all its data; for a partitioned topic, all partitions. Refused while
+    /// there are producers, consumers or readers, unless `force` is set. A later topic of the same
+    /// name reuses none of its ids.
     Delete {
         /// The topic.
         topic: TopicName,
-        /// Whether connections are ended.
+        /// Whether to close its connections.
         force: bool,
     },
-    /// Moves a subscription to another message, from which it goes on.
+    /// Moves a subscription's cursor.
     Reset {
         /// The topic.
         topic: TopicName,
         /// The subscription.
         subscription: Box<str>,
-        /// Where it goes on.
+        /// The new cursor.
         to: CursorReset,
     },
-    /// Deletes a subscription that has no consumer.
+    /// Deletes a subscription without consumers.
     Forget {
         /// The topic.
         topic: TopicName,
@@ -105,21 +101,21 @@ pub enum TopicInquiry {
     },
 }
 
-/// Where a subscription is moved to.
+/// A new cursor of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CursorReset {
-    /// The first message that is kept.
+    /// The first stored message.
     Earliest,
-    /// The next that comes.
+    /// The next message to come.
     Latest,
-    /// The first that was published at this time (unix, ms) or later.
+    /// The first message published at this time (unix, ms) or later.
     Published(u64),
-    /// This one.
+    /// This message.
     At(MessageId),
 }
 
 impl TopicInquiry {
-    /// The topic that is asked about, if it is one.
+    /// The one topic concerned; `None` for queries about several.
     #[must_use]
     pub fn topic(&self) -> Option<&TopicName> {
         match self {
@@ -135,14 +131,14 @@ impl TopicInquiry {
         }
     }
 
-    /// Which of so many owners answers, where it is one.
+    /// The owner, out of `of`, that answers; 0 for queries about several topics.
     #[must_use]
     pub fn owner(&self, of: usize) -> usize {
         self.topic().map_or(0, |topic| OwnerIndex::of_topic(topic, of))
     }
 }
 
-/// Why an inquiry fails: an HTTP status, and a sentence.
+/// Why an inquiry fails: an HTTP status and a sentence.
 #[derive(Debug)]
 pub(super) struct InquiryError(pub(super) u16, pub(super) Box<str>);
 
@@ -164,14 +160,14 @@ impl From<TopicRefusal> for InquiryError {
     }
 }
 
-/// How far the answer to an inquiry is; `None` while there is more to do.
+/// The progress of an inquiry; `None` while there is more to do.
 pub(super) type InquiryProgress = Result<Option<InquiryOutcome>, InquiryError>;
 
-/// What becomes of an inquiry.
+/// The outcome of an inquiry.
 #[derive(Debug)]
 pub(super) enum InquiryOutcome {
-    /// A status, and JSON.
-    Told(u16, String),
-    /// Something is changed; it is told when that is safe.
+    /// A status and JSON.
+    Answer(u16, String),
+    /// A change was made; answered once it is committed.
     Changed,
 }

@@ -1,4 +1,4 @@
-//! How consumers and readers get into the subscriptions of their topics, and out of them.
+//! How consumers and readers join the subscriptions of their topics, and leave them.
 
 use super::consumer::TopicConsumer;
 use super::handles::{ConsumerId, Label, SubId, TopicId};
@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl<A: Archive> TopicOwner<A> {
-    /// A consumer becomes one of a subscription, which is created if it is not there.
+    /// Adds a consumer to a subscription of a topic, both of which are created if necessary.
     pub(super) fn join(
         &mut self,
         id: ConsumerId,
@@ -34,7 +34,10 @@ impl<A: Archive> TopicOwner<A> {
             Labelled::Partition(number) => number,
             Labelled::Topic => {
                 let label = MessageId::topic_label(self.loaded.topics[topic_id].number);
-                Some(label.ok_or_else(|| Cause::TooMany.because("there were too many topics"))?)
+                Some(label.ok_or_else(|| {
+                    Cause::TooMany
+                        .because("topic numbers are exhausted: too many topics were ever created")
+                })?)
             }
         };
         let consumer = &self.peers.consumers[id];
@@ -52,7 +55,7 @@ impl<A: Archive> TopicOwner<A> {
         self.mark_used(sub_id, true);
         let sub = &mut self.loaded.subs[sub_id];
         sub.is_reader = is_reader;
-        // Without consumers a subscription may become one of another kind.
+        // While it has no consumers, a subscription may change its type.
         if sub.members.is_empty() && sub.state.kind != kind {
             sub.state.kind = kind;
             self.touch(sub_id);
@@ -71,7 +74,7 @@ impl<A: Archive> TopicOwner<A> {
         }
         if let Some(old) = active.filter(|_| at == 0) {
             self.take_back(sub_id, old);
-            // It has room for what it gets from elsewhere.
+            // The former active consumer now has room for messages of its other topics.
             self.wake(old);
         }
         self.peers.consumers[id].sources.insert(ConsumerSource {
@@ -93,11 +96,12 @@ impl<A: Archive> TopicOwner<A> {
         from: ReaderStart,
     ) -> Result<SubId, TopicRefusal> {
         self.check_subscriptions(topic_id)?;
-        // One that is not durable is not written, and can read what is stored.
+        // A non-durable subscription writes nothing, so a broken store does not matter.
         if let Some(reason) = self.commits.broken.as_ref().filter(|_| durable) {
             return Err(Cause::Broken.because(reason));
         }
-        // A consumer of a pattern was promised the first message, even if another comes first.
+        // A consumer with a pattern was promised all messages of a new topic, even if a message was
+        // stored before it joined.
         let is_promised = matches!(from, ReaderStart::Latest) && self.is_promised(topic_id, &name);
         let from = if is_promised { ReaderStart::Earliest } else { from };
         let read = match from {
@@ -111,7 +115,7 @@ impl<A: Archive> TopicOwner<A> {
         };
         let by_index = matches!(kind, SubscriptionType::Shared | SubscriptionType::KeyShared);
         let delayed = match from {
-            // Whatever comes from now on is later than now.
+            // Messages from now on have delivery times after now.
             ReaderStart::Latest => (self.now.unix_ms, Position::END),
             _ => (0, Position::FIRST),
         };
@@ -120,7 +124,7 @@ impl<A: Archive> TopicOwner<A> {
             SubscriptionState { kind, by_index, start, read, skipped: 0, delayed, used_ms: 0 };
         let id = self.loaded.insert_sub(Subscription::new(topic_id, name, durable, state));
         if durable {
-            // A consumer is told only of a subscription that a crash would not take away.
+            // A consumer may rely on its subscription only if a crash cannot undo it.
             if let Err(fault) = self.save_sub(id) {
                 self.delete_sub(id);
                 return Err(fault.into());
@@ -130,7 +134,7 @@ impl<A: Archive> TopicOwner<A> {
         Ok(id)
     }
 
-    /// A connection is over.
+    /// Handles the end of a connection.
     pub(super) fn leave(&mut self, connection: ConnectionRef) {
         match self.peers.roles.remove(&connection) {
             Some(ConnectionRole::Producer(id)) => self.close_producer(id),
@@ -145,7 +149,7 @@ impl<A: Archive> TopicOwner<A> {
         self.succeed(connection);
     }
 
-    /// A consumer can be none, or none any more, and is told why.
+    /// Ends a consumer that cannot be one, or not any more, and sends it the reason.
     pub(super) fn end_consumer(&mut self, id: ConsumerId, refusal: TopicRefusal) {
         let Some(connection) = self.peers.consumers.get(id).map(|consumer| consumer.connection)
         else {
@@ -155,8 +159,8 @@ impl<A: Archive> TopicOwner<A> {
         self.refuse(connection, refusal);
     }
 
-    /// A consumer is over: what it has comes again, at once and in order. Of many topics it is taken out in slices, and
-    /// gets nothing more meanwhile.
+    /// Closes a consumer whose connection is gone: the messages it held are redelivered at once and
+    /// in order. With many topics it leaves in slices, and receives nothing meanwhile.
     fn close_consumer(&mut self, id: ConsumerId) {
         self.peers.matching.remove(&id);
         self.peers.await_none(id);
@@ -167,7 +171,7 @@ impl<A: Archive> TopicOwner<A> {
         self.run_always(is_short, move |owner, slice| owner.go_on_closing(id, slice));
     }
 
-    /// Takes a consumer that is over out of some of its topics.
+    /// Removes a closed consumer from the next of its topics.
     fn go_on_closing(&mut self, id: ConsumerId, slice: &mut Slice) -> WorkProgress {
         while let Some(consumer) = self.peers.consumers.get(id) {
             let Some(source) = consumer.sources.next(None) else {
@@ -183,11 +187,11 @@ impl<A: Archive> TopicOwner<A> {
         WorkProgress::Done
     }
 
-    /// Removes the members of a subscription whose connections are over, which nothing waits for. Returns
-    /// whether the subscription is there then.
+    /// Removes a subscription's members whose connections are gone, without waiting for their
+    /// slices. Returns whether the subscription still exists.
     pub(super) fn part_leaving(&mut self, id: SubId) -> bool {
         let Some(sub) = self.loaded.subs.get(id) else { return false };
-        // Mostly no consumer is on its way out, and the members need not be looked at.
+        // Usually no consumer is leaving, which saves a walk over the members.
         if self.peers.leaving == 0 {
             return true;
         }
@@ -206,7 +210,7 @@ impl<A: Archive> TopicOwner<A> {
         self.loaded.subs.contains(id)
     }
 
-    /// A consumer is none of a subscription any more.
+    /// Removes a consumer from a subscription.
     pub(super) fn part(&mut self, id: ConsumerId, source: ConsumerSource) {
         if let Some(consumer) = self.peers.consumers.get_mut(id) {
             consumer.sources.remove(source.label);
@@ -223,7 +227,7 @@ impl<A: Archive> TopicOwner<A> {
                 {
                     pending.redeliveries = 0;
                 }
-                // What is not durable is gone with its last consumer.
+                // A non-durable subscription ends with its last consumer.
                 if sub.durable {
                     self.mark_used(source.sub, false);
                 } else {
@@ -239,7 +243,7 @@ impl<A: Archive> TopicOwner<A> {
         self.leave_topic(source.topic);
     }
 
-    /// Takes everything that a consumer has of a subscription back, to be delivered again at once.
+    /// Takes back all messages that a consumer holds of a subscription, for immediate redelivery.
     fn take_back(&mut self, id: SubId, consumer: ConsumerId) {
         let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         let (mut freed, mut back, mut timers) = (0, Vec::new(), Vec::new());
@@ -249,7 +253,7 @@ impl<A: Archive> TopicOwner<A> {
             let its = pending.holder as usize == consumer;
             let goes = match pending.state {
                 PendingState::Held | PendingState::Resting => its,
-                // No consumer is left that these keys could be assigned to.
+                // No consumer is left to assign these keys to.
                 PendingState::Waiting => is_empty && keyed,
                 PendingState::Dying => false,
             };
@@ -273,7 +277,7 @@ impl<A: Archive> TopicOwner<A> {
             pending.state = PendingState::Waiting;
             back.push(*position);
         }
-        // There may be tens of thousands, in order.
+        // There may be tens of thousands, in order: appending a sorted set is linear.
         sub.replay.append(&mut BTreeSet::from_iter(back));
         self.discard(timers);
         if let Some(consumer) = self.peers.consumers.get_mut(consumer) {
@@ -281,7 +285,8 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Deletes a consumer's subscription, if no other consumer uses it. The consumer stays and gets nothing more.
+    /// Deletes a consumer's subscription, unless other consumers use it. The consumer stays
+    /// connected and receives nothing more.
     pub(super) fn unsubscribe(&mut self, connection: ConnectionRef, id: ConsumerId) {
         let Some(consumer) = self.peers.consumers.get(id) else { return };
         let is_short = consumer.sources.len() <= AT_ONCE_MAX;
@@ -294,8 +299,8 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Looks at some of the subscriptions of a consumer that are to be deleted, or deletes some. `checked` is up to which of
-    /// its sources no other consumer uses them; `None` when that is so of all, and they are deleted.
+    /// Checks the next of a consumer's subscriptions, or deletes them. `checked` is the last source
+    /// found unshared; `None` once all are, when deletion starts.
     fn go_on_unsubscribing(
         &mut self,
         connection: ConnectionRef,
@@ -314,12 +319,12 @@ impl<A: Archive> TopicOwner<A> {
                 if checked.take().is_none() {
                     break;
                 }
-                // All are its own. It gets no new topics from now on.
+                // All are its own. It joins no new topics from now on.
                 self.peers.matching.remove(&id);
                 continue;
             };
 
-            // Others may have joined since it was looked at.
+            // Other consumers may have joined since the check.
             self.part_leaving(source.sub);
             let is_shared =
                 self.loaded.subs.get(source.sub).is_some_and(|sub| sub.members.len() > 1);
@@ -339,18 +344,18 @@ impl<A: Archive> TopicOwner<A> {
         WorkProgress::Done
     }
 
-    /// Whether there will be more messages for a consumer.
+    /// Whether a consumer has received everything of topics that are terminated.
     pub(super) fn end_of_topic(&self, consumer: ConsumerId) -> TopicAnswer {
         let Some(consumer) = self.peers.consumers.get(consumer) else {
             return TopicAnswer::EndOfTopic(false);
         };
-        // One that has topics of other owners only waits for nothing here.
+        // A consumer with topics only at other owners does not hold up the answer.
         let has_topic = match consumer.window() {
             Some(window) => window.has_topic(),
             None => !consumer.sources.is_empty(),
         };
         let is_over = consumer.sources.iter().all(|source| {
-            // What is gone has nothing more either.
+            // A deleted topic has no more messages either.
             let topic = self.loaded.topics.get(source.topic);
             let sub = topic.zip(self.loaded.subs.get(source.sub));
             sub.is_none_or(|(topic, sub)| {

@@ -1,4 +1,4 @@
-//! Loading topics with their subscriptions into memory, and unloading them.
+//! Loading topics and their subscriptions into memory, and unloading them.
 
 use super::handles::{SubId, TopicId};
 use super::loaded_topic::LoadedTopic;
@@ -12,12 +12,12 @@ use super::{
 };
 
 impl<A: Archive> TopicOwner<A> {
-    /// A topic that is there or is created.
+    /// The topic of this name, created if it does not exist.
     pub(super) fn open_topic(&mut self, name: &TopicName) -> Result<TopicId, TopicRefusal> {
         if let Some(id) = self.find_topic(name)? {
             return Ok(id);
         }
-        // All that may refuse it comes before it is created, which is for good.
+        // All checks come first: creation is permanent.
         self.catalog.check_partition(name)?;
         self.check_room(1)?;
         let number = self.archive.create(name.as_str())?;
@@ -25,7 +25,8 @@ impl<A: Archive> TopicOwner<A> {
         self.catalog.add();
         let mut state = TopicState::default();
         if usize::try_from(number) != Ok(expected) {
-            // There were others, one of which may have had this name: its ids are not to mean new messages.
+            // Topics were deleted, one of which may have had this name: its ids must not refer to
+            // new messages.
             state.next.position = self.begin_after_all();
         }
         let topic = LoadedTopic::new(name.clone(), number, state, &mut self.loaded.cache);
@@ -34,14 +35,14 @@ impl<A: Archive> TopicOwner<A> {
         Ok(id)
     }
 
-    /// Where a topic begins that has nothing: after all that topics have had which are deleted.
+    /// The first position of a new topic: after all positions of deleted topics.
     fn begin_after_all(&self) -> Position {
         self.catalog
             .fresh
             .max(Position::new(self.archive.ledger().into(), 0).unwrap_or(Position::END))
     }
 
-    /// A topic that is there.
+    /// The topic of this name, loaded if necessary; `None` when it does not exist.
     pub(super) fn find_topic(&mut self, name: &TopicName) -> Result<Option<TopicId>, ArchiveError> {
         if let Some(id) = self.catalog.names.get(name.as_str()) {
             return Ok(Some(*id));
@@ -54,12 +55,13 @@ impl<A: Archive> TopicOwner<A> {
     fn load_topic(&mut self, name: &TopicName, loaded: StoredTopic) -> TopicId {
         let saved = loaded.topic.and_then(|bytes| TopicState::read(&bytes));
         let begin = match saved {
-            // What an earlier run may have told and lost is in a ledger of its own.
+            // Positions that an earlier run announced and then lost in a crash are in a ledger of
+            // their own.
             Some(_) => Position::new(self.archive.ledger().into(), 0).unwrap_or(Position::END),
             None => self.begin_after_all(),
         };
         let mut state = saved.unwrap_or_default();
-        // Messages are stored before the state that counts them.
+        // After a crash, messages may be newer than the state that counts them.
         if let Some(last) = &loaded.last
             && last.position >= state.next.position
         {
@@ -78,7 +80,8 @@ impl<A: Archive> TopicOwner<A> {
         }
         let id = self.insert_topic(topic);
         for (name, bytes) in loaded.subscriptions {
-            // One whose state is damaged begins again: nothing of it is lost.
+            // A subscription whose state is damaged starts from the first message: duplicates
+            // rather than losses.
             let (state, pending) = SubscriptionState::read(&bytes).unwrap_or_default();
             self.now.unix_ms = self.now.unix_ms.max(state.delayed.0);
             let sub = Subscription::new(id, (&*name).into(), true, state).with(pending);
@@ -99,7 +102,7 @@ impl<A: Archive> TopicOwner<A> {
 
     fn arm_idle(&mut self, id: TopicId, after_ns: u64) {
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
-        // One timer at a time, and none while it is used.
+        // At most one timer, and none while the topic is used.
         if topic.users == 0 && !topic.is_gone && !std::mem::replace(&mut topic.idle_is_armed, true)
         {
             self.arm(after_ns, Timer::Idle(id));
@@ -121,16 +124,17 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Unloads a topic that was idle for long enough, or deletes it for good if it is empty.
+    /// Unloads a topic that was idle long enough, or deletes it if it is empty and has been unused
+    /// for long.
     pub(super) fn unload_idle(&mut self, id: TopicId, idle_ns: u64) {
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
         topic.idle_is_armed = false;
         let mut idle_until_ns = topic.used_ns.saturating_add(idle_ns);
-        // It has been used since the timer was set.
+        // The topic has been used since the timer was set.
         if topic.users > 0 || topic.is_gone {
             return;
         }
-        // After a failed sync the archive may have messages that must not come up.
+        // After a failed sync the archive may hold messages that must not reappear.
         let is_uncertain = topic.is_appended || topic.seals > 0 || self.commits.broken.is_some();
         let deleted = if is_uncertain { Ok(false) } else { self.delete_idle(id) };
         match deleted {
@@ -146,11 +150,12 @@ impl<A: Archive> TopicOwner<A> {
         }
         let used_ms = self.used_ms(id);
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
-        // How long an empty topic has been unused outlasts its unloading.
+        // The idle time of an empty topic must survive its unloading.
         let is_news = std::mem::replace(&mut topic.state.used_ms, used_ms) != used_ms;
         let is_news = is_news && deleted.is_err();
         let subs: Vec<SubId> = topic.subs.values().copied().collect();
-        // The last message, which tells where the next one goes, may not be readable when the topic comes back.
+        // The last message, which determines the next position, may be unreadable when the topic is
+        // loaded again.
         let is_dirty = topic.is_dirty || topic.published.0 > 0 || is_news;
         let mut saved = if is_dirty { self.save_topic(id) } else { Ok(()) };
         for sub in &subs {
@@ -159,10 +164,10 @@ impl<A: Archive> TopicOwner<A> {
             }
         }
         if saved.is_err() {
-            // It stays, with what could not be written.
+            // The topic stays in memory, with the state that could not be saved.
             return self.arm_idle(id, IDLE_NS);
         }
-        // While the topic is still there to be asked.
+        // Before the topic is removed, since its subscriptions are needed.
         self.remember_backlogs(id);
         for id in subs {
             if let Some(mut sub) = self.loaded.subs.try_remove(id) {
@@ -175,8 +180,8 @@ impl<A: Archive> TopicOwner<A> {
         self.loaded.active.retain(|active| *active != id);
     }
 
-    /// Whether a message's id means a message of a topic: without a partition, with the topic's own, or with what stands
-    /// for the topic among several.
+    /// Whether a message id refers to a topic: without a partition, with the topic's own, or with
+    /// the topic's label.
     pub(super) fn is_of(&self, topic: TopicId, message: MessageId) -> bool {
         let Some(loaded) = self.loaded.topics.get(topic) else { return false };
         message.partition.is_none()
@@ -184,18 +189,18 @@ impl<A: Archive> TopicOwner<A> {
             || self.is_labelled(topic, message.partition)
     }
 
-    /// The place of the first message at a position or after it.
+    /// The place of the first message at or after a position.
     pub(super) fn place_of(
         &mut self,
         id: TopicId,
         position: Position,
     ) -> Result<LogPlace, ArchiveError> {
         let found = self.loaded.message_at(id, position, &mut self.archive)?;
-        // Without one it is the end of what may be delivered: what is still to be committed comes after it.
+        // Otherwise the end of the deliverable messages: uncommitted ones follow it.
         Ok(found.map_or(self.loaded.topics[id].visible, |message| LogPlace::before(&message)))
     }
 
-    /// A subscription is no more.
+    /// Removes a subscription from memory.
     pub(super) fn delete_sub(&mut self, id: SubId) {
         let Some(mut sub) = self.loaded.subs.try_remove(id) else { return };
         sub.sleep(id, &mut self.loaded.timers);
@@ -206,7 +211,7 @@ impl<A: Archive> TopicOwner<A> {
         if let Some(topic) = self.loaded.topics.get_mut(sub.topic) {
             topic.subs.remove(&sub.name);
             if topic.tail_waiters.len() > 2 * topic.subs.len() + 64 {
-                // Of those that come and go where nothing is published.
+                // Short-lived subscriptions of a topic without new messages would pile up here.
                 topic.tail_waiters.sort_unstable();
                 topic.tail_waiters.dedup();
                 topic.tail_waiters.retain(|id| {
@@ -217,7 +222,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Deletes a subscription for good.
+    /// Deletes a subscription permanently.
     pub(super) fn erase_sub(&mut self, id: SubId) -> Result<(), ArchiveError> {
         let Some(sub) = self.loaded.subs.get(id) else { return Ok(()) };
         if sub.durable && !self.loaded.topics[sub.topic].is_gone {

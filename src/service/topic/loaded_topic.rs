@@ -1,4 +1,5 @@
-//! What is in memory: topics with their subscriptions, which of them have something to deliver, and the cache of messages.
+//! The topics in memory with their subscriptions, the queue of those with something to deliver, and
+//! the cache of messages.
 
 use super::archive::TopicNumber;
 use super::handles::{ProducerId, SubId, TopicId};
@@ -12,19 +13,19 @@ use slab::Slab;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Messages that are read from the archive at once.
+/// Limit on messages read from the archive at once.
 pub(super) const READ_COUNT_MAX: usize = 64;
-/// Bytes after which no more are read at once.
+/// Bytes after which a read from the archive stops.
 pub(super) const READ_BYTES_MAX: usize = 256 * 1024;
 
-/// Topics in memory and their subscriptions.
+/// The topics in memory and their subscriptions.
 #[derive(Debug, Default)]
 pub(super) struct LoadedTopics {
     pub(super) topics: Slab<LoadedTopic>,
     pub(super) subs: Slab<Subscription>,
     pub(super) cache: MessageCache,
     pub(super) timers: Timers,
-    /// Topics with subscriptions that are ready.
+    /// Topics with ready subscriptions.
     pub(super) active: VecDeque<TopicId>,
 }
 
@@ -34,70 +35,70 @@ pub(super) struct LoadedTopic {
     pub(super) name: TopicName,
     pub(super) number: TopicNumber,
     pub(super) state: TopicState,
-    /// Everything before it may be delivered.
+    /// The end of the deliverable messages.
     pub(super) visible: LogPlace,
-    /// The last message.
+    /// The position of the last message.
     pub(super) last: Option<Position>,
     pub(super) subs: BTreeMap<Arc<str>, SubId>,
     pub(super) producers: HashMap<Box<str>, ProducerId, ahash::RandomState>,
     pub(super) sequences: HashMap<Box<str>, Sequence, ahash::RandomState>,
-    /// Subscriptions that have something to deliver, perhaps.
+    /// Subscriptions that may have something to deliver.
     pub(super) ready: VecDeque<SubId>,
-    /// Subscriptions that wait for the next message.
+    /// Subscriptions waiting for the next message.
     pub(super) tail_waiters: Vec<SubId>,
-    /// Whether it is among those that are served.
+    /// Whether the topic is queued for dispatch.
     pub(super) is_active: bool,
-    /// Whether something was appended that is not committed.
+    /// Whether messages were appended since the last commit.
     pub(super) is_appended: bool,
-    /// Commits under way that have something of it.
+    /// Number of commits in progress that include its messages.
     pub(super) seals: u32,
-    /// Whether some of what is below the first is still to be deleted.
+    /// Whether messages before the first are still to be deleted.
     pub(super) is_untrimmed: bool,
-    /// Whether its state has changed since it was saved.
+    /// Whether its state has unsaved changes.
     pub(super) is_dirty: bool,
-    /// Whether it was deleted: nothing more is done with it but to take out who is left.
+    /// Whether it was deleted: only the removal of its members remains.
     pub(super) is_gone: bool,
-    /// Connections that produce or consume here.
+    /// Number of connections that produce or consume here.
     pub(super) users: usize,
     /// When it was last used (monotonic, ns).
     pub(super) used_ns: u64,
     pub(super) idle_is_armed: bool,
-    /// Whether its subscriptions are being looked at for those that expire.
+    /// Whether a walk over its subscriptions for expired ones is in progress.
     pub(super) is_expiring: bool,
-    /// When it is looked at for what may be given up; `u64::MAX` for never.
+    /// When to check for deletable messages; `u64::MAX` for never.
     pub(super) tend_due_ns: u64,
-    /// When that was done last without hurry.
+    /// When that was last done at the regular interval.
     pub(super) tended_ns: u64,
-    /// Bytes that came since that was done last.
+    /// Bytes appended since the last check.
     pub(super) untended_bytes: u64,
-    /// Whether it is done because so much came or was acknowledged: then in a hurry, without reads.
+    /// Whether the next check is due to the volume of messages: it is quick then, without reads.
     pub(super) is_hurried: bool,
-    /// Where some of its messages stand.
+    /// Known positions of some of its messages.
     pub(super) marks: Marks,
-    /// When the topic has so many bytes, the backlogs are to be looked at.
+    /// Size of the topic (bytes) at which its backlogs are checked against the quota again.
     pub(super) quota_check_bytes: u64,
-    /// Its namespace among those that are counted.
+    /// The index of its namespace in the counters.
     pub(super) namespace: usize,
-    /// Messages and bytes that came since it was loaded.
+    /// Messages and bytes published since it was loaded.
     pub(super) published: (u64, u64),
-    /// Messages and bytes that were delivered since it was loaded.
+    /// Messages and bytes delivered since it was loaded.
     pub(super) delivered: (u64, u64),
-    /// The last messages.
+    /// The newest messages.
     tail: VecDeque<Arc<StoredMessage>>,
-    /// What was read for those that are behind, by where it was read from.
+    /// Messages read for subscriptions that are behind, by the start of the read.
     chunks: BTreeMap<Position, CachedChunk>,
-    /// Tells it from others that had the same number.
+    /// Distinguishes it from earlier topics in the same slot.
     epoch: u64,
 }
 
-/// Everything that a topic has from one position to another.
+/// All messages of a topic within a range of positions.
 #[derive(Debug)]
 struct CachedChunk {
     until: Position,
     messages: Vec<Arc<StoredMessage>>,
 }
 
-/// What is kept in memory of all topics, the oldest first.
+/// The order in which cached messages are evicted, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct MessageCache {
     kept: VecDeque<CachedItem>,
@@ -110,7 +111,7 @@ struct CachedItem {
     topic: TopicId,
     epoch: u64,
     bytes: usize,
-    /// The first position of a chunk; else the first of the tail.
+    /// The start of a chunk; `None` for the first message of the tail.
     chunk: Option<Position>,
 }
 
@@ -158,14 +159,14 @@ impl LoadedTopic {
         }
     }
 
-    /// Counts a message that was stored as its last.
+    /// Records a stored message as the last one.
     pub(super) fn extend(&mut self, message: &StoredMessage) {
         self.state.next = LogPlace::behind(message);
         self.last = Some(message.position);
         self.marks.extend(message);
     }
 
-    /// The first message at a position or after it that may be delivered, and is none of those that are gone.
+    /// The first deliverable message at or after a position, skipping deleted ones.
     pub(super) fn at<A: Archive>(
         &mut self,
         id: TopicId,
@@ -174,7 +175,7 @@ impl LoadedTopic {
         cache: &mut MessageCache,
     ) -> Result<Option<Arc<StoredMessage>>, ArchiveError> {
         let from = from.max(self.state.first);
-        // What is not committed may yet be lost.
+        // An uncommitted message may still be lost.
         if from >= self.visible.position {
             return Ok(None);
         }
@@ -194,7 +195,7 @@ impl LoadedTopic {
                 if let Some(message) = chunk.messages.get(at) {
                     return Ok(Some(message.clone()));
                 }
-                // Nothing is there up to its end: positions may be left out.
+                // The chunk has no more messages: positions may have gaps.
                 from = chunk.until;
             }
             if from >= self.visible.position {
@@ -204,7 +205,8 @@ impl LoadedTopic {
         }
     }
 
-    /// Whether what follows is not in memory for its own sake.
+    /// Whether a cursor is before the newest messages in memory, so that reading on takes the
+    /// archive.
     pub(super) fn is_behind(&self, read: Position) -> bool {
         read < self.visible.position && self.tail.front().is_none_or(|first| read < first.position)
     }
@@ -228,12 +230,12 @@ impl LoadedTopic {
         Ok(())
     }
 
-    /// Whether nothing of it is stored in the log.
+    /// Whether the log holds no message of it.
     pub(super) fn is_empty(&self) -> bool {
         self.last.is_none_or(|last| last < self.state.first)
     }
 
-    /// Forgets what was read, because it is not there any more.
+    /// Drops cached reads of deleted messages.
     pub(super) fn forget_read(&mut self) {
         let first = self.state.first;
         self.chunks.retain(|_, chunk| chunk.until > first);
@@ -241,7 +243,7 @@ impl LoadedTopic {
 }
 
 impl LoadedTopic {
-    /// A producer is here, whose own numbers begin behind one.
+    /// Adds a producer; `last` is its initial sequence number, if it gave one.
     pub(super) fn add_producer(
         &mut self,
         name: Box<str>,
@@ -255,7 +257,8 @@ impl LoadedTopic {
         self.producers.insert(name, id);
     }
 
-    /// A producer has left. A number with which nothing was sent is told again when it comes back.
+    /// Removes a producer. A sequence number under which nothing was published is forgotten: the
+    /// producer gives it again when it returns.
     pub(super) fn remove_producer(&mut self, name: &str) {
         self.producers.remove(name);
         if self.sequences.get(name).is_some_and(|sequence| !sequence.is_saved) {
@@ -263,7 +266,7 @@ impl LoadedTopic {
         }
     }
 
-    /// The last message tells the number of its producer, whether or not that was saved.
+    /// Learns the sequence number of the last message's producer, whether or not that was saved.
     pub(super) fn know_last(&mut self, stored: &StoredMessage) {
         let Some((producer, last)) = stored.head().number() else { return };
         if self.sequences.get(producer).is_none_or(|known| known.last <= last) {
@@ -273,8 +276,8 @@ impl LoadedTopic {
 }
 
 impl MessageCache {
-    /// Keeps a message that was just appended, if anybody may want it before long. A topic without subscriptions would
-    /// only push out what others have, and have every new message stand in memory that no processor has at hand.
+    /// Caches a message just appended, if a subscription may need it soon. Without subscriptions it
+    /// would only evict messages that others need, and occupy cold memory.
     pub(super) fn keep(
         &mut self,
         id: TopicId,
@@ -290,7 +293,7 @@ impl MessageCache {
         topic.tail.push_back(message);
     }
 
-    /// Forgets the last messages of a topic: what is kept of them has no gap.
+    /// Drops a topic's newest messages: the tail must not have gaps.
     fn forget_tail(&mut self, topic: &mut LoadedTopic) {
         if !topic.tail.is_empty() {
             topic.tail.clear();
@@ -300,14 +303,14 @@ impl MessageCache {
         }
     }
 
-    /// Gives the oldest up while there is more than so much.
+    /// Evicts the oldest messages while the cache exceeds `bytes_max`.
     pub(super) fn shrink(&mut self, topics: &mut Slab<LoadedTopic>, bytes_max: usize) {
         while self.bytes > bytes_max
             && let Some(kept) = self.kept.pop_front()
         {
             self.bytes = self.bytes.saturating_sub(kept.bytes);
             let topic = topics.get_mut(kept.topic).filter(|topic| topic.epoch == kept.epoch);
-            // Another topic may have the number by now.
+            // The slot may belong to another topic by now.
             if let Some(topic) = topic {
                 match kept.chunk {
                     Some(from) => drop(topic.chunks.remove(&from)),
@@ -319,7 +322,7 @@ impl MessageCache {
 }
 
 impl LoadedTopics {
-    /// A subscription has perhaps something to deliver.
+    /// Marks a subscription as having something to deliver, perhaps.
     pub(super) fn ready(&mut self, id: SubId) {
         let Some(sub) = self.subs.get_mut(id) else { return };
         let Some(topic) = self.topics.get_mut(sub.topic) else { return };
@@ -334,7 +337,7 @@ impl LoadedTopics {
         }
     }
 
-    /// Subscriptions that have waited for the next message of a topic try again.
+    /// Wakes the subscriptions waiting for a topic's next message.
     pub(super) fn wake_tail(&mut self, id: TopicId) {
         let Some(topic) = self.topics.get_mut(id) else { return };
         for sub in std::mem::take(&mut topic.tail_waiters) {
@@ -345,7 +348,7 @@ impl LoadedTopics {
         }
     }
 
-    /// Wakes a subscription at a time (monotonic, ns), or sooner.
+    /// Wakes a subscription at a time (monotonic, ns), unless it wakes sooner.
     pub(super) fn wake_at(&mut self, at_ns: u64, id: SubId) {
         if let Some(sub) = self.subs.get_mut(id) {
             sub.wake_at(id, at_ns, &mut self.timers);
@@ -361,7 +364,7 @@ impl LoadedTopics {
         id
     }
 
-    /// The first message at a position or after it that may be delivered.
+    /// The first deliverable message at or after a position.
     pub(super) fn message_at<A: Archive>(
         &mut self,
         id: TopicId,
@@ -371,7 +374,7 @@ impl LoadedTopics {
         self.topics[id].at(id, from, archive, &mut self.cache)
     }
 
-    /// Drops the oldest cached messages while there are more than so many bytes.
+    /// Evicts the oldest cached messages while there are more than `bytes_max`.
     pub(super) fn shrink_cache(&mut self, bytes_max: usize) {
         self.cache.shrink(&mut self.topics, bytes_max);
     }

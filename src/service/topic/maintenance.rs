@@ -8,40 +8,42 @@ use super::state::LogPlace;
 use super::timers::{IDLE_NS, Timer};
 use super::{Archive, ArchiveError, Position, Saved, TopicName, TopicRules};
 
-/// Steps of timers before something else is done, each about a microsecond; very many topics may be due at a time.
+/// Timer steps, of about a microsecond, before other work has its turn; very many topics may be due
+/// at once.
 const TICK_STEPS: usize = 256;
-/// What it counts as to have a topic leave the memory.
+/// The cost of unloading a topic, in steps.
 const UNLOAD_STEPS: usize = 8;
-/// What it counts as to look for what a topic may give up, which reads the archive.
+/// The cost of checking a topic for deletable messages, which reads the archive, in steps.
 const TEND_STEPS: usize = 64;
-/// Subscriptions and topics that are saved before something else is done.
+/// Subscriptions and topics saved before other work has its turn.
 const SAVES_AT_ONCE: usize = 128;
-/// Entries of the index of delayed messages that are deleted at once, and pending messages of a subscription that are
-/// given up at once: each is some microseconds.
+/// Entries of the index of delayed messages deleted at once, and pending messages of a subscription
+/// dropped at once: each takes some microseconds.
 const TRIM_AT_ONCE: usize = 2000;
-/// Bytes that come to a topic, or that one of its subscriptions acknowledges, after which it is looked at for what may be
-/// given up at once: by the time alone a queue that is only passed through would grow by a gigabyte between two looks. A
-/// look is some microseconds, and with so many bytes there are no more than some tens of them a second.
+/// Bytes published to a topic, or acknowledged by one of its subscriptions, after which it is
+/// checked for deletable messages at once: with timers alone, a queue that keeps up would grow by a
+/// gigabyte between two checks. A check takes some microseconds, and at this volume there are at
+/// most some tens a second.
 pub(super) const TEND_BYTES: u64 = 8 * 1024 * 1024;
-/// Bytes that such a look may leave, to save the reads of the archive that would find them.
+/// Bytes that such a check may leave, to save the reads of the archive that would find them.
 const NEAR_BYTES: u64 = 4 * 1024 * 1024;
-/// As many more for each subscription, all of which are gone through.
+/// As many more for each subscription, since a check visits them all.
 const TEND_SUBSCRIPTION_BYTES: u64 = 8 * 1024;
-/// How long after a change a topic is looked at for what may be given up.
+/// Time from a change to a check for deletable messages.
 const TEND_NS: u64 = 5_000_000_000;
-/// Between two slices of deleting.
+/// Pause between two slices of deletion.
 const TRIM_PAUSE_NS: u64 = 20_000_000;
-/// Topics that are not loaded and are looked at at once.
+/// Unloaded topics visited in one slice of the sweep.
 const SWEEP_AT_ONCE: usize = 8;
-/// Between two slices of that.
+/// Pause between two slices of the sweep.
 const SWEEP_PAUSE_NS: u64 = 125_000_000;
-/// How soon after a change a topic is looked at, however soon messages are given up.
+/// Minimum time from a change to a check, however soon messages expire.
 const TEND_NS_MIN: u64 = 1_000_000_000;
-/// Between two rounds through all topics.
+/// Pause between two sweeps over all topics.
 const SWEEP_REST_NS: u64 = 60_000_000_000;
 
 impl<A: Archive> TopicOwner<A> {
-    /// Does what is due by the time.
+    /// Fires the timers that are due, up to the limit of steps.
     pub(super) fn fire_timers(&mut self) {
         let mut steps = 0;
         while steps < TICK_STEPS {
@@ -60,13 +62,13 @@ impl<A: Archive> TopicOwner<A> {
                 Timer::Pending(sub, position) => self.time_out(sub, position, at_ns),
                 Timer::Wake(id) => {
                     if let Some(sub) = self.loaded.subs.get_mut(id) {
-                        // Looked up again, because the clock of the world may have gone back.
+                        // Computed anew, because the wall clock may have gone back.
                         (sub.due_ms, sub.wake_ns) = (0, None);
                     }
                     self.loaded.ready(id);
                 }
                 Timer::Idle(topic) => self.unload_idle(topic, IDLE_NS),
-                // What was brought forward is over by now.
+                // The check was brought forward and is done by now.
                 Timer::Tend(id)
                     if self
                         .loaded
@@ -80,14 +82,14 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Saves some of what has changed, when it is time.
+    /// Saves some of the changes, when they are due.
     pub(super) fn save_due(&mut self) {
         if self.commits.save_due_ns.is_some_and(|due_ns| due_ns <= self.now.monotonic_ns) {
             self.save_some(SAVES_AT_ONCE);
         }
     }
 
-    /// Saves all that has changed and is not saved yet.
+    /// Saves all unsaved changes.
     pub fn save(&mut self, now: crate::wheel::Now) {
         self.set_time(now);
         self.save_some(usize::MAX);
@@ -104,14 +106,14 @@ impl<A: Archive> TopicOwner<A> {
                 return;
             };
             if saved.is_err() {
-                // What cannot be written now is tried again later.
+                // A transient error; retry later.
                 self.commits.save_due_ns = None;
                 return self.commits.save_soon(self.now.monotonic_ns);
             }
         }
     }
 
-    /// Saves a subscription if it has changed or is new.
+    /// Saves a subscription.
     pub(super) fn save_sub(&mut self, id: SubId) -> Result<(), ArchiveError> {
         let Some(sub) = self.loaded.subs.get_mut(id).filter(|sub| sub.durable) else {
             return Ok(());
@@ -120,7 +122,7 @@ impl<A: Archive> TopicOwner<A> {
         let Some(topic) = self.loaded.topics.get(sub.topic).filter(|topic| !topic.is_gone) else {
             return Ok(());
         };
-        // What a failed sync has left is not known; it is saved after the recovery.
+        // After a failed sync the file's content is unknown; the state is saved after recovery.
         if self.commits.broken.is_some() {
             return Ok(());
         }
@@ -144,12 +146,12 @@ impl<A: Archive> TopicOwner<A> {
         Ok(())
     }
 
-    /// Looks at a topic before long for what may be given up.
+    /// Schedules a check for deletable messages.
     pub(super) fn arm_tend(&mut self, id: TopicId) {
         self.arm_tend_after(id, self.tend_ns());
     }
 
-    /// How long after a change a topic is looked at: sooner where messages are given up sooner.
+    /// Time from a change to a check: shorter where messages expire sooner.
     fn tend_ns(&self) -> u64 {
         let TopicRules { message_ttl_s, retention_s, .. } = self.rules;
         let shortest_s =
@@ -162,31 +164,31 @@ impl<A: Archive> TopicOwner<A> {
         if let Some(topic) =
             self.loaded.topics.get_mut(id).filter(|topic| due_ns < topic.tend_due_ns)
         {
-            // There is one timer for each topic, the earlier one.
+            // One timer per topic, the earlier one.
             let old_ns = std::mem::replace(&mut topic.tend_due_ns, due_ns);
             self.loaded.timers.remove(&(old_ns, Timer::Tend(id)));
             self.arm(after_ns, Timer::Tend(id));
         }
     }
 
-    /// Looks at a topic now: messages were purged, and their room may be awaited.
+    /// Checks a topic now: messages were purged, and their room may be needed.
     pub(super) fn tend_now(&mut self, id: TopicId) {
         self.arm_tend_after(id, 0);
     }
 
-    /// So much came to a topic, or was acknowledged, that it is looked at now.
+    /// Checks a topic now, because much was published or acknowledged.
     pub(super) fn hurry(&mut self, id: TopicId) {
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
         let most = TEND_BYTES + topic.subs.len() as u64 * TEND_SUBSCRIPTION_BYTES;
         let is_acknowledged = topic.untended_bytes < TEND_BYTES;
-        // A look goes through all subscriptions, so with more of them there are fewer.
+        // A check visits all subscriptions, so the more there are, the fewer checks.
         if is_acknowledged || topic.untended_bytes >= most {
             topic.is_hurried = true;
             self.arm_tend_after(id, 0);
         }
     }
 
-    /// Gives up what is too old or too much.
+    /// Deletes what is too old or too much.
     fn tend(&mut self, id: TopicId) {
         let (now_ns, tend_ns) = (self.now.monotonic_ns, self.tend_ns());
         let Some(topic) = self.loaded.topics.get_mut(id).filter(|topic| !topic.is_gone) else {
@@ -194,16 +196,16 @@ impl<A: Archive> TopicOwner<A> {
         };
         topic.tend_due_ns = u64::MAX;
         topic.untended_bytes = 0;
-        // However much comes, it is looked at in time without hurry.
+        // However much is published, the thorough check keeps its interval.
         let is_due = now_ns.saturating_sub(topic.tended_ns) >= tend_ns;
         let is_hurried = std::mem::take(&mut topic.is_hurried) && !is_due;
         topic.tended_ns = if is_hurried { topic.tended_ns } else { now_ns };
         if self.commits.broken.is_some() {
             return;
         }
-        // What is too old has waited for long, and waits for the look that is not in a hurry.
+        // Expired messages have waited long, and can wait for the thorough check.
         let expired = if is_hurried { Ok(Some(tend_ns)) } else { self.expire(id) };
-        // A fault is told by the archive; the next change tries again.
+        // The archive has logged the error; the next change retries.
         let Ok(expired) = expired else { return };
         let Ok(trimmed) = self.trim(id, is_hurried) else { return };
         if let Some(after_ns) = expired.into_iter().chain(trimmed).min() {
@@ -211,7 +213,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Messages that have waited for too long are given up for their subscriptions. Returns when to look again.
+    /// Drops messages that are too old from their subscriptions. Returns when to check again.
     fn expire(&mut self, id: TopicId) -> Result<Option<u64>, ArchiveError> {
         let mut is_more = false;
         if self.rules.message_ttl_s > 0 {
@@ -235,8 +237,8 @@ impl<A: Archive> TopicOwner<A> {
         Ok(is_more.then_some(TRIM_PAUSE_NS))
     }
 
-    /// A subscription goes on there; what it has from before is given up, so much at once. Returns whether there may be
-    /// more.
+    /// Advances a subscription to `place` and drops what it has pending from before, up to a limit.
+    /// Returns whether there may be more.
     pub(super) fn give_up(&mut self, id: SubId, place: &LogPlace) -> bool {
         let Some(sub) = self.loaded.subs.get_mut(id) else { return false };
         let old = sub.pending.range(..place.position);
@@ -244,7 +246,7 @@ impl<A: Archive> TopicOwner<A> {
             .filter(|(_, pending)| pending.deliver_ms == 0 && pending.state != PendingState::Dying);
         let old: Vec<Position> = old.map(|(position, _)| *position).take(TRIM_AT_ONCE).collect();
         let is_behind = sub.state.read.position < place.position;
-        // Nothing changes, and nothing is saved for it.
+        // Nothing changes, so nothing needs saving.
         if old.is_empty() && !is_behind {
             return false;
         }
@@ -260,8 +262,8 @@ impl<A: Archive> TopicOwner<A> {
         is_more
     }
 
-    /// The first message at a position or after it of which something is true; it is of all after one. What is known of
-    /// others shortens the search, and is often the answer.
+    /// The first message at or after `from` for which `is_past` holds; it holds for all after that.
+    /// Known marks shorten the search, and are often its answer.
     pub(super) fn search(
         &mut self,
         id: TopicId,
@@ -274,7 +276,7 @@ impl<A: Archive> TopicOwner<A> {
         let (before, mut found) = topic.marks.around(from, end, &is_past);
         let mut low = before.map_or(from, |before| before.place.position.after()).number();
         let mut high = found.map_or(end, |found| found.place.position).number();
-        // Often it is the first.
+        // The first candidate is often the answer.
         let mut middle = if before.is_none() { low } else { low + high.saturating_sub(low) / 2 };
         while low < high {
             let read = self.archive.read(number, Position::of_number(middle), 1, 1)?;
@@ -289,8 +291,8 @@ impl<A: Archive> TopicOwner<A> {
         Ok(found)
     }
 
-    /// Deletes messages that neither a subscription nor the retention needs; in a hurry what is found without reads, which is
-    /// little less. Returns when to look again.
+    /// Deletes messages that neither a subscription nor the retention needs; when hurried, only
+    /// what is found without reads, which is little less. Returns when to check again.
     fn trim(&mut self, id: TopicId, is_hurried: bool) -> Result<Option<u64>, ArchiveError> {
         let topic = &self.loaded.topics[id];
         let (number, first, visible) = (topic.number, topic.state.first, topic.visible);
@@ -322,7 +324,8 @@ impl<A: Archive> TopicOwner<A> {
         let kept = if near.is_some() { near } else { self.search(id, first, is_kept)? };
         let to = kept.map_or(visible.position, |kept| kept.place.position).min(bound.position);
         self.loaded.topics[id].marks.trim(to, kept);
-        // A delayed message was published before its time: those of a time before the first that is kept are not kept.
+        // Delayed messages are published before their delivery time, so entries due before the
+        // first retained message are obsolete.
         let kept_from_ms = kept.map_or(self.wall_ms, |kept| kept.published_ms);
         let delayed = delayed.min((kept_from_ms, Position::FIRST));
         let is_delayed_untrimmed =
@@ -332,11 +335,12 @@ impl<A: Archive> TopicOwner<A> {
             topic.state.first = to;
             topic.is_untrimmed = true;
             topic.forget_read();
-            // Before the messages go, because without them nothing else tells how many there were.
+            // Saved before the messages are deleted: afterwards nothing else says how many there
+            // were.
             self.save_topic(id)?;
         }
         let topic = &mut self.loaded.topics[id];
-        // Also what an earlier run has said is gone and not trimmed.
+        // Includes what an earlier run recorded as deleted and did not finish deleting.
         if topic.is_untrimmed {
             self.archive.trim(number, to)?;
             topic.is_untrimmed = false;
@@ -344,45 +348,46 @@ impl<A: Archive> TopicOwner<A> {
         if is_delayed_untrimmed {
             return Ok(Some(TRIM_PAUSE_NS));
         }
-        // What is kept for a time goes when that is over.
+        // Retained messages are due again when their time is over.
         let expires = self.rules.message_ttl_s > 0 && to < visible.position;
         let again_ns = kept_ms.saturating_mul(1_000_000).clamp(self.tend_ns(), SWEEP_REST_NS);
         Ok(if expires { Some(self.tend_ns()) } else { (to < bound.position).then_some(again_ns) })
     }
 
-    /// Whether a topic takes nothing more because too much waits in it, and why. Where its slowest subscriptions lose
-    /// something instead, they do so now.
+    /// Whether a topic accepts no more messages because its backlog is over the quota; if so, the
+    /// reason. With eviction configured, drops the oldest messages of the slowest subscriptions
+    /// instead.
     pub(super) fn over_quota(&mut self, id: TopicId) -> Option<Box<str>> {
         let quota = self.rules.backlog_quota_bytes;
         let topic = &self.loaded.topics[id];
         let next = topic.state.next;
-        // Below that no backlog can have reached the quota since it was looked at.
+        // Below this size, no backlog can have reached the quota since the last check.
         if quota == 0 || next.bytes < topic.quota_check_bytes {
             return None;
         }
         let (mut over, mut slowest) = (Vec::new(), 0);
         for id in topic.subs.values() {
-            // What does not outlast its consumers does not hold producers up.
+            // Subscriptions that end with their consumers do not hold producers up.
             let Some(sub) = self.loaded.subs.get(*id).filter(|sub| sub.durable) else { continue };
             let backlog = sub.backlog_bytes(&next);
             slowest = slowest.max(backlog);
             over.extend((backlog >= quota).then_some(*id));
         }
         if over.is_empty() {
-            // No backlog grows by more than the topic does.
+            // A backlog grows at most as much as its topic.
             self.loaded.topics[id].quota_check_bytes = next.bytes + (quota - slowest);
             return None;
         }
         if !self.rules.backlog_eviction {
             return Some("Cannot create producer on topic with backlog quota exceeded".into());
         }
-        // A tenth more, so that it is not done for every message.
+        // Evicts a tenth more, so as not to repeat this for every message.
         let kept = quota - quota / 10;
         for sub in over {
             let from = self.loaded.subs[sub].needs_from();
             let found =
                 self.search(id, from, |mark| mark.place.bytes.saturating_add(kept) >= next.bytes);
-            // What cannot be searched is given up the next time.
+            // When the search fails, the next check evicts.
             if let Ok(found) = found {
                 let place = found.map_or(self.loaded.topics[id].visible, |mark| mark.place);
                 self.give_up(sub, &place);
@@ -391,8 +396,8 @@ impl<A: Archive> TopicOwner<A> {
         None
     }
 
-    /// Looks after some topics: after those that are not loaded in every way, after others for subscriptions that
-    /// had no consumer for too long.
+    /// Visits the next topics: unloaded ones for all maintenance, loaded ones for expired
+    /// subscriptions only.
     fn sweep(&mut self) {
         let swept = std::mem::take(&mut self.catalog.swept);
         let names = if self.commits.broken.is_some() {
@@ -406,7 +411,7 @@ impl<A: Archive> TopicOwner<A> {
             } else if let Ok(Some(id)) = self.find_topic(&name) {
                 self.expire_subs(id);
                 self.tend(id);
-                // One that has more to trim stays until that is done.
+                // A topic with more to delete stays loaded until that is done.
                 if self.loaded.topics.get(id).is_some_and(|topic| !topic.is_untrimmed) {
                     self.unload_idle(id, 0);
                 }

@@ -1,21 +1,23 @@
-//! Where some of a topic's messages stand: the first that is kept, and about one of every megabyte that came since the
-//! topic is in memory. Messages to drop are found by them, with few reads of the archive or none.
+//! Known positions of a topic's messages: the first stored one, and about one for each megabyte
+//! published since the topic was loaded. They help to find where to delete, with few reads of the
+//! archive or none.
 
 use super::state::LogPlace;
 use super::{Position, StoredMessage};
 use std::collections::VecDeque;
 
-/// Bytes of messages between two marks: what a look that reads nothing keeps beside what it should.
+/// Bytes of messages between two marks: a check without reads keeps at most this much too long.
 const MARK_BYTES: u64 = 1024 * 1024;
-/// Marks of what a topic keeps, about: with more kept, they stand farther apart.
+/// Approximate number of marks over a topic's stored messages: the larger the topic, the wider
+/// their spacing.
 const MARKS: u64 = 1024;
 
-/// A message, as far as it matters to whether it is kept.
+/// The data of a message that decides whether it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// Where it stands.
+    /// Its place in the topic.
     pub(super) place: LogPlace,
-    /// Bytes that the topic had with it, ever.
+    /// Bytes ever published to the topic, up to and including it.
     pub(super) end_bytes: u64,
     /// When it was published (unix, ms).
     pub(super) published_ms: u64,
@@ -31,16 +33,16 @@ impl Mark {
     }
 }
 
-/// Those of a topic, in order.
+/// The marks of a topic, in order.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     all: VecDeque<Mark>,
-    /// When the topic has so many bytes, the next message is marked.
+    /// Size of the topic (bytes ever published) at which the next message is marked.
     next_bytes: u64,
 }
 
 impl Marks {
-    /// Takes note of a message that was appended.
+    /// Marks an appended message, if enough bytes have come since the last mark.
     pub(super) fn extend(&mut self, message: &StoredMessage) {
         if message.bytes_before() < self.next_bytes {
             return;
@@ -52,8 +54,8 @@ impl Marks {
         self.all.push_back(mark);
     }
 
-    /// Of the messages from one position up to another: the last mark of which something is not true, and the first
-    /// mark behind it of which it is. It is true of all after one of which it is.
+    /// Between two positions: the last mark for which `is_past` does not hold, and the first after
+    /// it for which it does. It holds for all after the first for which it holds.
     pub(super) fn around(
         &self,
         from: Position,
@@ -68,10 +70,10 @@ impl Marks {
         (before.map(|before| self.all[before]), self.all.get(at).filter(|_| at < end).copied())
     }
 
-    /// Forgets those below a position. `first` is the first message from there on, if that is known.
+    /// Drops the marks before a position. `first` is the first message from there on, if known.
     pub(super) fn trim(&mut self, below: Position, first: Option<Mark>) {
         while self.all.pop_front_if(|mark| mark.place.position < below).is_some() {}
-        // Unless another mark says it already.
+        // Unless another mark is already there or before it.
         if let Some(first) = first
             && self.all.front().is_none_or(|mark| first.place.position < mark.place.position)
         {

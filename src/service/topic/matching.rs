@@ -1,4 +1,5 @@
-//! Consumers of a pattern: they have all topics whose names match, those included that are still to come.
+//! Consumers with a pattern: they join all topics whose names match, including topics created
+//! later.
 
 use super::handles::{ConsumerId, TopicId};
 use super::opening::Labelled;
@@ -12,11 +13,12 @@ use super::{
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 
-/// Names that are read from the archive at once.
+/// Names read from the archive at once.
 const NAMES_AT_ONCE: usize = 32;
 
 impl<A: Archive> TopicOwner<A> {
-    /// Does something with some of the topics that match and may be had: those behind a name, which moves on.
+    /// Calls `act` for the next topics that match and are allowed by the rights: those after the
+    /// name `after`, which advances.
     pub(super) fn each_matching<E: std::convert::From<ArchiveError>>(
         &mut self,
         (namespace, pattern, rights): (&str, &TopicPattern, Option<&Rights>),
@@ -33,7 +35,7 @@ impl<A: Archive> TopicOwner<A> {
                 if !slice.take(1) {
                     return Ok(WorkProgress::More);
                 }
-                // The archive may hold names by other rules than today's.
+                // The archive may hold names from a version with other rules.
                 if let Ok(name) = TopicName::read(&text)
                     && self.matches(&name, namespace, pattern)
                 {
@@ -47,7 +49,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Takes a consumer into some of the topics that match its pattern.
+    /// Joins a consumer to the next topics that match its pattern.
     pub(super) fn join_matching(
         &mut self,
         id: ConsumerId,
@@ -59,12 +61,13 @@ impl<A: Archive> TopicOwner<A> {
             return Ok(WorkProgress::Done);
         };
         let Some((namespace, pattern)) = consumer.pattern() else { return Ok(WorkProgress::Done) };
-        // Copies, since the consumer itself changes with each topic: the pattern is shared, and its rights are given back.
+        // Copies, since the consumer changes with each topic: the pattern is shared, and the rights
+        // are put back.
         let (namespace, pattern): (Box<str>, _) = (namespace.into(), pattern.clone());
         let rights = consumer.options.rights.take();
         let wanted = (&*namespace, &pattern, rights.as_deref());
         let joined = self.each_matching(wanted, after, slice, |topics, name| {
-            // It may have come to it as a new one.
+            // The topic may have been joined as a new one meanwhile.
             if topics.has(id, name) {
                 return Ok(());
             }
@@ -76,20 +79,20 @@ impl<A: Archive> TopicOwner<A> {
         joined
     }
 
-    /// A topic was created: readers that wait for it, and consumers whose patterns its name matches, get it before long, from
-    /// its first message.
+    /// Announces a created topic: readers waiting for it, and consumers whose patterns match, join
+    /// it soon, from its first message.
     pub(super) fn announce(&mut self, name: &TopicName) {
         if self.peers.matching.is_empty() && !self.peers.awaited.contains_key(name.as_str()) {
             return;
         }
-        // One work attaches all that are in the list.
+        // One work item serves the whole list.
         if self.peers.created.is_empty() {
             self.run_always(false, |owner, slice| owner.go_on_attaching(slice));
         }
         self.peers.created.push_back(Created { name: name.clone(), after: None });
     }
 
-    /// Takes some readers and some consumers of patterns into new topics.
+    /// Joins the next readers and consumers to created topics.
     fn go_on_attaching(&mut self, slice: &mut Slice) -> WorkProgress {
         while let Some(created) = self.peers.created.front_mut() {
             if slice.is_over() {
@@ -100,7 +103,7 @@ impl<A: Archive> TopicOwner<A> {
             if let Some(id) = reader {
                 slice.spend(TOPIC_STEPS);
                 let name = created.name.clone();
-                // Whatever it wanted to begin with, all that there is came after it.
+                // Whatever start the reader asked for, all messages of a new topic come after it.
                 let label = Labelled::Partition(name.partition_number());
                 if let Err(refusal) = self.join(id, &name, label, ReaderStart::Earliest) {
                     self.end_consumer(id, refusal);
@@ -118,7 +121,7 @@ impl<A: Archive> TopicOwner<A> {
             slice.spend(1);
             if self.is_wanted(id, &name) {
                 slice.spend(TOPIC_STEPS);
-                // Who cannot have all of its topics is not to believe that it has.
+                // A consumer that misses some of its topics must not believe it has all.
                 if let Err(refusal) = self.join(id, &name, Labelled::Topic, ReaderStart::Earliest) {
                     self.end_consumer(id, refusal);
                 }
@@ -127,8 +130,8 @@ impl<A: Archive> TopicOwner<A> {
         WorkProgress::Done
     }
 
-    /// Whether a topic was created just now, and comes from its first message to a consumer of a subscription that has
-    /// not been taken into it yet.
+    /// Whether a topic was created just now and is promised, from its first message, to a consumer
+    /// of this subscription that has not joined it yet.
     pub(super) fn is_promised(&self, topic: TopicId, subscription: &str) -> bool {
         let name = &self.loaded.topics[topic].name;
         let is_new = self.peers.created.iter().any(|created| created.name == *name);
@@ -140,14 +143,14 @@ impl<A: Archive> TopicOwner<A> {
             })
     }
 
-    /// Whether a topic is one that a consumer of a pattern should have and does not have yet.
+    /// Whether a consumer with a pattern should join a topic and has not yet.
     fn is_wanted(&self, id: ConsumerId, name: &TopicName) -> bool {
         let Some(consumer) = self.peers.consumers.get(id) else { return false };
         let Some((namespace, pattern)) = consumer.pattern() else { return false };
         !self.has(id, name) && self.matches(name, namespace, pattern) && consumer.may_have(name)
     }
 
-    /// Whether a consumer of a pattern has a topic.
+    /// Whether a consumer with a pattern has joined a topic.
     fn has(&self, id: ConsumerId, name: &TopicName) -> bool {
         let topic =
             self.catalog.names.get(name.as_str()).and_then(|topic| self.loaded.topics.get(*topic));
@@ -156,7 +159,7 @@ impl<A: Archive> TopicOwner<A> {
         consumer.is_some_and(|consumer| consumer.sources.get(label).is_some())
     }
 
-    /// Whether a topic is among those of a pattern. A partition is as its topic is called.
+    /// Whether a topic matches a pattern. A partition matches by the name of the whole.
     fn matches(&self, name: &TopicName, namespace: &str, pattern: &TopicPattern) -> bool {
         name.as_str().starts_with(namespace) && pattern.matches(self.catalog.known_name(name))
     }

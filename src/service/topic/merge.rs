@@ -1,4 +1,4 @@
-//! One answer of those of all owners, to questions that are about all topics.
+//! Merging the answers of all owners to queries about all topics.
 
 use super::TopicInquiry;
 use super::inquiry::{NAMES_MAX, PAGE_TOPICS_MAX};
@@ -6,22 +6,23 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// How answers become one.
+/// How to merge answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// Names in order, at most so many.
+    /// Names in order, up to a maximum number.
     Names(usize),
-    /// A page of statistics by topic, with at most so many topics.
+    /// A page of statistics, up to a maximum number of topics.
     Page(usize),
     /// Numbers by namespace, to be added up.
     Metrics,
 }
 
-/// The status of a page that is not the last of its owner.
+/// Status of an owner's page that is not its last.
 pub(super) const PARTIAL: u16 = 206;
 
 impl Merge {
-    /// How the answers to a question become one; nothing for one about a single topic, whose owner answers it.
+    /// How to merge the answers to a query; `None` for a query about one topic, which its owner
+    /// answers.
     #[must_use]
     pub fn of(inquiry: &TopicInquiry) -> Option<Self> {
         match inquiry {
@@ -34,7 +35,7 @@ impl Merge {
         }
     }
 
-    /// The answer that those of all owners make. A failure of one is the answer of all.
+    /// Merges the answers of all owners. If one is a failure, it is the answer.
     #[must_use]
     pub fn all(self, answers: Vec<(u16, Box<[u8]>)>) -> (u16, Box<[u8]>) {
         if let Some(failed) =
@@ -60,8 +61,9 @@ fn names(answers: &[(u16, Box<[u8]>)], count: usize) -> Vec<u8> {
     serde_json::to_vec(&names).unwrap_or_default()
 }
 
-/// What is behind the end of an owner's page that is not its last is left to the next page: that owner may have topics
-/// between. What is told of a topic is taken over as it is: a page may have megabytes, and a shard merges it.
+/// Merges pages. Topics after the end of an owner's incomplete page are left to the next page: that
+/// owner may have topics in between. The statistics are copied unparsed: a page may have megabytes,
+/// and a shard merges it.
 fn page(answers: &[(u16, Box<[u8]>)], count: usize) -> Vec<u8> {
     let (mut topics, mut until) = (BTreeMap::new(), None::<String>);
     for (status, page) in answers {
@@ -95,10 +97,10 @@ fn metrics(answers: &[(u16, Box<[u8]>)]) -> Value {
             };
         }
     }
-    let told = spaces.into_iter().map(|(name, metrics)| {
+    let merged = spaces.into_iter().map(|(name, metrics)| {
         serde_json::json!({"metrics": metrics, "dimensions": {"namespace": name}})
     });
-    told.collect()
+    merged.collect()
 }
 
 #[cfg(test)]

@@ -1,26 +1,26 @@
-//! The full name of a topic: `persistent://tenant/namespace/topic`, or with the cluster of old
+//! The full name of a topic: `persistent://tenant/namespace/topic`, or the old form with a cluster,
 //! `persistent://property/cluster/namespace/topic`.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest part of a name, in bytes; the longest file name of a Linux file system, which users know as a bound.
+/// Limit on a part of a name, in bytes: that of a file name on Linux, a familiar bound.
 const PART_BYTES_MAX: usize = 255;
-/// The longest name, in bytes: names are keys in the archive and part of every statistic.
+/// Limit on a name, in bytes: names are keys in the archive and part of every statistic.
 const NAME_BYTES_MAX: usize = 1024;
 
 /// Whether a topic's messages are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TopicDomain {
-    /// They are.
+    /// Messages are stored.
     Persistent,
-    /// They are not: who is not there misses them.
+    /// Messages are not stored: absent consumers miss them.
     NonPersistent,
 }
 
 impl TopicDomain {
-    /// The word that names begin with.
+    /// The scheme of the names.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -29,19 +29,19 @@ impl TopicDomain {
         }
     }
 
-    /// The domain of such a word.
+    /// The domain with this scheme.
     #[must_use]
     pub fn named(word: &str) -> Option<Self> {
         [Self::Persistent, Self::NonPersistent].into_iter().find(|domain| domain.word() == word)
     }
 }
 
-/// Why something is no name of a topic. The text is for its author.
+/// Why a text is not a topic name, addressed to its author.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NameError(pub &'static str);
 
-/// A topic's full name, checked.
+/// A valid topic name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TopicName(Arc<str>);
@@ -61,10 +61,9 @@ impl From<TopicName> for String {
 }
 
 impl TopicName {
-    /// The topic of a domain and the parts behind it, already decoded: three, or four with a cluster.
+    /// The topic of a domain and decoded parts: three, or four with a cluster.
     ///
-    /// # Errors
-    /// Says what is wrong with the parts.
+    /// Describes what is wrong with the parts.
     pub fn of(domain: TopicDomain, parts: &[&str]) -> Result<Self, NameError> {
         if !(3..=4).contains(&parts.len()) {
             return Err(NameError(
@@ -78,23 +77,22 @@ impl TopicName {
         let mut space_bytes = spaces.iter().flat_map(|part| part.bytes());
         if !space_bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-=:._".contains(&byte)) {
             return Err(NameError(
-                "tenant, cluster and namespace may hold letters, digits and -=:._",
+                "tenant, cluster and namespace may contain letters, digits and -=:._",
             ));
         }
         if topic.split('/').any(|part| check(part).is_err()) {
-            return Err(NameError("a topic may not hold empty parts or \"..\""));
+            return Err(NameError("a topic may not contain empty parts or \"..\""));
         }
         let name = format!("{}://{}", domain.word(), parts.join("/"));
         if name.len() > NAME_BYTES_MAX {
-            return Err(NameError("the name of a topic may have 1024 bytes"));
+            return Err(NameError("the name of a topic may have at most 1024 bytes"));
         }
         Ok(Self(name.into()))
     }
 
-    /// Reads a full name.
+    /// Parses a full name.
     ///
-    /// # Errors
-    /// Says what is wrong with it.
+    /// Describes what is wrong with it.
     pub fn read(text: &str) -> Result<Self, NameError> {
         let (word, rest) =
             text.split_once("://").ok_or(NameError("write persistent://tenant/namespace/topic"))?;
@@ -104,7 +102,7 @@ impl TopicName {
         Self::of(domain, &parts)
     }
 
-    /// The whole name.
+    /// The full name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -120,7 +118,7 @@ impl TopicName {
         }
     }
 
-    /// What stands between `://` and the topic's own name: `tenant/namespace`.
+    /// The part between `://` and the topic's own name: `tenant/namespace`.
     #[must_use]
     pub fn namespace(&self) -> &str {
         let start = self.domain().word().len() + 3;
@@ -128,39 +126,39 @@ impl TopicName {
         &self.0[start.min(end)..end]
     }
 
-    /// What stands behind `://`: `tenant/namespace/topic`.
+    /// The part after `://`: `tenant/namespace/topic`.
     #[must_use]
     pub fn short(&self) -> &str {
         self.0.split_once("://").map_or(&self.0, |(_, short)| short)
     }
 
-    /// Of a partition what [`TopicName::short`] is of its topic.
+    /// The [`TopicName::short`] of a partition's topic; `None` for other topics.
     #[must_use]
     pub fn whole(&self) -> Option<&str> {
         self.partition_number()?;
         self.short().rsplit_once("-partition-").map(|(whole, _)| whole)
     }
 
-    /// Of a partition its topic.
+    /// The topic of a partition; `None` for other topics.
     pub(super) fn without_partition(&self) -> Option<Self> {
         self.partition_number()?;
         self.0.rsplit_once("-partition-").map(|(whole, _)| Self(whole.into()))
     }
 
-    /// The topic of one of its partitions.
+    /// The name of one of its partitions.
     #[must_use]
     pub fn partition(&self, number: u32) -> Self {
         Self(format!("{}-partition-{number}", self.0).into())
     }
 
-    /// The number at the end of the name of a partition.
+    /// The number of a partition; `None` for other topics.
     #[must_use]
     pub fn partition_number(&self) -> Option<u32> {
         let (_, number) = self.0.rsplit_once("-partition-")?;
         number.parse().ok().filter(|parsed: &u32| parsed.to_string() == number)
     }
 
-    /// The topic for the dead letters of one of its subscriptions.
+    /// The dead-letter topic of one of its subscriptions.
     #[must_use]
     pub fn dead_letters(&self, subscription: &str) -> Self {
         Self(format!("{}-{subscription}-DLQ", self.0).into())
@@ -187,7 +185,7 @@ fn check(part: &str) -> Result<(), NameError> {
             Err(NameError("no part of a topic's name may have more than 255 bytes"))
         }
         _ if part.chars().any(char::is_control) => {
-            Err(NameError("a topic's name may not hold control characters"))
+            Err(NameError("a topic's name may not contain control characters"))
         }
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! A connection that gets other rights while it is open.
+//! Changes to the rights of an open connection.
 
 use super::handles::{ConsumerId, Label};
 use super::owner::TopicOwner;
@@ -8,7 +8,7 @@ use super::{Archive, Right, Rights, TopicAnswer, TopicName};
 use crate::service::ConnectionRef;
 
 impl<A: Archive> TopicOwner<A> {
-    /// A connection has other rights from now on: what it does has to be among them.
+    /// Replaces the rights of a connection, whose role has to be allowed by the new ones.
     pub(super) fn renew_rights(&mut self, connection: ConnectionRef, rights: Box<Rights>) {
         let may = match self.peers.roles.get(&connection).copied() {
             Some(ConnectionRole::Producer(id)) => {
@@ -31,7 +31,8 @@ impl<A: Archive> TopicOwner<A> {
                     topics.into_iter().all(|topic| rights.allow(right, &topic))
                 })
             }
-            // What it waits for is as it was when it asked, and is not had with less.
+            // A waiting connection's request was allowed by its old rights; the new ones must allow
+            // it too.
             Some(ConnectionRole::Waiting(holder)) => {
                 self.peers.probes.get(&holder).is_none_or(|probe| {
                     probe.request_of(connection).is_none_or(|request| request.is_allowed(&rights))
@@ -49,11 +50,12 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// A consumer or reader has other rights from now on. A pattern goes on with what is left of it.
+    /// Replaces the rights of a consumer or reader. A consumer with a pattern keeps the topics
+    /// still allowed.
     fn narrow(&mut self, connection: ConnectionRef, id: ConsumerId, rights: Box<Rights>) {
         let Some(consumer) = self.peers.consumers.get_mut(id) else { return };
         let may_await = consumer.awaits.iter().all(|topic| rights.allow(Right::Read, topic));
-        // These are not among its sources, which are looked at in slices.
+        // These are not among its sources, which are checked in slices.
         if !may_await || !rights.allow_dead_letters(consumer.options.dead_letters.as_ref()) {
             return self.reply(connection, TopicAnswer::Forbidden);
         }
@@ -70,13 +72,13 @@ impl<A: Archive> TopicOwner<A> {
             owner.go_on_narrowing(connection, id, &mut after, rights.as_deref(), slice)
         });
         if begun.is_err() {
-            // What cannot be looked at is not allowed.
+            // What cannot be checked is not allowed.
             self.reply(connection, TopicAnswer::Forbidden);
         }
     }
 
-    /// Holds some of a consumer's topics, those behind one, which moves on, against its new rights. A consumer of a pattern
-    /// has these itself.
+    /// Checks the next of a consumer's topics, after the label `after`, which advances, against its
+    /// new rights. A consumer with a pattern stores them itself.
     fn go_on_narrowing(
         &mut self,
         connection: ConnectionRef,
@@ -99,7 +101,7 @@ impl<A: Archive> TopicOwner<A> {
             if topic.zip(its).is_none_or(|(topic, its)| its.allow(right, &topic.name)) {
                 continue;
             }
-            // A pattern goes on without the topic; who has named it cannot.
+            // A consumer with a pattern goes on without the topic; one that listed it cannot.
             if rights.is_some() {
                 self.reply(connection, TopicAnswer::Forbidden);
                 break;

@@ -1,63 +1,64 @@
-//! A connection on its way into its topics.
+//! The state of a connection that is joining its topics.
 
 use super::handles::ConsumerId;
 use super::{ReaderStart, TopicName, TopicQuestion};
 
-/// A producer, consumer or reader on its way into its topics.
+/// A producer, consumer or reader that is joining its topics.
 #[derive(Debug)]
 pub(super) struct TopicOpening {
-    /// What it has asked, until it is a consumer or open.
+    /// Its request, until it is a consumer or fully open.
     pub(super) question: Option<TopicQuestion>,
-    /// Where its new subscriptions start; a topic that is not the message's from its first one.
+    /// The start of its new subscriptions; in a topic that does not contain that message, the first
+    /// one.
     pub(super) start: ReaderStart,
     pub(super) stage: OpeningStage,
     pub(super) names: WantedNames,
-    /// What it would create, as far as it was looked at.
+    /// The topics it would create, among those checked so far.
     pub(super) new: NewTopics,
 }
 
-/// How far it is. What is in its way is found before anything is changed for it, so that a refused connection leaves
-/// nothing behind.
+/// The stages of an opening. All obstacles are found before anything is changed, so that a refused
+/// connection leaves nothing behind.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum OpeningStage {
-    /// What it wants is checked, topic by topic.
+    /// Its topics are checked, one by one.
     Checking,
-    /// Nothing is in its way here: it waits for its other owners.
+    /// No obstacle here: it waits for its other owners.
     Admitted,
-    /// The topics of a producer are created.
+    /// The topics of a producer are being created.
     Creating,
-    /// A consumer or reader enters its topics.
+    /// A consumer or reader is joining its topics.
     Joining(ConsumerId),
 }
 
-/// Topics of a stage.
+/// The topics of a stage.
 #[derive(Debug)]
 pub(super) enum WantedNames {
-    /// These, of which so many have been dealt with.
+    /// A list, and how many of it are done.
     Of(Vec<(TopicName, Labelled)>, usize),
-    /// Those that match its pattern and come after this one.
+    /// Those that match its pattern and follow this name.
     Matching(Box<str>),
 }
 
-/// Topics that a question would create.
+/// Topics that a request would create.
 #[derive(Debug, Default)]
 pub(super) struct NewTopics {
-    /// Partitions of configured topics, of which there are as many as that says.
+    /// Partitions of configured topics, whose number the configuration limits.
     pub(super) partitions: usize,
     pub(super) others: usize,
 }
 
-/// The partition in the ids of a topic's messages for one consumer.
+/// What the partition field of a topic's message ids contains for one consumer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Labelled {
-    /// The number of the partition, or nothing.
+    /// The partition number, or nothing.
     Partition(Option<u32>),
     /// The label of the topic among several.
     Topic,
 }
 
 impl TopicOpening {
-    /// Goes on to a stage, with its first topic.
+    /// Enters a stage, starting with its first topic.
     pub(super) fn enter(&mut self, stage: OpeningStage) {
         self.stage = stage;
         match &mut self.names {

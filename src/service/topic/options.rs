@@ -1,4 +1,4 @@
-//! What a connection asks to be: the options of producers, consumers and readers.
+//! The options with which connections become producers, consumers and readers.
 
 use super::{ConsumerWindow, Flow, MessageId, Right, Rights, TopicName};
 use serde::{Deserialize, Serialize};
@@ -7,24 +7,24 @@ use std::sync::Arc;
 /// Options of a producer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProducerOptions {
-    /// Where its messages go: a topic, a partitioned topic or one partition.
+    /// The destination: a topic, a partitioned topic or one partition.
     pub topic: TopicName,
-    /// Its name, unique among the topic's producers; one is generated without.
+    /// Its name, unique among the topic's producers; `None` to generate one.
     pub name: Option<Box<str>>,
-    /// The sequence number before its first, for a producer that the topic does not know.
+    /// The sequence number before its first, for a producer unknown to the topic.
     pub initial_sequence: Option<i64>,
-    /// Whether messages without a key go to the partitions in turn; else all go to one.
+    /// Whether messages without a key go to the partitions in turn; otherwise all go to one.
     pub round_robin: bool,
-    /// How keys choose partitions.
+    /// How keys select partitions.
     pub hashing: Hashing,
     /// The client's address, for the statistics.
     pub remote: Box<str>,
 }
 
-/// How a key chooses a partition.
+/// How a key selects a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hashing {
-    /// As `String.hashCode` of Java.
+    /// Java's `String.hashCode`.
     #[default]
     Java,
     /// MurmurHash3, 32 bit.
@@ -34,7 +34,7 @@ pub enum Hashing {
 /// Options of a consumer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ConsumerOptions {
-    /// The topics of the subscription; a partitioned one stands for its partitions.
+    /// The topics of the subscription; a partitioned one includes all its partitions.
     pub topics: WantedTopics,
     /// The subscription.
     pub subscription: Box<str>,
@@ -42,17 +42,18 @@ pub struct ConsumerOptions {
     pub kind: SubscriptionType,
     /// Whether the subscription outlasts its consumers.
     pub durable: bool,
-    /// Whether a new subscription starts with the first message that is kept; else with the next one.
+    /// Whether a new subscription starts with the first stored message; otherwise with the next one
+    /// published.
     pub earliest: bool,
-    /// How messages come to the consumer.
+    /// Flow control between owner and consumer.
     pub flow: Flow,
     /// Milliseconds after which an unacknowledged message is redelivered; 0 for never.
     pub ack_timeout_ms: u64,
     /// Milliseconds after which a negatively acknowledged message is redelivered.
     pub nack_delay_ms: u64,
-    /// Redeliveries after which a message goes to the dead letter topic; 0 for never.
+    /// Redeliveries after which a message goes to the dead-letter topic; 0 for never.
     pub redeliveries_max: u32,
-    /// The dead letter topic; the subscription's own without.
+    /// The dead-letter topic; `None` for the subscription's default one.
     pub dead_letters: Option<TopicName>,
     /// Its name.
     pub name: Box<str>,
@@ -60,12 +61,13 @@ pub struct ConsumerOptions {
     pub priority: i32,
     /// The client's address, for the statistics.
     pub remote: Box<str>,
-    /// What its pattern of topics is narrowed to; everything without. The rights to topics that it names are checked
-    /// by its session.
+    /// Rights that narrow its pattern; `None` for no limit. Rights to topics that it names are
+    /// checked by its session.
     pub rights: Option<Box<Rights>>,
-    /// The flow control that it has in common with its other owners on this node; nothing when it has one owner, see
-    /// [`Routes`](super::Routes). It is memory that threads share and is not sent: a remote owner keeps a window of
-    /// its own, with the credits that the asking node grants it.
+    /// Flow control shared with its other owners on this node; `None` for a consumer with one
+    /// owner, see [`Routes`](super::Routes). It is memory shared between threads and is not
+    /// serialized: a remote owner keeps a window of its own, with the credits that the asking node
+    /// grants it.
     #[serde(skip)]
     pub window: Option<Arc<ConsumerWindow>>,
 }
@@ -73,21 +75,22 @@ pub struct ConsumerOptions {
 /// The topics of a consumer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum WantedTopics {
-    /// This one.
+    /// One topic.
     One(TopicName),
-    /// All of these.
+    /// A list of topics.
     Several(Vec<TopicName>),
-    /// All of a namespace (`persistent://tenant/ns/`) whose whole name matches, including those created later.
+    /// All topics of a namespace (`persistent://tenant/ns/`) whose full names match, including
+    /// those created later.
     Matching {
-        /// What the names begin with.
+        /// The start of the names.
         namespace: Box<str>,
-        /// What the whole name has to match.
+        /// The pattern for full names.
         pattern: TopicPattern,
     },
 }
 
 impl WantedTopics {
-    /// Whether rights let all of them be consumed; of a pattern some.
+    /// Whether the rights allow consuming all of them; for a pattern, any.
     pub(super) fn are_allowed(&self, rights: &Rights) -> bool {
         match self {
             Self::One(topic) => rights.allow(Right::Consume, topic),
@@ -97,25 +100,24 @@ impl WantedTopics {
     }
 }
 
-/// Memory of a compiled pattern and of its caches: a consumer's pattern lives as long as its consumer.
+/// Limit on the memory of a compiled pattern and of its caches: it lives as long as its consumer.
 const PATTERN_SIZE_MAX: usize = 256 * 1024;
 
-/// A regular expression for names of topics. It is sent as its text, and compiled where it arrives.
+/// A regular expression for topic names. Serialized as its text, and compiled on arrival.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TopicPattern(regex::Regex);
 
 impl TopicPattern {
-    /// Compiles a pattern of whole names.
+    /// Compiles a pattern for full names.
     ///
-    /// # Errors
-    /// When the text is no regular expression, or one that takes too much memory.
+    /// When the text is not a regular expression, or compiles to one over the memory limit.
     pub fn new(text: &str) -> Result<Self, regex::Error> {
         let mut builder = regex::RegexBuilder::new(text);
         builder.size_limit(PATTERN_SIZE_MAX).dfa_size_limit(PATTERN_SIZE_MAX).build().map(Self)
     }
 
-    /// Whether a name matches.
+    /// Whether a full name matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         self.0.is_match(name)
@@ -140,19 +142,19 @@ impl From<TopicPattern> for String {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum SubscriptionType {
-    /// There is one consumer.
+    /// Only one consumer.
     #[default]
     Exclusive = 0,
-    /// Each message goes to one of them, in turn.
+    /// Each message goes to one consumer, in turn.
     Shared = 1,
-    /// One gets all; the others stand by.
+    /// One consumer receives all messages; the others stand by.
     Failover = 2,
-    /// Messages with the same key go to the same one.
+    /// Messages with the same key go to the same consumer.
     KeyShared = 3,
 }
 
 impl SubscriptionType {
-    /// Its name as Pulsar writes it.
+    /// Its name in Pulsar's protocol.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Exclusive => "Exclusive",
@@ -166,9 +168,9 @@ impl SubscriptionType {
 /// Options of a reader.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReaderOptions {
-    /// What it reads.
+    /// The topic.
     pub topic: TopicName,
-    /// Where it begins.
+    /// Where to start.
     pub start: ReaderStart,
     /// Maximum number of unacknowledged messages; at least 1.
     pub window: u32,
@@ -178,13 +180,13 @@ pub struct ReaderOptions {
     pub remote: Box<str>,
 }
 
-/// Where a reader begins.
+/// Where a reader starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReaderStart {
-    /// With the first message that is kept.
+    /// At the first stored message.
     Earliest,
-    /// With the next that comes.
+    /// At the next message published.
     Latest,
-    /// After this one.
+    /// After this message.
     After(MessageId),
 }

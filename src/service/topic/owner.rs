@@ -1,14 +1,26 @@
-//! The owner of topics: takes questions, decides, and says what leaves.
+//! The owner of topics: handles questions, makes all decisions, and produces the output.
 //!
-//! This file has what its parts share, and the round: questions, work, commit, deliveries. The parts are in the files
-//! beside: `load` brings topics into memory, `admission` makes connections producers, consumers and readers, `join` takes
-//! them into subscriptions; `publish` appends messages, `dispatch` delivers them, `ack` settles them; `maintenance` does
-//! what time brings, `admin` answers operators.
+//! This file contains the shared state and the round: questions, work, commit, deliveries. The map
+//! of the other files, by task:
+//!
+//! - Memory: `load` loads and unloads topics (`loaded_topic`, `subscription`, `catalog`, `state`,
+//!   `handles`); `window`, `backlog` and `stats` account for them.
+//! - Connections: `admission` makes them producers, consumers and readers, in the stages of
+//!   `opening`; `join` adds them to subscriptions, `matching` to topics of their patterns;
+//!   `probing` checks holders that are in the way; `narrowing` applies new rights; `peers` lists
+//!   them all.
+//! - Messages: `publish` appends them (`producer` routes and deduplicates), `dispatch` delivers
+//!   them, `ack` settles them, redelivers them or sends them to the dead-letter topic
+//!   (`foreign_letters` for those of other owners); `commits` holds what waits for the disk.
+//! - Upkeep: `maintenance` handles timers, expiry and saving; `deletion`, `purge` and `survey` work
+//!   in the slices of `work`.
+//! - Operators: `admin` and `proxy` answer them, `merge` combines the answers of several owners.
+//! - Several owners: `owner_index` decides which owner a topic has, `routes` is the shards' side.
 
 use super::catalog::TopicCatalog;
 use super::commits::{Commits, PendingAnswer};
+use super::foreign_letters::ForeignLetters;
 use super::handles::{ConsumerId, SubId, TopicId};
-use super::letters::DeadLetters;
 use super::loaded_topic::LoadedTopics;
 use super::owner_index::OwnerIndex;
 use super::peers::{ConnectionRole, Peers};
@@ -22,15 +34,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-/// All topics, or those of one of several owners, of which it decides alone.
+/// The owner of all topics, or of a part of them; it alone decides about these.
 pub struct TopicOwner<A> {
     pub(super) owner: OwnerIndex,
     pub(super) archive: A,
     pub(super) rules: TopicRules,
-    /// The time of the last call. That of the world does not go back here: when its clock does, it goes on from the
-    /// highest that was seen.
+    /// The time of the last call. The unix time here never goes back: when the wall clock does, it
+    /// continues from the highest value seen.
     pub(super) now: Now,
-    /// What the clock of the world says, by which messages expire: none before its time, whatever the clock did.
+    /// The wall clock, by which messages expire: never early, whatever the clock did before.
     pub(super) wall_ms: u64,
     pub(super) catalog: TopicCatalog,
     pub(super) loaded: LoadedTopics,
@@ -38,21 +50,21 @@ pub struct TopicOwner<A> {
     pub(super) commits: Commits,
     pub(super) works: Works<A>,
     pub(super) counters: Counters,
-    pub(super) letters: DeadLetters,
-    /// Counts what needs a name of its own.
+    pub(super) foreign_letters: ForeignLetters,
+    /// The number of the last generated name.
     pub(super) serial: u64,
     out: Vec<TopicOutgoing>,
 }
 
 /// Work in progress.
 pub(super) struct Works<A> {
-    /// In the order of turns.
+    /// In the order of their turns.
     pub(super) queue: VecDeque<TopicWork<A>>,
-    /// Whether one has written something since one was done.
+    /// Whether any work item has written something since the last one finished.
     has_written: bool,
 }
 
-/// Does a slice of a work that takes longer than others may wait.
+/// One slice of a work item that takes longer than other requests may wait.
 pub(super) type TopicWork<A> =
     Box<dyn FnMut(&mut TopicOwner<A>, &mut Slice) -> WorkProgress + Send>;
 
@@ -60,8 +72,8 @@ impl<A: Archive> Service for TopicOwner<A> {
     type Question = TopicQuestion;
     type Out<'a> = Vec<TopicOutgoing>;
 
-    /// Takes a question of a connection. What it appends is in the archive afterwards, and is answered and delivered
-    /// after [`TopicOwner::committed`].
+    /// Handles a question of a connection. Messages it appends are in the archive on return, and
+    /// are confirmed and delivered after [`TopicOwner::committed`].
     fn ask(
         &mut self,
         from: ConnectionRef,
@@ -84,7 +96,7 @@ impl<A: Archive> Service for TopicOwner<A> {
             TopicQuestion::Append(name, draft) => self.append(from, &name, draft),
             TopicQuestion::Inquire(inquiry) => self.inquire(from, *inquiry),
             TopicQuestion::Renew(rights) => self.renew_rights(from, rights),
-            // That it has gone is told in its time, or has been.
+            // A closing connection is reported gone separately.
             TopicQuestion::Probed { is_closing: true } => {}
             TopicQuestion::Probed { is_closing: false } => self.confirm(from),
             TopicQuestion::Gone => self.leave(from),
@@ -101,7 +113,7 @@ impl<A: Archive> Service for TopicOwner<A> {
         self.drain(out);
     }
 
-    /// Does what is due by the time: redeliveries, delayed messages, expiry, saving.
+    /// Handles due timers: redeliveries, delayed messages, expiry, saving.
     fn tick(&mut self, now: Now, out: &mut Vec<TopicOutgoing>) {
         self.set_time(now);
         self.fire_timers();
@@ -117,7 +129,7 @@ impl<A: Archive> Service for TopicOwner<A> {
 }
 
 impl<A: Archive> TopicOwner<A> {
-    /// The topics of an archive.
+    /// An owner of all topics of an archive.
     #[must_use]
     pub fn new(mut archive: A, rules: TopicRules, now: Now) -> Self {
         let mut owner = Self {
@@ -132,7 +144,7 @@ impl<A: Archive> TopicOwner<A> {
             commits: Commits::default(),
             works: Works { queue: VecDeque::new(), has_written: false },
             counters: Counters::default(),
-            letters: DeadLetters::default(),
+            foreign_letters: ForeignLetters::default(),
             serial: 0,
             out: Vec::new(),
         };
@@ -140,7 +152,7 @@ impl<A: Archive> TopicOwner<A> {
         owner
     }
 
-    /// Makes it one of several owners, who count all of their topics together.
+    /// Makes it one of several owners, whose topics are counted together.
     #[must_use]
     pub fn of(mut self, owner: OwnerIndex, all_count: &Arc<AtomicUsize>) -> Self {
         self.catalog.share(all_count);
@@ -162,12 +174,13 @@ impl<A: Archive> TopicOwner<A> {
         &mut self.archive
     }
 
-    /// Does a slice of the work in progress. Returns whether there is more.
+    /// Does one slice of the work in progress. Returns whether there is more.
     pub fn work(&mut self, now: Now, out: &mut Vec<TopicOutgoing>) -> bool {
         self.set_time(now);
-        // Taken out while it runs, because it changes everything else.
+        // Taken out while it runs, because it changes the owner itself.
         let Some(mut work) = self.works.queue.pop_front() else { return false };
-        // What it writes has to be safe only when it is done: a commit for every slice would take longer than the work.
+        // Its writes need to be safe only when it is done: a commit for every slice would take
+        // longer than the work.
         let is_uncommitted = std::mem::take(&mut self.commits.is_uncommitted);
         let progress = work(self, &mut Slice::of(SLICE_STEPS));
         self.works.has_written |=
@@ -182,11 +195,12 @@ impl<A: Archive> TopicOwner<A> {
         !self.works.queue.is_empty()
     }
 
-    /// Delivers, as far as consumers take more, at most so many bytes. Returns whether there is more to deliver.
+    /// Delivers about `bytes_max` bytes to consumers with room. Returns whether there is more to
+    /// deliver.
     pub fn deliver(&mut self, bytes_max: usize, now: Now, out: &mut Vec<TopicOutgoing>) -> bool {
         self.set_time(now);
-        // Connections are told first that they are open.
-        self.tell_certain();
+        // Confirmations go first: a connection discards messages before its own.
+        self.send_certain();
         let has_more = self.dispatch(bytes_max);
         for id in std::mem::take(&mut self.peers.turns) {
             self.pass_turn(id);
@@ -195,14 +209,14 @@ impl<A: Archive> TopicOwner<A> {
         has_more
     }
 
-    /// Whether something was appended since the last call of [`TopicOwner::seal`].
+    /// Whether anything was written since the last call of [`TopicOwner::seal`].
     #[must_use]
     pub fn has_uncommitted(&self) -> bool {
         self.commits.is_uncommitted
     }
 
-    /// What was appended since the last call is to be made safe, and the next call of [`TopicOwner::committed`] tells of it.
-    /// What comes meanwhile waits for the call after that.
+    /// Closes the set of writes that the next commit makes safe and [`TopicOwner::committed`]
+    /// announces. Later writes belong to the next set.
     pub fn seal(&mut self) {
         let mut sealed = self.commits.sealed.take().unwrap_or_default();
         for id in std::mem::take(&mut self.commits.appended) {
@@ -218,8 +232,8 @@ impl<A: Archive> TopicOwner<A> {
         self.commits.is_uncommitted = false;
     }
 
-    /// Everything that was sealed, or without that everything that was appended, is safe, or could not be made so for
-    /// this reason: then it is not delivered and its producers are told.
+    /// Announces the outcome of a commit of everything sealed, or written if nothing was sealed. On
+    /// an error nothing is delivered and producers receive the reason.
     pub fn committed(&mut self, result: Result<(), &str>, now: Now, out: &mut Vec<TopicOutgoing>) {
         self.set_time(now);
         if self.commits.sealed.is_none() {
@@ -227,14 +241,14 @@ impl<A: Archive> TopicOwner<A> {
         }
         let sealed = self.commits.sealed.take().unwrap_or_default();
         if let Err(reason) = result {
-            // What a failed sync has left on the disk is not known, so nothing more is appended to it.
+            // A failed sync leaves unknown data on the disk, so nothing more is appended to it.
             self.commits.broken = Some(reason.into());
         }
         for (id, next) in sealed.topics {
-            // It was deleted while the disk worked.
+            // The topic was deleted during the commit.
             let Some(topic) = self.loaded.topics.get_mut(id) else { continue };
             topic.seals -= 1;
-            // A later commit may be told first, after a failure.
+            // After a failure, a later commit may be announced first.
             if result.is_ok() && topic.visible.position < next.position {
                 topic.visible = next;
                 self.loaded.wake_tail(id);
@@ -242,13 +256,13 @@ impl<A: Archive> TopicOwner<A> {
         }
         self.finish_dying(sealed.dying, result.is_ok());
         for answer in sealed.answers {
-            self.tell(answer, result);
+            self.announce_outcome(answer, result);
         }
         self.loaded.shrink_cache(self.rules.cache_bytes);
         self.drain(out);
     }
 
-    fn tell(&mut self, answer: PendingAnswer, result: Result<(), &str>) {
+    fn announce_outcome(&mut self, answer: PendingAnswer, result: Result<(), &str>) {
         let (connection, reply) = match (answer, result) {
             (PendingAnswer::Stored { connection, id, context, namespace, since_ns }, Ok(())) => {
                 let lasted_ns = self.now.monotonic_ns.saturating_sub(since_ns);
@@ -259,7 +273,7 @@ impl<A: Archive> TopicOwner<A> {
                 (connection, TopicAnswer::NotStored { reason: reason.into(), context })
             }
             (PendingAnswer::Certain(connection, answer), _) => (connection, answer),
-            // It has been ended meanwhile, and is told so.
+            // The connection was ended meanwhile, and has been notified.
             (PendingAnswer::Opened(connection), _)
                 if !self.peers.roles.contains_key(&connection) =>
             {
@@ -270,7 +284,7 @@ impl<A: Archive> TopicOwner<A> {
                     self.peers.roles.get(&connection).copied()
                     && let Some(consumer) = self.peers.consumers.get_mut(id)
                 {
-                    consumer.tell();
+                    consumer.confirm();
                     self.unblock(id);
                     self.wake(id);
                 }
@@ -290,18 +304,19 @@ impl<A: Archive> TopicOwner<A> {
         self.reply(connection, reply);
     }
 
-    /// Tells the answers that wait, if nothing that they depend on waits for a commit.
-    fn tell_certain(&mut self) {
-        // Answers keep their order: what depends on no commit waits behind what does.
+    /// Sends the waiting answers, if no commit is pending.
+    fn send_certain(&mut self) {
+        // Answers keep their order: those independent of a commit wait behind the others.
         if self.commits.is_idle() {
             for answer in std::mem::take(&mut self.commits.answers) {
-                self.tell(answer, Ok(()));
+                self.announce_outcome(answer, Ok(()));
             }
         }
     }
 
-    /// Writing works again after a failure, and everything that was appended before is safe: it is delivered now, although
-    /// its producers were told that it might not be stored. What has changed since is saved before long.
+    /// Resumes after a failure, once everything appended before is safe: it is delivered now,
+    /// although its producers were notified that it might not be stored. Changed states are saved
+    /// soon.
     pub fn recovered(&mut self, now: Now) {
         self.set_time(now);
         self.commits.broken = None;
@@ -316,7 +331,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// What there is, and what has become of messages.
+    /// The current numbers and the totals.
     #[must_use]
     pub fn census(&self) -> TopicCensus {
         TopicCensus {
@@ -329,11 +344,11 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     fn drain(&mut self, out: &mut Vec<TopicOutgoing>) {
-        self.tell_certain();
+        self.send_certain();
         out.append(&mut self.out);
     }
 
-    /// Takes note of the time, which does not go back.
+    /// Advances the time, which does not go back.
     pub(super) fn set_time(&mut self, now: Now) {
         let passed_ms =
             (now.monotonic_ns / 1_000_000).saturating_sub(self.now.monotonic_ns / 1_000_000);
@@ -342,7 +357,7 @@ impl<A: Archive> TopicOwner<A> {
         self.wall_ms = now.unix_ms;
     }
 
-    /// The monotonic time (ns) after so many nanoseconds.
+    /// The monotonic time (ns) in `ns` nanoseconds.
     pub(super) fn after(&self, ns: u64) -> u64 {
         self.now.monotonic_ns.saturating_add(ns)
     }
@@ -352,7 +367,7 @@ impl<A: Archive> TopicOwner<A> {
         self.loaded.timers.insert((self.after(after_ns), timer));
     }
 
-    /// Does a work at once, or in slices between the questions of others, unless too many do.
+    /// Runs a work item at once, or queues it to run in slices between other requests.
     pub(super) fn run(
         &mut self,
         at_once: bool,
@@ -361,7 +376,7 @@ impl<A: Archive> TopicOwner<A> {
         if at_once {
             while work(self, &mut Slice::whole()) == WorkProgress::More {}
         } else if self.works.queue.len() >= WORKS_MAX {
-            let reason = "the store has too much to do at once: try again in some seconds";
+            let reason = "the store is busy with too many large requests: retry in a few seconds";
             return Err(Cause::TooMany.because(reason));
         } else {
             self.works.queue.push_back(Box::new(work));
@@ -369,7 +384,7 @@ impl<A: Archive> TopicOwner<A> {
         Ok(())
     }
 
-    /// Does a work that no limit holds back: it follows from what is over already.
+    /// Like [`TopicOwner::run`], without the limit: the work follows from something already done.
     pub(super) fn run_always(
         &mut self,
         at_once: bool,
@@ -398,7 +413,7 @@ impl<A: Archive> TopicOwner<A> {
         self.reply(connection, TopicAnswer::Refused(refusal));
     }
 
-    /// A consumer may take more than before, or another owner has its turn to deliver to it.
+    /// Handles that a consumer may have room again, for this owner or for the one whose turn it is.
     pub(super) fn wake(&mut self, id: ConsumerId) {
         let Some(consumer) = self.peers.consumers.get(id) else { return };
         let Some(window) = consumer.window() else {
@@ -417,7 +432,8 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// It is this owner's turn to deliver to a consumer of several; when it has done so it passes.
+    /// Takes this owner's turn to deliver to a consumer of several owners, and passes it on after
+    /// the next deliveries.
     pub(super) fn take_turn(&mut self, id: ConsumerId) {
         self.peers.turns.push(id);
         self.unblock(id);
@@ -426,13 +442,13 @@ impl<A: Archive> TopicOwner<A> {
     fn pass_turn(&mut self, id: ConsumerId) {
         let Some(consumer) = self.peers.consumers.get(id) else { return };
         let next = consumer.window().and_then(|window| window.pass(self.owner.index()));
-        // Also to itself: what it takes then is of the next round.
+        // Possibly to itself: what it delivers then belongs to the next round.
         self.out.extend(
             next.map(|owner| TopicOutgoing::Ask(owner, consumer.connection, TopicQuestion::Turn)),
         );
     }
 
-    /// Subscriptions that have waited until a consumer takes more try again.
+    /// Resumes the subscriptions that were waiting for a consumer's room.
     fn unblock(&mut self, id: ConsumerId) {
         let Some(consumer) = self.peers.consumers.get_mut(id) else { return };
         for sub_id in std::mem::take(&mut consumer.blocked) {
@@ -444,7 +460,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// A subscription has changed, and is to be saved before long.
+    /// Schedules a save of a changed subscription.
     pub(super) fn touch(&mut self, id: SubId) {
         let Some(sub) = self.loaded.subs.get_mut(id).filter(|sub| sub.durable && !sub.is_dirty)
         else {
@@ -457,7 +473,7 @@ impl<A: Archive> TopicOwner<A> {
         self.arm_tend(topic);
     }
 
-    /// A topic's state has changed, and is to be saved before long.
+    /// Schedules a save of a changed topic.
     pub(super) fn touch_topic(&mut self, id: TopicId) {
         let Some(topic) = self.loaded.topics.get_mut(id).filter(|topic| !topic.is_dirty) else {
             return;

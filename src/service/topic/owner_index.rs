@@ -1,15 +1,17 @@
-//! Which owner a topic has, when there are several: its name alone says so, for ever, since each owner stores its own.
+//! Which owner a topic has, when there are several: determined by its name alone, permanently,
+//! since each owner stores its own topics.
 
 use super::{MessageId, TopicDomain, TopicName, routing};
 use crate::service::ConnectionRef;
 
-/// Owners that there may be: each is two threads and a log of its own, and a disk has no use for more.
+/// Limit on the number of owners: each is two threads and a log of its own, and a disk gains
+/// nothing from more.
 pub const OWNERS_MAX: usize = 16;
-/// The shard that stands for the first owner where one asks another; those of the others are below it. Above it is
-/// who asks and is neither a connection nor an owner.
+/// The shard number that represents the first owner when owners ask each other; the other owners'
+/// are below it. The number above it is for askers that are neither connections nor owners.
 const FIRST_SHARD: u16 = u16::MAX - 1;
 
-/// One of the owners of all topics.
+/// One owner among several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnerIndex {
     index: usize,
@@ -23,29 +25,30 @@ impl Default for OwnerIndex {
 }
 
 impl OwnerIndex {
-    /// The owner of everything.
+    /// The only owner.
     pub const ONLY: Self = Self { index: 0, of: 1 };
 
-    /// So many, at least one and no more than [`OWNERS_MAX`].
+    /// All owners, of which there are `of`, at least one and at most [`OWNERS_MAX`].
     pub fn all(of: usize) -> impl Iterator<Item = Self> {
         let of = of.clamp(1, OWNERS_MAX);
         (0..of).map(move |index| Self { index, of })
     }
 
-    /// Its place among them, counted from 0.
+    /// Its index, from 0.
     #[must_use]
     pub fn index(self) -> usize {
         self.index
     }
 
-    /// How many there are.
+    /// The number of owners.
     #[must_use]
     pub fn of(self) -> usize {
         self.of
     }
 
-    /// Which of so many has a topic. All partitions are where their topic is, so that a producer or consumer
-    /// of it has to do with one owner. What is not stored is no work for an owner, and the first has all of it.
+    /// The owner of a topic, out of `of`. All partitions belong to their topic's owner, so that a
+    /// producer or consumer of it deals with one owner. Topics that are not stored are little work,
+    /// and all belong to the first.
     ///
     /// ```
     /// use fanfare::service::topic::{OwnerIndex, TopicName};
@@ -61,32 +64,33 @@ impl OwnerIndex {
             return 0;
         }
         let mut name = name.clone();
-        // The name of a partition may be that of a partitioned topic.
+        // A partition's name may itself be a partitioned topic's.
         while let Some(whole) = name.without_partition() {
             name = whole;
         }
         routing::murmur3(name.as_str().as_bytes()) as usize % of
     }
 
-    /// Which of so many has the topic for which a label stands in the ids of its messages; none for what is no such label.
-    /// An owner gives its topics the numbers that have its index when they are divided by how many owners there are.
+    /// The owner, out of `of`, of the topic with a label in its message ids; `None` for other
+    /// numbers. An owner's topic numbers, modulo the number of owners, equal its index.
     #[must_use]
     pub fn of_label(label: Option<u32>, of: usize) -> Option<usize> {
         label.and_then(MessageId::topic_number).map(|number| number as usize % of.max(1))
     }
 
-    /// The number of the topic that it has created after so many others, if none was ever deleted.
+    /// The number of the next topic after `others` created by this owner, provided none was ever
+    /// deleted.
     pub(super) fn number(self, others: usize) -> usize {
         let first = if self.index == 0 { self.of } else { self.index };
         first + self.of * others
     }
 
-    /// Where the answer goes to something that it asks of another owner, told apart by a number.
+    /// Where an answer from another owner goes, identified by `number`.
     pub(super) fn connection(self, number: u32) -> ConnectionRef {
         ConnectionRef { shard: FIRST_SHARD - self.index as u16, id: number, serial: 0 }
     }
 
-    /// Which owner an answer is for, if it is for one.
+    /// The owner that an answer is for; `None` when it is for a connection.
     #[must_use]
     pub fn of_connection(connection: ConnectionRef) -> Option<usize> {
         let index = usize::from(FIRST_SHARD.checked_sub(connection.shard)?);

@@ -1,4 +1,4 @@
-//! Connections, and what they are: producers, consumers, readers, or on their way to become one.
+//! Connections and their roles: producers, consumers, readers, or candidates.
 
 use super::TopicName;
 use super::consumer::TopicConsumer;
@@ -18,61 +18,61 @@ pub(super) struct Peers {
     pub(super) consumers: Slab<TopicConsumer>,
     pub(super) producers: Slab<TopicProducer>,
     pub(super) transient: Transient,
-    /// Connections that hold what others want, and are being probed.
+    /// Connections being probed, because others want what they hold.
     pub(super) probes: Probes,
-    /// Those on their way into their topics.
+    /// Connections joining their topics.
     pub(super) openings: HashMap<ConnectionRef, TopicOpening, ahash::RandomState>,
-    /// Consumers of patterns.
+    /// Consumers with a pattern.
     pub(super) matching: BTreeSet<ConsumerId>,
-    /// Topics that were created, as long as not all consumers of patterns have been looked at for them: no more than
-    /// there may be topics.
+    /// Created topics that not all consumers with patterns were checked for yet. Bounded by the
+    /// number of topics.
     pub(super) created: VecDeque<Created>,
-    /// Readers of topics that are not there yet, by those.
+    /// Readers waiting for topics that do not exist yet, by name.
     pub(super) awaited: HashMap<Box<str>, BTreeSet<ConsumerId>, ahash::RandomState>,
-    /// Consumers that are over and still have topics to leave.
+    /// Number of consumers that are gone and still have topics to leave.
     pub(super) leaving: usize,
-    /// Consumers of several owners whose turn has come here.
+    /// Consumers of several owners whose turn is here.
     pub(super) turns: Vec<ConsumerId>,
 }
 
-/// What a connection is.
+/// The role of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ConnectionRole {
     Producer(ProducerId),
     Consumer(ConsumerId),
     Transient(TransientId),
-    /// It waits for what becomes of this connection, whose place it wants.
+    /// Waiting for the probe of this connection, whose place it wants.
     Waiting(ConnectionRef),
-    /// Its topics are being looked at.
+    /// Joining its topics.
     Opening,
 }
 
-/// A topic that was created, and which consumers of patterns have been looked at for it.
+/// A created topic, and how far the consumers with patterns were checked for it.
 pub(super) struct Created {
     pub(super) name: TopicName,
-    /// The last of them.
+    /// The last consumer checked.
     pub(super) after: Option<ConsumerId>,
 }
 
 impl Peers {
-    /// Whether a connection is this consumer; it may have left, and another may have its number.
+    /// Whether a connection is this consumer: it may have left, and its slot been reused.
     pub(super) fn is_consumer(&self, connection: ConnectionRef, id: ConsumerId) -> bool {
         matches!(self.roles.get(&connection), Some(ConnectionRole::Consumer(known)) if *known == id)
     }
 
-    /// Whether a consumer takes a message.
+    /// Whether a consumer can be given a message.
     pub(super) fn has_room(&self, id: ConsumerId) -> bool {
         self.consumers.get(id).is_some_and(TopicConsumer::has_room)
     }
 
-    /// One message fills the window of a consumer no more.
+    /// Frees one place in a consumer's window.
     pub(super) fn free_one(&mut self, id: ConsumerId) {
         if let Some(consumer) = self.consumers.get_mut(id) {
             consumer.free(1);
         }
     }
 
-    /// Has a reader get a topic as soon as it is there.
+    /// Makes a reader join a topic as soon as it exists.
     pub(super) fn await_topic(&mut self, id: ConsumerId, name: &TopicName) {
         self.awaited.entry(name.as_str().into()).or_default().insert(id);
         if let Some(consumer) = self.consumers.get_mut(id) {
@@ -80,13 +80,13 @@ impl Peers {
         }
     }
 
-    /// A reader waits no more.
+    /// Ends a reader's waiting.
     pub(super) fn await_none(&mut self, id: ConsumerId) {
         let awaits =
             self.consumers.get_mut(id).map(|consumer| std::mem::take(&mut consumer.awaits));
         for name in awaits.unwrap_or_default() {
             let readers = self.awaited.get_mut(name.as_str());
-            // A name that is waited for no longer takes no memory.
+            // A name without waiting readers must not take memory.
             if readers.is_some_and(|readers| readers.remove(&id) && readers.is_empty()) {
                 self.awaited.remove(name.as_str());
             }

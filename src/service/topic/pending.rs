@@ -1,50 +1,50 @@
-//! Pending messages of a subscription: read from the log and not acknowledged.
+//! A subscription's pending messages: read from the log and not acknowledged.
 
 use super::Position;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A message between the log and its acknowledgement.
+/// A message between its reading and its acknowledgement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pending {
     /// Where it stands there.
     pub(super) state: PendingState,
-    /// The consumer that has it, or has sent it back.
+    /// The consumer that holds it, or sent it back.
     pub(super) holder: u32,
-    /// How often it has come again.
+    /// How often it was redelivered.
     pub(super) redeliveries: u32,
     /// Its size.
     pub(super) bytes: u32,
-    /// What stands for its key, where keys choose consumers.
+    /// The hash of its key, in a Key_Shared subscription.
     pub(super) key: u32,
-    /// Its time in the index of delayed messages; 0 when it came by the log.
+    /// Its time in the index of delayed messages; 0 for a message from the log.
     pub(super) deliver_ms: u64,
-    /// When something happens to it on the monotonic clock (ns); 0 for never.
+    /// When its timer fires (monotonic, ns); 0 for never.
     pub(super) due_ns: u64,
 }
 
-/// Where such a message stands.
+/// The states of a pending message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum PendingState {
-    /// It is to be delivered as soon as may be.
+    /// To be delivered as soon as possible.
     #[default]
     Waiting,
-    /// A consumer has it.
+    /// Held by a consumer.
     Held,
-    /// It has been sent back and is to come again later.
+    /// Negatively acknowledged, to be redelivered after a delay.
     Resting,
-    /// It is on its way to the dead letters.
+    /// On its way to the dead-letter topic.
     Dying,
 }
 
-/// The keys of a subscription whose keys choose consumers, as long as something of them is pending.
+/// The keys with pending messages, in a Key_Shared subscription.
 #[derive(Debug, Default)]
 pub(super) struct PendingKeys {
     keys: HashMap<u32, PendingKey, ahash::RandomState>,
-    /// Messages that wait.
+    /// Number of waiting messages.
     waiting: usize,
 }
 
-/// One of them. One consumer has its messages at a time, and they come in order.
+/// The state of one key. Its messages are held by one consumer at a time, in order.
 #[derive(Debug, Default)]
 struct PendingKey {
     holder: u32,
@@ -53,39 +53,39 @@ struct PendingKey {
 }
 
 impl PendingKeys {
-    /// Whether nothing of them is pending.
+    /// Whether no key has pending messages.
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// How many messages wait.
+    /// Number of waiting messages.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// The consumer that has messages of a key.
+    /// The consumer that holds messages of a key.
     pub(super) fn holder(&self, key: u32) -> Option<u32> {
         self.keys.get(&key).filter(|key| key.held > 0).map(|key| key.holder)
     }
 
-    /// The first message of a key that waits.
+    /// The first waiting message of a key.
     pub(super) fn first_waiting(&self, key: u32) -> Option<Position> {
         self.keys.get(&key)?.waiting.first().copied()
     }
 
-    /// Keys with their first messages that wait.
+    /// Keys with their first waiting messages.
     pub(super) fn all_waiting(&self) -> impl Iterator<Item = (u32, Position)> {
         self.keys.iter().filter_map(|(key, state)| Some((*key, *state.waiting.first()?)))
     }
 
-    /// A message waits.
+    /// Adds a waiting message.
     pub(super) fn wait(&mut self, key: u32, position: Position) {
         if self.keys.entry(key).or_default().waiting.insert(position) {
             self.waiting += 1;
         }
     }
 
-    /// A message that waits does so no longer.
+    /// Removes a waiting message.
     pub(super) fn unwait(&mut self, key: u32, position: Position) {
         if let Some(state) = self.keys.get_mut(&key)
             && state.waiting.remove(&position)
@@ -95,7 +95,7 @@ impl PendingKeys {
         }
     }
 
-    /// A consumer has got a message.
+    /// Records that a consumer holds a message.
     pub(super) fn hold(&mut self, key: u32, holder: u32) {
         let state = self.keys.entry(key).or_default();
         debug_assert!(state.held == 0 || state.holder == holder, "two consumers have a key");
@@ -103,7 +103,7 @@ impl PendingKeys {
         state.held += 1;
     }
 
-    /// It has it no longer.
+    /// Records that it no longer does.
     pub(super) fn release(&mut self, key: u32) {
         if let Some(state) = self.keys.get_mut(&key) {
             state.held = state.held.saturating_sub(1);
@@ -112,12 +112,12 @@ impl PendingKeys {
     }
 
     fn forget(&mut self, key: u32) {
-        // Keys are as many as producers like: only those with something pending are kept.
+        // Producers may use any number of keys: only those with pending messages are kept.
         if self.keys.get(&key).is_some_and(|state| state.held == 0 && state.waiting.is_empty()) {
             self.keys.remove(&key);
         }
     }
 }
 
-/// What is pending in a subscription, by position.
+/// A subscription's pending messages, by position.
 pub(super) type PendingMessages = BTreeMap<Position, Pending>;

@@ -1,9 +1,10 @@
-//! Probes of connections that hold what another wants, such as a producer's name.
+//! Probes of connections that hold what another connection wants, such as a producer's name.
 //!
-//! The holder may be dead already: its last packet lies in the socket of a shard that has not come to it, while its
-//! successor's question came through another shard. So no connection is refused before the holder's shard has looked
-//! ([`TopicAnswer::Probe`](super::TopicAnswer::Probe)). If the peer lives, the newcomer is refused; else it waits until
-//! the holder is gone, and is then admitted.
+//! The holder may be dead already: its last packet may lie unread in a socket of its shard while
+//! its successor's request arrived through another shard. So no connection is refused before the
+//! holder's shard has checked ([`TopicAnswer::Probe`](super::TopicAnswer::Probe)). If the peer is
+//! alive, the newcomer is refused; otherwise it waits until the holder is gone, and is then
+//! admitted.
 
 use super::{ArchiveError, Cause, TopicQuestion, TopicRefusal};
 use crate::service::ConnectionRef;
@@ -12,26 +13,26 @@ use std::collections::HashMap;
 /// Why a connection cannot be opened.
 #[derive(Debug)]
 pub(super) enum Hindrance {
-    /// It cannot be.
+    /// It is refused.
     Refused(TopicRefusal),
-    /// It cannot be while this connection is there.
+    /// It is refused because of this connection, unless that one is dead.
     Held(ConnectionRef, TopicRefusal),
 }
 
 impl Hindrance {
-    /// The refusal, where the holder is not probed.
+    /// The refusal, without probing the holder.
     pub(super) fn into_refusal(self) -> TopicRefusal {
         match self {
             Self::Refused(refusal) | Self::Held(_, refusal) => refusal,
         }
     }
 
-    /// Another producer of the topic has the name.
+    /// Another producer of the topic uses the name.
     pub(super) fn same_name(holder: ConnectionRef, name: &str) -> Self {
         Self::busy(holder, &format!("Producer with name '{name}' is already connected to topic"))
     }
 
-    /// A connection has what may be had once.
+    /// A connection holds what only one may have.
     pub(super) fn busy(holder: ConnectionRef, reason: &str) -> Self {
         Self::Held(holder, Cause::Busy.because(reason))
     }
@@ -49,19 +50,19 @@ impl From<ArchiveError> for Hindrance {
     }
 }
 
-/// The connections that are being looked at.
+/// The probes in progress, by holder.
 pub(super) type Probes = HashMap<ConnectionRef, Probe, ahash::RandomState>;
 
-/// A connection that is being looked at.
+/// A probe in progress.
 #[derive(Debug)]
 pub(super) struct Probe {
-    /// When it is waited for no longer (monotonic, ns).
+    /// When to stop waiting for its result (monotonic, ns).
     pub(super) due_ns: u64,
     pub(super) newcomers: Vec<WaitingConnection>,
 }
 
 impl Probe {
-    /// What a connection wants that waits.
+    /// The request of a waiting connection.
     pub(super) fn request_of(&self, connection: ConnectionRef) -> Option<&TopicQuestion> {
         self.newcomers
             .iter()
@@ -70,12 +71,12 @@ impl Probe {
     }
 }
 
-/// A connection that waits for what becomes of another.
+/// A connection waiting for the result of a probe.
 #[derive(Debug)]
 pub(super) struct WaitingConnection {
     pub(super) connection: ConnectionRef,
-    /// What it wants.
+    /// Its request.
     pub(super) request: TopicQuestion,
-    /// What it is told if the other lives.
+    /// The refusal it receives if the holder is alive.
     pub(super) refusal: TopicRefusal,
 }

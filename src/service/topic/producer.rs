@@ -1,4 +1,4 @@
-//! One producer: where its messages go, and the numbers by which repeated ones are recognized.
+//! One producer: the destinations of its messages, and the sequence numbers that reveal duplicates.
 
 use super::handles::TopicId;
 use super::{Hashing, MessageDraft, Position, ProducerOptions, routing};
@@ -10,19 +10,19 @@ pub(super) struct TopicProducer {
     pub(super) connection: ConnectionRef,
     pub(super) name: Box<str>,
     pub(super) remote: Box<str>,
-    /// Where its messages go, with the partition in their ids.
+    /// The destinations, with the partition in their message ids.
     pub(super) targets: Vec<(TopicId, Option<u32>)>,
-    /// Messages that were stored for it.
+    /// Number of messages stored for it.
     pub(super) published: u64,
     round_robin: bool,
     hashing: Hashing,
-    /// The partition for messages without a key, or the next one.
+    /// The partition for messages without a key, or the next one in turn.
     turn: usize,
 }
 
 impl TopicProducer {
-    /// A producer of these topics. `serial` chooses the partition of one without a name; one that comes back under its
-    /// name goes on with the same partition, so that repeated messages are recognized.
+    /// A producer for these topics. `serial` selects the partition of one without a name; a named
+    /// producer that returns continues with its partition, so that duplicates are recognized.
     pub(super) fn new(
         connection: ConnectionRef,
         name: Box<str>,
@@ -39,7 +39,7 @@ impl TopicProducer {
         Self { connection, name, remote, targets, published: 0, round_robin, hashing, turn }
     }
 
-    /// Where a message goes.
+    /// The destination of a message.
     pub(super) fn choose(&mut self, draft: &MessageDraft) -> Option<(TopicId, Option<u32>)> {
         let count = self.targets.len();
         if count <= 1 {
@@ -48,7 +48,7 @@ impl TopicProducer {
         let head = draft.head();
         let at = match (head.key, head.sequence) {
             (Some(key), _) => routing::partition(key, self.hashing, count as u32) as usize,
-            // A repeated message goes where it went before.
+            // A repeated message goes to the same partition as the first time.
             (None, Some(sequence)) if self.round_robin && head.producer.is_some() => {
                 sequence.rem_euclid(count as i64) as usize
             }
@@ -61,12 +61,12 @@ impl TopicProducer {
     }
 }
 
-/// What is remembered of a producer's numbers.
+/// The last sequence number of a producer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sequence {
-    /// The last one.
+    /// The number.
     pub(super) last: i64,
-    /// Which message had it, if that is known.
+    /// The message with that number, if known.
     pub(super) id: Option<Position>,
     /// When it was used, as a serial number.
     pub(super) used: u64,
@@ -80,12 +80,12 @@ impl Sequence {
         Self { last, id: None, used, is_saved: false }
     }
 
-    /// That of a message.
+    /// The number of a message.
     pub(super) fn of(last: i64, id: Position, used: u64) -> Self {
         Self { last, id: Some(id), used, is_saved: true }
     }
 
-    /// A number that was saved earlier.
+    /// A number saved earlier.
     pub(super) fn saved(last: i64) -> Self {
         Self { last, id: None, used: 0, is_saved: true }
     }

@@ -1,5 +1,5 @@
-//! The statistics of Pulsar's WebSocket proxy: who produces and consumes what, told in pages and made in slices, since
-//! there may be very many connections.
+//! Statistics in the form of Pulsar's WebSocket proxy: producers and consumers by topic. Answered
+//! in pages and computed in slices, since there may be very many connections.
 
 use super::handles::Label;
 use super::inquiry::{InquiryError, InquiryOutcome, InquiryProgress};
@@ -12,26 +12,27 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
 
-/// Connections in one answer, each some 200 bytes: a page that people and programs take, and that is one message in the
-/// mailbox of a shard. A single topic that has more tells how many are left out.
+/// Limit on the connections of one answer, each some 200 bytes: a page that people and programs can
+/// handle, and one message in a shard's mailbox. A single topic with more gives the number omitted.
 const CONNECTIONS_MAX: usize = 5000;
 
-/// Statistics that are being told: the first topics of those that were found behind the last page.
-struct Telling {
-    /// The topics that may be seen.
+/// A page of statistics in the making: the first topics after the previous page, of the connections
+/// visited so far.
+struct StatsPage {
+    /// The topics that may be listed.
     rights: Rights,
-    /// The only topic that is asked for.
+    /// The only topic asked for, if any.
     only: Option<TopicName>,
-    /// The last topic of the page before.
+    /// The last topic of the previous page.
     after: Box<str>,
     topics_max: usize,
     stage: StatsStage,
-    /// Where it goes on among the connections of the stage.
+    /// The next slot among the connections of this stage.
     at: usize,
-    /// Which topics of that connection have been told.
+    /// The topics of that connection already listed.
     within: Within,
     topics: BTreeMap<Box<str>, TopicStats>,
-    /// What comes there or behind it is on the next page.
+    /// Topics from here on belong to the next page.
     until: Option<Box<str>>,
     connections: usize,
 }
@@ -43,14 +44,14 @@ enum StatsStage {
     Transient,
 }
 
-/// How far the topics of a connection are told: by their place for a producer, by their label for a consumer.
+/// How many topics of a connection are listed: by index for a producer, by label for a consumer.
 #[derive(Clone, Copy, Default)]
 struct Within {
     label: Option<Label>,
     target: usize,
 }
 
-/// What is told of a topic; each connection is JSON already, since all of a page is put together at once.
+/// The statistics of a topic; connections are JSON already, since a page is assembled in one go.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TopicStats {
@@ -58,12 +59,12 @@ struct TopicStats {
     consumer_stats: Vec<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     omitted: Option<usize>,
-    /// The connection that was told last: partitions are told as one topic.
+    /// The last connection listed: a partitioned topic lists a connection once.
     #[serde(skip)]
     last: Option<(StatsStage, usize)>,
 }
 
-/// What is told of a connection.
+/// The statistics of a connection.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ConnectionStats<'a> {
@@ -80,15 +81,15 @@ enum ConnectionStats<'a> {
 }
 
 impl<A: Archive> TopicOwner<A> {
-    /// Tells the connections of one topic, or of the first topics behind one, at most so many.
-    pub(super) fn tell_connections(
+    /// Lists the connections of one topic, or of at most `topics_max` topics after `after`.
+    pub(super) fn list_connections(
         &mut self,
         connection: ConnectionRef,
         rights: Rights,
         only: Option<TopicName>,
         (after, topics_max): (Box<str>, usize),
     ) -> InquiryProgress {
-        let mut telling = Telling {
+        let mut page = StatsPage {
             rights,
             only,
             after,
@@ -100,21 +101,19 @@ impl<A: Archive> TopicOwner<A> {
             until: None,
             connections: 0,
         };
-        self.answer_in_slices(connection, move |owner, slice| {
-            owner.go_on_telling(&mut telling, slice)
-        })
+        self.answer_in_slices(connection, move |owner, slice| owner.go_on_listing(&mut page, slice))
     }
 
-    /// Looks at some connections, and answers when it has seen all.
-    fn go_on_telling(&self, telling: &mut Telling, slice: &mut Slice) -> InquiryProgress {
+    /// Visits the next connections, and answers after the last.
+    fn go_on_listing(&self, page: &mut StatsPage, slice: &mut Slice) -> InquiryProgress {
         loop {
-            // Rights are looked through for every topic.
-
-            // Connections come and go between two slices, so the places are gone through and not the connections.
-            if !slice.take(if telling.rights.are_all() { 1 } else { TOPIC_STEPS }) {
+            // Connections come and go between slices, so the walk is over slots rather than
+            // connections.
+            // Evaluating rights for a topic costs more than a visit.
+            if !slice.take(if page.rights.are_all() { 1 } else { TOPIC_STEPS }) {
                 return Ok(None);
             }
-            let (places, next) = match telling.stage {
+            let (places, next) = match page.stage {
                 StatsStage::Producers => {
                     (self.peers.producers.capacity(), Some(StatsStage::Consumers))
                 }
@@ -123,29 +122,29 @@ impl<A: Archive> TopicOwner<A> {
                 }
                 StatsStage::Transient => (self.peers.transient.all.capacity(), None),
             };
-            if telling.at >= places {
-                let Some(next) = next else { return telling.answer(self.owner.of() > 1).map(Some) };
-                (telling.stage, telling.at) = (next, 0);
+            if page.at >= places {
+                let Some(next) = next else { return page.answer(self.owner.of() > 1).map(Some) };
+                (page.stage, page.at) = (next, 0);
                 continue;
             }
-            let is_told = match telling.stage {
-                StatsStage::Producers => self.tell_producer(telling),
-                StatsStage::Consumers => self.tell_consumer(telling),
-                StatsStage::Transient => self.tell_transient(telling, slice),
+            let listed = match page.stage {
+                StatsStage::Producers => self.list_producer(page),
+                StatsStage::Consumers => self.list_consumer(page),
+                StatsStage::Transient => self.list_transient(page, slice),
             };
-            if is_told.is_none() {
-                (telling.at, telling.within) = (telling.at + 1, Within::default());
+            if listed.is_none() {
+                (page.at, page.within) = (page.at + 1, Within::default());
             }
         }
     }
 
-    /// Tells the next topic of a producer; `None` when there is no other.
-    fn tell_producer(&self, telling: &mut Telling) -> Option<()> {
-        let producer = self.peers.producers.get(telling.at)?;
-        let (topic, _) = producer.targets.get(telling.within.target)?;
-        telling.within.target += 1;
+    /// Lists the next topic of a producer; `None` after the last.
+    fn list_producer(&self, page: &mut StatsPage) -> Option<()> {
+        let producer = self.peers.producers.get(page.at)?;
+        let (topic, _) = producer.targets.get(page.within.target)?;
+        page.within.target += 1;
         if let Some(topic) = self.loaded.topics.get(*topic) {
-            telling.tell(
+            page.add(
                 self.catalog.known_name(&topic.name),
                 ConnectionStats::Producer {
                     remote_connection: address(&producer.remote),
@@ -156,15 +155,14 @@ impl<A: Archive> TopicOwner<A> {
         Some(())
     }
 
-    /// The same of a consumer or reader.
-    fn tell_consumer(&self, telling: &mut Telling) -> Option<()> {
-        let consumer =
-            self.peers.consumers.get(telling.at).filter(|consumer| !consumer.is_over())?;
-        let source = consumer.sources.next(telling.within.label)?;
-        telling.within.label = Some(source.label);
+    /// Lists the next topic of a consumer or reader; `None` after the last.
+    fn list_consumer(&self, page: &mut StatsPage) -> Option<()> {
+        let consumer = self.peers.consumers.get(page.at).filter(|consumer| !consumer.is_over())?;
+        let source = consumer.sources.next(page.within.label)?;
+        page.within.label = Some(source.label);
         if let Some(topic) = self.loaded.topics.get(source.topic) {
             let options = &consumer.options;
-            telling.tell(
+            page.add(
                 self.catalog.known_name(&topic.name),
                 ConnectionStats::Consumer {
                     remote_connection: address(&options.remote),
@@ -178,13 +176,13 @@ impl<A: Archive> TopicOwner<A> {
         Some(())
     }
 
-    /// Tells all topics of a connection of non-persistent ones.
-    fn tell_transient(&self, telling: &mut Telling, slice: &mut Slice) -> Option<()> {
-        let one = self.peers.transient.all.get(telling.at)?;
+    /// Lists all topics of a connection to non-persistent ones.
+    fn list_transient(&self, page: &mut StatsPage, slice: &mut Slice) -> Option<()> {
+        let one = self.peers.transient.all.get(page.at)?;
         for name in one.topics.split(',') {
             slice.spend(1);
             let remote_connection = address(&one.remote);
-            telling.tell(
+            page.add(
                 name,
                 match one.kind {
                     None => {
@@ -204,9 +202,9 @@ impl<A: Archive> TopicOwner<A> {
     }
 }
 
-impl Telling {
-    /// Tells the connection of a topic, if that is on this page.
-    fn tell(&mut self, name: &str, connection: ConnectionStats<'_>) {
+impl StatsPage {
+    /// Adds a connection to a topic's statistics, if the topic is on this page.
+    fn add(&mut self, name: &str, connection: ConnectionStats<'_>) {
         let is_meant = match &self.only {
             Some(only) => only.as_str() == name,
             None => name > &*self.after && self.until.as_deref().is_none_or(|until| name < until),
@@ -220,7 +218,7 @@ impl Telling {
         if topic.last.replace((self.stage, self.at)) == Some((self.stage, self.at)) {
             return;
         }
-        // A page has at least one topic, whose connections alone may be too many.
+        // A page has at least one topic, whose connections alone may exceed the limit.
         if is_only && self.connections >= CONNECTIONS_MAX {
             *topic.omitted.get_or_insert(0) += 1;
             return;
@@ -246,20 +244,23 @@ impl Telling {
             || TopicName::read(name).is_ok_and(|name| self.rights.allow(Right::Consume, &name))
     }
 
-    /// What was found. Topics of other owners may stand between those of a page and the next.
+    /// The finished page. Topics of other owners may belong between its end and the next page.
     fn answer(&mut self, is_one_of_several: bool) -> Result<InquiryOutcome, InquiryError> {
         if let Some(only) = &self.only {
-            let told = self.topics.remove(only.as_str()).ok_or_else(InquiryError::no_topic)?;
-            return Ok(InquiryOutcome::Told(200, serde_json::to_string(&told).unwrap_or_default()));
+            let stats = self.topics.remove(only.as_str()).ok_or_else(InquiryError::no_topic)?;
+            return Ok(InquiryOutcome::Answer(
+                200,
+                serde_json::to_string(&stats).unwrap_or_default(),
+            ));
         }
-        // Other owners' topics behind the end of a page that is not the last are of the next one too.
+        // Other owners' topics after the end of an incomplete page belong to the next page too.
         let is_partial = is_one_of_several && self.until.is_some();
-        let page = serde_json::to_string(&self.topics).unwrap_or_default();
-        Ok(InquiryOutcome::Told(if is_partial { PARTIAL } else { 200 }, page))
+        let json = serde_json::to_string(&self.topics).unwrap_or_default();
+        Ok(InquiryOutcome::Answer(if is_partial { PARTIAL } else { 200 }, json))
     }
 }
 
-/// An address as Java writes it.
+/// An address in Java's notation.
 fn address(remote: &str) -> String {
     format!("/{}", remote.trim_start_matches('/'))
 }

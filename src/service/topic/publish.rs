@@ -1,4 +1,4 @@
-//! How messages get into topics.
+//! Publishing: how messages are appended to topics.
 
 use super::commits::PendingAnswer;
 use super::handles::{Label, ProducerId, TopicId};
@@ -14,23 +14,24 @@ use super::{
 use crate::service::ConnectionRef;
 use std::sync::Arc;
 
-/// Producers of one topic whose last sequence numbers are remembered. Names are meant to be kept; a producer that
-/// makes a new one for every start has the oldest forgotten.
+/// Limit on the producers of one topic whose sequence numbers are remembered. Producers are meant
+/// to keep their names; with one that makes up a new name for every start, the oldest are
+/// forgotten.
 const SEQUENCES_MAX: usize = 10_000;
 
-/// How long a message may take from its shard to its topic. If it took longer, the clock of the world has gone back,
-/// and its time of delivery is as far behind.
+/// Longest time a message takes from its shard to its topic. If it seems to have taken longer, the
+/// wall clock has gone back, and its delivery time is behind by the same amount.
 const CLOCK_SLACK_MS: u64 = 1000;
 
 impl<A: Archive> TopicOwner<A> {
-    /// Finds what is in the way of a producer of a topic.
+    /// Finds obstacles to a producer of a topic.
     pub(super) fn check_producer(&mut self, id: TopicId, name: &str) -> Result<(), Hindrance> {
         let topic = &self.loaded.topics[id];
         if let Some(holder) = topic.producers.get(name).and_then(|id| self.peers.producers.get(*id))
         {
             return Err(Hindrance::same_name(holder.connection, name));
         }
-        // A producer that could send nothing is told so at once.
+        // Refused now rather than with its first message.
         if topic.state.terminated {
             return Err(Cause::Terminated.because("Topic was already terminated").into());
         }
@@ -40,13 +41,13 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// A name for a producer that has none; no other run of the daemon gives it.
+    /// A name for a producer without one, unique across runs of the daemon.
     pub(super) fn generated_name(&mut self) -> Box<str> {
         self.serial += 1;
         format!("fanfare-{}-{}", self.archive.ledger(), self.serial).into()
     }
 
-    /// A producer is over.
+    /// Closes a producer whose connection is gone.
     pub(super) fn close_producer(&mut self, id: ProducerId) {
         let Some(producer) = self.peers.producers.try_remove(id) else { return };
         for (topic, _) in producer.targets {
@@ -57,7 +58,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// A message of a producer.
+    /// Handles a message from a producer.
     pub(super) fn send(
         &mut self,
         connection: ConnectionRef,
@@ -65,7 +66,7 @@ impl<A: Archive> TopicOwner<A> {
         context: Option<Box<str>>,
     ) {
         let Some(ConnectionRole::Producer(id)) = self.peers.roles.get(&connection).copied() else {
-            return self.not_stored(connection, context, "the connection is no producer".into());
+            return self.not_stored(connection, context, "the connection is not a producer".into());
         };
         let target = self.peers.producers.get_mut(id).and_then(|producer| producer.choose(&draft));
         let Some((topic, label)) = target else {
@@ -82,7 +83,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// A message for a topic that may not even be there yet.
+    /// Handles a message for a topic that may not exist yet.
     pub(super) fn append(
         &mut self,
         connection: ConnectionRef,
@@ -95,8 +96,8 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Where a message for a topic goes: into one of its partitions, if it has some. The topic is created if it is not
-    /// there.
+    /// The destination of a message for a topic: one of its partitions, if it has some. The topic
+    /// is created if necessary.
     fn target_of(
         &mut self,
         name: &TopicName,
@@ -117,7 +118,8 @@ impl<A: Archive> TopicOwner<A> {
         Ok((topic, *label))
     }
 
-    /// A message for a topic; its answer waits for the commit. Returns whether it is stored then.
+    /// Appends a message to a topic, to be answered after the commit. Returns whether it was
+    /// appended.
     fn append_to(
         &mut self,
         topic: TopicId,
@@ -143,7 +145,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// What is not stored is answered in its turn, behind the messages before it.
+    /// Answers that a message is not stored, in its turn after the answers to earlier messages.
     fn not_stored(
         &mut self,
         connection: ConnectionRef,
@@ -154,7 +156,7 @@ impl<A: Archive> TopicOwner<A> {
         self.commits.answers.push(PendingAnswer::Certain(connection, answer));
     }
 
-    /// Appends a message, unless it was already. Returns where it stands.
+    /// Appends a message, unless it is a duplicate. Returns its position, or that of the original.
     pub(super) fn store(&mut self, id: TopicId, draft: MessageDraft) -> Result<Position, Box<str>> {
         if let Some(reason) = &self.commits.broken {
             return Err(reason.clone());
@@ -165,7 +167,7 @@ impl<A: Archive> TopicOwner<A> {
         if self.loaded.topics[id].state.terminated {
             return Err("Topic was already terminated".into());
         }
-        // A message that is sent again is answered as before and not stored twice.
+        // A message sent again is confirmed as before and not stored twice.
         if let Some((producer, sequence)) = draft.head().number() {
             let topic = &self.loaded.topics[id];
             let last = topic.sequences.get(producer).filter(|last| sequence <= last.last);
@@ -174,7 +176,7 @@ impl<A: Archive> TopicOwner<A> {
                 return Ok(known.or(last.id).or(topic.last).unwrap_or_default());
             }
         }
-        // After the repeated ones, which take no room.
+        // After the check for duplicates, which take no room.
         if let Some(reason) = self.over_quota(id) {
             return Err(reason);
         }
@@ -193,11 +195,11 @@ impl<A: Archive> TopicOwner<A> {
         let topic = &mut self.loaded.topics[id];
         let next = topic.state.next;
         let message = Arc::new(draft.store(next.position, next.ordinal, next.bytes));
-        // Even if something goes wrong now, nothing else gets the position.
+        // Even if the append fails, the position is never reused.
         topic.state.next.position = next.position.after();
         let wanted_ms = message.deliver_ms().filter(|_| message.was_delayed());
         let deliver_ms = wanted_ms.map(|wanted_ms| {
-            // What is in the index is later than everything that was taken from it.
+            // Entries of the index must be later than all that were taken from it.
             let ahead_ms = self.now.unix_ms.saturating_sub(message.published_ms());
             let ahead_ms = if ahead_ms > CLOCK_SLACK_MS { ahead_ms } else { 0 };
             wanted_ms.saturating_add(ahead_ms).max(self.now.unix_ms + 1)
@@ -208,7 +210,7 @@ impl<A: Archive> TopicOwner<A> {
             for sub in topic.subs.values() {
                 let sub_id = *sub;
                 let Some(sub) = self.loaded.subs.get_mut(sub_id) else { continue };
-                // Only one that comes before all others moves the timer.
+                // The timer moves only for a message due before all others.
                 if sub.state.by_index && deliver_ms < sub.due_ms {
                     sub.due_ms = deliver_ms;
                     sub.wake_at(
@@ -227,6 +229,7 @@ impl<A: Archive> TopicOwner<A> {
         topic.published.1 += message.len() as u64;
         self.counters.published(topic.namespace, message.len());
         if !topic.is_appended {
+            // One entry for all messages of a topic until the next commit.
             topic.is_appended = true;
             self.commits.appended.push(id);
         }
@@ -241,7 +244,7 @@ impl<A: Archive> TopicOwner<A> {
         Ok(message)
     }
 
-    /// Saves a producer's number beside its message.
+    /// Saves a producer's sequence number along with its message.
     fn remember(
         &mut self,
         id: TopicId,

@@ -1,7 +1,7 @@
-//! Resetting and purging subscriptions: all of their pending messages are dropped.
+//! Resetting and purging subscriptions, which drops all their pending messages.
 //!
-//! There may be tens of thousands of messages pending, and as many subscriptions of a topic: what can wait is done in
-//! slices.
+//! A subscription may have tens of thousands of pending messages, and a topic as many
+//! subscriptions: what can wait is done in slices.
 
 use super::handles::{ConsumerId, SubId, TopicId};
 use super::inquiry::{InquiryError, InquiryOutcome, InquiryProgress};
@@ -15,10 +15,10 @@ use crate::service::ConnectionRef;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-/// Timers that are removed at once.
+/// Timers removed at once.
 const TIMERS_AT_ONCE: usize = 256;
 
-/// Subscriptions of a topic, one after the other, as long as it is there.
+/// An iteration over a topic's subscriptions, valid as long as the topic exists.
 pub(super) struct Walk {
     pub(super) topic: TopicId,
     number: TopicNumber,
@@ -26,15 +26,15 @@ pub(super) struct Walk {
 }
 
 impl<A: Archive> TopicOwner<A> {
-    /// The subscriptions of a topic.
+    /// Starts an iteration over the subscriptions of a topic.
     pub(super) fn walk(&self, topic: TopicId) -> Walk {
         let number = self.loaded.topics.get(topic).map_or(0, |topic| topic.number);
         Walk { topic, number, after: None }
     }
 
-    /// The next of them; an error when the topic is not there any more.
+    /// The next subscription; an error when the topic no longer exists.
     pub(super) fn next_sub(&self, walk: &mut Walk) -> Result<Option<SubId>, InquiryError> {
-        // Its number in memory may be another's since the last slice.
+        // The topic's slot may have been reused since the last slice.
         let topic = self
             .loaded
             .topics
@@ -49,7 +49,8 @@ impl<A: Archive> TopicOwner<A> {
         }))
     }
 
-    /// Deletes what waits in a subscription, or in all, and then what is stored, and answers when it is safe.
+    /// Deletes the backlog of a subscription, or of all and then the stored messages; answered once
+    /// that is committed.
     pub(super) fn purge(
         &mut self,
         connection: ConnectionRef,
@@ -70,14 +71,14 @@ impl<A: Archive> TopicOwner<A> {
         })
     }
 
-    /// Empties some subscriptions of a topic, and after the last the topic.
+    /// Empties the next subscriptions of a topic, and after the last the topic.
     fn purge_some(&mut self, walk: &mut Walk, end: LogPlace, slice: &mut Slice) -> InquiryProgress {
         while let Some(sub) = self.next_sub(walk)? {
             slice.spend(TOPIC_STEPS);
             if self.loaded.subs[sub].state.read.position <= end.position {
                 self.reset(sub, end, false);
             } else {
-                // It has gone on meanwhile, and keeps what came after.
+                // The subscription has advanced meanwhile, and keeps the newer messages.
                 while self.give_up(sub, &end) {}
             }
             self.save_sub(sub)?;
@@ -87,7 +88,7 @@ impl<A: Archive> TopicOwner<A> {
         }
         let id = walk.topic;
         let topic = &mut self.loaded.topics[id];
-        // It may have been trimmed further meanwhile.
+        // The topic may have been trimmed further meanwhile.
         if topic.state.first < end.position {
             topic.state.first = end.position;
             topic.is_untrimmed = true;
@@ -99,7 +100,7 @@ impl<A: Archive> TopicOwner<A> {
         Ok(Some(InquiryOutcome::Changed))
     }
 
-    /// A subscription goes on at a place, with nothing pending.
+    /// Moves a subscription's cursor to a place, with nothing pending.
     pub(super) fn reset(&mut self, id: SubId, place: LogPlace, is_back: bool) {
         self.give_up_pending(id);
         let now_ms = self.now.unix_ms;
@@ -117,7 +118,8 @@ impl<A: Archive> TopicOwner<A> {
         self.loaded.ready(id);
     }
 
-    /// Everything that is pending is dealt with, but for what is on its way to the dead letters: that is when it is there.
+    /// Drops all pending messages, except those on their way to the dead-letter topic, which are
+    /// settled on arrival.
     pub(super) fn give_up_pending(&mut self, id: SubId) {
         let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         let all = std::mem::take(&mut sub.pending);
@@ -136,7 +138,7 @@ impl<A: Archive> TopicOwner<A> {
             if pending.due_ns > 0 {
                 timers.push((pending.due_ns, Timer::Pending(id, position)));
                 if pending.state == PendingState::Held {
-                    // Its time would have made room for another.
+                    // The timeout would have freed a place in the holder's window.
                     freed.push(pending.holder as usize);
                 }
             }
@@ -148,7 +150,8 @@ impl<A: Archive> TopicOwner<A> {
         self.discard(timers);
     }
 
-    /// Removes timers: some at once, others in slices. What is left of them meanwhile comes to nothing.
+    /// Removes timers: some at once, the others in slices. Those that fire meanwhile have no
+    /// effect.
     pub(super) fn discard(&mut self, mut timers: Vec<(u64, Timer)>) {
         self.run_always(true, move |owner, _| {
             let from = timers.len().saturating_sub(TIMERS_AT_ONCE);

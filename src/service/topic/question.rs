@@ -1,4 +1,4 @@
-//! What connections ask of the owner of the topics.
+//! Requests of connections to the owner of the topics.
 
 use super::{
     ConsumerOptions, MessageDraft, MessageId, ProducerOptions, ReaderOptions, Right, Rights,
@@ -6,64 +6,65 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What a connection asks of the owner of the topics. The first question of a connection is one of the first three.
+/// A request of a connection to the owner of the topics. A connection's first request is `Produce`,
+/// `Consume` or `Read`, apart from `Append` and `Inquire`, which need no role.
 ///
-/// [`TopicAnswer`](super::TopicAnswer) has the answers.
+/// [`TopicAnswer`](super::TopicAnswer) defines the answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum TopicQuestion {
-    /// To be a producer; answered by `Opened` or `Refused`.
+    /// Become a producer; answered by `Opened` or `Refused`.
     Produce(Box<ProducerOptions>),
-    /// To be a consumer; answered likewise, and then by deliveries.
+    /// Become a consumer; answered likewise, and then by deliveries.
     Consume(Box<ConsumerOptions>),
-    /// To be a reader; answered likewise, and then by deliveries.
+    /// Become a reader; answered likewise, and then by deliveries.
     Read(Box<ReaderOptions>),
-    /// A producer's message; answered by `Stored` or `NotStored`, in the order of the questions.
+    /// Store a producer's message; answered by `Stored` or `NotStored`, in the order of the
+    /// requests.
     Send {
         /// The message.
         draft: MessageDraft,
-        /// Comes back with the answer.
+        /// Returned with the answer.
         context: Option<Box<str>>,
     },
-    /// A feed's message for this topic; answered as a producer's. It needs no question before it.
+    /// Store a feed's message in this topic; answered like `Send`.
     Append(TopicName, MessageDraft),
-    /// Acknowledges a message.
+    /// Acknowledge a message.
     Ack(MessageId),
-    /// Acknowledges a message negatively: it is redelivered.
+    /// Acknowledge a message negatively: it is redelivered.
     Nack(MessageId),
-    /// Asks for so many messages more; for consumers that pull.
+    /// Request this many more messages; for consumers that pull.
     Permit(u32),
-    /// Deletes the subscription. The connection stays, and gets nothing more.
+    /// Delete the subscription. The connection stays open, and receives nothing more.
     Unsubscribe,
-    /// Whether there will be more messages; answered by `EndOfTopic`.
+    /// Ask whether all messages of terminated topics were received; answered by `EndOfTopic`.
     AskEnd,
-    /// Everything delivered so far has left, including the delivery that had
+    /// Everything delivered so far has been sent to the client, including the delivery with
     /// [`Recipient::wants_receipt`](super::Recipient::wants_receipt).
     Took,
-    /// Replaces the connection's rights. Answered by `Forbidden` if what it does is not among the new ones.
+    /// Replace the connection's rights. Answered by `Forbidden` if they do not allow its role.
     Renew(Box<Rights>),
-    /// The answer to `Probe`: whether the peer has sent its last, so that [`TopicQuestion::Gone`] follows. Not sent for a
-    /// connection whose end was told.
+    /// The answer to `Probe`. Not sent for a connection that was already reported gone.
     Probed {
-        /// Whether it has.
+        /// Whether the peer has closed, so that [`TopicQuestion::Gone`] follows.
         is_closing: bool,
     },
-    /// The connection is over. The last question.
+    /// The connection is gone. Its last request.
     Gone,
-    /// After `Ready`: enter the subscription now.
+    /// After `Ready`: join the subscription now.
     Join,
-    /// It is this owner's turn to deliver to a consumer of several owners.
+    /// This owner's turn to deliver to a consumer of several owners.
     Turn,
-    /// The outcome of a dead letter that this owner has sent to another.
+    /// Another owner's answer about a dead letter.
     Buried {
-        /// Whether it is stored there.
+        /// Whether it is stored.
         is_stored: bool,
     },
-    /// A question about topics, or a change of one; answered by `Answer`.
+    /// A query about topics, or a change to one; answered by `Answer`.
     Inquire(Box<TopicInquiry>),
 }
 
 impl TopicQuestion {
-    /// How much memory it holds, for the bounds of queues.
+    /// Bytes of memory, for the limits of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
         let bytes = match self {
@@ -75,8 +76,8 @@ impl TopicQuestion {
         bytes + size_of::<Self>()
     }
 
-    /// Whether rights allow the first question of a connection. A pattern stands for those of its topics that may be
-    /// consumed, and needs a namespace where there can be some.
+    /// Whether the rights allow a connection's first request. For a pattern, they have to reach its
+    /// namespace; topics that they do not allow are left out.
     #[must_use]
     pub fn is_allowed(&self, rights: &Rights) -> bool {
         match self {

@@ -1,21 +1,18 @@
-//! A message as it is stored: some numbers, then what its producer has sent, in a layout that is written once by the
-//! producer's shard and never changed.
+//! The stored form of a message: some numbers, then the producer's data, in a layout that the
+//! producer's shard writes once and nothing changes afterwards.
 //!
-//! ```text
-//! ordinal u64 · bytes before it u64 · published u64 · flags u8 · event time u64? · delivery time u64? · sequence i64?
-//! · producer? · key? · context? · encryption context? · properties? · payload
-//! ```
-//! Numbers are little-endian; `?` stands there when its flag is set; a text is its length (u32) and its bytes;
-//! properties are their count (u32) and twice as many texts; the payload is all that is left.
+//! Numbers are little-endian; `?` marks fields that are present when their flag is set; a text is
+//! its length (u32) and its bytes; properties are their count (u32) and twice as many texts; the
+//! payload is the rest.
 
 use super::{Position, routing};
 use crate::bytes::Cursor;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 
-/// What the owner of the topic fills in.
+/// Length of the fields that the owner of the topic fills in.
 const OWN_BYTES: usize = 16;
-/// Where the flags stand.
+/// Offset of the flags.
 const FLAGS_AT: usize = OWN_BYTES + 8;
 
 const EVENT: u8 = 1;
@@ -27,51 +24,51 @@ const CONTEXT: u8 = 32;
 const ENCRYPTION: u8 = 64;
 const PROPERTIES: u8 = 128;
 
-/// A message, as far as its producer knows it.
+/// The content of a message, as given by its producer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicMessage<'a> {
-    /// When it was published, in unix time (ms).
+    /// When it was published (unix, ms).
     pub published_ms: u64,
-    /// When what it tells of has happened, in unix time (ms).
+    /// The time of the event it describes (unix, ms).
     pub event_ms: Option<u64>,
-    /// When it is to be delivered, in unix time (ms).
+    /// When to deliver it (unix, ms).
     pub deliver_ms: Option<u64>,
-    /// Its number among its producer's.
+    /// Its sequence number at its producer.
     pub sequence: Option<i64>,
-    /// The producer's name, if it has given itself one.
+    /// The producer's name, if it chose one.
     pub producer: Option<&'a str>,
-    /// What chooses its partition, or its consumer.
+    /// Selects its partition, or its consumer.
     pub key: Option<&'a str>,
-    /// What the producer has called it.
+    /// The producer's own id of the message.
     pub context: Option<&'a str>,
-    /// How clients have encrypted it: a JSON object.
+    /// The clients' encryption parameters, a JSON object.
     pub encryption: Option<&'a str>,
-    /// Names and values, in order.
+    /// Properties: names and values, in order.
     pub properties: Vec<(&'a str, &'a str)>,
-    /// What it says.
+    /// The data.
     pub payload: &'a [u8],
 }
 
-/// What tells where a message goes, and whether it has come before.
+/// The fields that route a message and reveal duplicates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageHead<'a> {
-    /// As of [`TopicMessage`].
+    /// See [`TopicMessage`].
     pub sequence: Option<i64>,
-    /// As of [`TopicMessage`].
+    /// See [`TopicMessage`].
     pub producer: Option<&'a str>,
-    /// As of [`TopicMessage`].
+    /// See [`TopicMessage`].
     pub key: Option<&'a str>,
 }
 
 impl<'a> MessageHead<'a> {
-    /// Its producer and its number, by which it is known when it comes again; without both it is not.
+    /// Its producer and sequence number, which identify duplicates; `None` unless both are set.
     #[must_use]
     pub fn number(&self) -> Option<(&'a str, i64)> {
         Some((self.producer?, self.sequence?))
     }
 }
 
-/// A message that is to be stored.
+/// A message to be stored.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Box<[u8]>")]
 pub struct MessageDraft(Box<[u8]>);
@@ -80,14 +77,14 @@ impl TryFrom<Box<[u8]>> for MessageDraft {
     type Error = &'static str;
 
     fn try_from(record: Box<[u8]>) -> Result<Self, &'static str> {
-        // It has come from another node, and is kept as it is.
+        // It comes from another node, so it is validated before it is kept.
         read(&record).ok_or("the record of a message is damaged")?;
         Ok(Self(record))
     }
 }
 
 impl MessageDraft {
-    /// Lays a message out.
+    /// Encodes a message.
     #[must_use]
     pub fn new(message: &TopicMessage<'_>) -> Self {
         let payload = message.payload;
@@ -98,11 +95,10 @@ impl MessageDraft {
         draft
     }
 
-    /// Lays a message out whose payload is what `fill` appends, of about so many bytes, and not that of the message: what
-    /// is decoded stands at its place at once.
+    /// Encodes a message with the payload that `fill` appends, of about `payload_bytes`, in place
+    /// of the message's own: decoded data needs no copy.
     ///
-    /// # Errors
-    /// That of `fill`.
+    /// The error of `fill`.
     pub fn with<E>(
         message: &TopicMessage<'_>,
         payload_bytes: usize,
@@ -142,26 +138,26 @@ impl MessageDraft {
         Ok(Self(bytes.into()))
     }
 
-    /// What is in it.
+    /// Decodes the message; `None` when it is damaged.
     #[must_use]
     pub fn message(&self) -> Option<TopicMessage<'_>> {
         read(&self.0)
     }
 
-    /// What tells where it goes.
+    /// Decodes only the head.
     #[must_use]
     pub fn head(&self) -> MessageHead<'_> {
         read_head(&self.0).unwrap_or_default()
     }
 
-    /// Its size in bytes.
+    /// Size in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a record is never empty")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The message at its place: with so many before it in its topic, which have so many bytes.
+    /// The stored message at a position, with the number and total bytes of the messages before it.
     #[must_use]
     pub fn store(mut self, position: Position, ordinal: u64, bytes_before: u64) -> StoredMessage {
         self.0[..8].copy_from_slice(&ordinal.to_le_bytes());
@@ -170,59 +166,59 @@ impl MessageDraft {
     }
 }
 
-/// A message that has a place in its topic.
+/// A message with a position in its topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredMessage {
-    /// Its place.
+    /// Its position.
     pub position: Position,
     record: Box<[u8]>,
 }
 
 impl StoredMessage {
-    /// The message of a record that was read at a position; `None` when it is none.
+    /// Validates a record read from a position; `None` when it is damaged.
     #[must_use]
     pub fn read(position: Position, record: &[u8]) -> Option<Self> {
         read(record)?;
         Some(Self { position, record: record.into() })
     }
 
-    /// The bytes that are stored.
+    /// The stored bytes.
     #[must_use]
     pub fn record(&self) -> &[u8] {
         &self.record
     }
 
-    /// What is in it.
+    /// Decodes the message.
     #[must_use]
     pub fn message(&self) -> TopicMessage<'_> {
         read(&self.record).unwrap_or_default()
     }
 
-    /// What tells where it went.
+    /// Decodes only the head.
     #[must_use]
     pub fn head(&self) -> MessageHead<'_> {
         read_head(&self.record).unwrap_or_default()
     }
 
-    /// How many messages the topic had before it, ever.
+    /// Number of messages the topic ever had before it.
     #[must_use]
     pub fn ordinal(&self) -> u64 {
         number(&self.record, 0).unwrap_or(0)
     }
 
-    /// How many bytes they had.
+    /// Their total bytes.
     #[must_use]
     pub fn bytes_before(&self) -> u64 {
         number(&self.record, 8).unwrap_or(0)
     }
 
-    /// When it was published, in unix time (ms).
+    /// When it was published (unix, ms).
     #[must_use]
     pub fn published_ms(&self) -> u64 {
         number(&self.record, OWN_BYTES).unwrap_or(0)
     }
 
-    /// When it is to be delivered, in unix time (ms).
+    /// When to deliver it (unix, ms).
     #[must_use]
     pub fn deliver_ms(&self) -> Option<u64> {
         let flags = *self.record.get(FLAGS_AT)?;
@@ -230,12 +226,12 @@ impl StoredMessage {
         if flags & DELIVER != 0 { number(&self.record, at) } else { None }
     }
 
-    /// Whether it had to wait for its time when it was appended.
+    /// Whether its delivery time was in the future when it was published.
     pub(super) fn was_delayed(&self) -> bool {
         self.deliver_ms().is_some_and(|deliver_ms| deliver_ms > self.published_ms())
     }
 
-    /// What stands for its key; without one any consumer may have it.
+    /// The hash of its key; without a key, of its position, so that any consumer may receive it.
     pub(super) fn key_hash(&self) -> u32 {
         match self.head().key {
             Some(key) => routing::murmur3(key.as_bytes()),
@@ -243,7 +239,7 @@ impl StoredMessage {
         }
     }
 
-    /// Its size in bytes.
+    /// Size in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a record is never empty")]
     pub fn len(&self) -> usize {
@@ -251,7 +247,7 @@ impl StoredMessage {
     }
 }
 
-/// Bytes that a record has before its payload.
+/// Length of a record up to its payload.
 fn head_bytes(message: &TopicMessage<'_>) -> usize {
     let TopicMessage {
         event_ms,
@@ -281,7 +277,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// Takes a record apart; `None` when it is damaged.
+/// Decodes a record; `None` when it is damaged.
 fn read(record: &[u8]) -> Option<TopicMessage<'_>> {
     let mut rest = Cursor(record.get(OWN_BYTES..)?);
     let published_ms = rest.u64_le()?;
@@ -301,7 +297,7 @@ fn read(record: &[u8]) -> Option<TopicMessage<'_>> {
     })
 }
 
-/// Reads no further than it must; `None` when that is damaged.
+/// Decodes no more of a record than the head; `None` when that is damaged.
 fn read_head(record: &[u8]) -> Option<MessageHead<'_>> {
     let mut rest = Cursor(record.get(FLAGS_AT..)?);
     let flags = rest.take(1)?[0];
@@ -314,7 +310,7 @@ fn read_head(record: &[u8]) -> Option<MessageHead<'_>> {
     })
 }
 
-/// A text behind its length.
+/// A text preceded by its length.
 fn text<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
     let length = rest.u32_le()?;
     rest.text(length as usize)
@@ -322,7 +318,7 @@ fn text<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
 
 fn properties<'a>(rest: &mut Cursor<'a>) -> Option<Vec<(&'a str, &'a str)>> {
     let count = rest.u32_le()? as usize;
-    // Each takes at least its two lengths.
+    // A pair takes at least its two lengths, so a larger count is damage, and must not allocate.
     (count <= rest.0.len() / 8).then_some(())?;
     (0..count).map(|_| Some((text(rest)?, text(rest)?))).collect()
 }

@@ -1,28 +1,29 @@
-//! What a connection may do with topics: three lists of globs of `TENANT/NAMESPACE/TOPIC`.
+//! A connection's rights to topics: three lists of globs for `TENANT/NAMESPACE/TOPIC`.
 //!
-//! Where rights come from is not known here.
+//! This file does not know where rights come from.
 
 use super::TopicName;
 use crate::wildcard;
 use serde::{Deserialize, Serialize};
 
-/// Globs in one list. Statistics try each for every topic there is; a token that needs more names a namespace.
+/// Limit on the globs of one list. Statistics test each against every topic; a token that needs
+/// more should name a namespace.
 pub const GLOBS_MAX: usize = 100;
-/// Longest glob, which is as long as the longest name of a topic.
+/// Limit on a glob, in bytes: that of a topic's name.
 const GLOB_BYTES_MAX: usize = 1024;
 
-/// What is done with a topic.
+/// A kind of access to a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// Messages are sent to it.
+    /// Publish messages.
     Produce,
-    /// A subscription of it is consumed; its statistics are seen.
+    /// Consume a subscription, and see the statistics.
     Consume,
-    /// It is read.
+    /// Read without a subscription.
     Read,
 }
 
-/// What a connection may do.
+/// The rights of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rights {
     produce: Globs,
@@ -30,7 +31,7 @@ pub struct Rights {
     read: Globs,
 }
 
-/// Which topics.
+/// A set of topics.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Globs {
     All,
@@ -38,10 +39,11 @@ enum Globs {
 }
 
 impl Rights {
-    /// Everything with all topics.
+    /// Full access to all topics.
     pub const ALL: Self = Self { produce: Globs::All, consume: Globs::All, read: Globs::All };
 
-    /// What these globs name. What is no glob names nothing, and neither does a list of more than [`GLOBS_MAX`].
+    /// The rights to topics matching these globs. An invalid glob matches nothing, and so does a
+    /// list longer than [`GLOBS_MAX`].
     ///
     /// ```
     /// use fanfare::service::topic::{Right, Rights, TopicName};
@@ -62,13 +64,13 @@ impl Rights {
         }
     }
 
-    /// Whether nothing is forbidden.
+    /// Whether they are unrestricted.
     #[must_use]
     pub fn are_all(&self) -> bool {
         *self == Self::ALL
     }
 
-    /// Whether something may be done with a topic. A partition is as its topic.
+    /// Whether they allow a kind of access to a topic. A partition is allowed if its whole is.
     #[must_use]
     pub fn allow(&self, right: Right, topic: &TopicName) -> bool {
         let globs = self.of(right);
@@ -76,22 +78,23 @@ impl Rights {
             || topic.whole().is_some_and(|whole| globs.match_name(whole))
     }
 
-    /// Whether there can be topics of a namespace, told as `persistent://tenant/ns/`, that may be consumed.
+    /// Whether they may allow consuming any topic of a namespace, given as
+    /// `persistent://tenant/ns/`.
     pub(super) fn reach(&self, namespace: &str) -> bool {
         self.consume.reach(namespace)
     }
 
-    /// Whether messages may be given up into this topic: it is written then. The one that a subscription has of its own
-    /// stands beside what may be consumed.
+    /// Whether they allow a dead-letter topic: it is written to. A subscription's default one needs
+    /// no right of its own.
     pub(super) fn allow_dead_letters(&self, topic: Option<&TopicName>) -> bool {
         topic.is_none_or(|topic| self.allow(Right::Produce, topic))
     }
 
-    /// Whether every topic of a namespace may be consumed, whatever it is called.
+    /// Whether they allow consuming every topic of a namespace, whatever its name.
     pub(super) fn allow_namespace(&self, namespace: &str) -> bool {
         match &self.consume {
             Globs::All => true,
-            // What matches without a name goes on to match with one if it ends in a star.
+            // A glob that matches the empty name and ends in a star matches any name.
             Globs::Matching(globs) => {
                 let empty = format!("{namespace}/");
                 globs.iter().any(|glob| glob.ends_with('*') && matches(glob, &empty))
@@ -121,7 +124,7 @@ impl Globs {
         }
     }
 
-    /// Whether there can be topics of a namespace, told as `persistent://tenant/ns/`, that match.
+    /// Whether any topic of a namespace, given as `persistent://tenant/ns/`, may match.
     fn reach(&self, namespace: &str) -> bool {
         let Self::Matching(globs) = self else { return true };
         let spaces = namespace.split_once("://").map_or(namespace, |(_, rest)| rest);
@@ -133,22 +136,22 @@ impl Globs {
     }
 }
 
-/// Whether a text is a glob of topics.
+/// Whether a text is a valid glob for topics.
 #[must_use]
 pub fn is_glob(text: &str) -> bool {
     text.len() <= GLOB_BYTES_MAX && parts(text).is_some()
 }
 
-/// Tenant, namespace and the rest, which has slashes where the topic's own name has some. So have the names of the first
-/// version of the API, with the cluster in the second place.
+/// Tenant, namespace and the rest, which contains slashes if the topic's own name does, or if it is
+/// in the old form with a cluster in second place.
 fn parts(glob: &str) -> Option<[&str; 3]> {
     let mut parts = glob.splitn(3, '/');
     let parts = [parts.next()?, parts.next()?, parts.next()?];
     parts.iter().all(|part| !part.is_empty()).then_some(parts)
 }
 
-/// Whether a glob matches `tenant/namespace/topic`. A star of the first two parts does not reach over their slash: what
-/// is granted of a namespace never grows by another.
+/// Whether a glob matches `tenant/namespace/topic`. A star in the first two parts does not cross
+/// their slash: rights to one namespace never extend to another.
 fn matches(glob: &str, name: &str) -> bool {
     let mut names = name.splitn(3, '/');
     is_glob(glob)

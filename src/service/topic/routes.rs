@@ -1,22 +1,26 @@
-//! A shard's routing to several owners of topics: which of them a connection has to do with.
+//! A shard's routing to several owners of topics: which of them serves a connection.
 //!
-//! The first request of a connection says by the names of its topics which owner has it; what follows carries only the
-//! connection's connection and goes there too. Producers, readers and consumers of one topic or of its partitions have one owner.
+//! The topic names in a connection's first request determine its owner; later requests carry only
+//! the connection's id and go to the same owner. Producers, readers and consumers of one topic or
+//! its partitions have one owner.
 //!
-//! A consumer of several topics may have several, and one of a pattern has all, since new topics may come to each. It is a
-//! consumer at each of them, of those topics that are there:
+//! A consumer of several topics may have several owners, and one with a pattern has all, since any
+//! may get a new topic. It is a consumer at each, for the topics there:
 //!
-//! - It becomes one at one after the other, always in the same order, so that two that want the same do not each get a part
-//!   of it; and at none before each has found that nothing is in its way, so that who is refused leaves nothing behind.
-//! - What it may have unacknowledged or has asked for is one count for all of them ([`ConsumerWindow`]).
-//! - An acknowledgement goes to the owner of the topic for which the label in the message's id stands.
-//! - What it is told is told once: that it is there when it is there at each, that a topic has ended when all have.
+//! - It joins one owner after another, always in the same order, so that two consumers with the
+//!   same wishes do not each get a part; and none before all have found no obstacle, so that a
+//!   refused consumer leaves nothing behind.
+//! - Its unacknowledged messages, or its permits, are counted over all owners together
+//!   ([`ConsumerWindow`]).
+//! - An acknowledgement goes to the owner of the topic that the label in the message id identifies.
+//! - Answers are sent once: that it is open when all owners opened it, that a topic has ended when
+//!   all ended.
 //!
-//! What is different for such a consumer: its subscription is deleted at each owner for itself, so that one that cannot be
-//! deleted at one of them may be gone at others; and while it waits for one owner, its place at others may be taken, which
-//! refuses it. The order of messages is that of each topic, as always.
+//! Differences for such a consumer: each owner deletes the subscription for itself, so if one
+//! fails, others may have deleted it; and while it waits for one owner, its place at others may be
+//! taken, which refuses it. The order of messages is per topic, as always.
 //!
-//! Questions about all topics go to all owners, and their answers become one ([`Merge`]).
+//! Queries about all topics go to all owners, and their answers are merged ([`Merge`]).
 
 use super::{
     ConsumerOptions, ConsumerWindow, Merge, MessageId, OwnerIndex, Rights, TopicAnswer,
@@ -26,27 +30,27 @@ use crate::service::ConnectionRef;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Stands for a connection that has to do with several owners.
+/// Marks a connection with several owners.
 const SEVERAL: u8 = u8::MAX;
 
-/// See the module. With one owner it holds nothing.
+/// The routes of one shard's connections. With one owner they are empty.
 #[derive(Debug)]
 pub struct Routes {
-    /// The owner of each connection, or [`SEVERAL`], by the number of its connection: a byte each. What is left of one that has
-    /// gone is overwritten by the first request of the next.
+    /// The owner of each connection by its id, or [`SEVERAL`]: a byte each. The next connection
+    /// with the same id overwrites it with its first request.
     owners: Vec<u8>,
     spans: HashMap<u32, RouteSpan, ahash::RandomState>,
-    /// Questions of connections to all owners.
+    /// Queries of connections to all owners, with the answers so far.
     gathered: HashMap<ConnectionRef, Gathered, ahash::RandomState>,
     asked: OwnerQuestions,
 }
 
-/// Questions for each owner, in order.
+/// Requests for each owner, in order.
 #[derive(Debug)]
 struct OwnerQuestions(Box<[Vec<(ConnectionRef, TopicQuestion)>]>);
 
 impl OwnerQuestions {
-    /// How many owners there are.
+    /// Number of owners.
     fn of(&self) -> usize {
         self.0.len()
     }
@@ -56,23 +60,23 @@ impl OwnerQuestions {
     }
 }
 
-/// A consumer that has several owners.
+/// A consumer with several owners.
 #[derive(Debug)]
 struct RouteSpan {
     connection: ConnectionRef,
     window: Arc<ConsumerWindow>,
-    /// Those owners, in order.
+    /// Its owners, in order.
     owners: Vec<u8>,
     stage: RouteStage,
-    /// What it wants; nothing when it is there.
+    /// Its request; `None` once all owners have it.
     wanted: Option<Box<ConsumerOptions>>,
-    /// What came before it was there.
+    /// Rights that were replaced before it was open.
     rights: Option<Box<Rights>>,
-    /// How often it asks whether its topics have ended, and which of its owners is being asked.
+    /// Number of open `AskEnd` requests, and the index of the owner being asked.
     asks: (u32, usize),
 }
 
-/// How far a consumer is: at which of its owners.
+/// How far a consumer is, with the index of the current owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RouteStage {
     Checking(usize),
@@ -80,7 +84,7 @@ enum RouteStage {
     Open,
 }
 
-/// Answers of all owners to a question.
+/// The answers of the owners to one query.
 #[derive(Debug)]
 struct Gathered {
     merge: Merge,
@@ -88,7 +92,7 @@ struct Gathered {
 }
 
 impl Routes {
-    /// Those of a shard that has heard nothing yet, with so many owners.
+    /// The routes of a shard without connections, to `of` owners.
     #[must_use]
     pub fn new(of: usize) -> Self {
         Self {
@@ -99,18 +103,18 @@ impl Routes {
         }
     }
 
-    /// Whether something is to be asked.
+    /// Whether there are requests to send.
     #[must_use]
     pub fn has_asked(&self) -> bool {
         self.asked.0.iter().any(|asked| !asked.is_empty())
     }
 
-    /// The questions for each owner since the last call, in order.
+    /// Takes the requests for each owner since the last call, in order.
     pub fn take_asked(&mut self) -> impl Iterator<Item = Vec<(ConnectionRef, TopicQuestion)>> {
         self.asked.0.iter_mut().map(std::mem::take)
     }
 
-    /// A connection asks something.
+    /// Routes a request of a connection.
     pub fn ask(&mut self, connection: ConnectionRef, request: TopicQuestion) {
         let of = self.asked.of();
         match request {
@@ -133,19 +137,23 @@ impl Routes {
         }
     }
 
-    /// What an owner says to a connection. Returns what that is to be told, if anything.
-    pub fn told(&mut self, connection: ConnectionRef, reply: TopicAnswer) -> Option<TopicAnswer> {
+    /// Handles an owner's answer to a connection. Returns the answer to pass on, if any.
+    pub fn answered(
+        &mut self,
+        connection: ConnectionRef,
+        reply: TopicAnswer,
+    ) -> Option<TopicAnswer> {
         if let TopicAnswer::Answer(status, body) = reply {
             return self.gather(connection, status, body);
         }
-        // Another connection may have the number meanwhile: what this one is told is not for that one's consumer.
+        // Another connection may have the id by now: this answer is not for that one's consumer.
         let span = self.spans.get_mut(&connection.id).filter(|span| span.connection == connection);
         let Some(span) = span else { return Some(reply) };
-        let (told, is_over) = span.told(reply, &mut self.asked);
+        let (answer, is_over) = span.answered(reply, &mut self.asked);
         if is_over {
             self.end(connection);
         }
-        told
+        answer
     }
 
     fn set_owner(&mut self, connection: ConnectionRef, owner: u8) {
@@ -156,13 +164,13 @@ impl Routes {
         self.owners[at] = owner;
     }
 
-    /// The first request of a connection that has one owner.
+    /// Routes the first request of a connection with one owner.
     fn begin(&mut self, connection: ConnectionRef, owner: usize, request: TopicQuestion) {
         self.set_owner(connection, owner as u8);
         self.asked.put(owner, connection, request);
     }
 
-    /// A consumer of several owners is over.
+    /// Removes a consumer with several owners.
     fn end(&mut self, connection: ConnectionRef) {
         self.spans.remove(&connection.id);
         self.set_owner(connection, 0);
@@ -206,7 +214,7 @@ impl Routes {
         }
     }
 
-    /// An owner's answer to a question: the whole answer when it is the last.
+    /// Collects an owner's answer to a query; returns the merged answer after the last.
     fn gather(
         &mut self,
         connection: ConnectionRef,
@@ -228,7 +236,7 @@ impl Routes {
 }
 
 impl RouteSpan {
-    /// Its connection asks something.
+    /// Routes a request of its connection.
     fn ask(&mut self, request: TopicQuestion, asked: &mut OwnerQuestions) {
         match request {
             TopicQuestion::Ack(id) | TopicQuestion::Nack(id) => {
@@ -243,7 +251,7 @@ impl RouteSpan {
                     self.ask_end(0, asked);
                 }
             }
-            // Owners that have not heard of the consumer yet would take no notice.
+            // Owners that do not know the consumer yet would ignore it.
             TopicQuestion::Renew(rights) if self.stage != RouteStage::Open => {
                 self.rights = Some(rights);
             }
@@ -253,13 +261,14 @@ impl RouteSpan {
                 self.each(|| TopicQuestion::Probed { is_closing }, asked);
             }
             TopicQuestion::Gone => self.each(|| TopicQuestion::Gone, asked),
-            // The others are no connection's.
+            // Other requests never come from a connection.
             _ => {}
         }
     }
 
-    /// One of its owners says something. Returns what its connection is to be told, and whether it is over.
-    fn told(
+    /// Handles an answer of one of its owners. Returns the answer to pass on, if any, and whether
+    /// the consumer is over.
+    fn answered(
         &mut self,
         reply: TopicAnswer,
         asked: &mut OwnerQuestions,
@@ -289,7 +298,8 @@ impl RouteSpan {
                 }
                 return (Some(reply), false);
             }
-            // It is at none from now on, so that it leaves nothing behind at those that have admitted it.
+            // It leaves all owners, including those that have admitted it, so that nothing is left
+            // behind.
             (TopicAnswer::Refused(_), _) => {
                 self.each(|| TopicQuestion::Gone, asked);
                 return (Some(reply), true);
@@ -299,14 +309,14 @@ impl RouteSpan {
         (None, false)
     }
 
-    /// The owner of a message, or another that takes note of it.
+    /// The owner of a message; for an unknown id any one, which counts the acknowledgement.
     fn owner_of(&self, id: MessageId, of: usize) -> usize {
         let owner = OwnerIndex::of_label(id.partition, of);
         let owner = owner.filter(|owner| self.owners.contains(&(*owner as u8)));
         owner.unwrap_or_else(|| usize::from(self.owners[0]))
     }
 
-    /// Has an owner look whether something is in its way.
+    /// Makes an owner check for obstacles.
     fn check(&mut self, at: usize, asked: &mut OwnerQuestions) {
         self.stage = RouteStage::Checking(at);
         let owner = usize::from(self.owners[at]);
@@ -335,7 +345,7 @@ impl RouteSpan {
         self.each(|| TopicQuestion::Renew(Box::new(rights.clone())), asked);
     }
 
-    /// Tells an owner that it is its turn.
+    /// Gives an owner its turn.
     fn turn(&self, owner: Option<usize>, asked: &mut OwnerQuestions) {
         if let Some(owner) = owner {
             asked.put(owner, self.connection, TopicQuestion::Turn);
@@ -349,8 +359,8 @@ impl RouteSpan {
     }
 }
 
-/// The owners that a consumer has to do with, in order; at least one. A list with topics that are not stored has no others,
-/// or is refused by its owner.
+/// The owners of a consumer's topics, in order; at least one. A list that includes non-persistent
+/// topics belongs to the first owner, which serves or refuses it.
 fn owners_of(topics: &WantedTopics, of: usize) -> Vec<u8> {
     match topics {
         WantedTopics::One(topic) => vec![OwnerIndex::of_topic(topic, of) as u8],
@@ -461,14 +471,14 @@ mod tests {
         let both = || consume(WantedTopics::Several(NAMES.map(topic).into()));
         routes.ask(connection(3), both());
         assert_eq!(asked(&mut routes), [vec!["Consume"], vec![]]);
-        assert!(routes.told(connection(3), TopicAnswer::Ready).is_none());
+        assert!(routes.answered(connection(3), TopicAnswer::Ready).is_none());
         assert_eq!(asked(&mut routes), [vec![], vec!["Consume"]]);
-        assert!(routes.told(connection(3), TopicAnswer::Ready).is_none());
+        assert!(routes.answered(connection(3), TopicAnswer::Ready).is_none());
         assert_eq!(asked(&mut routes), [vec!["Join"], vec![]]);
-        assert!(routes.told(connection(3), TopicAnswer::Opened).is_none());
+        assert!(routes.answered(connection(3), TopicAnswer::Opened).is_none());
         assert_eq!(asked(&mut routes), [vec![], vec!["Join"]]);
         assert!(matches!(
-            routes.told(connection(3), TopicAnswer::Opened),
+            routes.answered(connection(3), TopicAnswer::Opened),
             Some(TopicAnswer::Opened)
         ));
         for (number, owner) in [(2, 0), (3, 1)] {
@@ -485,19 +495,20 @@ mod tests {
         let refusal =
             || TopicRefusal { cause: crate::service::topic::Cause::NotFound, reason: "".into() };
         assert!(matches!(
-            routes.told(connection(3), TopicAnswer::Refused(refusal())),
+            routes.answered(connection(3), TopicAnswer::Refused(refusal())),
             Some(TopicAnswer::Refused(_))
         ));
         assert_eq!(asked(&mut routes), [["Gone"], ["Gone"]]);
         assert!(routes.spans.is_empty());
-        // One that leaves on its way is heard of by both too, and what an owner still says is for nobody else.
+        // One that leaves on its way is heard of by both too, and what an owner still says is for
+        // nobody else.
         routes.ask(connection(4), both());
         routes.ask(connection(4), TopicQuestion::Gone);
         assert_eq!(asked(&mut routes), [vec!["Consume", "Gone"], vec!["Gone"]]);
         let other = ConnectionRef { serial: 2, ..connection(4) };
         routes.ask(other, both());
         asked(&mut routes);
-        routes.told(connection(4), TopicAnswer::Ready);
+        routes.answered(connection(4), TopicAnswer::Ready);
         assert!(!routes.has_asked());
     }
 }

@@ -1,4 +1,4 @@
-//! Which partition, and which consumer, a key chooses: the hashes of Pulsar's clients.
+//! The partition, and the consumer, that a key selects: the hash functions of Pulsar's clients.
 
 use super::Hashing;
 
@@ -11,9 +11,9 @@ pub(super) fn partition(key: &str, hashing: Hashing, partitions: u32) -> u32 {
     (hash & i32::MAX.cast_unsigned()) % partitions.max(1)
 }
 
-/// Which of so many consumers has a key, of which all have as many: when the last one comes or goes, no key moves between
-/// the others. This is "A Fast, Minimal Memory, Consistent Hash Algorithm" of Lamping and Veach; Pulsar's brokers use a
-/// ring, which divides less evenly.
+/// The consumer, out of `count`, that a key is assigned to. All get equal shares, and when the last
+/// one comes or goes, no key moves between the others. This is "A Fast, Minimal Memory, Consistent
+/// Hash Algorithm" by Lamping and Veach; Pulsar's brokers use a ring, which divides less evenly.
 pub(super) fn bucket(key: u32, count: usize) -> Option<usize> {
     let (mut state, mut at, mut next) = (u64::from(key), None, 0);
     while next < count {
@@ -24,7 +24,7 @@ pub(super) fn bucket(key: u32, count: usize) -> Option<usize> {
     at
 }
 
-/// `String.hashCode` of Java, over UTF-16.
+/// Java's `String.hashCode`, over UTF-16.
 fn java(text: &str) -> u32 {
     text.encode_utf16().fold(0, |hash: u32, unit| hash.wrapping_mul(31).wrapping_add(unit.into()))
 }
@@ -45,7 +45,7 @@ pub(super) fn murmur3(bytes: &[u8]) -> u32 {
     hash ^ hash >> 16
 }
 
-/// A word as MurmurHash3 mixes it in.
+/// The mixing step of MurmurHash3.
 fn scramble(word: u32) -> u32 {
     word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593)
 }

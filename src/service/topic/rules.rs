@@ -1,4 +1,4 @@
-//! Retention, quotas and limits of topics, as the configuration says.
+//! Retention, quotas and limits of topics, from the configuration.
 
 use super::TopicName;
 
@@ -7,26 +7,30 @@ use super::TopicName;
 pub struct TopicRules {
     /// Seconds to keep messages that every subscription has acknowledged.
     pub retention_s: u64,
-    /// Bytes of them to keep.
+    /// Bytes of such messages to keep.
     pub retention_bytes: u64,
     /// Seconds after which unacknowledged messages are dropped; 0 for never.
     pub message_ttl_s: u64,
-    /// Bytes that may wait for the slowest subscription of a topic; 0 for any number.
+    /// Limit on the backlog of a topic's slowest subscription, in bytes; 0 for none.
     pub backlog_quota_bytes: u64,
-    /// Whether, at that many, the slowest subscription loses its oldest messages; else producers are refused.
+    /// Whether, at that limit, the slowest subscription loses its oldest messages; otherwise
+    /// producers are refused.
     pub backlog_eviction: bool,
-    /// Seconds after which a topic without messages, subscriptions and connections is deleted; 0 for never.
+    /// Seconds after which a topic without messages, subscriptions and connections is deleted; 0
+    /// for never.
     pub idle_delete_s: u64,
     /// Seconds after which a subscription without consumers is deleted; 0 for never.
     pub subscription_expiry_s: u64,
     /// Maximum number of topics.
     pub topics_max: usize,
-    /// Maximum number of topics that one request creates, not counting partitions of configured topics.
+    /// Maximum number of topics that one request creates, not counting partitions of configured
+    /// topics.
     pub new_topics_max: usize,
-    /// Maximum number of messages of one subscription that are with its consumers or await redelivery.
+    /// Maximum number of messages of one subscription that are with its consumers or await
+    /// redelivery.
     pub unacked_max: usize,
-    /// Bytes of messages that are kept in memory of all topics together: the last ones, which consumers at the end of a
-    /// topic get, and what was read for those that are behind.
+    /// Bytes of messages cached in memory over all topics: the newest ones, for consumers at the
+    /// end of a topic, and those read for consumers that are behind.
     pub cache_bytes: usize,
     /// Partitioned topics, with their number of partitions.
     pub partitioned: Vec<(TopicName, u32)>,

@@ -1,10 +1,11 @@
-//! Where a consumer's messages come from: one subscription for most consumers, very many for those of a pattern.
+//! The sources of a consumer's messages: one subscription for most consumers, very many for those
+//! with a pattern.
 
 use super::handles::{Label, SubId, TopicId};
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
-/// A subscription that a consumer is part of.
+/// A subscription that a consumer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConsumerSource {
     pub(super) topic: TopicId,
@@ -12,7 +13,7 @@ pub(super) struct ConsumerSource {
     pub(super) label: Label,
 }
 
-/// All of a consumer, by label. One source takes no memory of its own.
+/// A consumer's sources, by label. A single one needs no allocation.
 #[derive(Debug, Default)]
 pub(super) enum ConsumerSources {
     #[default]
@@ -50,7 +51,7 @@ impl ConsumerSources {
         let added = (source.label, (source.topic, source.sub));
         *self = match std::mem::take(self) {
             Self::None => Self::One(source),
-            // From two on they are looked up: a pattern may have a hundred thousand.
+            // From two on a map: a pattern may match a hundred thousand.
             Self::One(only) => Self::Many([(only.label, (only.topic, only.sub)), added].into()),
             Self::Many(mut many) => {
                 many.extend([added]);
@@ -67,7 +68,7 @@ impl ConsumerSources {
         }
     }
 
-    /// The first whose label is greater; without a label the first of all.
+    /// The first source with a greater label; without a label, the first of all.
     pub(super) fn next(&self, after: Option<Label>) -> Option<ConsumerSource> {
         match self {
             Self::None => None,
@@ -85,7 +86,7 @@ impl ConsumerSources {
         }
     }
 
-    /// All, in the order of their labels.
+    /// All sources, in order of label.
     pub(super) fn iter(&self) -> impl Iterator<Item = ConsumerSource> {
         let mut last = None;
         std::iter::from_fn(move || {

@@ -1,35 +1,30 @@
-//! What is saved of a topic and of a subscription, as bytes with a version before them.
+//! The saved state of a topic and of a subscription, as bytes that start with a version.
 //!
-//! ```text
-//! topic:        2 · flags u8 · next (position, ordinal, bytes) · first position · used (ms)
-//! subscription: 2 · kind u8 · flags u8 · used (ms) · start · read (position, ordinal, bytes) · skipped
-//!               · delayed (ms, position) · count · count times (position since the one before, length, delivery time)
-//! ```
-//! All numbers behind the flags are of variable length, 7 bits a byte, the lowest first.
+//! All numbers after the flags are variable-length integers, 7 bits a byte, the lowest first.
 
 use super::pending::{Pending, PendingState};
 use super::{Position, StoredMessage, SubscriptionType};
 use crate::bytes::{Cursor, put_varint};
 use std::collections::BTreeMap;
 
-/// The version that is written and read.
+/// The version written and read.
 const VERSION: u8 = 2;
 const TERMINATED: u8 = 1;
 const BY_INDEX: u8 = 1;
 
-/// A place between two messages, and what the topic had before it.
+/// A place between two messages, with the totals of what is before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LogPlace {
-    /// Where the next message is, or a later one.
+    /// The position of the next message, or an earlier free one.
     pub(super) position: Position,
-    /// How many messages the topic had before it, ever.
+    /// Number of messages the topic ever had before it.
     pub(super) ordinal: u64,
-    /// How many bytes they had.
+    /// Their total bytes.
     pub(super) bytes: u64,
 }
 
 impl LogPlace {
-    /// Right before a message.
+    /// The place before a message.
     pub(super) fn before(message: &StoredMessage) -> Self {
         Self {
             position: message.position,
@@ -38,7 +33,7 @@ impl LogPlace {
         }
     }
 
-    /// Right behind a message.
+    /// The place after a message.
     pub(super) fn behind(message: &StoredMessage) -> Self {
         Self {
             position: message.position.after(),
@@ -59,33 +54,33 @@ impl LogPlace {
     }
 }
 
-/// What is saved of a topic.
+/// The saved state of a topic.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct TopicState {
-    /// Where the next message goes.
+    /// The place of the next message.
     pub(super) next: LogPlace,
-    /// Below it nothing is stored.
+    /// The first position that may have a stored message.
     pub(super) first: Position,
-    /// Whether nothing more is taken.
+    /// Whether the topic accepts no more messages.
     pub(super) terminated: bool,
-    /// When a connection used it last (unix, ms), as it was known when it left the memory; 0 before that.
+    /// When a connection last used it (unix, ms), as of its last unloading; 0 while in use.
     pub(super) used_ms: u64,
 }
 
-/// What is saved of a subscription.
+/// The saved state of a subscription.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SubscriptionState {
-    /// How its consumers share the messages.
+    /// How consumers share the messages.
     pub(super) kind: SubscriptionType,
-    /// Whether delayed messages come by the index.
+    /// Whether delayed messages are delivered from the index.
     pub(super) by_index: bool,
-    /// What is before it does not come by the index.
+    /// Messages before it are not delivered from the index.
     pub(super) start: Position,
-    /// Everything before it has been taken from the log.
+    /// The cursor: everything before it was read from the log.
     pub(super) read: LogPlace,
-    /// Delayed messages passed over in the log, less those that were taken from the index.
+    /// Number of delayed messages skipped in the log, minus those delivered from the index.
     pub(super) skipped: i64,
-    /// Everything before it has been taken from the index.
+    /// The cursor of the index: everything before it was delivered from there.
     pub(super) delayed: (u64, Position),
     /// When its last consumer left (unix, ms); 0 while it has one.
     pub(super) used_ms: u64,
@@ -100,7 +95,7 @@ impl TopicState {
         out
     }
 
-    /// `None` when it is damaged or of another version.
+    /// Decodes a state; `None` when it is damaged or of another version.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let ([VERSION, flags], rest) = bytes.split_first_chunk()? else { return None };
         let mut rest = Cursor(rest);
@@ -134,7 +129,7 @@ impl SubscriptionState {
         out
     }
 
-    /// `None` when it is damaged or of another version.
+    /// Decodes a state; `None` when it is damaged or of another version.
     pub(super) fn read(bytes: &[u8]) -> Option<(Self, BTreeMap<Position, Pending>)> {
         let ([VERSION, kind, flags], rest) = bytes.split_first_chunk()? else { return None };
         let kinds = [
@@ -155,7 +150,7 @@ impl SubscriptionState {
         };
         let mut pending = BTreeMap::new();
         let mut position = 0u64;
-        // No memory is taken in advance for a count that may be damaged.
+        // No allocation in advance: the count may be damaged.
         for _ in 0..rest.varint()? {
             position = position.checked_add(rest.varint()?)?;
             let bytes = u32::try_from(rest.varint()?).ok()?;

@@ -1,56 +1,57 @@
-//! What is counted of each namespace, for the metrics of Pulsar's WebSocket proxy, and of all together, for ours.
+//! Counters of each namespace, for the metrics of Pulsar's WebSocket proxy, and totals, for our own
+//! metrics.
 
 use super::backlog::KnownBacklogs;
 
-/// Namespaces that are counted apart; all others are counted together.
+/// Limit on the namespaces counted separately; all others are counted together.
 const NAMESPACES_MAX: usize = 10_000;
-/// Seconds over which rates are taken.
+/// The period over which rates are computed (ns).
 const PERIOD_NS: u64 = 60_000_000_000;
-/// The upper ends of the classes of latencies (µs), as Pulsar's proxy has them.
+/// Upper bounds of the latency classes (µs), as in Pulsar's proxy.
 pub(super) const LATENCIES_US: [u64; 9] =
     [500, 1000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 1_000_000];
-/// Where those are counted that do not fit.
+/// The name under which namespaces beyond the limit are counted.
 const OTHERS: &str = "others";
 
-/// Totals: what there is, and what has become of messages since the start.
+/// Current numbers of topics and connections, and totals of messages since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TopicCensus {
-    /// Topics that are stored.
+    /// Stored topics.
     pub topics: u64,
-    /// Those of them that are in memory.
+    /// Topics in memory.
     pub loaded: u64,
-    /// Producers of topics that are stored.
+    /// Producers of stored topics.
     pub producers: u64,
-    /// Consumers and readers of them.
+    /// Consumers and readers of stored topics.
     pub consumers: u64,
-    /// Messages that were acknowledged, once for each subscription.
+    /// Acknowledged messages, once for each subscription.
     pub acknowledged: u64,
-    /// Messages that were delivered again after they had not been acknowledged.
+    /// Messages delivered again because they were not acknowledged.
     pub redelivered: u64,
-    /// Messages that have gone to the dead letters.
+    /// Messages sent to dead-letter topics.
     pub dead: u64,
-    /// Messages that were not stored.
+    /// Messages not stored.
     pub refused: u64,
-    /// Subscriptions that were deleted after they had no consumer for too long.
+    /// Subscriptions deleted after too long without consumers.
     pub expired: u64,
-    /// Topics that were deleted after nothing used them for too long.
+    /// Topics deleted after too long unused.
     pub idle: u64,
 }
 
-/// The counts of all namespaces, for this period and the one before.
+/// The counters of all namespaces, for the current period and the previous one.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     names: std::collections::HashMap<Box<str>, usize, ahash::RandomState>,
     spaces: Vec<CountedNamespace>,
     pub(super) backlogs: KnownBacklogs,
-    /// Of all of them, since the start.
+    /// Totals since the start.
     pub(super) total: TopicCensus,
     since_ns: u64,
-    /// How long the period before was; 0 when there was none.
+    /// Length of the previous period; 0 when there was none.
     before_ns: u64,
 }
 
-/// A namespace.
+/// The counters of one namespace.
 #[derive(Debug, Default)]
 struct CountedNamespace {
     name: Box<str>,
@@ -58,7 +59,7 @@ struct CountedNamespace {
     before: NamespaceCounts,
 }
 
-/// What is counted.
+/// The counters.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NamespaceCounts {
     pub(super) published: u64,
@@ -71,9 +72,9 @@ pub(super) struct NamespaceCounts {
 }
 
 impl Counters {
-    /// The number under which a namespace is counted.
+    /// The index under which a namespace is counted.
     pub(super) fn namespace(&mut self, name: &str) -> usize {
-        // Clients make namespaces up, and each is in memory and in every answer.
+        // Clients may make up namespaces, and each takes memory and a place in every answer.
         let name = if self.spaces.len() < NAMESPACES_MAX || self.names.contains_key(name) {
             name
         } else {
@@ -98,7 +99,7 @@ impl Counters {
         counts.published_bytes += bytes as u64;
     }
 
-    /// A message was committed so many microseconds after it came.
+    /// Counts a message committed `lasted_us` after its arrival.
     pub(super) fn stored(&mut self, namespace: usize, lasted_us: u64) {
         let class = LATENCIES_US.partition_point(|end_us| *end_us < lasted_us);
         self.at(namespace).latencies[class] += 1;
@@ -120,7 +121,7 @@ impl Counters {
         self.at(namespace).acknowledged += 1;
     }
 
-    /// Begins a new period if this one has lasted for long enough.
+    /// Starts a new period if the current one is over.
     pub(super) fn roll(&mut self, now_ns: u64) {
         let lasted_ns = now_ns.saturating_sub(self.since_ns);
         if lasted_ns >= PERIOD_NS {
@@ -131,7 +132,7 @@ impl Counters {
         }
     }
 
-    /// Each namespace with its counts of about the last minute, and how many seconds these are.
+    /// Each namespace with its counters for about the last minute, and the exact length in seconds.
     pub(super) fn all(&self, now_ns: u64) -> impl Iterator<Item = (&str, &NamespaceCounts, f64)> {
         let now_s = now_ns.saturating_sub(self.since_ns).max(1_000_000_000) as f64 / 1e9;
         let before_s = self.before_ns as f64 / 1e9;

@@ -14,37 +14,37 @@ pub(super) struct Subscription {
     pub(super) topic: TopicId,
     pub(super) name: Arc<str>,
     pub(super) durable: bool,
-    /// A reader's: what it has got is not remembered.
+    /// Whether it is a reader's, which has no pending messages.
     pub(super) is_reader: bool,
     pub(super) state: SubscriptionState,
     pub(super) pending: PendingMessages,
     pub(super) pending_bytes: u64,
-    /// Those that came by the index of delayed messages, as they stand there.
+    /// Pending messages from the index of delayed messages, by their keys there.
     pub(super) pending_delayed: BTreeSet<(u64, Position)>,
-    /// Bytes that were acknowledged since its topic was looked at for what may be given up.
+    /// Bytes acknowledged since the topic was last checked for deletable messages.
     pub(super) untended_bytes: u64,
-    /// What waits to be delivered first, in order.
+    /// Messages to redeliver first, in order.
     pub(super) replay: BTreeSet<Position>,
-    /// What waits for the consumer of its key.
+    /// Messages waiting for the consumers of their keys.
     pub(super) keys: PendingKeys,
-    /// Its consumers: those with low priority numbers first, else in the order they came; where keys choose, in the order
-    /// of the parts of all keys that they have.
+    /// Its consumers: lower priority numbers first, then in order of arrival; in a Key_Shared
+    /// subscription, in the order of their shares of the keys.
     pub(super) members: Vec<SubscriptionMember>,
-    /// Which member comes next.
+    /// Index of the member to serve next.
     pub(super) turn: usize,
-    /// Delayed messages that are due and were read in advance.
+    /// Delayed messages that are due, read in advance.
     pub(super) due: VecDeque<(u64, Arc<StoredMessage>)>,
     /// When the next delayed message may be due (unix, ms).
     pub(super) due_ms: u64,
-    /// When it is woken, by its only timer of that kind (monotonic, ns).
+    /// When its wake-up timer fires (monotonic, ns).
     pub(super) wake_ns: Option<u64>,
-    /// Whether it is among those that are served.
+    /// Whether it is queued for dispatch.
     pub(super) is_ready: bool,
-    /// Whether it waits for the next message of the topic.
+    /// Whether it waits for the topic's next message.
     pub(super) is_at_tail: bool,
-    /// Whether it waits until less is pending.
+    /// Whether it waits for fewer pending messages.
     pub(super) is_full: bool,
-    /// Whether it has changed since it was saved.
+    /// Whether it has unsaved changes.
     pub(super) is_dirty: bool,
 }
 
@@ -53,11 +53,11 @@ pub(super) struct Subscription {
 pub(super) struct SubscriptionMember {
     pub(super) consumer: ConsumerId,
     pub(super) priority: i32,
-    /// What it knows the topic's messages by.
+    /// The partition or label in its message ids.
     pub(super) label: Option<u32>,
-    /// Whether it is to tell when it takes more.
+    /// Whether the subscription is in its list of those waiting for room.
     pub(super) is_blocked: bool,
-    /// Its keys of which messages wait, by the first of those.
+    /// Its keys with waiting messages, by the first of these.
     pub(super) keys: BTreeSet<(Position, u32)>,
 }
 
@@ -71,14 +71,14 @@ impl Subscription {
         Self { topic, name, durable, state, ..Self::default() }
     }
 
-    /// With what was pending when it was saved.
+    /// Adds the pending messages that were saved, to be redelivered.
     pub(super) fn with(mut self, pending: PendingMessages) -> Self {
         self.replay = pending.keys().copied().collect();
         pending.into_iter().for_each(|(position, pending)| self.hold(position, pending));
         self
     }
 
-    /// Takes a message into what is pending that is not there.
+    /// Adds a pending message.
     pub(super) fn hold(&mut self, position: Position, pending: Pending) {
         self.pending_bytes += u64::from(pending.bytes);
         if pending.deliver_ms > 0 {
@@ -87,24 +87,25 @@ impl Subscription {
         self.pending.insert(position, pending);
     }
 
-    /// Whether its consumers are told how often a message came: those of the reference are only where they share.
+    /// Whether consumers receive redelivery counts: in Pulsar, only those of shared subscriptions
+    /// do.
     pub(super) fn tells_counts(&self) -> bool {
         matches!(self.state.kind, SubscriptionType::Shared | SubscriptionType::KeyShared)
     }
 
-    /// Messages that wait or are with consumers, of a topic that goes on there.
+    /// Number of messages waiting or held by consumers, in a topic that ends at `next`.
     pub(super) fn backlog(&self, next: &LogPlace) -> u64 {
         let unread =
             next.ordinal.saturating_sub(self.state.read.ordinal) + self.pending.len() as u64;
         unread.saturating_add_signed(self.state.skipped)
     }
 
-    /// Bytes of them. Delayed messages are not counted before their time.
+    /// Their bytes. Delayed messages count only once they are due.
     pub(super) fn backlog_bytes(&self, next: &LogPlace) -> u64 {
         next.bytes.saturating_sub(self.state.read.bytes) + self.pending_bytes
     }
 
-    /// The first message of the log that it may still need.
+    /// The first message of the log it may still need.
     pub(super) fn needs_from(&self) -> Position {
         let mut pending = self.pending.iter().filter(|(_, pending)| pending.deliver_ms == 0);
         pending.next().map_or(self.state.read.position, |(position, _)| {
@@ -112,18 +113,18 @@ impl Subscription {
         })
     }
 
-    /// The first of the index that it may still need.
+    /// The first entry of the index it may still need.
     pub(super) fn needs_delayed_from(&self) -> (u64, Position) {
         let first = self.pending_delayed.first();
         first.map_or(self.state.delayed, |first| (*first).min(self.state.delayed))
     }
 
-    /// Takes note that a message was taken from the log.
+    /// Advances the cursor past a message.
     pub(super) fn pass(&mut self, message: &StoredMessage) {
         self.state.read = LogPlace::behind(message);
     }
 
-    /// Takes a message out of what is pending, wherever it stands there.
+    /// Removes a pending message, with all references to it.
     pub(super) fn remove(&mut self, position: Position) -> Option<Pending> {
         let pending = self.pending.remove(&position)?;
         self.pending_bytes -= u64::from(pending.bytes);
@@ -134,7 +135,7 @@ impl Subscription {
         Some(pending)
     }
 
-    /// Takes a pending message out of the lists of its state.
+    /// Removes a pending message from the lists of its state.
     pub(super) fn detach(&mut self, position: Position, pending: &Pending) {
         let keyed = self.state.kind == SubscriptionType::KeyShared;
         match pending.state {
@@ -144,7 +145,7 @@ impl Subscription {
                 self.keys.release(pending.key);
                 self.assign(pending.key);
             }
-            // Either it comes again first, or it waits for the consumer of its key.
+            // It is either queued for redelivery, or waits for the consumer of its key.
             PendingState::Waiting if !self.replay.remove(&position) && keyed => {
                 self.unassign(pending.key);
                 self.keys.unwait(pending.key, position);
@@ -176,30 +177,31 @@ impl Subscription {
         routing::bucket(key, self.members.len())
     }
 
-    /// The member that may get the next message of a key: the one that the key is assigned to, unless another still has
-    /// some of it. What comes meanwhile waits, so that a key's messages keep their order when it moves.
+    /// The member that may receive the next message of a key: the assigned one, unless another
+    /// still holds messages of it. Messages wait meanwhile, so that a key's messages keep their
+    /// order when it moves.
     pub(super) fn taker_of(&self, key: u32) -> Option<usize> {
         let at = self.member_of(key)?;
         let holder = self.keys.holder(key);
         holder.is_none_or(|holder| self.members[at].consumer == holder as usize).then_some(at)
     }
 
-    /// Takes a key from its consumer, before what waits is changed.
+    /// Takes a key from its consumer, before its waiting messages change.
     pub(super) fn unassign(&mut self, key: u32) {
         if let (Some(first), Some(member)) = (self.keys.first_waiting(key), self.member_of(key)) {
             self.members[member].keys.remove(&(first, key));
         }
     }
 
-    /// A key's messages wait for the consumer of the key, as soon as no other has any.
+    /// Gives a key with waiting messages to its consumer, if no other holds messages of it.
     pub(super) fn assign(&mut self, key: u32) {
         let Some(first) = self.keys.first_waiting(key) else { return };
         let Some(member) = self.taker_of(key) else { return };
         self.members[member].keys.insert((first, key));
     }
 
-    /// Puts a new member in its place: where keys choose at the end, so that it takes some keys of each other and none
-    /// moves between those; else behind those who are served before it. Returns the place.
+    /// Inserts a new member: in a Key_Shared subscription at the end, so that it takes keys from
+    /// all others and none move between those; otherwise by priority. Returns its index.
     pub(super) fn admit(&mut self, member: SubscriptionMember) -> usize {
         let at = match self.state.kind {
             SubscriptionType::KeyShared => self.members.len(),
@@ -209,7 +211,8 @@ impl Subscription {
         at
     }
 
-    /// Takes a member out. Where keys choose the last one takes its place, so that no others move.
+    /// Removes a member. In a Key_Shared subscription the last one takes its place, so that no
+    /// other keys move.
     pub(super) fn dismiss(&mut self, consumer: ConsumerId) {
         let Some(at) = self.members.iter().position(|member| member.consumer == consumer) else {
             return;
@@ -220,7 +223,7 @@ impl Subscription {
         }
     }
 
-    /// Finds the consumers of all keys anew, after there was a change among the consumers.
+    /// Reassigns all keys after a change of members.
     pub(super) fn assign_all(&mut self) {
         for member in &mut self.members {
             member.keys.clear();
@@ -231,7 +234,7 @@ impl Subscription {
         }
     }
 
-    /// The consumer that gets everything, where one does.
+    /// The consumer that receives all messages, unless they are shared.
     pub(super) fn active(&self) -> Option<ConsumerId> {
         let only =
             matches!(self.state.kind, SubscriptionType::Exclusive | SubscriptionType::Failover);

@@ -1,4 +1,4 @@
-//! Looking for the largest backlogs, in slices where there are very many subscriptions.
+//! Surveys: finding the largest backlogs, in slices if there are very many subscriptions.
 
 use super::Archive;
 use super::backlog::TopicBacklog;
@@ -6,13 +6,13 @@ use super::handles::TopicId;
 use super::owner::TopicOwner;
 use super::work::{Slice, WorkProgress};
 
-/// Subscriptions that are looked at at once.
+/// Subscriptions surveyed at once.
 const SURVEYED_AT_ONCE: usize = 4096;
 
 impl<A: Archive> TopicOwner<A> {
-    /// The largest backlogs, the largest first. Those of topics that have not been in memory since the start are not
-    /// known until the sweep, which looks at all from time to time, has come by. With very many subscriptions they are
-    /// those that were found after the last call, or the one before it.
+    /// The largest backlogs, in descending order. Those of topics not loaded since the start are
+    /// unknown until the sweep visits them. With very many subscriptions, the result is that of the
+    /// survey started by the last call, or the one before.
     pub fn backlogs(&mut self) -> Vec<TopicBacklog> {
         if !std::mem::replace(&mut self.counters.backlogs.is_surveying, true) {
             let is_short = self.loaded.subs.len() <= SURVEYED_AT_ONCE;
@@ -27,7 +27,7 @@ impl<A: Archive> TopicOwner<A> {
         backlogs
     }
 
-    /// Looks at some subscriptions, from a place of all on, which moves on.
+    /// Surveys the next slots of the subscriptions, starting at `at`, which advances.
     fn go_on_surveying(
         &mut self,
         at: &mut usize,
@@ -39,7 +39,7 @@ impl<A: Archive> TopicOwner<A> {
                 return WorkProgress::More;
             }
             *at += 1;
-            // A number without a subscription has had one, or is still to get one.
+            // An empty slot: its subscription is gone.
             let Some(sub) = self.loaded.subs.get(*at - 1) else { continue };
             let topic = self.loaded.topics.get(sub.topic).filter(|topic| !topic.is_gone);
             if let Some(topic) = topic {
@@ -53,7 +53,7 @@ impl<A: Archive> TopicOwner<A> {
         WorkProgress::Done
     }
 
-    /// Remembers what waits in a topic that leaves the memory.
+    /// Remembers the backlogs of a topic that is being unloaded.
     pub(super) fn remember_backlogs(&mut self, id: TopicId) {
         let Some(topic) = self.loaded.topics.get(id) else { return };
         for sub in topic.subs.values().filter_map(|id| self.loaded.subs.get(*id)) {

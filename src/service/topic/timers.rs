@@ -1,29 +1,29 @@
-//! What time brings.
+//! The timers of the owner.
 
 use super::Position;
 use super::handles::{SubId, TopicId};
 use crate::service::ConnectionRef;
 use std::collections::BTreeSet;
 
-/// How long a topic that nothing uses stays in memory (ns), and the first sweep comes after the start.
+/// How long an unused topic stays in memory, and the delay of the first sweep (ns).
 pub(super) const IDLE_NS: u64 = 60_000_000_000;
 
-/// Timers in the order of their times (monotonic, ns).
+/// Timers in order of their times (monotonic, ns).
 pub(super) type Timers = BTreeSet<(u64, Timer)>;
 
-/// What happens at a time.
+/// What a timer does when it fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// A pending message is redelivered.
+    /// Redeliver a pending message.
     Pending(SubId, Position),
-    /// A delayed message is due, or what went wrong is tried again.
+    /// Resume a subscription: a delayed message is due, or a failed read is retried.
     Wake(SubId),
-    /// A topic may have been idle for long enough.
+    /// Unload or delete a topic if it is idle.
     Idle(TopicId),
-    /// A topic may have messages to drop.
+    /// Check a topic for deletable messages.
     Tend(TopicId),
-    /// Topics that are not loaded may have messages to drop.
+    /// Visit the next topics, loaded or not, for maintenance.
     Sweep,
-    /// A shard has not said in time whether this connection lives.
+    /// Stop waiting for the probe of this connection.
     Probe(ConnectionRef),
 }

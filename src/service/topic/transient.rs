@@ -1,5 +1,5 @@
-//! Non-persistent topics: only who is there. Their messages take the ordinary way of publications; the consumers of a
-//! shared subscription are told which of them are their own.
+//! Non-persistent topics, for connected consumers only. Messages are ordinary publications; the
+//! consumers of a shared subscription are notified which share of them is theirs.
 
 use super::handles::TransientId;
 use super::opening::Labelled;
@@ -9,10 +9,10 @@ use crate::service::ConnectionRef;
 use slab::Slab;
 use std::collections::HashMap;
 
-/// Topics, and a producer's or a subscription's name.
+/// The topics of a connection, and its producer's or subscription's name.
 type TransientKey = (Box<str>, Box<str>);
 
-/// The connections of non-persistent topics.
+/// The connections to non-persistent topics.
 #[derive(Debug, Default)]
 pub(super) struct Transient {
     pub(super) all: Slab<TransientConnection>,
@@ -27,20 +27,20 @@ pub(super) struct Transient {
 pub(super) struct TransientConnection {
     pub(super) connection: ConnectionRef,
     pub(super) topics: Box<str>,
-    /// The producer's name, or the subscription's.
+    /// The name of the producer or the subscription.
     pub(super) name: Box<str>,
     pub(super) remote: Box<str>,
-    /// How a consumer's subscription is shared; `None` for a producer.
+    /// The subscription type of a consumer; `None` for a producer.
     pub(super) kind: Option<SubscriptionType>,
     pub(super) is_reader: bool,
     pub(super) priority: i32,
 }
 
-/// What connections are told of their shares.
+/// Notifications about shares.
 pub(super) type Shares = Vec<(ConnectionRef, TopicAnswer)>;
 
 impl Transient {
-    /// A producer, whose name no other of its topic may have.
+    /// Adds a producer, unless its name is in use on its topic.
     pub(super) fn add_producer(
         &mut self,
         producer: TransientConnection,
@@ -54,7 +54,7 @@ impl Transient {
         Ok(id)
     }
 
-    /// Finds what is in the way of a consumer.
+    /// Finds obstacles to a consumer.
     pub(super) fn check_consumer(
         &self,
         options: &ConsumerOptions,
@@ -72,7 +72,7 @@ impl Transient {
         }
     }
 
-    /// A consumer or reader with nothing in its way.
+    /// Adds a consumer or reader without obstacles.
     pub(super) fn add_consumer(&mut self, consumer: TransientConnection) -> (TransientId, Shares) {
         let (key, priority) = (key_of(&consumer), consumer.priority);
         let id = self.all.insert(consumer);
@@ -91,7 +91,7 @@ impl Transient {
             self.names.remove(&key);
         } else if let Some(members) = self.subs.get_mut(&key) {
             members.retain(|member| *member != id);
-            // Names that clients make up are not to stay in memory.
+            // Clients make up these names, so unused ones must not take memory.
             if members.is_empty() {
                 self.subs.remove(&key);
             }
@@ -99,13 +99,13 @@ impl Transient {
         self.shares(&key)
     }
 
-    /// Whether others share the subscription of a consumer.
+    /// Whether other consumers share a consumer's subscription.
     pub(super) fn is_shared(&self, id: TransientId) -> bool {
         let members = self.all.get(id).and_then(|one| self.subs.get(&key_of(one)));
         members.is_some_and(|members| members.len() > 1)
     }
 
-    /// What all of a subscription are told of their shares.
+    /// The notifications to all members of a subscription about their shares.
     fn shares(&self, key: &TransientKey) -> Shares {
         let members = self.subs.get(key).map_or(&[][..], |members| members);
         let of = members.len() as u32;
@@ -113,7 +113,7 @@ impl Transient {
         let shares = members.map(|(one, place)| {
             let is_shared =
                 matches!(one.kind, Some(SubscriptionType::Shared | SubscriptionType::KeyShared));
-            // Elsewhere the first gets all, and the others stand by.
+            // In other types the first receives all messages, and the others stand by.
             let share = match is_shared {
                 true => TopicAnswer::Share { place, of },
                 false => TopicAnswer::Share { place: 0, of: u32::from(place == 0) },
@@ -128,7 +128,8 @@ fn key_of(one: &TransientConnection) -> TransientKey {
     (one.topics.clone(), one.name.clone())
 }
 
-/// The topics of a consumer as one text: consumers share with those of the same topics.
+/// The topics of a consumer as one text: consumers share a subscription if they have the same
+/// topics.
 pub(super) fn joined(names: &[(TopicName, Labelled)]) -> Box<str> {
     let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
     names.join(",").into()

@@ -1,62 +1,64 @@
-//! What a consumer of topics of several owners takes: one count for all of them, so that it never has more messages than
-//! it takes, wherever they come from.
+//! The flow control of a consumer whose topics belong to several owners: one window for all of
+//! them, so that it never holds more messages than it allows, whichever owners they come from.
 //!
-//! An owner asks whether there is room before it looks for a message and takes it when it has one; who finds none is on
-//! the list of those that wait. When there is room again, it is the turn of one of these, in order, and until that one has
-//! taken some of it or passed no other may: else the owner whose message was acknowledged would take the room each
-//! time, and the topics of the others would wait for as long as it has messages.
+//! An owner checks for room before it looks for a message, and takes the room once it has one; an
+//! owner that finds none is recorded as waiting. When there is room again, one of these gets its
+//! turn, in order, and until it has used or passed it no other may take room. Otherwise the owner
+//! whose message was acknowledged would take the room each time, and the topics of the others would
+//! starve.
 
 use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes in flight to one connection before its receipt is awaited: enough to keep a connection busy while a receipt
-/// comes, and little beside what a shard's outbox holds.
+/// Bytes in flight to one connection before a receipt is awaited: enough to keep a connection busy
+/// for the duration of a receipt, and little compared with a shard's outbox.
 pub(super) const UNRECEIVED_BYTES_MAX: usize = 256 * 1024;
-/// Messages that a pulling consumer may have asked for and not got; Pulsar has no bound, and no client has more use.
+/// Limit on the open permits of a pulling consumer; Pulsar has no limit, and no client has use for
+/// more.
 pub(super) const PERMITS_MAX: u32 = 1_000_000;
-/// Bytes that are on their way before a receipt is waited for: half as many as from one owner, since another may have
-/// as many more on their way that come after the receipt.
+/// The same limit for a consumer of several owners: half, since another owner may have as much in
+/// flight, which arrives after the receipt.
 const SHARED_BYTES_MAX: usize = UNRECEIVED_BYTES_MAX / 2;
 
-/// How messages come to a consumer.
+/// The flow control of a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Flow {
-    /// As long as no more than so many are unacknowledged; at least 1.
+    /// Push while fewer than this many messages are unacknowledged; at least 1.
     Push(u32),
-    /// As many as it has asked for.
+    /// Deliver as many as the client has requested.
     Pull,
 }
 
-/// See the module. There is one for each connection that has to do with several owners; for others there is none.
+/// The shared window of one consumer with several owners; other consumers have none.
 #[derive(Debug)]
 pub struct ConsumerWindow(Mutex<WindowState>);
 
 #[derive(Debug)]
 struct WindowState {
-    /// Messages that may be delivered.
+    /// Number of messages that may be delivered.
     room: u32,
-    /// The most that there may be room for.
+    /// Maximum of `room`.
     most: u32,
-    /// Whether what is acknowledged makes room; else what is asked for does.
+    /// Whether acknowledgements make room (push); otherwise permits do.
     is_push: bool,
-    /// Whether the consumer is there: its connection has no use for messages before.
+    /// Whether the connection is a consumer yet: earlier messages would be discarded there.
     is_open: bool,
     unreceived_bytes: usize,
     awaits_receipt: bool,
-    /// Owners that have found no room since it was last their turn, a bit for each.
+    /// Owners that found no room since their last turn, one bit each.
     waiting: u32,
-    /// Whose turn it is.
+    /// The owner that has the turn.
     turn: Option<usize>,
-    /// Whose it was last.
+    /// The owner that had the last turn.
     last: usize,
-    /// Whether it has a topic.
+    /// Whether it has joined any topic.
     has_topic: bool,
-    /// Topics that its owners would create for it.
+    /// Number of topics that its owners would create for it.
     new: usize,
 }
 
 impl ConsumerWindow {
-    /// One of a consumer that is not there yet.
+    /// The window of a consumer that is not open yet.
     #[must_use]
     pub fn new(flow: Flow) -> Self {
         let (room, most, is_push) = match flow {
@@ -78,14 +80,15 @@ impl ConsumerWindow {
         }))
     }
 
-    /// The consumer is there. Returns the owner whose turn it is now, as the others that return one do: it is to be told.
+    /// Opens the window. Like the other methods that return an owner: the one whose turn it is now,
+    /// to be notified.
     pub(super) fn open(&self) -> Option<usize> {
         let mut state = self.lock();
         state.is_open = true;
         state.next()
     }
 
-    /// It asks for more.
+    /// Adds permits that the client sent.
     pub(super) fn permit(&self, count: u32) -> Option<usize> {
         let mut state = self.lock();
         if !state.is_push {
@@ -94,7 +97,7 @@ impl ConsumerWindow {
         state.next()
     }
 
-    /// Everything has left for it.
+    /// Records that the shard has sent everything to the client.
     pub(super) fn took(&self) -> Option<usize> {
         let mut state = self.lock();
         state.unreceived_bytes = 0;
@@ -102,7 +105,7 @@ impl ConsumerWindow {
         state.next()
     }
 
-    /// So many messages fill it no more.
+    /// Frees `count` places.
     pub(super) fn free(&self, count: u32) {
         let mut state = self.lock();
         if state.is_push {
@@ -110,19 +113,19 @@ impl ConsumerWindow {
         }
     }
 
-    /// Looks whose turn it is after there may be room again.
+    /// Determines the next turn when there may be room again.
     pub(super) fn next(&self) -> Option<usize> {
         self.lock().next()
     }
 
-    /// An owner has had its turn, and may have taken some of it.
+    /// Ends an owner's turn, used or not.
     pub(super) fn pass(&self, owner: usize) -> Option<usize> {
         let mut state = self.lock();
         state.turn = state.turn.filter(|turn| *turn != owner);
         state.next()
     }
 
-    /// Whether an owner may take some. One that may not is told when it may.
+    /// Whether an owner may deliver. If not, it is notified of its next turn.
     pub(super) fn has_room(&self, owner: usize) -> bool {
         let mut state = self.lock();
         let may = state.may_take(owner);
@@ -132,8 +135,8 @@ impl ConsumerWindow {
         may
     }
 
-    /// An owner takes a message of so many bytes. Returns whether a receipt is wanted; nothing when another has taken what
-    /// there was, and then it is told as with [`ConsumerWindow::has_room`].
+    /// Takes room for a message of `bytes`. Returns whether a receipt is wanted; `None` when
+    /// another owner took the last room, and then as for [`ConsumerWindow::has_room`].
     pub(super) fn take(&self, owner: usize, bytes: usize) -> Option<bool> {
         let mut state = self.lock();
         if !state.may_take(owner) {
@@ -147,17 +150,17 @@ impl ConsumerWindow {
         Some(state.awaits_receipt)
     }
 
-    /// It has got a topic.
+    /// Records that the consumer has joined a topic.
     pub(super) fn has_joined(&self) {
         self.lock().has_topic = true;
     }
 
-    /// Whether it has a topic of any owner.
+    /// Whether it has joined a topic of any owner.
     pub(super) fn has_topic(&self) -> bool {
         self.lock().has_topic
     }
 
-    /// An owner would create so many topics. Returns how many all of them would.
+    /// Adds the number of topics that an owner would create. Returns the total of all owners.
     pub(super) fn would_create(&self, count: usize) -> usize {
         let mut state = self.lock();
         state.new += count;
@@ -178,13 +181,13 @@ impl WindowState {
         self.has_room() && self.turn.is_none_or(|turn| turn == owner)
     }
 
-    /// Gives the turn to the next one that waits, if there is room and no owner has the turn.
+    /// Gives the turn to the next waiting owner, if there is room and no owner has the turn.
     fn next(&mut self) -> Option<usize> {
-        // The owner that has the turn passes it, and then it is asked again.
+        // The owner with the turn passes it on, which determines the next.
         if !self.has_room() || self.turn.is_some() || self.waiting == 0 {
             return None;
         }
-        // The next one behind the last, and then from the first on again.
+        // The next one after the last, wrapping around.
         let behind = self.waiting & !((2u32 << self.last) - 1);
         let next = if behind == 0 { self.waiting } else { behind }.trailing_zeros() as usize;
         self.waiting &= !(1 << next);

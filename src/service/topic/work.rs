@@ -1,29 +1,31 @@
-//! Long work: what one question would do for longer than others may wait is done in slices, each between the questions of
-//! others, and the works in turns.
+//! Long work: what would hold up other requests for too long runs in slices between them, and work
+//! items take turns.
 
-/// Steps of a slice. A step is about a microsecond, the reading of a name from the archive's memory; a slice is what
-/// everything else waits for.
+/// Steps in a slice. A step takes about a microsecond, like reading a name from the archive's
+/// memory; all other requests wait for a slice.
 pub(super) const SLICE_STEPS: usize = 256;
-/// The cost of taking a consumer into a topic, or out of one: to find or load the topic, and to write its subscription.
+/// The cost of joining or leaving a topic, in steps: finding or loading it, and writing the
+/// subscription.
 pub(super) const TOPIC_STEPS: usize = 8;
-/// Topics that are opened or left at once, as part of a question.
+/// Topics joined or left within the request itself.
 pub(super) const AT_ONCE_MAX: usize = 4;
-/// Maximum number of works in progress: with so many each has a turn every half second, and a handshake has half a minute.
+/// Limit on work items in progress: at this number each has a turn every half second, and a
+/// handshake has half a minute.
 pub(super) const WORKS_MAX: usize = 1000;
 
-/// Whether a work goes on.
+/// Whether a work item has more to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WorkProgress {
     More,
     Done,
 }
 
-/// What is left of a slice.
+/// The rest of a slice.
 #[derive(Debug)]
 pub(super) struct Slice(usize);
 
 impl Slice {
-    /// A slice without end, for what is little.
+    /// A slice without an end, for small work.
     pub(super) const fn whole() -> Self {
         Self(usize::MAX)
     }
@@ -32,12 +34,13 @@ impl Slice {
         Self(steps)
     }
 
-    /// So many steps are done.
+    /// Spends steps.
     pub(super) fn spend(&mut self, steps: usize) {
         self.0 = self.0.saturating_sub(steps);
     }
 
-    /// Takes so many steps, unless it is over. The last ones may go beyond its end.
+    /// Spends steps unless the slice is over; returns whether it did. The last ones may overdraw
+    /// it.
     pub(super) fn take(&mut self, steps: usize) -> bool {
         let is_over = self.is_over();
         self.spend(steps);

@@ -1,13 +1,14 @@
-//! What is asked of one remote verifier: each token once at a time, remembered briefly, and asked about again for
-//! as long as a session lives on it.
+//! The checks at one remote verifier: one request at a time for each token, answers cached briefly,
+//! and tokens checked again for as long as a session relies on them.
 //!
-//! A verification is a value. It is told who asks about which token, who cares no more, what the verifier replied and
-//! what time it is; it says which requests to send, whom to answer and when it wants to be woken. However many
-//! sessions share a token, it is one entry: one request when they come, one when it is looked at again.
+//! A value without I/O. Its inputs are sessions asking about tokens, sessions leaving, the
+//! verifier's replies, and the time; its outputs are requests, answers, and the time of its next
+//! wake-up. Sessions that share a token share an entry: one request when they connect, one for each
+//! re-check.
 //!
-//! What bounds it: an entry has at least one session that holds it, or it is one of at most [`KEPT_MAX`] whose
-//! answer may serve somebody else yet. The token itself is kept only while a session holds the entry; what it
-//! is found by is a digest.
+//! Bounds: an entry is held by at least one session, or is one of at most [`KEPT_MAX`] whose cached
+//! answer may still serve a reconnecting client. The token itself is kept only while a session
+//! holds the entry; entries are found by a digest.
 
 use super::counters::{CheckOutcome, VerificationCounters};
 use super::entry::{Asker, CheckStage, Digest, NEVER, TokenEntry};
@@ -23,34 +24,34 @@ use http::Request;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Answers that are kept though no session holds them, for clients that come back. A restart of a proxy sends
-/// many at once; one costs about a KiB.
+/// Cached answers that no session holds, kept for clients that reconnect. A proxy's restart brings
+/// many at once; an entry costs about a KiB.
 const KEPT_MAX: usize = 10_000;
-/// How long a refusal answers others who come with the same token: long enough for a client that tries again
-/// without a pause, short enough for a token that is issued a moment after it was tried.
+/// How long a refusal is cached: long enough for a client that retries without a pause, short
+/// enough for a token issued a moment after it was first tried.
 const REFUSED_NS: u64 = 2_000_000_000;
-/// Pause before a token is asked about again, when the verifier could not be asked.
+/// Pause before a re-check is retried, when the verifier could not be asked.
 const RETRY_NS: u64 = 5_000_000_000;
-/// Times the timeout that a question waits for its turn while the verifier answers others. Somebody who is sent
-/// away comes back and asks again, so that waiting is cheaper for a verifier that is only slow.
+/// Limit on waiting for one's turn while the verifier answers others, in timeouts. A refused client
+/// reconnects and asks again, so waiting costs a merely slow verifier less.
 const PATIENCE: u64 = 10;
 
-/// A request that is under way.
+/// A request in flight.
 pub struct TokenCheck {
     digest: Digest,
     inquiry: TokenInquiry,
-    /// The verifier by whose rules the answer is read, whatever a reload brings meanwhile.
+    /// The verifier whose rules apply to the reply, even if a reload replaces it meanwhile.
     remote: Arc<RemoteVerifier>,
 }
 
-/// See the module.
+/// The checks at one remote verifier.
 pub struct TokenChecks {
     remote: Arc<RemoteVerifier>,
     counters: Arc<VerificationCounters>,
     entries: HashMap<Digest, TokenEntry, RandomState>,
-    /// The entry that each asker holds.
+    /// The entry held by each asker.
     askers: HashMap<Asker, Digest, RandomState>,
-    /// When to look at which entry: one entry for each that waits for a moment.
+    /// When to visit each entry: at most one timer for an entry.
     timers: BTreeSet<(u64, Digest)>,
     queue: CheckQueue,
     health: VerifierHealth,
@@ -59,7 +60,7 @@ pub struct TokenChecks {
 }
 
 impl TokenChecks {
-    /// A verification without entries. `counters` are those of the thread that it lives on.
+    /// Checks without entries. `counters` belong to the thread they run on.
     #[must_use]
     pub fn new(remote: Arc<RemoteVerifier>, counters: Arc<VerificationCounters>) -> Self {
         Self {
@@ -75,14 +76,14 @@ impl TokenChecks {
         }
     }
 
-    /// The verifier.
+    /// The current verifier.
     #[must_use]
     pub fn remote(&self) -> &Arc<RemoteVerifier> {
         &self.remote
     }
 
-    /// Asks another verifier, or the same in another way, from now on. What was said before serves no newcomer, and
-    /// whoever lives on it is looked at again when the new verifier would have it.
+    /// Switches to another verifier, or to other settings of the same one. Cached answers serve no
+    /// more newcomers, and watched tokens are re-checked on the new verifier's schedule.
     pub fn configure(&mut self, remote: Arc<RemoteVerifier>, now: Now) {
         self.queue.concurrency_max = remote.timing().concurrency_max;
         self.remote = remote;
@@ -99,11 +100,11 @@ impl TokenChecks {
         }
     }
 
-    /// Somebody asks about a token. The answer may be there at once.
+    /// Asks about a token for a session. The answer may be ready at once.
     pub fn ask(&mut self, asker: Asker, token: &str, now: Now) {
         let digest = sha256(token.as_bytes());
         let entry = self.entries.entry(digest).or_default();
-        // It was dropped when no session held the entry, and is needed to ask again.
+        // The token was dropped when the last session left, and the request needs it.
         if entry.token.is_empty() {
             entry.token = token.into();
         }
@@ -115,7 +116,8 @@ impl TokenChecks {
                 let verdict = verdict.clone();
                 if let Ok(grant) = &verdict {
                     entry.watching.insert(asker);
-                    // It may have been taken back since it was said, while nobody cared.
+                    // The grant may have been revoked while no session watched it, and re-checks
+                    // were off.
                     if now.ns_until(grant.expires_at_ms) > entry.fresh_until_ns - now.monotonic_ns {
                         entry.recheck_at_ns = entry.recheck_at_ns.min(entry.fresh_until_ns);
                     }
@@ -123,6 +125,7 @@ impl TokenChecks {
                 self.answer(asker, verdict, CheckOutcome::Cached);
             }
             None => {
+                // The first to wait starts the clock of the whole entry.
                 if entry.waiting.is_empty() {
                     entry.asked_at_ns = now.monotonic_ns;
                     entry.give_up_at_ns =
@@ -135,8 +138,8 @@ impl TokenChecks {
         self.settle(digest, now);
     }
 
-    /// Somebody has heard that the token they asked about is good no more: what the verifier has said of it
-    /// answers nobody else.
+    /// A session has evidence that its token is no longer valid: stops serving the cached answer to
+    /// others.
     pub fn doubt(&mut self, asker: Asker) {
         let entry = self.askers.get(&asker).and_then(|digest| self.entries.get_mut(digest));
         if let Some(entry) = entry {
@@ -144,7 +147,7 @@ impl TokenChecks {
         }
     }
 
-    /// Somebody cares no more about the token they asked about.
+    /// Drops a session's interest in its token.
     pub fn forget(&mut self, asker: Asker, now: Now) {
         let Some(digest) = self.askers.remove(&asker) else { return };
         self.counters.sessions.sub(1);
@@ -157,7 +160,8 @@ impl TokenChecks {
         self.settle(digest, now);
     }
 
-    /// The next request to send, if there is one and room for it.
+    /// The next request to send; `None` when none waits or the limit of concurrent requests is
+    /// reached.
     pub fn next_check(&mut self, now: Now) -> Option<(TokenCheck, Request<String>)> {
         let digest = self.queue.next(now)?;
         let entry = self.entries.get_mut(&digest)?;
@@ -171,7 +175,7 @@ impl TokenChecks {
         Some((TokenCheck { digest, inquiry, remote: Arc::clone(&self.remote) }, request))
     }
 
-    /// What became of a request.
+    /// Handles the outcome of a request.
     pub fn replied(&mut self, check: TokenCheck, reply: HttpReply, now: Now) {
         self.counters.requests_in_flight.sub(1);
         self.queue.replied(reply.is_ok(), now);
@@ -193,6 +197,8 @@ impl TokenChecks {
             Ok(verdict) => {
                 self.changes.extend(self.health.works());
                 self.verified(check.digest, verdict, now);
+                // An answer by rules that a reload has replaced serves those who waited, but no
+                // newcomers.
                 let is_former = !Arc::ptr_eq(&check.remote, &self.remote);
                 if let Some(entry) = self.entries.get_mut(&check.digest).filter(|_| is_former) {
                     entry.fresh_until_ns = 0;
@@ -207,7 +213,7 @@ impl TokenChecks {
         self.settle(check.digest, now);
     }
 
-    /// Does what the time asks for.
+    /// Visits the entries whose timers are due.
     pub fn tick(&mut self, now: Now) {
         while let Some(&(at_ns, digest)) = self.timers.first()
             && at_ns <= now.monotonic_ns
@@ -216,30 +222,30 @@ impl TokenChecks {
         }
     }
 
-    /// The moment of the monotonic clock at which there is something to do; `None` when nothing waits for one.
+    /// The next moment of the monotonic clock (ns) with work to do; `None` when no timer is set.
     #[must_use]
     pub fn wakes_at_ns(&self) -> Option<u64> {
         let timer = self.timers.first().map(|(at_ns, _)| *at_ns);
         timer.into_iter().chain(self.queue.opens_at_ns()).min()
     }
 
-    /// Whom to tell what, since the last call.
+    /// Answers to deliver since the last call.
     pub fn take_answers(&mut self) -> Vec<(Asker, TokenAnswer)> {
         std::mem::take(&mut self.answers)
     }
 
-    /// What is to be logged, since the last call.
+    /// Changes to log since the last call.
     pub fn take_changes(&mut self) -> Vec<VerifierChange> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Cases, held by sessions or kept for others to come.
+    /// Number of entries, held by sessions or cached.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing at all is remembered.
+    /// Whether no state is left at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -248,7 +254,8 @@ impl TokenChecks {
             && self.queue.is_empty()
     }
 
-    /// The verifier is asked no more: whoever waits is told so, and what was granted is not looked at again.
+    /// Stops using the verifier: waiting sessions are refused as unavailable, granted tokens are
+    /// not re-checked.
     pub fn end(&mut self, now: Now) {
         self.counters.requests_in_flight.sub(self.queue.in_flight as u64);
         let digests: Vec<Digest> = self.entries.keys().copied().collect();
@@ -266,7 +273,7 @@ impl TokenChecks {
             (Some(Ok(earlier)), Ok(later)) => grants_the_same(earlier, later),
             _ => false,
         };
-        // Those who live on a grant that says less now are not to keep the rest.
+        // Sessions that rely on a wider grant must not keep what the new one lacks.
         if !same {
             self.revoke(digest, now);
         }
@@ -286,8 +293,10 @@ impl TokenChecks {
         }
     }
 
-    /// The verifier could not be asked, or not be understood.
+    /// The verifier could not be asked, or gave no clear answer.
     fn unanswered(&mut self, digest: Digest, now: Now) {
+        // Outside a re-check nothing is retried: the waiting sessions are refused and come back by
+        // themselves.
         if let Some(entry) = self.entries.get_mut(&digest)
             && entry.grace_ends_at_ns != NEVER
         {
@@ -297,7 +306,7 @@ impl TokenChecks {
         self.refuse_waiting(digest, Refusal::Unavailable, CheckOutcome::Unavailable);
     }
 
-    /// The time of an entry has come.
+    /// Handles an entry's timer.
     fn visit(&mut self, digest: Digest, now: Now) {
         let at_ns = now.monotonic_ns;
         let timing = self.remote.timing();
@@ -305,7 +314,8 @@ impl TokenChecks {
         let Some(entry) = self.entries.get_mut(&digest) else { return };
         let mut grace_is_over = entry.grace_ends_at_ns <= at_ns;
         if grace_is_over && entry.awaits_its_turn() && !self.queue.is_failing() {
-            // The verifier answers, and has not been asked: that is not the session's fault.
+            // The verifier works but has not been asked yet: its backlog is not the session's
+            // fault.
             entry.grace_ends_at_ns = at_ns + timeout_ns;
             grace_is_over = false;
         }
@@ -337,7 +347,7 @@ impl TokenChecks {
         self.settle(digest, now);
     }
 
-    /// Whoever waits gets the grant, and is told when it is taken back.
+    /// Delivers the grant to the waiting sessions, which watch it for revocation from now on.
     fn grant_waiting(&mut self, digest: Digest, grant: &Grant) {
         let Some(entry) = self.entries.get_mut(&digest) else { return };
         let waiting = std::mem::take(&mut entry.waiting);
@@ -353,7 +363,7 @@ impl TokenChecks {
         waiting.into_iter().for_each(|asker| self.answer(asker, Err(refusal), outcome));
     }
 
-    /// Answers a question; after a refusal the asker is forgotten.
+    /// Delivers a verdict; a refused asker is forgotten.
     fn answer(&mut self, asker: Asker, verdict: Result<Grant, Refusal>, outcome: CheckOutcome) {
         self.counters.checks[outcome as usize].add(1);
         if verdict.is_err() && self.askers.remove(&asker).is_some() {
@@ -362,8 +372,8 @@ impl TokenChecks {
         self.answers.push((asker, verdict.into()));
     }
 
-    /// Takes the grant back from everybody who lives on it. One that has expired is not: sessions know its end,
-    /// and may be waiting for a newer token.
+    /// Revokes the grant of all sessions that rely on it. An expired grant is not revoked: sessions
+    /// know when it ends, and may be waiting for a newer token.
     fn revoke(&mut self, digest: Digest, now: Now) {
         let Some(entry) = self.entries.get_mut(&digest) else { return };
         if !entry.is_live(now) {
@@ -377,8 +387,8 @@ impl TokenChecks {
         }
     }
 
-    /// Puts everything about an entry in order after a change: what nobody holds leaves the queue and, unless its
-    /// answer is worth keeping, the verification; what waits for a moment has its timer.
+    /// Restores an entry's invariants after a change: unheld entries leave the queue and, unless
+    /// their answer is worth caching, the map; a pending deadline has its timer.
     fn settle(&mut self, digest: Digest, now: Now) {
         let kept_max = self.askers.len() + KEPT_MAX;
         let count = self.entries.len();
@@ -390,7 +400,8 @@ impl TokenChecks {
             entry.grace_ends_at_ns = NEVER;
         }
         if entry.waiting.is_empty() && entry.grace_ends_at_ns == NEVER {
-            // Nobody waits, and no re-check is due: one that will be has to be seen, and its grace to run.
+            // A queued re-check must survive until its grace period is over, so only an idle entry
+            // leaves.
             self.queue.leave(&mut entry.stage);
         }
         if entry.counted == entry.watching.is_empty() {
@@ -400,7 +411,9 @@ impl TokenChecks {
         }
         let mut gone = false;
         if !entry.is_held() {
+            // A secret is kept no longer than it is needed.
             entry.token = "".into();
+            // An entry in flight stays, or its reply would find nothing to cache.
             gone = entry.stage == CheckStage::Resting
                 && (entry.fresh(now).is_none() || count > kept_max);
         }
@@ -418,7 +431,7 @@ impl TokenChecks {
     }
 }
 
-/// When a token that was granted now is to be looked at again; not when it has expired by then.
+/// When to re-check a token granted now; never if it expires before that.
 fn recheck_at_ns(remote: &RemoteVerifier, grant: &Grant, now: Now) -> u64 {
     let left_ms = grant.expires_at_ms.saturating_sub(now.unix_ms);
     let recheck_ms = remote.recheck_in_s(left_ms / 1000).saturating_mul(1000);

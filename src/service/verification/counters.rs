@@ -1,8 +1,8 @@
-//! What is counted of remote verification.
+//! The metrics of remote verification.
 
 use crate::counter::Counter;
 
-/// How a question about a token, for a remote verifier, was answered.
+/// How a question about a token was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CheckOutcome {
@@ -10,16 +10,16 @@ pub enum CheckOutcome {
     Granted,
     /// The verifier refused it.
     Refused,
-    /// The verifier could not be asked, or not be understood.
+    /// The verifier could not be asked, or gave no clear answer.
     Unavailable,
-    /// By what the verifier had said a moment before.
+    /// Answered from the cache.
     Cached,
-    /// Not at all: the client had gone, or had sent another token.
+    /// Unanswered: the client left, or sent another token.
     Forgotten,
 }
 
 impl CheckOutcome {
-    /// All, with the names that metrics use.
+    /// All outcomes, with their names in metrics.
     pub const ALL: [(Self, &'static str); 5] = [
         (Self::Granted, "granted"),
         (Self::Refused, "refused"),
@@ -32,18 +32,18 @@ impl CheckOutcome {
 /// Counters of one verification thread.
 #[derive(Debug, Default)]
 pub struct VerificationCounters {
-    /// Questions about tokens, by how they were answered.
+    /// Questions about tokens, by outcome.
     pub checks: [Counter; CheckOutcome::ALL.len()],
     /// Requests to remote verifiers.
     pub requests: Counter,
-    /// Those of them that were not answered, or not in a way that can be understood.
+    /// Requests without a reply, or with an unclear one.
     pub failures: Counter,
-    /// Requests under way.
+    /// Requests in flight.
     pub requests_in_flight: Counter,
-    /// Sessions that wait for an answer or live on a grant.
+    /// Sessions that wait for an answer or rely on a grant.
     pub sessions: Counter,
-    /// Tokens that are asked about from time to time.
+    /// Tokens that are re-checked periodically.
     pub tokens_watched: Counter,
-    /// Sessions whose grant was taken back.
+    /// Sessions whose grant was revoked.
     pub revocations: Counter,
 }

@@ -1,4 +1,4 @@
-//! One token before a remote verifier.
+//! The state of one token at a remote verifier.
 
 use crate::service::ConnectionRef;
 use crate::token::{Grant, Refusal};
@@ -9,55 +9,56 @@ use std::collections::HashSet;
 /// A moment that never comes.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// Who asks: a connection, and which of its questions it is.
+/// A session's question: the connection, and its number among that connection's questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Asker {
     /// The connection.
     pub connection: ConnectionRef,
-    /// Tells its questions apart.
+    /// The number of the question.
     pub attempt: u32,
 }
 
-/// What a token is found by.
+/// The key of an entry: the SHA-256 of its token.
 pub(super) type Digest = [u8; 32];
 
-/// How far the asking has come.
+/// Where an entry is between being idle and being asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CheckStage {
-    /// Nothing is asked.
+    /// No request is wanted.
     Resting,
-    /// At this place in the queue.
+    /// Queued, at this place.
     Queued(u64),
-    /// The verifier has been asked.
+    /// A request is in flight.
     Asked,
 }
 
-/// What is known about a token, who waits and who lives on it. Moments are of the monotonic clock.
+/// A token's cached verdict, and the sessions that wait for it or rely on it. Moments are of the
+/// monotonic clock.
 pub(super) struct TokenEntry {
-    /// Empty while nobody holds the entry.
+    /// Empty while no session holds the entry.
     pub(super) token: Box<str>,
-    /// Those who have not been answered.
+    /// Sessions waiting for an answer.
     pub(super) waiting: HashSet<Asker, RandomState>,
-    /// Those who have been granted it.
+    /// Sessions that rely on the grant.
     pub(super) watching: HashSet<Asker, RandomState>,
     pub(super) stage: CheckStage,
-    /// What the verifier said last.
+    /// The last verdict.
     pub(super) verdict: Option<Result<Grant, Refusal>>,
-    /// Until when that answers others.
+    /// Until when the verdict serves newcomers.
     pub(super) fresh_until_ns: u64,
-    /// When the first of those who wait has come.
+    /// When the oldest waiting session asked.
     pub(super) asked_at_ns: u64,
-    /// When to see whether it is still worth waiting.
+    /// When to decide whether waiting is still worthwhile.
     pub(super) give_up_at_ns: u64,
-    /// When to ask again.
+    /// When to re-check.
     pub(super) recheck_at_ns: u64,
-    /// When sessions end because asking again has failed; [`NEVER`] unless a re-check is due.
+    /// When sessions are closed because the re-check keeps failing; [`NEVER`] unless one is due.
     pub(super) grace_ends_at_ns: u64,
-    /// Whether the re-check that is due has been tried in vain.
+    /// Whether the due re-check has failed at least once.
     pub(super) missed: bool,
-    /// The moment under which the verification has noted the entry; [`NEVER`] when it has not.
+    /// The moment of its timer; [`NEVER`] when none is set.
     pub(super) timer_ns: u64,
-    /// Whether it is among the tokens that metrics call watched.
+    /// Whether it is included in the gauge of watched tokens.
     pub(super) counted: bool,
 }
 
@@ -82,27 +83,27 @@ impl Default for TokenEntry {
 }
 
 impl TokenEntry {
-    /// Whether any session cares.
+    /// Whether any session waits for it or relies on it.
     pub(super) fn is_held(&self) -> bool {
         !self.waiting.is_empty() || !self.watching.is_empty()
     }
 
-    /// What the verifier said last, if that is not too long ago.
+    /// The last verdict, while it may serve newcomers.
     pub(super) fn fresh(&self, now: Now) -> Option<&Result<Grant, Refusal>> {
         self.verdict.as_ref().filter(|_| now.monotonic_ns < self.fresh_until_ns)
     }
 
-    /// Whether the verifier said last that the token is good, and it has not expired since.
+    /// Whether the last verdict is a grant that has not expired.
     pub(super) fn is_live(&self, now: Now) -> bool {
         matches!(&self.verdict, Some(Ok(grant)) if now.unix_ms < grant.expires_at_ms)
     }
 
-    /// Whether a re-check is queued for the first time.
+    /// Whether its re-check is queued and has not been tried yet.
     pub(super) fn awaits_its_turn(&self) -> bool {
         matches!(self.stage, CheckStage::Queued(_)) && !self.missed
     }
 
-    /// When the verification has to look at it.
+    /// When its next timer is due.
     pub(super) fn due_at_ns(&self) -> u64 {
         match self.stage {
             CheckStage::Asked => NEVER,

@@ -1,50 +1,52 @@
-//! What sessions ask about tokens, and what they are answered.
+//! Sessions' questions about tokens, and the answers.
 
 use crate::service::DialectId;
 use crate::token::{Grant, Refusal};
 use serde::{Deserialize, Serialize};
 
-/// A question about a token, for a remote verifier. A connection has one at most that counts; `attempt` tells it from
-/// the ones before.
+/// A question about a token, for a remote verifier. Only a connection's latest counts; `attempt`
+/// distinguishes it from earlier ones.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum TokenQuestion {
-    /// Verify this token; answered by a [`TokenAnswer`], and perhaps by [`TokenAnswer::Revoked`] later.
+    /// Verify this token; answered by a [`TokenAnswer`], perhaps followed by
+    /// [`TokenAnswer::Revoked`].
     Verify {
-        /// The dialect whose verifier is asked.
+        /// The dialect whose verifier to ask.
         dialect: DialectId,
-        /// Which question of the connection it is.
+        /// The number of the question within the connection.
         attempt: u32,
-        /// The token; never shown.
+        /// The token; never logged.
         token: Box<str>,
     },
-    /// The token is good no more, whatever the verifier has said of it; a [`TokenQuestion::Forget`] follows.
+    /// The token is no longer valid, whatever the verifier said; a [`TokenQuestion::Forget`]
+    /// follows.
     Doubt {
-        /// Which question of the connection was answered by that.
+        /// The number of the question that was granted.
         attempt: u32,
     },
-    /// The answer is not waited for any more, and the token may be taken back.
+    /// The session needs no answer any more, and no word of a revocation.
     Forget {
-        /// Which question of the connection it was.
+        /// The number of the question.
         attempt: u32,
     },
 }
 
 impl TokenQuestion {
-    /// A token to be verified, as a session asks for it: the rest is its shard's to say.
+    /// A question from a session; the shard fills in the dialect and the number.
     #[must_use]
     pub fn verify(token: &str) -> Self {
         Self::Verify { dialect: DialectId(0), attempt: 0, token: token.into() }
     }
 }
 
-/// What a verifier says of a connection's token.
+/// The answer about a connection's token.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum TokenAnswer {
-    /// It is good and grants this.
+    /// The token is valid, with this grant.
     Granted(Grant),
-    /// It is not good.
+    /// The token is not valid, or could not be checked.
     Refused(Refusal),
-    /// A remote verifier has taken back the token that it granted last.
+    /// The verifier revoked the token that it granted last.
     Revoked,
 }
 

@@ -1,22 +1,22 @@
-//! Whose turn it is: the questions that wait for a request, and how many requests there may be.
+//! The order of checks, and the limit on concurrent requests.
 //!
-//! Clients who wait and re-checks of those who are in take turns, so that a storm of either does not keep the
-//! other from being asked. A verifier that has not answered a few times in a row is *failing*: it gets one request
-//! at a time with a pause after each, until it answers one of them; then all wait no longer. So a storm does not
-//! pile up before a verifier that is down, and whoever comes after its return is asked about at once.
+//! Waiting clients and re-checks of sessions take turns, so that a storm of either does not starve
+//! the other. A verifier that fails a few times in a row is *failing*: it gets one request at a
+//! time with a pause after each, until one succeeds; then the limit is lifted. So a storm does not
+//! pile up at a verifier that is down, and clients that arrive after its return are served at once.
 
 use super::entry::{CheckStage, Digest};
 use crate::token::TokenInquiry;
 use crate::wheel::Now;
 use std::collections::BTreeMap;
 
-/// Requests in a row without an answer that make a verifier a failing one. Answers that say nothing are answers
+/// Consecutive failed requests that make a verifier a failing one. Unclear answers count as success
 /// here: one client's odd token must not slow the others down.
 const FAILURES: u32 = 3;
 /// Pause between requests to a failing verifier.
 const PAUSE_NS: u64 = 250_000_000;
 
-/// See the module.
+/// The queues of one verifier.
 pub(super) struct CheckQueue {
     /// By place: first come, first served.
     waiting: BTreeMap<u64, Digest>,
@@ -43,7 +43,8 @@ impl CheckQueue {
         }
     }
 
-    /// Queues an entry, or moves it from the re-checks to those who wait. One that is being asked stays so.
+    /// Queues an entry, or promotes it from the re-checks to the waiting clients. An entry in
+    /// flight is left alone.
     pub(super) fn join(&mut self, stage: &mut CheckStage, digest: Digest, inquiry: TokenInquiry) {
         match (*stage, inquiry) {
             (CheckStage::Asked, _) | (CheckStage::Queued(_), TokenInquiry::Recheck) => return,
@@ -61,7 +62,7 @@ impl CheckQueue {
         *stage = CheckStage::Queued(self.last_place);
     }
 
-    /// Takes an entry out again, if it is queued.
+    /// Takes an entry out of the queue, if it is queued.
     pub(super) fn leave(&mut self, stage: &mut CheckStage) {
         if let CheckStage::Queued(place) = *stage {
             self.waiting.remove(&place);
@@ -70,7 +71,7 @@ impl CheckQueue {
         }
     }
 
-    /// The next entry to ask about, which is in flight from now on.
+    /// The next entry to ask about; counts it as in flight.
     pub(super) fn next(&mut self, now: Now) -> Option<Digest> {
         let failing = self.is_failing();
         let room = if failing { 1 } else { self.concurrency_max };
@@ -88,29 +89,30 @@ impl CheckQueue {
         Some(digest)
     }
 
-    /// A request is over.
+    /// Records the end of a request.
     pub(super) fn replied(&mut self, answered: bool, now: Now) {
         self.in_flight -= 1;
         if answered {
             self.failures = 0;
         } else {
+            // Failing verifiers need the pause now, healthy ones never look at it.
             self.failures = self.failures.saturating_add(1);
             self.paused_until_ns = now.monotonic_ns + PAUSE_NS;
         }
     }
 
-    /// Whether the verifier has not answered for some time.
+    /// Whether the verifier has failed several times in a row.
     pub(super) fn is_failing(&self) -> bool {
         self.failures >= FAILURES
     }
 
-    /// When a pause ends that somebody waits for.
+    /// When the current pause ends; `None` when no entry waits for that.
     pub(super) fn opens_at_ns(&self) -> Option<u64> {
         let wanted = self.is_failing() && self.in_flight == 0 && !self.is_empty();
         wanted.then_some(self.paused_until_ns)
     }
 
-    /// Whether nobody is queued.
+    /// Whether no entry is queued.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.rechecks.is_empty()
     }

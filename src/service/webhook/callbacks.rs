@@ -1,8 +1,9 @@
-//! The calls to the callback of `channel`: those of one channel one after another, those of different channels at
-//! the same time.
+//! The calls to the callback of `channel`: one at a time within a channel, concurrent across
+//! channels.
 //!
-//! Each channel that has calls has a line. Its first call is in one of three places: the line is *ready*, the call
-//! is *under way*, or it *rests* before it is made once more. So a call that is made again keeps its place.
+//! Each channel that has calls has a line. Its first call is in one of three places: the line is
+//! *ready*, the call is *under way*, or it *rests* before its one retry. A retried call keeps its
+//! place.
 
 use super::news::{Complaints, WebhookNews, WebhookTally, WebhookTrouble, answered};
 use super::question::{Callback, QUEUE_BYTES_MAX, StatusReply};
@@ -15,22 +16,22 @@ use http::{HeaderValue, Request};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Pause before a call is made once more.
+/// Pause before a call is retried.
 const RETRY_NS: u64 = 1_000_000_000;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// See the module.
+/// The lines of all channels.
 #[derive(Default)]
 pub(super) struct Callbacks {
     to: Option<(CallbackSettings, Endpoint)>,
     lines: HashMap<Arc<str>, ChannelCalls, RandomState>,
     ready: VecDeque<Arc<str>>,
     resting: BTreeSet<(u64, Arc<str>)>,
-    /// Calls that are queued or under way.
+    /// Calls queued or under way.
     held: usize,
-    /// Those that are not under way, and their bytes.
+    /// Calls not under way, and their bytes.
     queued: usize,
     queued_bytes: usize,
     under_way: usize,
@@ -39,24 +40,24 @@ pub(super) struct Callbacks {
     complaints: Complaints,
 }
 
-/// The calls of one channel; never empty.
+/// The line of one channel; never empty.
 #[derive(Default)]
 struct ChannelCalls {
     calls: VecDeque<Callback>,
-    /// The number under which the first is under way.
+    /// The number of the first call while it is under way.
     under_way: Option<u64>,
-    /// Whether the first has failed once.
+    /// Whether the first call has failed once.
     failed: bool,
 }
 
-/// A call that is under way.
+/// A call in flight.
 pub struct CallbackCall {
     channel: Arc<str>,
     number: u64,
 }
 
 impl Callbacks {
-    /// Calls whoever is named here from now on. Without anybody, what waits is dropped.
+    /// Replaces the settings. Without any, queued calls are dropped.
     pub(super) fn configure(&mut self, settings: Option<CallbackSettings>) {
         self.to = settings.and_then(|settings| {
             let endpoint = settings.url.endpoint().ok()?;
@@ -71,13 +72,15 @@ impl Callbacks {
         }
     }
 
-    /// Queues a call, unless there is no room or nobody wants it.
+    /// Queues a call for a channel of a configured kind, unless the queue is full.
     pub(super) fn take(&mut self, callback: Callback, now: Now) -> Option<WebhookNews> {
         let (settings, endpoint) = self.to.as_ref()?;
         if !settings.wants(&callback.channel) {
             return None;
         }
         let bytes = callback.bytes();
+        // Calls resting before a retry count too: they may not fill memory while the callback is
+        // down.
         if self.queued >= settings.queue_max || self.queued_bytes + bytes > QUEUE_BYTES_MAX {
             self.tally.dropped += 1;
             return self.complaints.hear(WebhookTrouble::Full, || name(endpoint), now);
@@ -100,7 +103,8 @@ impl Callbacks {
         None
     }
 
-    /// The next call to make, if there is one and room for it, and the seconds it may take.
+    /// The next call to make, with its timeout in seconds; `None` when none is ready or the limit
+    /// of concurrent calls is reached.
     pub(super) fn next(&mut self, now: Now) -> Option<(CallbackCall, u64, Request<String>)> {
         while let Some((at_ns, _)) = self.resting.first()
             && *at_ns <= now.monotonic_ns
@@ -108,7 +112,7 @@ impl Callbacks {
             self.ready.extend(self.resting.pop_first().map(|(_, channel)| channel));
         }
         let (settings, endpoint) = self.to.as_ref()?;
-        // A slow callback is not to be buried in calls.
+        // A slow callback must not be flooded with calls.
         if self.under_way >= settings.concurrency {
             return None;
         }
@@ -125,7 +129,7 @@ impl Callbacks {
         Some((CallbackCall { channel, number: self.last_number }, settings.timeout_s, request))
     }
 
-    /// What became of a call.
+    /// Handles the outcome of a call.
     pub(super) fn replied(
         &mut self,
         call: CallbackCall,
@@ -134,7 +138,7 @@ impl Callbacks {
     ) -> Option<WebhookNews> {
         self.under_way -= 1;
         let line = self.lines.get_mut(&call.channel)?;
-        // A reload may have dropped the call, and others may have come since.
+        // A reload may have dropped the call, and the channel may have a new line since.
         if line.under_way != Some(call.number) {
             return None;
         }
@@ -145,6 +149,7 @@ impl Callbacks {
                 self.settled(call.channel);
                 return None;
             }
+            // A refusal below 500 would be repeated; a failure may be transient.
             Ok(status) => ((500..=599).contains(&status), answered(status)),
             Err(reason) => (true, reason),
         };
@@ -163,7 +168,7 @@ impl Callbacks {
         self.complaints.hear(trouble, || name(endpoint), now)
     }
 
-    /// The first call of a channel is over: the next one may go.
+    /// Ends a channel's first call: the next one is ready.
     fn settled(&mut self, channel: Arc<str>) {
         let Some(line) = self.lines.get_mut(&channel) else { return };
         line.calls.pop_front();
@@ -176,12 +181,12 @@ impl Callbacks {
         }
     }
 
-    /// When a call that rests is to be made.
+    /// When the first resting call is due.
     pub(super) fn wakes_at_ns(&self) -> Option<u64> {
         self.resting.first().map(|(at_ns, _)| *at_ns)
     }
 
-    /// Calls that are queued or under way.
+    /// Calls queued or under way.
     pub(super) fn waiting(&self) -> usize {
         self.held
     }
@@ -192,14 +197,15 @@ fn request(endpoint: &Endpoint, callback: &Callback) -> Request<String> {
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = endpoint.uri().parse().unwrap_or_default();
     let headers = request.headers_mut();
-    // A token that cannot stand in a header is none that a verifier has granted; the callback refuses its absence.
+    // A token that does not fit in a header was never granted by a verifier; the callback rejects
+    // requests without one.
     if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", callback.token)) {
         bearer.set_sensitive(true);
         headers.insert(AUTHORIZATION, bearer);
     }
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(ACCEPT, JSON);
-    // As a proxy in front of the application would tell it.
+    // The way a proxy in front of the application would pass the client's address on.
     if let Some(client) = callback.client
         && let Ok(client) = HeaderValue::from_str(&client.to_string())
     {

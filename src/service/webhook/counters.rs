@@ -1,23 +1,23 @@
-//! What is counted of webhooks.
+//! The metrics of webhooks.
 
 use super::news::WebhookTally;
 use super::question::WebhookKind;
 use crate::counter::Counter;
 
-/// What became of a webhook to another service; one for two webhooks counts twice.
+/// Outcome of a webhook for one recipient; an event for two recipients counts twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum WebhookOutcome {
     /// Answered with 2xx.
     Delivered,
-    /// Given up after it was told in vain.
+    /// Given up after failed requests.
     Failed,
-    /// Not told for want of room, or of the recipient.
+    /// Dropped because the queue was full, or the recipient removed.
     Dropped,
 }
 
 impl WebhookOutcome {
-    /// All, with the names that metrics use.
+    /// All outcomes, with their names in metrics.
     pub const ALL: [(Self, &'static str); 3] =
         [(Self::Delivered, "delivered"), (Self::Failed, "failed"), (Self::Dropped, "dropped")];
 }
@@ -25,11 +25,11 @@ impl WebhookOutcome {
 /// Counters of one webhook service, by kind.
 #[derive(Debug, Default)]
 pub struct WebhookCounters {
-    /// By what became of them.
+    /// Webhooks by outcome.
     pub outcomes: [[Counter; WebhookOutcome::ALL.len()]; WebhookKind::ALL.len()],
-    /// Those that wait or are under way.
+    /// Webhooks waiting or in flight.
     pub waiting: [Counter; WebhookKind::ALL.len()],
-    /// Requests that were made again.
+    /// Retried requests.
     pub retries: [Counter; WebhookKind::ALL.len()],
 }
 

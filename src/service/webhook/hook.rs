@@ -1,10 +1,11 @@
-//! One webhook: its queue, the leaves that wait, and the batch that is told.
+//! One webhook: its queue, the departures it holds back, and the batch it sends.
 //!
-//! There is one batch at a time, and it stays until it is taken or given up, so everything is told in order. An
-//! event opens a window when it comes to an empty queue, and what comes until the window closes goes with it. Leaves
-//! come to the queue when their delay is over: what happens meanwhile overtakes them.
+//! There is one batch at a time; it is retried until accepted or given up, so events arrive in
+//! order. The first event in an empty queue opens a window, and the batch contains what arrives
+//! until the window closes. Departures join the queue when their delay is over: events that happen
+//! meanwhile overtake them.
 
-use super::delayed::{Delayed, LeaveHalf};
+use super::departures::{Departures, PairHalf};
 use super::news::{Complaints, WebhookNews, WebhookTally, WebhookTrouble, answered};
 use super::question::{QUEUE_BYTES_MAX, StatusReply, WebhookName};
 use super::settings::{WebhookApp, WebhookSettings};
@@ -17,25 +18,26 @@ use ring::hmac;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// For how long events are gathered.
+/// How long events are gathered into a batch.
 const WINDOW_NS: u64 = 100_000_000;
-/// How long a leave waits for the return of whoever has left.
+/// How long a departure is held back for a return.
 const DELAY_NS: u64 = 3_000_000_000;
-/// Events of one request: with the window, as many a second as a queue holds.
+/// Limit on the events of one request: with the window, a queue's default capacity per second.
 const BATCH_EVENTS_MAX: usize = 1000;
-/// Bytes of one request, unless one event alone has more: half of what nginx lets in by default.
+/// Limit on the bytes of one request, unless one event alone is larger: half of nginx's default
+/// `client_max_body_size`.
 const BATCH_BYTES_MAX: usize = 512 * 1024;
-/// For how long a batch is told again before it is given up.
+/// How long a batch is retried before it is given up.
 const PATIENCE_NS: u64 = 300_000_000_000;
-/// Pause before a batch is told again, the first time; each time after that it is twice as long.
+/// Pause before the first retry; doubled for each one after it.
 const PAUSE_S_FIRST: u64 = 1;
-/// The longest of them: a service that is back hears from us within a minute.
+/// Limit of that pause: a recipient that recovers hears from us within a minute.
 const PAUSE_S_MAX: u64 = 60;
 
 const KEY: HeaderName = HeaderName::from_static("x-pusher-key");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
 
-/// See the module.
+/// One recipient.
 pub(super) struct Hook {
     pub(super) number: u64,
     pub(super) app: WebhookApp,
@@ -43,14 +45,14 @@ pub(super) struct Hook {
     endpoint: Endpoint,
     queue: VecDeque<QueuedEvent>,
     queue_bytes: usize,
-    delayed: Delayed,
+    departures: Departures,
     batch: Option<Batch>,
-    /// There is no time to wait for anybody's return, or for more events.
+    /// Set at shutdown: neither returns nor more events are waited for.
     hurried: bool,
     complaints: Complaints,
 }
 
-/// An event in the queue, with when it came there.
+/// A queued event, with the time it was queued.
 struct QueuedEvent {
     at_ns: u64,
     json: Arc<str>,
@@ -61,19 +63,19 @@ struct Batch {
     events: usize,
     since_ns: u64,
     failures: u32,
-    /// When to tell it; nothing while it is under way.
+    /// When to send it; `None` while the request is in flight.
     due_at_ns: Option<u64>,
 }
 
-/// What is about to be told to the webhooks of an app.
-pub(super) struct ToldEvent {
+/// An event on its way to the webhooks of an app.
+pub(super) struct AppEvent {
     pub(super) name: WebhookName,
     pub(super) subject: Arc<str>,
     pub(super) json: Arc<str>,
 }
 
 impl Hook {
-    /// `None` when nobody can be told anything there.
+    /// `None` when the URL is invalid.
     pub(super) fn new(number: u64, app: WebhookApp, settings: WebhookSettings) -> Option<Self> {
         Some(Self {
             number,
@@ -82,47 +84,47 @@ impl Hook {
             settings,
             queue: VecDeque::new(),
             queue_bytes: 0,
-            delayed: Delayed::default(),
+            departures: Departures::default(),
             batch: None,
             hurried: false,
             complaints: Complaints::default(),
         })
     }
 
-    /// An event of its app.
+    /// Queues an event of its app, or holds it back.
     pub(super) fn take(
         &mut self,
-        told: &ToldEvent,
+        event: &AppEvent,
         tally: &mut WebhookTally,
         now: Now,
     ) -> Option<WebhookNews> {
         self.release(now);
-        let wanted = self.settings.wants(told.name);
-        match told.name.half() {
-            Some((pair, LeaveHalf::Arrival)) if self.delayed.cancel(pair, &told.subject) => {
+        let wanted = self.settings.wants(event.name);
+        match event.name.half() {
+            Some((pair, PairHalf::Arrival)) if self.departures.cancel(pair, &event.subject) => {
                 return None;
             }
-            Some((pair, LeaveHalf::Leave)) if !self.hurried => {
-                let json = wanted.then(|| Arc::clone(&told.json));
-                self.delayed.hold(pair, &told.subject, json, now.monotonic_ns + DELAY_NS);
+            Some((pair, PairHalf::Departure)) if !self.hurried => {
+                let json = wanted.then(|| Arc::clone(&event.json));
+                self.departures.hold(pair, &event.subject, json, now.monotonic_ns + DELAY_NS);
             }
-            _ if wanted => self.push(now.monotonic_ns, Arc::clone(&told.json)),
+            _ if wanted => self.push(now.monotonic_ns, Arc::clone(&event.json)),
             _ => return None,
         }
         self.make_room(tally, now)
     }
 
-    /// Leaves whose delay is over come to the queue.
+    /// Queues the departures whose delay is over.
     fn release(&mut self, now: Now) {
-        while let Some((at_ns, json)) = self.delayed.pop(now.monotonic_ns) {
+        while let Some((at_ns, json)) = self.departures.pop(now.monotonic_ns) {
             json.into_iter().for_each(|json| self.push(at_ns, json));
         }
     }
 
-    /// From now on nothing waits for a moment but what is told again.
+    /// Prepares for shutdown: only retries wait from now on.
     pub(super) fn hurry(&mut self, now: Now) {
         self.hurried = true;
-        while let Some(json) = self.delayed.pop_first() {
+        while let Some(json) = self.departures.pop_first() {
             json.into_iter().for_each(|json| self.push(now.monotonic_ns, json));
         }
     }
@@ -138,23 +140,24 @@ impl Hook {
         Some(event)
     }
 
-    /// Drops what would be told first while there is too much.
+    /// Drops the oldest events while the queue exceeds its limits.
     fn make_room(&mut self, tally: &mut WebhookTally, now: Now) -> Option<WebhookNews> {
         let mut dropped = 0;
-        while self.queue.len() + self.delayed.len() > self.settings.queue_max
-            || self.queue_bytes + self.delayed.bytes() > QUEUE_BYTES_MAX
+        // Departures held back count too: they would all join the queue within the delay.
+        while self.queue.len() + self.departures.len() > self.settings.queue_max
+            || self.queue_bytes + self.departures.bytes() > QUEUE_BYTES_MAX
         {
-            let told = match self.pop() {
+            let was_wanted = match self.pop() {
                 Some(_) => true,
-                None => self.delayed.pop_first().is_some_and(|json| json.is_some()),
+                None => self.departures.pop_first().is_some_and(|json| json.is_some()),
             };
-            dropped += u64::from(told);
+            dropped += u64::from(was_wanted);
         }
         tally.dropped += dropped;
         if dropped == 0 { None } else { self.hear(WebhookTrouble::Full, now) }
     }
 
-    /// The next request, if it is time for one.
+    /// The next request, when one is due.
     pub(super) fn next(&mut self, tally: &mut WebhookTally, now: Now) -> Option<Request<String>> {
         self.release(now);
         if self.batch.is_none() {
@@ -162,6 +165,7 @@ impl Hook {
             self.batch = Some(self.pack(now));
         }
         let batch = self.batch.as_mut()?;
+        // Taken while the request is in flight, so that it is not sent twice.
         batch.due_at_ns.take_if(|due_at_ns| *due_at_ns <= now.monotonic_ns)?;
         tally.retried += u64::from(batch.failures > 0);
         let mut request = Request::new(batch.body.clone());
@@ -170,20 +174,20 @@ impl Hook {
         let signature = signature(&self.app.secret, &batch.body);
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // What cannot stand in a header cannot have been shown by a client either.
+        // A key that does not fit in a header cannot be any client's key either.
         headers.extend(HeaderValue::from_bytes(self.app.key.as_bytes()).ok().map(|key| (KEY, key)));
         headers
             .extend(HeaderValue::from_str(&signature).ok().map(|signature| (SIGNATURE, signature)));
         Some(request)
     }
 
-    /// Makes a batch of what comes first.
+    /// Packs the oldest events into a batch.
     fn pack(&mut self, now: Now) -> Batch {
         let mut body = format!("{{\"time_ms\":{},\"events\":[", now.unix_ms);
         let mut events = 0;
         while let Some(event) = self.queue.front()
             && events < BATCH_EVENTS_MAX
-            // One event that is longer alone still goes.
+            // An event above the limit goes alone.
             && (events == 0 || body.len() + event.json.len() < BATCH_BYTES_MAX)
         {
             body += if events > 0 { "," } else { "" };
@@ -201,7 +205,7 @@ impl Hook {
         }
     }
 
-    /// What became of a request.
+    /// Handles the outcome of a request.
     pub(super) fn replied(
         &mut self,
         reply: StatusReply,
@@ -218,6 +222,8 @@ impl Hook {
             Ok(status) => answered(status),
             Err(reason) => reason,
         };
+        // A failing recipient is asked ever less often, and its log lines thin out with the
+        // requests.
         let pause_s =
             PAUSE_S_FIRST.checked_shl(batch.failures).map_or(PAUSE_S_MAX, |s| s.min(PAUSE_S_MAX));
         let due_at_ns = now.monotonic_ns + pause_s * 1_000_000_000;
@@ -231,22 +237,23 @@ impl Hook {
         self.hear(WebhookTrouble::GivenUp(reason), now)
     }
 
-    /// When there is something to do; nothing while a request is under way and no leave waits.
+    /// When the hook next has work to do; `None` while a request is in flight and no departure is
+    /// held.
     pub(super) fn wakes_at_ns(&self) -> Option<u64> {
         let batch = match &self.batch {
             Some(batch) => batch.due_at_ns,
             None => self.queue.front().map(|event| self.closes_at_ns(event)),
         };
-        batch.into_iter().chain(self.delayed.due_at_ns()).min()
+        batch.into_iter().chain(self.departures.due_at_ns()).min()
     }
 
-    /// Events that are queued, delayed or in the batch.
+    /// Events queued, held back or in the batch.
     pub(super) fn waiting(&self) -> usize {
         let batch = self.batch.as_ref().map_or(0, |batch| batch.events);
-        self.queue.len() + self.delayed.told() + batch
+        self.queue.len() + self.departures.wanted() + batch
     }
 
-    /// When the window closes that an event has opened.
+    /// When the window opened by an event closes.
     fn closes_at_ns(&self, event: &QueuedEvent) -> u64 {
         event.at_ns + if self.hurried { 0 } else { WINDOW_NS }
     }
@@ -257,7 +264,8 @@ impl Hook {
     }
 }
 
-/// What shows the receiver that the body comes from whoever has the secret.
+/// The signature by which the recipient recognizes a sender that knows the secret: HMAC-SHA256 in
+/// hex.
 fn signature(secret: &str, body: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     hex(hmac::sign(&key, body.as_bytes()).as_ref())

@@ -1,31 +1,33 @@
-//! What is worth a line in the log, and what is counted.
+//! The log lines about failing recipients, and the totals by outcome.
 
 use crate::throttle::{More, Throttle};
 use crate::wheel::Now;
 use std::fmt;
 
-/// Lines about the same trouble of one recipient in a window of the log; one that fails every call would fill it.
+/// Log lines about one kind of trouble at one recipient within a window of the throttle; a
+/// recipient that fails every call would fill the log.
 const LINES_MAX: u32 = 1;
 
-/// A trouble that an operator wants to know of. No text of it has a token, a secret or more of a URL than its host.
+/// A log line about a recipient. It contains no token, no secret, and no more of a URL than its
+/// host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookNews {
-    /// Who could not be told, for people.
+    /// The recipient, as operators know it.
     pub recipient: String,
-    /// Why, or what has become of it.
+    /// The trouble.
     pub trouble: WebhookTrouble,
-    /// How often it has happened since it was told last.
+    /// How often it has happened since the last such line.
     pub more: More,
 }
 
-/// What has happened.
+/// A trouble with a recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WebhookTrouble {
-    /// A request has failed, and is made again.
+    /// A request failed and will be retried.
     Retried(String),
-    /// What was to be told has been given up.
+    /// A request failed and its webhooks were given up.
     GivenUp(String),
-    /// There was no room for more.
+    /// The queue was full, and webhooks were dropped.
     Full,
 }
 
@@ -34,20 +36,21 @@ impl fmt::Display for WebhookNews {
         let recipient = &self.recipient;
         match &self.trouble {
             WebhookTrouble::Retried(reason) => {
-                write!(f, "telling {recipient} failed: {reason}; trying again")?
+                write!(f, "calling {recipient} failed: {reason}; retrying")?
             }
             WebhookTrouble::GivenUp(reason) => {
-                write!(f, "telling {recipient} failed: {reason}; given up")?
+                write!(f, "calling {recipient} failed: {reason}; giving up on this request")?
             }
-            WebhookTrouble::Full => {
-                write!(f, "the queue to {recipient} is full; webhooks are dropped")?
-            }
+            WebhookTrouble::Full => write!(
+                f,
+                "the queue for {recipient} is full, so webhooks are dropped; make sure it keeps up, or raise queue_max"
+            )?,
         }
         write!(f, "{}", self.more)
     }
 }
 
-/// What is told of one recipient's troubles, now and then.
+/// The rate limits of one recipient's log lines.
 pub(super) struct Complaints([Throttle; 3]);
 
 impl Default for Complaints {
@@ -57,7 +60,7 @@ impl Default for Complaints {
 }
 
 impl Complaints {
-    /// A trouble has come up. Returns what to say of it, unless that was said a moment ago.
+    /// Reports a trouble. Returns the line to log, unless the limit is reached.
     pub(super) fn hear(
         &mut self,
         trouble: WebhookTrouble,
@@ -73,20 +76,20 @@ impl Complaints {
     }
 }
 
-/// What has become of webhooks of one kind; an event for two webhooks counts twice.
+/// Totals of webhooks of one kind; an event for two recipients counts twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WebhookTally {
-    /// Told, and taken.
+    /// Answered with 2xx.
     pub delivered: u64,
-    /// Told in vain, and given up.
+    /// Given up after failed requests.
     pub failed: u64,
-    /// Not told for want of room, or because their recipient was taken out of the configuration.
+    /// Dropped because the queue was full or the recipient was removed from the configuration.
     pub dropped: u64,
-    /// Requests that were made again.
+    /// Retried requests.
     pub retried: u64,
 }
 
-/// Why a status is no success.
+/// The reason to log for a status that is not 2xx.
 pub(super) fn answered(status: u16) -> String {
     format!("it answered {status}")
 }

@@ -1,16 +1,16 @@
-//! What other services can be told.
+//! The webhooks that sessions hand over.
 
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
-/// Bytes that may wait for one recipient. A queue of ten thousand webhooks of a KiB has 10 MiB; the longest messages
-/// that clients may send would make it a GiB.
+/// Limit on the bytes queued for one recipient. A queue of ten thousand webhooks of a KiB takes 10
+/// MiB; at the largest messages clients may send it would take a GiB.
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Bytes that a webhook takes beside its texts, about.
+/// Estimated bytes of a webhook apart from its texts.
 const WEBHOOK_BYTES: usize = 100;
 
-/// Something that is to be told to another service.
+/// A notification for another service.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Webhook {
     /// To the callback of `channel`.
@@ -20,7 +20,7 @@ pub enum Webhook {
 }
 
 impl Webhook {
-    /// How it is told.
+    /// The kind of recipient.
     #[must_use]
     pub fn kind(&self) -> WebhookKind {
         match self {
@@ -29,7 +29,7 @@ impl Webhook {
         }
     }
 
-    /// Bytes of memory that it takes, about.
+    /// Estimated bytes of memory, for the limits of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
         let texts = match self {
@@ -40,7 +40,7 @@ impl Webhook {
     }
 }
 
-/// How something is told.
+/// The kinds of recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum WebhookKind {
@@ -51,7 +51,7 @@ pub enum WebhookKind {
 }
 
 impl WebhookKind {
-    /// All, with the names that metrics use.
+    /// All kinds, with their names in metrics.
     pub const ALL: [(Self, &'static str); 2] =
         [(Self::Callback, "callback"), (Self::Event, "webhook")];
 }
@@ -59,13 +59,13 @@ impl WebhookKind {
 /// A client's message, for the callback of `channel`.
 #[derive(Serialize, Deserialize)]
 pub struct Callback {
-    /// The channel, whose calls go one after another.
+    /// The channel; its calls are made one at a time.
     pub channel: Box<str>,
-    /// The token of the client as it was received; never shown.
+    /// The client's token as received; never logged.
     pub token: Box<str>,
-    /// The whole body, JSON.
+    /// The whole request body, JSON.
     pub body: Box<str>,
-    /// The client's address, which those know who have its socket.
+    /// The client's address; the shard that holds the socket fills it in.
     pub client: Option<IpAddr>,
 }
 
@@ -81,39 +81,39 @@ impl std::fmt::Debug for Callback {
     }
 }
 
-/// An event of an app of `echo`, for those of its webhooks that want it.
+/// An event of an `echo` app, for the webhooks that subscribe to it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct WebhookEvent {
     /// The app's id.
     pub app: Box<str>,
     /// What has happened.
     pub name: WebhookName,
-    /// What it has happened to, by which a return within the delay of a leave is known: the channel, and the user
-    /// after a NUL.
+    /// The subject, by which a return cancels a departure: the channel, or channel, NUL and user.
     pub subject: Box<str>,
-    /// The event as it stands in a webhook's list of events, JSON.
+    /// The event as it appears in the request's list of events, JSON.
     pub json: Box<str>,
 }
 
-/// What webhooks tell.
+/// The events that webhooks can subscribe to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WebhookName {
-    /// A channel has its first subscription.
+    /// A channel got its first subscription.
     ChannelOccupied,
-    /// A channel has lost its last subscription.
+    /// A channel lost its last subscription.
     ChannelVacated,
-    /// A user has come to a presence channel.
+    /// A user joined a presence channel.
     MemberAdded,
-    /// A user has left a presence channel.
+    /// A user left a presence channel.
     MemberRemoved,
-    /// A client has sent an event to the others of its channel.
+    /// A client sent an event to the other members of its channel.
     ClientEvent,
-    /// A cache channel was subscribed to and had nothing, for the first time since it had something.
+    /// A subscriber found nothing retained in a cache channel, for the first time since something
+    /// was.
     CacheMiss,
-    /// The number of a channel's subscriptions has changed.
+    /// The number of a channel's subscriptions changed.
     SubscriptionCount,
 }
 
-/// The status of an answer, or why there is none.
+/// The status of a response, or the reason there is none.
 pub(super) type StatusReply = Result<u16, String>;

@@ -1,7 +1,7 @@
-//! Who is told what: the settings of callbacks and webhooks, and the apps that webhooks belong to.
+//! The settings of callbacks and webhooks, and the apps that webhooks belong to.
 //!
-//! No `Debug` of this file shows a secret, or more of a URL than its host: whoever calls may have put a password
-//! into the query.
+//! No `Debug` output of this file shows a secret or more of a URL than its host: a URL's query may
+//! contain a password.
 
 use super::question::WebhookName;
 use crate::endpoint::{Endpoint, UrlError};
@@ -9,36 +9,35 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::fmt;
 
-/// Longest time for one request, in seconds. What takes longer holds up whatever is told after it.
+/// Limit on a request's timeout, in seconds. A slow request delays all that follow it.
 const TIMEOUT_S_MAX: u64 = 60;
-/// Calls at the same time; more than a server of ours has descriptors to spare is a slip of the pen.
+/// Limit on concurrent calls; more than our servers have descriptors to spare is a typing error.
 const CONCURRENCY_MAX: usize = 1024;
-/// Longest queue that may be asked for; at a KiB each it is a GiB.
+/// Limit on a queue's entries; at a KiB each it takes a GiB.
 const QUEUE_MAX: usize = 1_000_000;
 
-/// Seconds for one request, where no others are set.
+/// Default timeout of a request, in seconds.
 const TIMEOUT_S: u64 = 5;
-/// Places in a queue, where no others are set: a burst of ten seconds at a thousand calls a second.
+/// Default limit on a queue's entries: ten seconds of a burst of a thousand calls a second.
 const QUEUE_DEFAULT: usize = 10_000;
 
-/// A URL as it is configured; what is wrong with it is told by the `problems` of the settings around it, because an
-/// error while TOML is read quotes its line.
+/// A URL as configured. It is not checked while TOML is read, because a TOML error quotes its line;
+/// the `problems` of the settings around it report what is wrong.
 #[derive(Clone, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(transparent)]
 pub struct WebhookUrl(String);
 
 impl WebhookUrl {
-    /// It, taken apart.
+    /// The parts of the URL.
     ///
-    /// # Errors
-    /// When nobody can be told anything there.
+    /// When it is not an http or https URL that requests can be sent to.
     pub fn endpoint(&self) -> Result<Endpoint, UrlError> {
         Endpoint::new(&self.0)
     }
 
     fn problem(&self) -> Option<String> {
         match self.endpoint().err()? {
-            // There are no keys for them here.
+            // Webhooks have no setting that would send them.
             UrlError::Credentials => {
                 Some("url has credentials in it (user:password@): leave them out".into())
             }
@@ -67,22 +66,23 @@ impl fmt::Debug for WebhookUrl {
     }
 }
 
-/// `[channel.callback]`: where the messages of clients are told.
+/// `[channel.callback]`: the application's endpoint for client messages.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallbackSettings {
     /// An http or https URL without a password.
     #[schemars(example = &"http://127.0.0.1/api/chat")]
     pub url: WebhookUrl,
-    /// The kinds of channels whose messages are posted: the part of a channel's name before the first colon.
+    /// The kinds of channels whose messages are posted: the part of a channel's name before the
+    /// first colon.
     pub kinds: Vec<String>,
-    /// Timeout of a call in seconds. Without an answer, or with 5xx, it is made once more.
+    /// Timeout of a call in seconds. Without an answer, or with a 5xx, it is retried once.
     #[schemars(range(min = 1, max = TIMEOUT_S_MAX))]
     pub timeout_s: u64,
     /// Maximum number of concurrent calls; those of one channel are made one after another.
     #[schemars(range(min = 1, max = CONCURRENCY_MAX))]
     pub concurrency: usize,
-    /// Maximum number of waiting calls. One more is dropped; no client notices.
+    /// Maximum number of waiting calls. Further ones are dropped, without notice to the client.
     #[schemars(range(min = 1, max = QUEUE_MAX))]
     pub queue_max: usize,
 }
@@ -100,20 +100,20 @@ impl Default for CallbackSettings {
 }
 
 impl CallbackSettings {
-    /// Whether the messages of this channel are told.
+    /// Whether messages of this channel are posted.
     #[must_use]
     pub fn wants(&self, channel: &str) -> bool {
         let kind = channel.split_once(':').map_or(channel, |(kind, _)| kind);
         self.kinds.iter().any(|wanted| wanted == kind)
     }
 
-    /// What is readable but cannot be, each with what to do. The texts begin with the key.
+    /// Values that parse but cannot work, each with advice. Each text starts with the key.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.url.problem().into_iter().collect();
         if self.kinds.is_empty() {
             problems.push(
-                "kinds is empty, so nothing would be told: name kinds of channel, as in \
+                "kinds is empty, so no message would be posted: name kinds of channel, as in \
                  [\"chat\"], or leave the callback out"
                     .into(),
             );
@@ -129,18 +129,18 @@ impl CallbackSettings {
     }
 }
 
-/// `[[echo.app.webhook]]`: where the events of an app are told.
+/// `[[echo.app.webhook]]`: an endpoint for events of an app.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookSettings {
     /// An http or https URL without a password.
     pub url: WebhookUrl,
-    /// Which; all when absent.
+    /// Events to send; all when absent.
     pub events: Option<Vec<WebhookName>>,
-    /// Seconds for a whole request.
+    /// Timeout of one request in seconds.
     #[schemars(range(min = 1, max = TIMEOUT_S_MAX))]
     pub timeout_s: u64,
-    /// Events that wait; more push the oldest out.
+    /// Events waiting. When the queue is full, the oldest are dropped.
     #[schemars(range(min = 1, max = QUEUE_MAX))]
     pub queue_max: usize,
 }
@@ -157,20 +157,20 @@ impl Default for WebhookSettings {
 }
 
 impl WebhookSettings {
-    /// Whether events of this name are told.
+    /// Whether this webhook subscribes to the event.
     #[must_use]
     pub fn wants(&self, name: WebhookName) -> bool {
         self.events.as_ref().is_none_or(|events| events.contains(&name))
     }
 
-    /// What is readable but cannot be, each with what to do. The texts begin with the key.
+    /// Values that parse but cannot work, each with advice. Each text starts with the key.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.url.problem().into_iter().collect();
         if self.events.as_ref().is_some_and(Vec::is_empty) {
             problems.push(
-                "events is empty, so nothing would be told: name some, or leave the key out to be \
-                 told all"
+                "events is empty, so no event would be sent: name some, or leave the key out to \
+                 send all"
                     .into(),
             );
         }
@@ -178,14 +178,14 @@ impl WebhookSettings {
     }
 }
 
-/// The app that a webhook belongs to.
+/// The app a webhook belongs to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookApp {
-    /// What its webhooks name it by.
+    /// The app's id.
     pub id: Box<str>,
-    /// What it calls itself in `X-Pusher-Key`.
+    /// The app's key, sent in `X-Pusher-Key`.
     pub key: Box<str>,
-    /// What its requests are signed with; never shown.
+    /// The key of the requests' signatures; never logged.
     pub secret: Box<str>,
 }
 
@@ -195,7 +195,7 @@ impl fmt::Debug for WebhookApp {
     }
 }
 
-/// Everybody who is told anything.
+/// All configured recipients.
 #[derive(Clone, Debug, Default)]
 pub struct Recipients {
     /// The callback of `channel`.
@@ -205,13 +205,13 @@ pub struct Recipients {
 }
 
 impl Recipients {
-    /// Whether there is nobody.
+    /// Whether there are no recipients.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.callback.is_none() && self.webhooks.is_empty()
     }
 
-    /// Where they are, as far as their URLs can be read.
+    /// The endpoints of all recipients with valid URLs.
     pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
         let urls = self.callback.iter().map(|callback| &callback.url);
         urls.chain(self.webhooks.iter().map(|(_, webhook)| &webhook.url))

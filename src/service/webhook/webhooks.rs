@@ -1,6 +1,7 @@
-//! All webhooks of all apps of `echo`: each tells its own, so that none waits for another that fails.
+//! All webhooks of all apps of `echo`. Each has its own queue, so that none waits for another that
+//! fails.
 
-use super::hook::{Hook, ToldEvent};
+use super::hook::{AppEvent, Hook};
 use super::news::{WebhookNews, WebhookTally};
 use super::question::{StatusReply, WebhookEvent};
 use super::settings::{WebhookApp, WebhookSettings};
@@ -9,17 +10,17 @@ use ahash::RandomState;
 use http::Request;
 use std::collections::HashMap;
 
-/// Requests at the same time, over all webhooks: no more than a daemon has descriptors to spare. Those that fail
-/// pause, so that a few that hang keep nobody else from being told.
+/// Limit on concurrent requests over all webhooks: no more than a daemon has descriptors to spare.
+/// Failing ones pause between requests, so a few that hang do not block the others.
 const CONCURRENCY_MAX: usize = 64;
 
-/// See the module.
+/// The hooks of all apps, served in turn.
 #[derive(Default)]
 pub(super) struct AppWebhooks {
     hooks: Vec<Hook>,
-    /// Where the hooks of an app are, by its id.
+    /// Indexes of an app's hooks, by the app's id.
     of_app: HashMap<Box<str>, Vec<usize>, RandomState>,
-    /// Where the next request is looked for first.
+    /// Index of the hook served last.
     turn: usize,
     under_way: usize,
     last_number: u64,
@@ -27,17 +28,19 @@ pub(super) struct AppWebhooks {
     pub(super) tally: WebhookTally,
 }
 
-/// A request that is under way: the number of its hook.
+/// A request in flight: the number of its hook.
 pub struct HookCall(u64);
 
 impl AppWebhooks {
-    /// Tells those who are named here from now on. Whoever stays, by app and URL, keeps what waits for it; what waits
-    /// for others is dropped.
+    /// Replaces the webhooks. Those that stay, by app and URL, keep their queues; the queues of
+    /// removed ones are dropped.
     pub(super) fn configure(&mut self, webhooks: Vec<(WebhookApp, WebhookSettings)>, now: Now) {
         let mut former = std::mem::take(&mut self.hooks);
         for (app, settings) in webhooks {
             let known = former
                 .iter()
+                // A changed URL may be another service: it must not receive what was queued for the
+                // former.
                 .position(|hook| hook.app.id == app.id && hook.settings.url == settings.url);
             match known {
                 Some(place) => {
@@ -61,16 +64,17 @@ impl AppWebhooks {
         }
     }
 
-    /// Queues an event for those webhooks of its app that want it.
+    /// Queues an event for its app's webhooks that subscribe to it.
     pub(super) fn take(&mut self, webhook: WebhookEvent, now: Now) -> Vec<WebhookNews> {
         let Some(places) = self.of_app.get(&webhook.app) else { return Vec::new() };
         let WebhookEvent { name, subject, json, .. } = webhook;
-        let told = ToldEvent { name, subject: subject.into(), json: json.into() };
+        let event = AppEvent { name, subject: subject.into(), json: json.into() };
         let (hooks, tally) = (&mut self.hooks, &mut self.tally);
-        places.iter().filter_map(|place| hooks[*place].take(&told, tally, now)).collect()
+        places.iter().filter_map(|place| hooks[*place].take(&event, tally, now)).collect()
     }
 
-    /// The next request to send, if there is one and room for it, and the seconds it may take.
+    /// The next request to send, with its timeout in seconds; `None` when none is due or the limit
+    /// of concurrent requests is reached.
     pub(super) fn next(&mut self, now: Now) -> Option<(HookCall, u64, Request<String>)> {
         if self.under_way >= CONCURRENCY_MAX {
             return None;
@@ -87,7 +91,7 @@ impl AppWebhooks {
         None
     }
 
-    /// What became of a request.
+    /// Handles the outcome of a request.
     pub(super) fn replied(
         &mut self,
         call: HookCall,
@@ -95,24 +99,25 @@ impl AppWebhooks {
         now: Now,
     ) -> Option<WebhookNews> {
         self.under_way -= 1;
-        // A reload may have taken the hook away.
+        // A reload may have removed the hook.
         let hook = self.hooks.iter_mut().find(|hook| hook.number == call.0)?;
         hook.replied(reply, &mut self.tally, now)
     }
 
-    /// Nobody's return is waited for any longer.
+    /// Prepares for shutdown: departures are not held back any longer.
     pub(super) fn hurry(&mut self, now: Now) {
         self.hurried = true;
         self.hooks.iter_mut().for_each(|hook| hook.hurry(now));
     }
 
-    /// When there is something to do. Nothing while there is no room for another request: the next reply comes first.
+    /// When a hook next has work to do. `None` while the limit of concurrent requests is reached: a
+    /// reply has to come first.
     pub(super) fn wakes_at_ns(&self) -> Option<u64> {
         let has_room = self.under_way < CONCURRENCY_MAX;
         self.hooks.iter().filter(|_| has_room).filter_map(Hook::wakes_at_ns).min()
     }
 
-    /// Events that wait or are under way.
+    /// Events queued, held back or in flight.
     pub(super) fn waiting(&self) -> usize {
         self.hooks.iter().map(Hook::waiting).sum()
     }

@@ -9,7 +9,8 @@ use crate::wheel::Now;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Several owners, one shard, and what is on its way between them, which comes in an order that is drawn.
+/// Several owners, one shard, and what is on its way between them, which comes in an order that is
+/// drawn.
 pub(super) struct Company {
     pub(super) owners: Vec<TopicOwner<MemoryArchive>>,
     pub(super) routes: Routes,
@@ -130,7 +131,7 @@ impl Company {
                 self.say(connection.id, TopicQuestion::Probed { is_closing: false })
             }
             TopicOutgoing::Reply(connection, reply) => {
-                if let Some(reply) = self.routes.told(connection, reply) {
+                if let Some(reply) = self.routes.answered(connection, reply) {
                     if matches!(reply, TopicAnswer::Opened) {
                         assert!(self.open.insert(connection.id), "told twice");
                     }

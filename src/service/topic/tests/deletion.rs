@@ -90,7 +90,7 @@ fn a_topic_with_connections_is_deleted_by_force_alone_which_ends_them() {
     assert_eq!(status, 409);
     let reason = reason.as_str().unwrap();
     assert!(
-        reason.contains("1 producers and 4 consumers or readers") && reason.contains("by force"),
+        reason.contains("1 producers and 4 consumers or readers") && reason.contains("use force"),
         "{reason}"
     );
     assert!((1..=5).all(|id| world.reply(id).is_none()));
@@ -337,7 +337,8 @@ fn a_subscription_that_nobody_comes_for_is_deleted_with_what_waits_in_it() {
     world.append("x", "0");
     world.consume(1, consuming("x", "used", SubscriptionType::Exclusive));
     for part in 0..3 {
-        // It is in use for as long as there is a consumer, whatever that does; a restart changes nothing.
+        // It is in use for as long as there is a consumer, whatever that does; a restart changes
+        // nothing.
         world.pass(300_000);
         assert_eq!(world.told("x", "unused", "backlog"), 1, "{part}");
         if part == 1 {

@@ -1,4 +1,5 @@
-//! What must not add up or come to a halt: timers, windows, reads, and what a failure leaves behind.
+//! What must not add up or come to a halt: timers, windows, reads, and what a failure leaves
+//! behind.
 
 use super::world::*;
 use crate::service::topic::*;

@@ -21,8 +21,8 @@ fn append(world: &mut World, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// Both acknowledge everything until nothing more comes. Returns how many each has got, and checks that a key's messages
-/// come in order and that nobody has a key of which another has a message.
+/// Both acknowledge everything until nothing more comes. Returns how many each has got, and checks
+/// that a key's messages come in order and that nobody has a key of which another has a message.
 fn drain(
     world: &mut World,
     ids: &[u32],

@@ -1,5 +1,5 @@
-//! An archive in memory, for tests: it can crash, which loses what was not committed; it can fail, and damage
-//! messages.
+//! An archive in memory, for tests: it can crash, which loses what was not committed; it can fail,
+//! and damage messages.
 
 use crate::service::topic::{
     Archive, ArchiveError, ConsumerWindow, OwnerIndex, Position, Saved, StoredMessage, StoredTopic,

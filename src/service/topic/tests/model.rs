@@ -1,4 +1,5 @@
-//! Random sends, acknowledgements, consumers, pauses, deletions and crashes, against a naive model of what is promised.
+//! Random sends, acknowledgements, consumers, pauses, deletions and crashes, against a naive model
+//! of what is promised.
 //!
 //! There are 256 cases; `PROPTEST_CASES=10000` runs so many.
 
@@ -247,7 +248,8 @@ impl Model {
         self.world.label(TOPICS[topic]).is_some()
     }
 
-    /// A topic is deleted, or is not because somebody uses it. What was sent and not answered before may be in flight.
+    /// A topic is deleted, or is not because somebody uses it. What was sent and not answered
+    /// before may be in flight.
     fn delete(&mut self, topic: usize, force: bool, in_flight: bool) {
         if !in_flight {
             self.round();

@@ -1,4 +1,5 @@
-//! Several owners: what a connection of theirs is told and gets is what one owner would have told and given.
+//! Several owners: what a connection of theirs is told and gets is what one owner would have told
+//! and given.
 
 use super::company::Company;
 use super::world::*;

@@ -25,7 +25,8 @@ fn volatile(request: fn() -> TopicQuestion) -> TopicQuestion {
     }
 }
 
-/// A world in which the first connection has what may be had once, and nobody knows whether it lives.
+/// A world in which the first connection has what may be had once, and nobody knows whether it
+/// lives.
 fn held(request: &dyn Fn() -> TopicQuestion) -> World {
     let mut world = World::new();
     world.ask(1, request());

@@ -7,7 +7,8 @@ use crate::service::topic::*;
 /// Unacknowledged messages enough for many slices.
 const UNACKNOWLEDGED: usize = 10_000;
 
-/// A subscription with very many unacknowledged messages, of a consumer that waits for so long for each.
+/// A subscription with very many unacknowledged messages, of a consumer that waits for so long for
+/// each.
 fn with_unacknowledged(kind: SubscriptionType) -> World {
     let mut world = World::with(TopicRules { message_ttl_s: 100, ..TopicRules::default() });
     let consuming = ConsumerOptions {

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 /// Topics enough for many slices.
 pub(super) const MANY: usize = 2000;
-/// What the archive may be asked in one slice: to load and save 32 topics and list names, several times over.
+/// What the archive may be asked in one slice: to load and save 32 topics and list names, several
+/// times over.
 pub(super) const CALLS_MAX: usize = 300;
 
 pub(super) fn topic(number: usize) -> String {
@@ -45,7 +46,8 @@ pub(super) fn is_served(world: &mut World) -> bool {
     matches!(world.reply(888), Some(TopicAnswer::Stored { .. }))
 }
 
-/// Works until there is no more, with somebody else's requests in between. Returns how many slices it took.
+/// Works until there is no more, with somebody else's requests in between. Returns how many slices
+/// it took.
 pub(super) fn work(world: &mut World) -> usize {
     for slices in 1.. {
         world.topics.archive().calls = 0;

@@ -1,52 +1,54 @@
-//! Messages on their way to the dead letters of another owner.
+//! Dead letters whose topic belongs to another owner, until that owner has answered. `ack` decides
+//! what becomes a dead letter.
 
 use super::Position;
 use super::handles::SubId;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Messages that may be on their way to the dead letters of another owner; one more comes to its consumer again. Another
-/// owner answers within a round of its own.
+/// Limit on the dead letters awaiting another owner's answer; beyond it, messages are redelivered
+/// instead. Other owners answer within a round of theirs.
 const LETTERS_MAX: usize = 1000;
-/// Bytes of them; one message alone may have more.
+/// Limit on their bytes, unless one message alone is larger.
 const LETTERS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Messages on their way to the dead letters of another owner, by a number that comes back with its answer.
+/// The dead letters awaiting an answer, by the number that the answer returns.
 #[derive(Debug, Default)]
-pub(super) struct DeadLetters {
-    sent: HashMap<u32, DeadLetter, ahash::RandomState>,
+pub(super) struct ForeignLetters {
+    sent: HashMap<u32, ForeignLetter, ahash::RandomState>,
     bytes: usize,
     serial: u32,
 }
 
-/// One of them.
+/// One dead letter.
 #[derive(Debug)]
-struct DeadLetter {
+struct ForeignLetter {
     of: (SubId, Position),
     /// The subscription.
     name: Arc<str>,
     bytes: usize,
 }
 
-impl DeadLetters {
-    /// Takes note of a message of so many bytes. Returns the number of its answer; nothing when too many are on their way.
+impl ForeignLetters {
+    /// Records a message of `bytes`. Returns the number for its answer; `None` when the limits are
+    /// reached.
     pub(super) fn add(
         &mut self,
         of: (SubId, Position),
         name: Arc<str>,
         bytes: usize,
     ) -> Option<u32> {
-        // The message comes again instead, and is buried later.
+        // The message is redelivered instead, and buried later.
         if self.sent.len() >= LETTERS_MAX || self.bytes + bytes > LETTERS_BYTES_MAX.max(bytes) {
             return None;
         }
         self.serial = self.serial.wrapping_add(1);
         self.bytes += bytes;
-        self.sent.insert(self.serial, DeadLetter { of, name, bytes });
+        self.sent.insert(self.serial, ForeignLetter { of, name, bytes });
         Some(self.serial)
     }
 
-    /// The message whose answer has come, with the name of its subscription.
+    /// Removes the message that an answer belongs to; returns it with the name of its subscription.
     pub(super) fn take(&mut self, number: u32) -> Option<((SubId, Position), Arc<str>)> {
         let letter = self.sent.remove(&number)?;
         self.bytes = self.bytes.saturating_sub(letter.bytes);
