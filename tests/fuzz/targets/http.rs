@@ -37,10 +37,30 @@ pub(crate) fn run(input: &[u8]) {
     let bytes = input.0;
     let whole = read(bytes, &[bytes.len()], false);
     let without_room = read(bytes, &[bytes.len()], true);
+    check(&whole.answered);
     assert!(without_room == whole, "without room: {without_room:?}\nwith room: {whole:?}");
     for sizes in cuts(seed, bytes.len()).into_iter().skip(1) {
         let pieces = read(bytes, &sizes, seed & 2 == 2);
         assert!(pieces == whole, "in pieces of {sizes:?}: {pieces:?}\nwhole: {whole:?}");
+    }
+}
+
+/// Answers are whole responses, one behind the other; those to `HEAD` have no body, whatever length they tell.
+fn check(mut answered: &[u8]) {
+    while !answered.is_empty() {
+        let end = answered.windows(4).position(|end| end == b"\r\n\r\n").expect("a whole head");
+        let head = std::str::from_utf8(&answered[..end]).expect("a head is text");
+        assert!(head.starts_with("HTTP/1.1 "), "{head}");
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let length: usize = length.map_or(0, |length| length.parse().expect("digits"));
+        if head.starts_with("HTTP/1.1 101") {
+            // Frames follow.
+            return;
+        }
+        answered = &answered[end + 4..];
+        if !answered.is_empty() && !answered.starts_with(b"HTTP/1.1 ") {
+            answered = answered.get(length..).expect("a whole body");
+        }
     }
 }
 

@@ -144,8 +144,11 @@ fn check(verdict: &Verdict) {
     assert!(grants_the_same(grant, grant));
     let written = serde_json::to_string(grant).expect("a grant is written as JSON");
     let read: Grant = serde_json::from_str(&written).expect("and read");
-    assert_eq!(&read, grant);
+    assert_eq!(read.expires_at_ms, grant.expires_at_ms);
+    // A number with a fraction may come back as its neighbour; a text may not.
     for claim in ["sub", "scope", "acl", "channel", "pulsar_produce"] {
-        let _ = (grant.text(claim), grant.words(claim).count(), grant.list(claim));
+        assert_eq!(read.text(claim), grant.text(claim));
+        assert!(read.words(claim).eq(grant.words(claim)));
+        assert_eq!(read.list(claim), grant.list(claim));
     }
 }

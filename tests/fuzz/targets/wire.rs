@@ -1,6 +1,7 @@
 //! What a client may be sent: whole frames as RFC 6455 wants them of a server.
 
 use fanfare::frame::Publication;
+use serde_json::value::RawValue;
 
 /// Takes apart what one client is sent.
 #[derive(Default)]
@@ -22,6 +23,8 @@ impl Wire {
             match first {
                 0x81 => {
                     let text = std::str::from_utf8(payload).expect("text is UTF-8");
+                    let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
+                    assert!(is_json, "what is said in every dialect is JSON: {text}");
                     self.texts.push(text.to_owned());
                 }
                 0x88 => {
