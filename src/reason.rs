@@ -1,73 +1,86 @@
-//! Why a connection is not taken, or a session ends: the one list.
+//! The reasons for which connections are refused and sessions end: the one list.
 //!
-//! A reason is the label of `fanfare_refusals_total` and `fanfare_session_ends_total`, the first word of the line in
-//! the log, and the text that the client gets where its protocol leaves that free. What has happened in particular
-//! stands beside it.
+//! A reason is the label of `fanfare_refusals_total` and `fanfare_session_ends_total`, the first word of
+//! the log line, and the text for the client where its protocol leaves that free. Details are kept apart
+//! from it.
 
 use crate::token::Refusal;
 
-/// Makes the reasons from the list below: the label of the metrics, how loud the log is about it, what a handshake counts
-/// as that is refused so, and the text for people.
+/// Makes the reasons from the list below: the label of metrics, the volume of the log, the outcome as
+/// which a handshake counts that is refused so, and the text for people.
 macro_rules! reasons {
-    ($($(#[doc = $doc:literal])+ $variant:ident: $name:literal, $volume:ident, $outcome:ident, $words:literal;)+) => {
-        /// Why.
+    ($(
+        $(#[doc = $doc:literal])+
+        $variant:ident: $name:literal, $volume:ident, $outcome:ident, $words:literal;
+    )+) => {
+        /// Why a connection is refused or a session ends.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
-        pub enum Reason { $($(#[doc = $doc])+ $variant,)+ }
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
 
         impl Reason {
             /// All.
             pub const ALL: &'static [Reason] = &[$(Reason::$variant,)+];
 
-            /// The label that metrics use.
+            /// The label in metrics.
             #[must_use]
-            pub const fn name(self) -> &'static str { match self { $(Reason::$variant => $name,)+ } }
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)+ }
+            }
 
-            /// How it is logged.
+            /// How loudly it is logged.
             #[must_use]
-            pub const fn volume(self) -> Volume { match self { $(Reason::$variant => Volume::$volume,)+ } }
+            pub const fn volume(self) -> Volume {
+                match self { $(Reason::$variant => Volume::$volume,)+ }
+            }
 
-            /// What a handshake counts as that ends so.
+            /// The outcome of a handshake that ends so.
             #[must_use]
-            pub const fn outcome(self) -> Handshake { match self { $(Reason::$variant => Handshake::$outcome,)+ } }
+            pub const fn outcome(self) -> Handshake {
+                match self { $(Reason::$variant => Handshake::$outcome,)+ }
+            }
 
             /// The text for people.
             #[must_use]
-            pub const fn words(self) -> &'static str { match self { $(Reason::$variant => $words,)+ } }
+            pub const fn words(self) -> &'static str {
+                match self { $(Reason::$variant => $words,)+ }
+            }
         }
     };
 }
 
-/// How loud the log is about something.
+/// The level at which something is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Volume {
     /// An operator may have to do something: at `warn`.
     Loud,
-    /// Whoever looks for it finds it: at `info`.
+    /// Worth finding afterwards: at `info`.
     Plain,
-    /// As it should be: at `debug`.
+    /// The ordinary course of things: at `debug`.
     Quiet,
 }
 
 reasons! {
-    /// There are as many connections as there may be.
+    /// The limit of connections is reached.
     ConnectionLimit: "connection_limit", Loud, Shed, "no room for another connection";
     /// The process has no more descriptors, or no memory for another.
     Descriptors: "descriptors", Loud, Shed, "no descriptor for another connection";
-    /// What has come in part of requests and messages holds as much memory as it may.
-    PartialLimit: "partial_limit", Loud, Shed, "no room for what comes in part";
-    /// The address has as many connections as it may have.
+    /// Incomplete requests and messages hold as much memory as they may.
+    PartialLimit: "partial_limit", Loud, Shed, "no memory for incomplete messages";
+    /// The limit of connections per address is reached.
     AddressLimit: "address_limit", Loud, Limit, "too many connections from this address";
-    /// The connection is none of a trusted proxy.
+    /// The connection is not a trusted proxy's.
     ProxyUntrusted: "proxy_untrusted", Loud, Refused, "not a trusted proxy";
     /// The connection does not begin with the PROXY protocol.
     ProxyHeader: "proxy_header", Loud, Malformed, "no PROXY protocol";
     /// A TLS handshake failed.
-    Tls: "tls", Plain, Tls, "no TLS was agreed on";
-    /// TLS where none is spoken.
-    TlsUnexpected: "tls_unexpected", Loud, Tls, "TLS to a listener without";
+    Tls: "tls", Plain, Tls, "the TLS handshake failed";
+    /// TLS on a listener without TLS.
+    TlsUnexpected: "tls_unexpected", Loud, Tls, "TLS on a listener without TLS";
     /// Not a correct request, or not a correct handshake.
-    BadRequest: "bad_request", Plain, Malformed, "not a correct request";
+    BadRequest: "bad_request", Plain, Malformed, "malformed request";
     /// No dialect of the listener has the path.
     NotFound: "not_found", Plain, NotFound, "no such path";
     /// The head of the request is too large.
@@ -76,49 +89,49 @@ reasons! {
     RequestTimeout: "request_timeout", Plain, Limit, "the request did not come in time";
     /// Pages of this origin may not connect.
     Origin: "origin", Plain, Refused, "the origin is not allowed";
-    /// There is no token where one has to be.
+    /// A token is required and missing.
     TokenMissing: "token_missing", Plain, Refused, "no token";
-    /// No good token came in time.
+    /// No valid token came in time.
     TokenTimeout: "token_timeout", Plain, Refused, "no token in time";
-    /// The token cannot be read, or nobody who may has made it.
-    TokenInvalid: "token_invalid", Plain, Refused, "the token is not good";
-    /// The token had expired when it was shown, or is not valid yet.
+    /// The token is malformed, or its issuer is not trusted.
+    TokenInvalid: "token_invalid", Plain, Refused, "the token is not valid";
+    /// The token had expired when it was presented, or is not valid yet.
     TokenExpired: "token_expired", Plain, Refused, "the token has expired";
-    /// The verifier of tokens cannot be asked.
+    /// The verifier of tokens is unreachable.
     TokenUnjudged: "token_unverified", Loud, Refused, "the token cannot be checked now";
-    /// The token is good and does not grant what is asked for.
+    /// The token is valid and does not grant what is asked for.
     Scope: "scope", Plain, Refused, "the token does not allow this";
     /// The request for an app is not signed by it.
-    Signature: "signature", Plain, Refused, "the signature is not good";
+    Signature: "signature", Plain, Refused, "the signature is not valid";
     /// There is no such app, or it is not enabled.
     App: "app", Plain, Refused, "no such app";
-    /// The app has as many connections as it may have.
+    /// The app's limit of connections is reached.
     AppLimit: "app_limit", Loud, Refused, "the app has as many connections as it may have";
-    /// Another has what can be had once.
+    /// An exclusive resource is in use by another client.
     Conflict: "conflict", Plain, Refused, "in use by another client";
-    /// The topic cannot be had as it is asked for.
-    Topic: "topic", Plain, Refused, "the topic cannot be had";
-    /// Nothing has come or gone for too long.
+    /// The topic is not available as asked for.
+    Topic: "topic", Plain, Refused, "the topic is not available";
+    /// No traffic for too long.
     Idle: "idle", Plain, Refused, "idle for too long";
-    /// The session's token has come to its end, or the session itself.
+    /// The session's token has expired, or the session itself.
     Expired: "expired", Plain, Refused, "the session has expired";
-    /// A token that was good was taken back.
-    Revoked: "revoked", Plain, Refused, "the token was taken back";
+    /// A valid token was revoked.
+    Revoked: "revoked", Plain, Refused, "the token was revoked";
     /// The application has ended it.
     Terminated: "terminated", Plain, Refused, "ended by the application";
     /// The protocol's own decision.
     Dialect: "dialect", Plain, Refused, "ended by the protocol";
-    /// A message that the protocol does not have.
-    Protocol: "protocol", Plain, Refused, "a message that the protocol does not have";
+    /// A message that the protocol does not define.
+    Protocol: "protocol", Plain, Refused, "a message that the protocol does not define";
     /// The framing of WebSocket is broken, or text is not UTF-8, or a message is too long.
     Violation: "violation", Plain, Malformed, "protocol error";
-    /// It reads too slowly.
+    /// The client reads too slowly.
     Slow: "slow", Loud, Refused, "too slow";
-    /// It left pings unanswered.
+    /// The client left pings unanswered.
     Unanswered: "unanswered", Plain, Refused, "pings were left unanswered";
     /// A limit of the daemon.
     Limit: "limit", Loud, Limit, "a limit is reached";
-    /// The feed or the store behind it is away.
+    /// The feed or the store behind the session is unreachable.
     Outage: "outage", Loud, Refused, "the feed is lost";
     /// The daemon stops.
     Drain: "drain", Quiet, Shed, "the server is stopping";

@@ -1,19 +1,20 @@
-//! What a token grants, and who verifies it.
+//! Tokens: verifiers, and what a token grants.
 //!
-//! In the order things happen: the configuration names a verifier ([`TokenSettings`]); whoever may touch
-//! files reads the one it names ([`TokenSettings::file`]); [`Verifier::new`] turns both into a verifier, or says
-//! what to change; [`Verifier::verify`] turns the text a client sent into a [`Verdict`]. Every verifier gives the
-//! same [`Grant`]: a set of claims and the moment they end, so that a dialect asks "which topics" and "until
-//! when" without knowing whether a signature, a list or another service answered. Such a service is a
-//! [`RemoteVerifier`]: [`Verifier::verify`] says [`Verdict::Ask`] then, and whoever may touch the network asks.
+//! In the order things happen: the configuration describes a verifier ([`TokenSettings`]); `io`
+//! reads the file it names ([`TokenSettings::file`]); [`Verifier::new`] makes a verifier of both,
+//! or says what to change; [`Verifier::verify`] turns the text a client sent into a [`Verdict`].
+//! Every verifier gives a [`Grant`]: claims and their expiry, so that a dialect asks "which topics"
+//! and "until when" without knowing whether a signature, a list or another service answered. Such a
+//! service is a [`RemoteVerifier`]: [`Verifier::verify`] returns [`Verdict::Ask`] then, and `io`
+//! asks.
 //!
-//! What a claim means is not known here: `aud`, `iss` and `scope` are compared where the cell, hub or channel
-//! is known.
+//! What a claim means is up to the dialects: they compare `aud`, `iss` and `scope` with their cell,
+//! hub or channel.
 //!
-//! What is absent here: a clock (`now_ms` is an argument), files, threads, the network, and anything kept
-//! from one verification to the next. Nothing a token says is looked up anywhere before its signature holds:
-//! `kid` is compared with the names of keys that are already here, and `jku`, `x5u` and `jwk` are not read.
-//! No `Debug` or `Display` of this module shows a token, a secret or the value of a claim.
+//! Absent here: a clock (`now_ms` is an argument), files, threads, the network, and any state
+//! between verifications. Nothing a token says is looked up before its signature holds: `kid` is
+//! compared with the names of keys that are already loaded, and `jku`, `x5u` and `jwk` are not
+//! read. No `Debug` or `Display` of this module shows a token, a secret or the value of a claim.
 
 mod crypto;
 mod error;
@@ -54,12 +55,12 @@ use rigour::Rigour;
 pub use settings::{JwtSettings, StaticSettings, TokenSettings};
 pub use wazo_auth::WazoAuthSettings;
 
-/// What a verifier says about a token.
+/// A verifier's decision about a token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// The token is good and grants this.
+    /// The token is valid and grants this.
     Granted(Grant),
-    /// The token is not good.
+    /// The token is not valid.
     Refused(Refusal),
     /// A remote verifier has to be asked; the answer comes back later.
     Ask,
@@ -74,20 +75,21 @@ impl From<Result<Grant, Refusal>> for Verdict {
     }
 }
 
-/// Whoever decides what a token grants. It is `Send + Sync` and never changes: after a reload, build another.
+/// The decision what a token grants. A verifier is `Send + Sync` and never changes: after a reload,
+/// build another.
 #[derive(Debug)]
 pub enum Verifier {
     /// Checks a signature.
     Jwt(Jwt),
     /// Looks the token up in a list.
     Static(Static),
-    /// Has to be asked.
+    /// Asks another service.
     Remote(Arc<RemoteVerifier>),
 }
 
 impl Verifier {
-    /// Builds the verifier the settings describe. `material` is the content of [`TokenSettings::file`], and is
-    /// not looked at when that is `None`.
+    /// Builds the verifier the settings describe. `material` is the content of
+    /// [`TokenSettings::file`], and is not looked at when that is `None`.
     ///
     /// # Errors
     /// What is wrong with the settings or the material, and what to do about it.
@@ -106,8 +108,9 @@ impl Verifier {
         Self::build(settings, material, Rigour::Strict)
     }
 
-    /// As [`Verifier::new`], for a protocol whose tokens others have been making all along: a token without `exp`
-    /// never expires, any number is a time, `nbf` is looked at before `exp`, and a secret may be short.
+    /// Like [`Verifier::new`], for a protocol whose issuers exist already: a token without `exp`
+    /// never expires, any number is a time, `nbf` is checked before `exp`, and a secret may be
+    /// short.
     ///
     /// # Errors
     /// As [`Verifier::new`].
@@ -123,7 +126,9 @@ impl Verifier {
         material: Option<&[u8]>,
         rigour: Rigour,
     ) -> Result<Self, VerifierError> {
+        // Before the file: its content means nothing to contradictory settings.
         settings.check()?;
+
         match settings {
             TokenSettings::Jwt(jwt) => Jwt::new(jwt, material, rigour).map(Self::Jwt),
             TokenSettings::Static(_) => {
@@ -139,11 +144,11 @@ impl Verifier {
         }
     }
 
-    /// The same verifier, only that a remote one has to be vouched for by an authority in `pem`, the content of
-    /// [`TokenSettings::ca_file`].
+    /// This verifier; a remote one then needs a certificate from an authority in `pem`, the content
+    /// of [`TokenSettings::ca_file`].
     ///
     /// # Errors
-    /// When there is no certificate of an authority in it.
+    /// When `pem` has no certificate of an authority.
     pub fn trusting(self, pem: &[u8]) -> Result<Self, VerifierError> {
         match self {
             Self::Remote(remote) => Ok(Self::Remote(Arc::new(remote.trusting(pem)?))),
@@ -151,7 +156,7 @@ impl Verifier {
         }
     }
 
-    /// The verifier if it is one that has to be asked.
+    /// The remote verifier, if this is one.
     pub fn remote(&self) -> Option<&Arc<RemoteVerifier>> {
         match self {
             Self::Remote(remote) => Some(remote),
@@ -159,15 +164,17 @@ impl Verifier {
         }
     }
 
-    /// Verifiers the token at `now_ms`, unix milliseconds. Costs some microseconds, or some hundreds of them for
-    /// the public-key algorithms.
+    /// Verifies the token at `now_ms`, unix milliseconds. Costs some microseconds, or some hundreds
+    /// of them for the public-key algorithms.
     pub fn verify(&self, token: &str, now_ms: u64) -> Verdict {
         if token.len() > TOKEN_BYTES_MAX {
             return Verdict::Refused(Refusal::TooLong);
         }
+
         match self {
             Self::Jwt(jwt) => jwt.verify(token, now_ms).into(),
             Self::Static(list) => list.verify(token, now_ms).into(),
+            // What would make a malformed request is refused here, without a request.
             Self::Remote(_) => RemoteVerifier::refuse(token).map_or(Verdict::Ask, Verdict::Refused),
         }
     }

@@ -1,16 +1,18 @@
-//! Why settings and material make no verifier.
+//! Why settings and key material do not make a verifier.
 
 use super::fixed::StaticError;
 use super::jwks::JwksError;
 use super::key::KeyError;
 use crate::endpoint::UrlError;
 
-/// Why settings and material make no verifier. Always the operator's to repair, and the text says how.
+/// Why settings and key material do not make a verifier. Always up to the operator, and the text
+/// says what to do.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum VerifierError {
     /// `algorithms` is missing, or an empty list.
     #[error(
-        "algorithms is missing or empty; name what the issuer signs with, such as algorithms = [\"HS256\"]"
+        "algorithms is missing or empty; name what the issuer signs with, such as algorithms = \
+         [\"HS256\"]"
     )]
     NoAlgorithm,
     /// Not exactly one of the four key settings is there.
@@ -21,10 +23,10 @@ pub enum VerifierError {
         /// How many are.
         found: usize,
     },
-    /// The settings name a file whose content was not given.
-    #[error("the file the settings name was not read")]
+    /// A file is configured and its content was not given.
+    #[error("the configured file was not read")]
     MaterialMissing,
-    /// The URL of a remote verifier does not do.
+    /// The URL of a remote verifier is not usable.
     #[error(transparent)]
     Url(#[from] UrlError),
     /// A name without a secret, or a secret without a name, or two secrets.
@@ -35,16 +37,17 @@ pub enum VerifierError {
     SecretText,
     /// The file of authorities.
     #[error(
-        "ca_file is not PEM with the certificates of authorities; each begins with -----BEGIN CERTIFICATE-----"
+        "ca_file is not PEM with certificates of authorities; each begins with -----BEGIN \
+         CERTIFICATE-----"
     )]
     Authorities,
-    /// The secret or the PEM file does not do.
+    /// The secret or the PEM file is not usable.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The JWKS file does not do.
+    /// The JWKS file is not usable.
     #[error(transparent)]
     Jwks(#[from] JwksError),
-    /// The file of static tokens does not do.
+    /// The file of static tokens is not usable.
     #[error(transparent)]
     Static(#[from] StaticError),
 }

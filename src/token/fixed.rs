@@ -1,7 +1,7 @@
 //! The verifier that looks tokens up in a list, for development and tests.
 //!
-//! The list is TOML. Each `[[token]]` has a `token`, perhaps an `expires_at`, and every other key is a
-//! claim:
+//! The list is TOML. Each `[[token]]` has a `token`, perhaps an `expires_at`, and every other key
+//! is a claim:
 //!
 //! ```toml
 //! [[token]]
@@ -11,9 +11,9 @@
 //! scope = "event root"
 //! ```
 //!
-//! A token is found by a hash that is seeded anew for each verifier, and then compared in constant time, so
-//! that how long a refusal takes says nothing about how much of a guess is right. An empty list is no
-//! error: it is how the last token is revoked.
+//! A token is found by a hash seeded anew for each verifier, and then compared in constant time, so
+//! the time a refusal takes reveals nothing about a guess. An empty list is valid: it is how the
+//! last token is revoked.
 //!
 //! This module does not know what a claim means, and its errors do not quote the file.
 
@@ -28,7 +28,7 @@ use super::grant::{Grant, NEVER_MS};
 use super::moment::{self, UNIX_S_MAX};
 use super::refusal::{Refusal, TOKEN_BYTES_MAX};
 
-/// Most tokens of a list. Whoever needs more than a list can sensibly hold needs an issuer.
+/// Most tokens of a list; larger sets of tokens need an issuer.
 const TOKENS_MAX: usize = 65_536;
 
 /// Verifies tokens by a list of them.
@@ -50,6 +50,7 @@ impl Static {
         if entries.len() > TOKENS_MAX {
             return Err(StaticError::TooMany { found: entries.len() });
         }
+
         let mut list = Self { hasher: RandomState::new(), tokens: HashMap::default() };
         for (index, entry) in entries.into_iter().enumerate() {
             let number = index + 1;
@@ -59,6 +60,7 @@ impl Static {
             }
             list.tokens.entry(list.hasher.hash_one(&listed.token)).or_default().push(listed);
         }
+
         Ok(list)
     }
 
@@ -71,6 +73,8 @@ impl Static {
     }
 
     fn find(&self, token: &str) -> Option<&Listed> {
+        // The comparison still takes as long for a wrong token as for the right one: a hash alone
+        // proves nothing.
         let alike = self.tokens.get(&self.hasher.hash_one(token))?;
         alike.iter().find(|listed| listed.token.as_bytes().ct_eq(token.as_bytes()).into())
     }
@@ -87,14 +91,17 @@ impl fmt::Debug for Static {
 fn entries(material: &[u8]) -> Result<Vec<toml::Value>, StaticError> {
     let text =
         std::str::from_utf8(material).map_err(|error| place(material, error.valid_up_to()))?;
-    // The error's own text would quote the line.
+    // toml's own error text quotes the line, which may be a token.
     let mut file: toml::Table = toml::from_str(text)
         .map_err(|error| place(material, error.span().map_or(0, |span| span.start)))?;
+
     let entries = match file.remove("token") {
         None => Vec::new(),
         Some(toml::Value::Array(entries)) => entries,
         Some(_) => return Err(StaticError::Shape),
     };
+
+    // A misspelled [[tokens]] would otherwise be an empty list that refuses everybody.
     if file.is_empty() { Ok(entries) } else { Err(StaticError::Shape) }
 }
 
@@ -105,20 +112,25 @@ fn place(material: &[u8], offset: usize) -> StaticError {
 
 fn listed(entry: toml::Value) -> Result<Listed, EntryProblem> {
     let toml::Value::Table(mut entry) = entry else { return Err(EntryProblem::NotATable) };
+
     let token = match entry.remove("token") {
         Some(toml::Value::String(token)) if !token.is_empty() => token,
         _ => return Err(EntryProblem::NoToken),
     };
+    // Clients that bring longer ones are refused before the list is searched.
     if token.len() > TOKEN_BYTES_MAX {
         return Err(EntryProblem::TooLong);
     }
+
     let expires_at_ms = match entry.remove("expires_at") {
         None => NEVER_MS,
         Some(written) => unix_ms(&written).ok_or(EntryProblem::ExpiresAt)?,
     };
+    // Verifiers of JWTs act on these claims; here they would look like limits and be none.
     if entry.contains_key("exp") || entry.contains_key("nbf") {
         return Err(EntryProblem::JwtTime);
     }
+
     let claims = json(toml::Value::Table(entry)).ok_or(EntryProblem::NotFinite)?;
     match claims {
         Value::Object(claims) => Ok(Listed { token, grant: Grant::new(expires_at_ms, claims) }),
@@ -165,8 +177,8 @@ pub enum StaticError {
         /// Line of the file, from 1.
         line: usize,
     },
-    /// Something other than `[[token]]`.
-    #[error("the file of tokens has something beside its [[token]] tables; put each token in one")]
+    /// Anything but `[[token]]`.
+    #[error("the file of tokens has more than [[token]] tables; put each token into one")]
     Shape,
     /// Too many.
     #[error("the file lists {found} tokens; at most {TOKENS_MAX} are allowed, so use jwt instead")]
@@ -174,7 +186,7 @@ pub enum StaticError {
         /// How many there are.
         found: usize,
     },
-    /// One of them does not do.
+    /// One of them is not usable.
     #[error("token {number} of the file: {problem}")]
     Entry {
         /// Position of the token.
@@ -201,7 +213,8 @@ pub enum EntryProblem {
     Repeated,
     /// Not a moment.
     #[error(
-        "expires_at is neither unix seconds nor a time with its offset, such as 2030-01-01T00:00:00Z"
+        "expires_at is neither unix seconds nor a time with its offset, such as \
+         2030-01-01T00:00:00Z"
     )]
     ExpiresAt,
     /// The names of a JWT's times, which mean nothing here.

@@ -1,4 +1,4 @@
-//! What a verified token grants: a set of claims and the moment they end, whatever verifier they came from.
+//! What a verified token grants: a set of claims and their expiry, in one form for all verifiers.
 //!
 //! What a claim means is not known here. No `Debug` shows the value of one.
 
@@ -7,14 +7,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// [`Grant::expires_at_ms`] of a token that never expires: a static one, or a JWT where its verifier is lenient.
+/// [`Grant::expires_at_ms`] of a token that never expires: a static one, or a JWT where its
+/// verifier is lenient.
 pub const NEVER_MS: u64 = u64::MAX;
 
-/// What a verified token grants: claims in their universal form, whatever verifier they came from.
+/// What a verified token grants: claims in one form for all verifiers.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Grant {
-    /// The first moment, in unix milliseconds, at which the same token is refused as expired; the leeway is
-    /// included. [`NEVER_MS`] when it never is, so add to it with `saturating_add` only.
+    /// The first moment, in unix milliseconds, at which the same token is refused as expired; the
+    /// leeway is included. [`NEVER_MS`] when it never is, so add to it with `saturating_add` only.
     pub expires_at_ms: u64,
     claims: Map<String, Value>,
 }
@@ -43,8 +44,8 @@ impl Grant {
         self.claims.get(claim)?.as_str()
     }
 
-    /// The words of a claim that is a space-separated string (as `scope` is, RFC 8693 section 4.2) or an
-    /// array of strings. An absent claim and a claim of any other type have no words.
+    /// The words of a claim that is a space-separated string (as `scope` is, RFC 8693 section 4.2)
+    /// or an array of strings. An absent claim and a claim of any other type have no words.
     ///
     /// ```
     /// # use fanfare::token::Grant;
@@ -54,6 +55,7 @@ impl Grant {
     /// assert_eq!(grant.words("absent").count(), 0);
     /// ```
     pub fn words<'a>(&'a self, claim: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        // A broken array grants no word at all, not those that can be read.
         let (text, items) = match self.claims.get(claim) {
             Some(Value::String(text)) => (text.as_str(), [].as_slice()),
             Some(Value::Array(items)) if items.iter().all(Value::is_string) => {
@@ -66,10 +68,10 @@ impl Grant {
             .chain(items.iter().filter_map(Value::as_str))
     }
 
-    /// The strings of a claim that is one string or an array of strings (as `aud` is, RFC 7519 section
-    /// 4.1.3). `None` only when the token does not have the claim. A claim of any other type, or an array
-    /// with anything but strings in it, is an empty list: a claim that narrows a grant and is written
-    /// wrongly then lets nothing through, rather than everything.
+    /// The strings of a claim that is one string or an array of strings (as `aud` is, RFC 7519
+    /// section 4.1.3). `None` only when the token does not have the claim. A claim of any other
+    /// type, or an array with anything but strings in it, is an empty list: a claim that narrows a
+    /// grant and is written wrongly then lets nothing through, rather than everything.
     ///
     /// ```
     /// # use fanfare::token::Grant;
@@ -84,6 +86,7 @@ impl Grant {
         Some(match self.claims.get(claim)? {
             Value::String(text) => vec![text],
             Value::Array(items) => {
+                // One item of another type empties the whole list, see above.
                 items.iter().map(Value::as_str).collect::<Option<_>>().unwrap_or_default()
             }
             _ => Vec::new(),

@@ -1,38 +1,40 @@
-//! What is asked of a remote verifier, how often and how long, and what it has found; whatever its protocol.
+//! Questions to a remote verifier, their timing and its findings, whatever its protocol.
 
 use super::grant::Grant;
 use super::refusal::Refusal;
 
-/// Longest time for one request, in milliseconds: a client that waits longer has gone.
+/// Longest time for one request, in milliseconds: clients do not wait longer.
 pub(super) const TIMEOUT_MS_MAX: u64 = 60_000;
-/// Most requests at the same time; more than an issuer has connections for is a slip of the pen.
+/// Most concurrent requests: no issuer accepts more connections from one client.
 pub(super) const CONCURRENCY_MAX: usize = 1024;
-/// Longest time for which an answer serves others, in seconds: a token that is taken back opens sessions for as long.
+/// Longest time for which an answer is reused, in seconds: a revoked token opens sessions for as
+/// long.
 pub(super) const CACHE_S_MAX: u64 = 300;
-/// Longest time for which sessions outlast an issuer that cannot be asked, in seconds: a day.
+/// Longest time for which sessions outlast an unreachable issuer, in seconds: a day.
 pub(super) const GRACE_S_MAX: u64 = 86_400;
 
-/// How a remote verifier is asked, whatever its protocol.
+/// How often and how long a remote verifier is asked, whatever its protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timing {
     /// Milliseconds for a whole request, from the connection to the last byte of the answer.
     pub timeout_ms: u64,
     /// Maximum number of concurrent requests.
     pub concurrency_max: usize,
-    /// Seconds for which a grant answers others who come with the same token.
+    /// Seconds for which a grant is reused for other clients with the token.
     pub cache_s: u64,
-    /// Seconds for which sessions stay while a verifier that has granted their token cannot be asked again.
+    /// Seconds for which sessions stay while a verifier that has granted their token is
+    /// unreachable.
     pub grace_s: u64,
 }
 
 impl Timing {
-    /// Three seconds are long for a lookup and short for a person; 32 requests at 10 ms each are 3,200 tokens
-    /// a second, and no more threads than a small application server has.
+    /// Three seconds are long for a lookup and short for a person; 32 requests at 10 ms each are
+    /// 3,200 tokens a second, and no more threads than a small application server has.
     pub(super) const DEFAULT: Self =
         Self { timeout_ms: 3000, concurrency_max: 32, cache_s: 10, grace_s: 300 };
 }
 
-/// What is wanted of a remote verifier.
+/// A question to a remote verifier.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TokenInquiry {
     /// What the token grants.

@@ -8,9 +8,9 @@
 //! roles = { "https://cell.example/__role/__/reader" = ["event-read"] }
 //! ```
 //!
-//! The members of the answer become the claims of the grant. An issuer that tells no `scope`, as Personium
-//! does not, tells the roles of the user as `p_roles`; `roles` says what each of them may. A role is compared
-//! as a whole: a name alone could be the role of a stranger's cell.
+//! The members of the answer become the claims of the grant. An issuer without `scope`, such as
+//! Personium, returns the roles of the user as `p_roles`; `roles` maps each of them to scopes. A
+//! role is compared as a whole URL: its name alone could be the role of a stranger's cell.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -133,6 +133,7 @@ impl Introspection {
                 Some(basic(id, secret))
             }
         };
+
         Ok(Self {
             endpoint: Endpoint::new(&settings.url)?,
             authorization,
@@ -154,8 +155,8 @@ impl Introspection {
         request
     }
 
-    /// RFC 7662 section 2.2. Only `active` is required there; here `exp` is too, because a session that never
-    /// ends would rest on re-checks alone.
+    /// RFC 7662 section 2.2. Only `active` is required there; here `exp` is too, because a session
+    /// that never ends would rest on re-checks alone.
     pub(super) fn read(&self, status: u16, body: &[u8], now_ms: u64) -> Finding {
         match status {
             200 => {}
@@ -189,7 +190,8 @@ impl Introspection {
         }
         let scope = match claims.get("scope") {
             None | Some(Value::Null) => Some(self.privileges(claims.get("p_roles"))),
-            // The order of words means nothing (RFC 6749 section 3.3), and must not look like a change.
+            // The order of words means nothing (RFC 6749 section 3.3), and must not look like a
+            // change.
             Some(Value::String(scope)) => {
                 Some(scope.split(' ').filter(|word| !word.is_empty()).collect())
             }
@@ -228,8 +230,8 @@ fn basic(id: &str, secret: &str) -> HeaderValue {
     value
 }
 
-/// `application/x-www-form-urlencoded`, in which `%20` stands for a space as well as `+` does. What that leaves as it
-/// is stays so: some issuers compare names and secrets without decoding them.
+/// `application/x-www-form-urlencoded`, in which `%20` stands for a space as well as `+` does. What
+/// that leaves as it is stays so: some issuers compare names and secrets without decoding them.
 fn form_encoded(text: &str) -> String {
     const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.').remove(b'_');
     utf8_percent_encode(text, FORM).to_string()

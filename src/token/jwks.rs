@@ -1,12 +1,13 @@
 //! A JWK set (RFC 7517 section 5) becomes the keys that fit the configured algorithms.
 //!
-//! Several keys are how an issuer changes its key: the next one is published before it signs, and the last
-//! one stays until what it signed has expired. As the RFC asks, keys that are of no use here are skipped:
-//! other algorithms, other curves, encryption keys. A key that would be of use and is broken is an error,
-//! since skipping it would refuse good tokens without a word.
+//! Several keys are how an issuer rotates its key: the next one is published before it signs, and
+//! the last one stays until what it signed has expired. As the RFC asks, keys of no use here are
+//! skipped: other algorithms, other curves, encryption keys. A key that would be of use and is
+//! broken is an error, since skipping it would refuse good tokens silently.
 //!
-//! The set is read by hand from JSON rather than by the library's types, whose errors quote the values and
-//! which take a key with a broken part for one of unknown type. This module does not fetch sets.
+//! The set is read by hand from JSON rather than by the library's types, whose errors quote the
+//! values and which take a key with a broken part for one of unknown type. This module does not
+//! fetch sets.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,8 +17,8 @@ use serde_json::{Map, Value};
 use super::Algorithm;
 use super::key::{JwtKey, KeyError, KeyName, check_secret_length};
 
-/// Most keys of a set that fit the configured algorithms. A token without a `kid` tries them all, so this
-/// bounds what one hostile token costs. Issuers publish two or three.
+/// Most keys of a set that fit the configured algorithms. A token without a `kid` tries them all,
+/// so this bounds what one hostile token costs. Issuers publish two or three.
 const KEYS_MAX: usize = 16;
 
 /// The keys of the set that fit any of the algorithms; at least one for each algorithm.
@@ -37,6 +38,9 @@ pub(super) fn keys(material: &[u8], algorithms: &[Algorithm]) -> Result<Vec<JwtK
     if keys.len() > KEYS_MAX {
         return Err(JwksError::TooMany { found: keys.len() });
     }
+
+    // An algorithm without a key refuses every token signed with it: find out now rather than from
+    // users.
     match algorithms.iter().find(|&&algorithm| !keys.iter().any(|key| key.works_with(algorithm))) {
         Some(&algorithm) => Err(JwksError::NoKeyFor { algorithm }),
         None => Ok(keys),
@@ -49,6 +53,7 @@ fn key(
     algorithms: &[Algorithm],
     number: usize,
 ) -> Result<Option<JwtKey>, JwksError> {
+    // The kind decides first: an `alg` of another family would let a public key pass as a secret.
     let mut usable: Vec<Algorithm> = kind_algorithms(jwk)
         .iter()
         .copied()
@@ -58,17 +63,21 @@ fn key(
         usable
             .retain(|algorithm| own.as_str().and_then(|own| own.parse().ok()) == Some(*algorithm));
     }
+
     if usable.is_empty() || !verifies(jwk) {
         return Ok(None);
     }
+    // The public half is there as well, but the private one does not belong on this host.
     if jwk.contains_key("d") {
         return Err(JwksError::Private { number });
     }
+
     let name = match jwk.get("kid") {
         None => KeyName::Unnamed,
         Some(Value::String(kid)) => KeyName::Named(kid.clone()),
         Some(_) => return Err(JwksError::Member { number, member: "kid" }),
     };
+
     let key = decoding_key(jwk, &usable, number)?;
     JwtKey::new(name, usable, key).map(Some).map_err(|problem| JwksError::Key { number, problem })
 }
@@ -106,6 +115,7 @@ fn decoding_key(
     usable: &[Algorithm],
     number: usize,
 ) -> Result<DecodingKey, JwksError> {
+    // Lengths are checked here: the library joins coordinates of any length to a point.
     let text = |member: &'static str, bytes: Option<usize>| -> Result<(&str, Vec<u8>), JwksError> {
         let broken = JwksError::Member { number, member };
         let Some(text) = jwk.get(member).and_then(Value::as_str) else { return Err(broken) };
@@ -114,8 +124,10 @@ fn decoding_key(
             _ => Err(broken),
         }
     };
+
     let key = match usable.first() {
         Some(Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) => {
+            // Before the library takes it, which accepts a secret of any length.
             let (_, secret) = text("k", None)?;
             usable
                 .iter()
@@ -132,6 +144,7 @@ fn decoding_key(
         Some(Algorithm::EdDSA) => DecodingKey::from_ed_components(text("x", Some(32))?.0),
         _ => DecodingKey::from_rsa_components(text("n", None)?.0, text("e", None)?.0),
     };
+
     key.map_err(|_| JwksError::Key { number, problem: KeyError::Unreadable })
 }
 
@@ -159,7 +172,8 @@ pub enum JwksError {
     },
     /// A member of a key is missing or not what it has to be.
     #[error(
-        "key {number} of the JWKS file has no usable \"{member}\"; export the set from the issuer again"
+        "key {number} of the JWKS file has no usable \"{member}\"; export the set from the \
+         issuer again"
     )]
     Member {
         /// Position of the key.
@@ -169,13 +183,14 @@ pub enum JwksError {
     },
     /// A private key.
     #[error(
-        "key {number} of the JWKS file is private, which only the issuer should have; export the public set"
+        "key {number} of the JWKS file is private, which only the issuer should have; export the \
+         public set"
     )]
     Private {
         /// Position of the key.
         number: usize,
     },
-    /// A key does not do.
+    /// A key is not usable.
     #[error("key {number} of the JWKS file: {problem}")]
     Key {
         /// Position of the key.
@@ -185,7 +200,8 @@ pub enum JwksError {
     },
     /// Too many keys.
     #[error(
-        "the JWKS file has {found} keys for these algorithms; at most {KEYS_MAX} are allowed, so drop retired ones"
+        "the JWKS file has {found} keys for these algorithms; at most {KEYS_MAX} are allowed, so \
+         drop retired ones"
     )]
     TooMany {
         /// How many keys fit.

@@ -1,9 +1,9 @@
 //! The verifier of JSON Web Tokens (RFC 7519) in their compact form, `header.claims.signature`.
 //!
-//! In order: split, decode the header, hold `alg` against the configured list, pick the keys by `kid` and
-//! `alg`, check the signature, and only then decode the claims, once, and look at `exp` and `nbf`. Keys are
-//! made ready when the verifier is built. The checks of times are made here and not by the JWT library, whose
-//! own read the clock.
+//! In order: split, decode the header, check `alg` against the configured list, pick the keys by
+//! `kid` and `alg`, check the signature, and only then decode the claims, once, and check `exp` and
+//! `nbf`. Keys are prepared when the verifier is built. Times are checked here and not by the JWT
+//! library, which reads the clock.
 //!
 //! This module does not know what any other claim means.
 
@@ -54,15 +54,19 @@ impl Jwt {
     pub(super) fn verify(&self, token: &str, now_ms: u64) -> Result<Grant, Refusal> {
         let (message, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
         let (header, payload) = message.split_once('.').ok_or(Refusal::Malformed)?;
+        // Five parts are an encrypted token (JWE), for which there is no key here.
         if payload.contains('.') {
             return Err(Refusal::Malformed);
         }
+
+        // Nothing of the claims is decoded before the signature holds.
         self.check_signature(&decode(header)?, message, signature)?;
 
         let claims = unique::object(&decode(payload)?).map_err(|flaw| match flaw {
             Flaw::NoObject => Refusal::Malformed,
             Flaw::Repeated => Refusal::Ambiguous,
         })?;
+
         let expires_at_ms = match self.rigour {
             Rigour::Strict => self.check_times(&claims, now_ms)?,
             Rigour::Lenient => self.check_times_if_any(&claims, now_ms)?,
@@ -81,10 +85,15 @@ impl Jwt {
         if header.crit {
             return Err(Refusal::Extension);
         }
+
+        // Never the token's choice: only algorithms of the configuration count, and "none" does not
+        // parse as one.
         let algorithm = Algorithm::from_str(&header.alg).map_err(|_| Refusal::Algorithm)?;
         if !self.algorithms.contains(&algorithm) {
             return Err(Refusal::Algorithm);
         }
+
+        // Without a kid every key of the algorithm is tried; KEYS_MAX bounds how many.
         let mut refusal = Refusal::UnknownKey;
         for key in self.keys.iter().filter(|key| key.fits(algorithm, header.kid.as_deref())) {
             if key.verifies(algorithm, message, signature)? {
@@ -95,7 +104,7 @@ impl Jwt {
         Err(refusal)
     }
 
-    /// The moment the token is refused from, leeway included.
+    /// The moment from which the token is refused, leeway included.
     fn check_times(&self, claims: &Map<String, Value>, now_ms: u64) -> Result<u64, Refusal> {
         let expiry = claims.get("exp").ok_or(Refusal::MissingExpiry)?;
         let expires_at_ms = numeric_date_ms(expiry).ok_or(Refusal::BadExpiry)? + self.leeway_ms;
@@ -111,8 +120,9 @@ impl Jwt {
         Ok(expires_at_ms)
     }
 
-    /// The same where both times may be missing, and any number is one.
+    /// Like [`Self::check_times`], but both times are optional and any number is a time.
     fn check_times_if_any(&self, claims: &Map<String, Value>, now_ms: u64) -> Result<u64, Refusal> {
+        // Before `exp`, as the reference does: it decides which of the two errors a client sees.
         if let Some(not_before) = claims.get("nbf") {
             let not_before_ms = any_numeric_date_ms(not_before).ok_or(Refusal::BadNotBefore)?;
             if now_ms.saturating_add(self.leeway_ms) < not_before_ms {
@@ -136,8 +146,8 @@ impl fmt::Debug for Jwt {
     }
 }
 
-/// What is read of a JOSE header (RFC 7515 section 4.1). The rest is skipped, in particular the parameters
-/// by which a token would bring its own key or say where to fetch one.
+/// The parts of a JOSE header that are read (RFC 7515 section 4.1). The rest is skipped, in
+/// particular the parameters by which a token would bring its own key or say where to fetch one.
 #[derive(Deserialize)]
 struct JwtHeader<'a> {
     #[serde(borrow)]
@@ -148,6 +158,7 @@ struct JwtHeader<'a> {
     crit: bool,
 }
 
+/// Present at all, whatever its value: even `"crit": null` is no header of a token to accept.
 fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(value).map(|_| true)
 }

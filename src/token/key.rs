@@ -1,9 +1,9 @@
-//! Keys: a secret or a PEM file becomes something that verifies or signs, once, or is refused with what to
-//! do about it.
+//! Keys: a secret or a PEM file is read once into a key that verifies or signs, or is refused with
+//! what to do about it.
 //!
-//! A key is tied to the algorithms it may be used with when it is read, so that a token cannot choose: a
-//! secret is only ever an HMAC key and a public key never is (RFC 8725 section 3.1). What can be wrong with
-//! a key is found here and not by the first token.
+//! A key is tied to its algorithms when it is read, so a token cannot choose: a secret is only ever
+//! an HMAC key and a public key never is (RFC 8725 section 3.1). A bad key is found here and not by
+//! the first token.
 
 use jsonwebtoken::{AlgorithmFamily, DecodingKey, EncodingKey};
 
@@ -15,8 +15,8 @@ use super::crypto::{self, TokenSigner};
 use super::refusal::Refusal;
 use super::rigour::Rigour;
 
-/// Shortest and longest RSA modulus, in bits. The shortest is RFC 7518 section 3.3; the longest bounds the work
-/// of a signature, which grows with the square of it.
+/// Shortest and longest RSA modulus, in bits. The shortest is RFC 7518 section 3.3; the longest
+/// bounds the work of a signature, which grows with the square of it.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
 /// One key that checks signatures.
@@ -53,12 +53,15 @@ impl JwtKey {
         material: &[u8],
         algorithms: &[Algorithm],
     ) -> Result<Self, KeyError> {
+        // PEM as an HMAC secret is the classic forgery: everybody has the public key.
         if let Some(&algorithm) = algorithms.iter().find(|a| a.family() == AlgorithmFamily::Hmac) {
             return Err(KeyError::NeedsSecret { algorithm });
         }
+
         let labels = pem_labels(material)?;
         for label in &labels {
             match *label {
+                // SubjectPublicKeyInfo of any kind, and PKCS #1 of RSA.
                 "PUBLIC KEY" | "RSA PUBLIC KEY" => {}
                 "CERTIFICATE" => return Err(KeyError::Certificate),
                 label if label.ends_with("PRIVATE KEY") => return Err(KeyError::PrivateKey),
@@ -68,6 +71,9 @@ impl JwtKey {
         if labels.len() > 1 {
             return Err(KeyError::SeveralKeys);
         }
+
+        // The library has no reader for "whatever it is"; each fails on the others' object
+        // identifiers.
         let key = DecodingKey::from_rsa_pem(material)
             .or_else(|_| DecodingKey::from_ec_pem(material))
             .or_else(|_| DecodingKey::from_ed_pem(material))
@@ -87,7 +93,7 @@ impl JwtKey {
         Ok(Self { name, algorithms, key })
     }
 
-    /// Whether a token with this `alg` and `kid` is to be tried with this key.
+    /// Whether this key may check a token with this `alg` and `kid`.
     pub(super) fn fits(&self, algorithm: Algorithm, kid: Option<&str>) -> bool {
         let named = match (&self.name, kid) {
             (KeyName::Sole, _) | (_, None) => true,
@@ -113,8 +119,8 @@ impl JwtKey {
     }
 }
 
-/// The secret without the line ending an editor or `echo` puts behind it, if each of the algorithms is an
-/// HMAC one for which it is long enough; where leniency is asked for, any byte is.
+/// The secret without the line ending that an editor or `echo` adds, if each of the algorithms is
+/// an HMAC one for which it is long enough; a lenient verifier accepts any length but none.
 fn secret<'a>(
     material: &'a [u8],
     algorithms: &[Algorithm],
@@ -122,14 +128,18 @@ fn secret<'a>(
 ) -> Result<&'a [u8], KeyError> {
     let secret = material.strip_suffix(b"\n").unwrap_or(material);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+
     for &algorithm in algorithms {
         if algorithm.family() != AlgorithmFamily::Hmac {
             return Err(KeyError::NeedsPublicKey { algorithm });
         }
     }
+    // A key file given as secret_file: its text is public or private key material, not a secret.
     if secret.starts_with(b"-----BEGIN ") {
         return Err(KeyError::SecretIsPem);
     }
+    // An empty secret is refused even where others' short ones are tolerated: anybody can sign with
+    // it.
     if rigour == Rigour::Strict || secret.is_empty() {
         algorithms
             .iter()
@@ -163,7 +173,9 @@ pub(super) fn signing_key(
         let key = EncodingKey::from_secret(secret(material, &[algorithm], rigour)?);
         return TokenSigner::new(algorithm, &key).ok_or(unfit);
     }
+
     let labels = pem_labels(material)?;
+    // PKCS #8 says so in its label, the traditional form in a header inside of the block.
     let encrypted_within = material.windows(9).any(|window| window == b"ENCRYPTED");
     for label in &labels {
         match *label {
@@ -174,6 +186,7 @@ pub(super) fn signing_key(
             _ => return Err(KeyError::Unreadable),
         }
     }
+
     if labels.len() > 1 {
         return Err(KeyError::SeveralKeys);
     }
@@ -181,12 +194,15 @@ pub(super) fn signing_key(
         .or_else(|_| EncodingKey::from_ec_pem(material))
         .or_else(|_| EncodingKey::from_ed_pem(material))
         .map_err(|_| KeyError::Unreadable)?;
+
     if key.family() != algorithm.family() {
         return Err(unfit);
     }
+
     let is_rsa = key.family() == AlgorithmFamily::Rsa;
     let signer =
         TokenSigner::new(algorithm, &key).ok_or(if is_rsa { KeyError::RsaSize } else { unfit })?;
+    // The verifier's bounds, whatever ring itself signs with.
     if signer.rsa_bits().is_some_and(|bits| !RSA_BITS.contains(&bits)) {
         return Err(KeyError::RsaSize);
     }
@@ -199,8 +215,10 @@ fn probe(algorithm: Algorithm, key: &DecodingKey) -> Result<(), KeyError> {
     if key.family() != algorithm.family() {
         return Err(unfit);
     }
+
     let bytes = key.try_get_as_bytes().unwrap_or_default();
     let fits = match algorithm {
+        // Any bytes are a secret; its length has been checked.
         _ if key.family() == AlgorithmFamily::Hmac => true,
         _ if key.family() == AlgorithmFamily::Rsa => return check_rsa(key),
         Algorithm::EdDSA => bytes.len() == 32,
@@ -265,8 +283,8 @@ pub enum KeyError {
     },
     /// The secret is shorter than the hash.
     #[error(
-        "the secret is {bytes} bytes; {algorithm:?} needs at least {bytes_min} (RFC 7518 section 3.2), \
-         as `openssl rand -base64 {bytes_min}` makes"
+        "the secret is {bytes} bytes; {algorithm:?} needs at least {bytes_min} (RFC 7518 section \
+         3.2), as `openssl rand -base64 {bytes_min}` makes"
     )]
     ShortSecret {
         /// Length of the secret.
@@ -296,7 +314,8 @@ pub enum KeyError {
     PublicKey,
     /// A certificate where a key belongs.
     #[error(
-        "the key file is a certificate; use its key, as `openssl x509 -in cert.pem -noout -pubkey` prints"
+        "the key file is a certificate; use its key, as `openssl x509 -in cert.pem -noout \
+         -pubkey` prints"
     )]
     Certificate,
     /// The private key is encrypted.
@@ -304,10 +323,11 @@ pub enum KeyError {
     Encrypted,
     /// The private key is in the older form for EC keys.
     #[error(
-        "the private key is not PKCS #8; convert it, as `openssl pkcs8 -topk8 -nocrypt -in private.pem` does"
+        "the private key is not PKCS #8; convert it, as `openssl pkcs8 -topk8 -nocrypt -in \
+         private.pem` does"
     )]
     Sec1,
-    /// The block has a label or content that is not understood.
+    /// The block has an unknown label or content.
     #[error("the key file cannot be read as an RSA, EC or Ed25519 key")]
     Unreadable,
     /// The key is of another kind than the algorithm.
@@ -320,8 +340,8 @@ pub enum KeyError {
     },
     /// The RSA key is too short or too long, or not an RSA key at all.
     #[error(
-        "the RSA key cannot be used; it needs a modulus of {} (RFC 7518 section 3.3) to {} bits and an odd \
-         exponent below 2^33",
+        "the RSA key cannot be used; it needs a modulus of {} (RFC 7518 section 3.3) to {} bits \
+         and an odd exponent below 2^33",
         RSA_BITS.start(),
         RSA_BITS.end()
     )]

@@ -1,7 +1,7 @@
-//! Makes tokens, for whoever tries the daemon out and for tests.
+//! Makes tokens, for trying the daemon out and for tests.
 //!
-//! A key goes through the same checks as the verifier's own, so that what is minted here can be verified there.
-//! The claims are signed as they are: this module does not know which a dialect needs, nor what time it is.
+//! A key passes the same checks as a verifier's, so tokens minted here can be verified there. The
+//! claims are signed as they are: which ones a dialect needs, and the time, are up to the caller.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,8 +13,9 @@ use super::key::{KeyError, signing_key};
 use super::refusal::TOKEN_BYTES_MAX;
 use super::rigour::Rigour;
 
-/// Signs the claims. `key_material` is a secret for the HS algorithms (a line ending behind it does not
-/// count) and a private key in PEM for the others. A verifier wants an `exp` in unix seconds among the claims.
+/// Signs the claims. `key_material` is a secret for the HS algorithms (a line ending after it is
+/// ignored) and a private key in PEM for the others. A verifier requires an `exp` in unix seconds
+/// among the claims.
 ///
 /// # Errors
 /// What is wrong with the key, or that the token would be too long to be verified.
@@ -57,12 +58,16 @@ fn sign(
 ) -> Result<String, MintError> {
     let signer = signing_key(algorithm, key_material, rigour)?;
     let header = serde_json::to_vec(&Header::new(algorithm)).map_err(|_| MintError::Signing)?;
+
+    // The signature covers the encoded text, not the JSON (RFC 7515 section 5.1).
     let claims = serde_json::to_vec(claims).map_err(|_| MintError::Signing)?;
     let mut token = URL_SAFE_NO_PAD.encode(header) + ".";
     URL_SAFE_NO_PAD.encode_string(claims, &mut token);
     let signature = signer.sign(token.as_bytes()).ok_or(MintError::Signing)?;
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+
+    // Rather than a token that every verifier refuses unseen.
     if token.len() > TOKEN_BYTES_MAX {
         return Err(MintError::TooLong { bytes: token.len() });
     }
@@ -72,7 +77,7 @@ fn sign(
 /// Why no token was made.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum MintError {
-    /// The key does not do.
+    /// The key is not usable.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The key looks right and does not sign.
@@ -82,7 +87,8 @@ pub enum MintError {
     Signing,
     /// No verifier would look at the token.
     #[error(
-        "the token would be {bytes} bytes, and at most {TOKEN_BYTES_MAX} are verified; use fewer claims"
+        "the token would be {bytes} bytes, and at most {TOKEN_BYTES_MAX} are verified; use fewer \
+         claims"
     )]
     TooLong {
         /// Length of the token.

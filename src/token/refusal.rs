@@ -2,25 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Longest token that is looked at, in bytes. Longer ones are refused before anything is decoded. Servers
-/// commonly allow 8 KiB of request headers in all, so a token that arrived in one is well below this.
+/// Longest token that is examined, in bytes. Longer ones are refused before anything is decoded.
+/// Servers commonly allow 8 KiB of request headers in all, so a token that arrived in one is well
+/// below this.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// Why a token is refused. Nearly always the client's fault, or its issuer's; the text is fit for a log, as it has
-/// no part of the token in it.
+/// Why a token is refused. Nearly always the client's fault, or its issuer's; the text contains no
+/// part of the token and is fit for a log.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// Longer than [`TOKEN_BYTES_MAX`].
     #[error("the token is longer than {TOKEN_BYTES_MAX} bytes")]
     TooLong,
-    /// Not three parts of base64url, or a part is not the JSON object it has to be; for a remote verifier, nothing
-    /// that it could ever have issued.
+    /// Not three parts of base64url, or a part is not the JSON object it has to be; for a remote
+    /// verifier, nothing that it could have issued.
     #[error("the token is not well formed")]
     Malformed,
     /// `alg` is not one of the configured algorithms (`none` never is).
     #[error("the token names an algorithm that is not configured")]
     Algorithm,
-    /// `crit` is there; no extension it could name is implemented (RFC 7515 section 4.1.11).
+    /// `crit` is present; no extension that it could name is implemented (RFC 7515 section 4.1.11).
     #[error("the token demands a header extension that is not implemented")]
     Extension,
     /// No configured key has the token's `kid` and fits its `alg`.
@@ -47,16 +48,17 @@ pub enum Refusal {
     /// Not one of the static tokens.
     #[error("the token is not one of the configured tokens")]
     UnknownToken,
-    /// A remote verifier says so.
-    #[error("the verifier says that the token is not good")]
+    /// A remote verifier has refused it.
+    #[error("the verifier says that the token is not valid")]
     Inactive,
-    /// A remote verifier calls the token good and does not tell what a grant needs.
+    /// A remote verifier accepts the token and its answer lacks what a grant needs.
     #[error("the verifier's answer lacks what a grant needs")]
     Incomplete,
-    /// A name comes twice, and it is not for us to choose a value.
+    /// A repeated name, of which it is not for us to choose a value.
     #[error("the token's claims, or the verifier's answer about it, have a name twice")]
     Ambiguous,
-    /// The remote verifier does not answer, or not in a way that can be understood. Not the client's fault.
+    /// The remote verifier cannot be reached, or its answer not be understood. Not the client's
+    /// fault.
     #[error("the verifier of tokens cannot be asked")]
     Unavailable,
 }

@@ -1,11 +1,11 @@
-//! A verifier that is asked over HTTP: what to ask, what its answer means, when to ask again.
+//! A verifier that is asked over HTTP: requests, the meaning of answers, when to ask again.
 //!
-//! A value like every verifier: it makes requests and reads answers, and whoever may touch the network carries
-//! them. Two protocols are known, OAuth 2.0 Token Introspection and wazo-auth, a file for each.
+//! A value like every verifier: it makes requests and reads answers; `io` sends them. Two protocols
+//! are known, OAuth 2.0 Token Introspection and wazo-auth, a file for each.
 //!
-//! A grant of a remote verifier can be taken back: it is asked again from time to time for as long as a session
-//! lives on the token, and a verifier that cannot be asked meanwhile has [`Timing::grace_s`] to come back. Its
-//! expiry needs no asking: sessions end by it themselves.
+//! A remote verifier's grant can be revoked: it is asked again periodically for as long as a
+//! session lives on the token, and a verifier that is unreachable meanwhile has [`Timing::grace_s`]
+//! to come back. Expiry needs no question: sessions end by it themselves.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,10 +27,11 @@ use super::wazo_auth::{WazoAuth, WazoAuthSettings};
 use crate::endpoint::Endpoint;
 use crate::trust;
 
-/// Longest answer that is read, in bytes. Answers are a few KiB; a grant is kept as long as its session.
+/// Longest answer that is read, in bytes. Answers are a few KiB; a grant is kept as long as its
+/// session.
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
-/// The claims by which dialects decide who may do what; by others a later grant may differ from an earlier one.
+/// The claims by which dialects authorize; a later grant may differ from an earlier one by others.
 const DECISIVE: [&str; 19] = [
     "sub",
     "aud",
@@ -53,11 +54,11 @@ const DECISIVE: [&str; 19] = [
     "pulsar_read",
 ];
 
-/// How much sooner a grant may end than an earlier one and be the same: an issuer that counts the seconds that
-/// are left may round them this way and that way.
+/// How much sooner a grant may end than an earlier one and still count as equal: an issuer that
+/// reports the seconds left may round them either way.
 const ENDS_APART_MS: u64 = 2000;
 
-/// Asks over HTTP.
+/// A verifier asked over HTTP.
 #[derive(Clone)]
 pub struct RemoteVerifier {
     protocol: RemoteProtocol,
@@ -85,7 +86,8 @@ impl RemoteVerifier {
         Ok(Self { protocol, timing: settings.timing(), trusted: None })
     }
 
-    /// The same, trusting the certificates of this PEM file, and what they have signed, instead of the system's.
+    /// This verifier, trusting the certificates of this PEM file and those signed by them, instead
+    /// of the system's.
     pub(super) fn trusting(&self, pem: &[u8]) -> Result<Self, VerifierError> {
         let named: Result<Vec<CertificateDer<'static>>, _> =
             CertificateDer::pem_slice_iter(pem).collect();
@@ -94,12 +96,12 @@ impl RemoteVerifier {
         Ok(Self { trusted: Some(Arc::new(config)), ..self.clone() })
     }
 
-    /// How to speak TLS with it; `None` is to trust whom the system trusts.
+    /// The TLS configuration for it; `None` for the system's authorities.
     pub fn trusted(&self) -> Option<&Arc<ClientConfig>> {
         self.trusted.as_ref()
     }
 
-    /// How it is asked.
+    /// The timing of its questions.
     pub fn timing(&self) -> Timing {
         self.timing
     }
@@ -114,7 +116,7 @@ impl RemoteVerifier {
         self.endpoint().is_https()
     }
 
-    /// What is asked there, for people.
+    /// The protocol's name, for people.
     pub fn protocol(&self) -> &'static str {
         match &self.protocol {
             RemoteProtocol::Introspection(_) => "token introspection (RFC 7662)",
@@ -129,13 +131,16 @@ impl RemoteVerifier {
         }
     }
 
-    /// Refuses what no verifier would grant, so that nobody is asked.
+    /// Refuses what no verifier would grant, without a request.
     pub(super) fn refuse(token: &str) -> Option<Refusal> {
+        // As a segment of wazo-auth's path these would name another resource; control characters
+        // come from no issuer.
         let hopeless = matches!(token, "" | "." | "..") || token.chars().any(char::is_control);
         hopeless.then_some(Refusal::Malformed)
     }
 
-    /// The request that asks. It has the token in it, so neither its URL nor its body is fit for a log.
+    /// The request that asks. It contains the token, so neither its URL nor its body is fit for a
+    /// log.
     pub fn request(&self, inquiry: TokenInquiry, token: &str) -> Request<String> {
         let mut request = match &self.protocol {
             RemoteProtocol::Introspection(introspection) => introspection.request(token),
@@ -150,7 +155,7 @@ impl RemoteVerifier {
         request
     }
 
-    /// What an answer means that has come at `now_ms`, unix milliseconds.
+    /// The meaning of an answer received at `now_ms`, unix milliseconds.
     pub fn read(&self, inquiry: TokenInquiry, status: u16, body: &[u8], now_ms: u64) -> Finding {
         match &self.protocol {
             RemoteProtocol::Introspection(introspection) => {
@@ -160,7 +165,7 @@ impl RemoteVerifier {
         }
     }
 
-    /// In how many seconds to ask again about a token that has `left_s` to live.
+    /// Seconds until the next question about a token that has `left_s` to live.
     pub fn recheck_in_s(&self, left_s: u64) -> u64 {
         match &self.protocol {
             RemoteProtocol::Introspection(introspection) => introspection.recheck_s,
@@ -169,21 +174,27 @@ impl RemoteVerifier {
     }
 }
 
-/// Whether a later grant for a token gives what an earlier one did, and for as long. A session keeps to the
-/// grant it began with, so one that has changed is as good as taken back.
+/// Whether a later grant for a token gives what an earlier one did, and for as long. A session
+/// keeps the grant it began with, so a changed one counts as revoked.
 pub fn grants_the_same(earlier: &Grant, later: &Grant) -> bool {
     later.expires_at_ms.saturating_add(ENDS_APART_MS) >= earlier.expires_at_ms
         && DECISIVE.iter().all(|claim| means_the_same(earlier, later, claim))
 }
 
-/// No dialect reads a list for its order, and not every issuer keeps one.
+/// Whether two grants agree about a claim, the order of lists aside: no dialect reads a list for
+/// its order, and not every issuer keeps one.
 fn means_the_same(earlier: &Grant, later: &Grant, claim: &str) -> bool {
-    let is_list = |grant: &Grant| grant.claim(claim).is_some_and(Value::is_array);
-    let items = |grant: &Grant| -> BTreeSet<String> {
-        grant.list(claim).unwrap_or_default().into_iter().map(str::to_owned).collect()
-    };
-    earlier.claim(claim) == later.claim(claim)
-        || is_list(earlier) && is_list(later) && items(earlier) == items(later)
+    if earlier.claim(claim) == later.claim(claim) {
+        return true;
+    }
+
+    // An absent claim and an empty list are different: absence may mean "no restriction".
+    let are_lists =
+        [earlier, later].iter().all(|grant| grant.claim(claim).is_some_and(Value::is_array));
+    are_lists && items(earlier, claim) == items(later, claim)
+}
+fn items<'a>(grant: &'a Grant, claim: &str) -> BTreeSet<&'a str> {
+    grant.list(claim).unwrap_or_default().into_iter().collect()
 }
 
 impl fmt::Debug for RemoteVerifier {

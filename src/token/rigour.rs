@@ -1,10 +1,11 @@
 //! How strictly JSON Web Tokens and their keys are checked.
 
-/// What a JWT must have beside a signature that holds; see [`Verifier::lenient`](super::Verifier::lenient).
+/// How much a JWT needs besides a valid signature; see
+/// [`Verifier::lenient`](super::Verifier::lenient).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rigour {
     /// As the RFCs demand.
     Strict,
-    /// As issuers have been making them all along.
+    /// As existing issuers make them.
     Lenient,
 }

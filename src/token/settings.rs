@@ -1,12 +1,13 @@
 //! The `token` table of the configuration: which verifier, and where its keys are.
 //!
-//! `token = { jwt = { algorithms = ["HS256"], secret_file = "/etc/fanfare/jwt.secret" } }`,
-//! `token = { static = { file = "/etc/fanfare/tokens.toml" } }`, or a verifier to be asked over HTTP:
-//! `token = { introspection = { url = "https://…" } }`, `token = { wazo_auth = { url = "https://…" } }`.
+//! `token = { jwt = { algorithms = ["HS256"], secret_file = "/etc/fanfare/jwt.secret" } }`, `token
+//! = { static = { file = "/etc/fanfare/tokens.toml" } }`, or a verifier to be asked over HTTP:
+//! `token = { introspection = { url = "https://…" } }`, `token = { wazo_auth = { url = "https://…"
+//! } }`.
 //!
-//! Rules that span several settings are checked by [`TokenSettings::check`] and not while TOML is read: a
-//! TOML error quotes the line it is about, and that line may have the secret in it. This module does not
-//! open the files it names and does not know what is in them.
+//! Rules that span several settings are checked by [`TokenSettings::check`] and not while TOML is
+//! read: a TOML error quotes its line, which may contain the secret. Named files are not opened
+//! here.
 
 use std::path::{Path, PathBuf};
 
@@ -19,8 +20,9 @@ use super::introspection::IntrospectionSettings;
 use super::wazo_auth::WazoAuthSettings;
 use crate::setting::Secret;
 
-/// Longest leeway, in seconds: what RFC 7519 section 4.1.4 calls "a few minutes" at most, kept to one minute
-/// because hosts that run NTP differ by far less and a revoked session lives on for this long.
+/// Longest leeway, in seconds: what RFC 7519 section 4.1.4 calls "a few minutes" at most, kept to
+/// one minute because hosts that run NTP differ by far less and a revoked session lives on for this
+/// long.
 const LEEWAY_S_MAX: u64 = 60;
 
 /// The algorithms that a configuration can name.
@@ -35,11 +37,11 @@ const NAMES: [&str; 12] = [
 pub enum TokenSettings {
     /// JSON Web Tokens (RFC 7519), signed by an issuer.
     Jwt(JwtSettings),
-    /// Ask the issuer about each token (RFC 7662), once for all clients that bring it, and again from time to time for
-    /// as long as one of them stays.
+    /// Ask the issuer about each token (RFC 7662), once for all clients that bring it, and again
+    /// from time to time for as long as one of them stays.
     Introspection(IntrospectionSettings),
-    /// Ask wazo-auth about each token, once for all clients that bring it, and again from time to time for as long as
-    /// one of them stays.
+    /// Ask wazo-auth about each token, once for all clients that bring it, and again from time to
+    /// time for as long as one of them stays.
     #[serde(rename = "wazo_auth")]
     WazoAuth(WazoAuthSettings),
     /// A list of tokens, for development and tests.
@@ -47,9 +49,11 @@ pub enum TokenSettings {
 }
 
 impl TokenSettings {
-    /// The file whose content [`Verifier::new`](super::Verifier::new) needs; `None` when it needs none.
+    /// The file whose content [`Verifier::new`](super::Verifier::new) needs; `None` when it needs
+    /// none.
     pub fn file(&self) -> Option<&Path> {
         match self {
+            // At most one is set, or `check` has refused the table.
             Self::Jwt(jwt) => [&jwt.secret_file, &jwt.public_key_file, &jwt.jwks_file]
                 .into_iter()
                 .flatten()
@@ -61,7 +65,7 @@ impl TokenSettings {
         .map(PathBuf::as_path)
     }
 
-    /// The same, only that JWTs are signed with HS256 where no algorithm is named.
+    /// These settings, with HS256 for JWTs where no algorithm is named.
     #[must_use]
     pub fn or_hs256(mut self) -> Self {
         if let Self::Jwt(jwt) = &mut self
@@ -72,7 +76,8 @@ impl TokenSettings {
         self
     }
 
-    /// The file whose content [`Verifier::trusting`](super::Verifier::trusting) takes, if one is named.
+    /// The file whose content [`Verifier::trusting`](super::Verifier::trusting) takes, if one is
+    /// named.
     pub fn ca_file(&self) -> Option<&Path> {
         match self {
             Self::Jwt(_) | Self::Static(_) => None,
@@ -81,8 +86,8 @@ impl TokenSettings {
         }
     }
 
-    /// What is wrong with the `token` of a table, with what to do. `unfit` names verifiers that are of no use to the table,
-    /// each with advice.
+    /// What is wrong with the `token` of a table, with what to do. `unfit` names verifiers that are
+    /// of no use to the table, each with advice.
     #[must_use]
     pub fn problem(&self, table: &str, unfit: &[(&str, &str)]) -> Option<String> {
         let name = match self {
@@ -91,6 +96,8 @@ impl TokenSettings {
             Self::WazoAuth(_) => "wazo_auth",
             Self::Static(_) => "static",
         };
+        // A verifier of the wrong kind is the first thing to change; its own settings matter no
+        // more then.
         let problem = match unfit.iter().find(|(unfit, _)| *unfit == name) {
             Some((_, advice)) => (*advice).to_owned(),
             None => self.check().err()?.to_string(),
@@ -98,10 +105,11 @@ impl TokenSettings {
         Some(format!("[{table}] token: {problem}"))
     }
 
-    /// Checks all that can be checked before the file is read. [`Verifier::new`](super::Verifier::new) does it too.
+    /// Checks everything that can be checked before the file is read.
+    /// [`Verifier::new`](super::Verifier::new) does so too.
     ///
     /// # Errors
-    /// The first setting that does not do.
+    /// The first setting that is not usable.
     pub fn check(&self) -> Result<(), VerifierError> {
         match self {
             Self::Jwt(jwt) => jwt.check(),
@@ -116,13 +124,13 @@ impl TokenSettings {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct JwtSettings {
-    /// HS256, HS384, HS512 with a secret; RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA with a public
-    /// key.
+    /// HS256, HS384, HS512 with a secret; RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
+    /// EdDSA with a public key.
     #[serde(default)]
     #[schemars(with = "Vec<String>", extend("items" = { "enum": NAMES }, "x-sample" = ["HS256"]))]
     pub(super) algorithms: Vec<Algorithm>,
-    /// The file with the secret: at least 32 bytes for HS256, 48 for HS384, 64 for HS512. Let the file belong to the
-    /// daemon's user with mode 0400: a program that reads it can make tokens.
+    /// The file with the secret: at least 32 bytes for HS256, 48 for HS384, 64 for HS512. Let the
+    /// file belong to the daemon's user with mode 0400: a program that reads it can make tokens.
     #[schemars(extend("x-sample" = "/etc/fanfare/jwt.secret"))]
     secret_file: Option<PathBuf>,
     /// The same, in this file, which is then a secret too.
@@ -144,6 +152,8 @@ impl JwtSettings {
         if self.algorithms.is_empty() {
             return Err(VerifierError::NoAlgorithm);
         }
+
+        // Exactly one: of two keys it would be unclear which one a token must be signed with.
         let sources = [
             self.secret.is_some(),
             self.secret_file.is_some(),
@@ -161,6 +171,7 @@ impl JwtSettings {
         &'a self,
         material: Option<&'a [u8]>,
     ) -> Result<KeySource<'a>, VerifierError> {
+        // The text in the configuration needs no file, so `material` is not looked at.
         if let Some(secret) = &self.secret {
             return Ok(KeySource::Secret(secret.0.as_bytes()));
         }

@@ -1,7 +1,8 @@
-//! A JSON object in which no name comes twice.
+//! A JSON object without repeated names.
 //!
-//! Of two values one would decide what a token grants, and another reader would take the other (RFC 8259 section 4). RFC
-//! 7519 section 4 has such claims refused. What stands deeper decides nothing, and is read as usual.
+//! Of two values one would decide what a token grants, while another reader would take the other
+//! (RFC 8259 section 4); RFC 7519 section 4 has such claims refused. Nested objects decide nothing,
+//! and are read as usual.
 
 use serde_json::{Map, Value};
 
@@ -19,7 +20,9 @@ pub(super) enum Flaw {
 /// Reads an object.
 pub(super) fn object(json: &[u8]) -> Result<Map<String, Value>, Flaw> {
     let json = std::str::from_utf8(json).map_err(|_| Flaw::NoObject)?;
+
     let (mut members, mut is_repeated) = (Map::new(), false);
+    // Read to the end even then: text that is no object at all is another error.
     let read = json::members(json, |name: String, value: Value| {
         is_repeated |= members.insert(name, value).is_some();
         Ok(())

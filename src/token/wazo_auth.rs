@@ -1,8 +1,9 @@
 //! wazo-auth, the token service of a Wazo PBX.
 //!
-//! `GET {url}/0.1/token/{token}?scope=websocketd` tells what a token grants and refuses one that may not use
-//! the WebSocket service; `HEAD` tells no more than whether it is good. The grant has the claims that other
-//! verifiers give for the same dialect: `acl`, `sub`, `tenant_uuid`, `session_uuid`, `admin`, `purpose`.
+//! `GET {url}/0.1/token/{token}?scope=websocketd` returns what a token grants and refuses one that
+//! may not use the WebSocket service; `HEAD` says only whether it is valid. The grant has the
+//! claims that the dialect expects of every verifier: `acl`, `sub`, `tenant_uuid`, `session_uuid`,
+//! `admin`, `purpose`.
 
 use std::path::PathBuf;
 
@@ -25,11 +26,11 @@ use crate::endpoint::{Endpoint, UrlError};
 /// All but the unreserved characters of RFC 3986 section 2.3.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// When tokens in use are asked about again.
+/// When tokens in use are checked again.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum AuthCheck {
-    /// The sooner, the less they have to live.
+    /// The sooner, the less time they have left.
     Dynamic,
     /// Every `auth_check_interval_s`.
     Static,
@@ -86,6 +87,7 @@ impl WazoAuthSettings {
         if Endpoint::new(&self.url)?.has_query() {
             return Err(UrlError::Query.into());
         }
+        // As people copy it from wazo-auth's documentation.
         if self.url.trim_end_matches('/').ends_with("/0.1") {
             return Err(UrlError::Version.into());
         }
@@ -122,9 +124,7 @@ impl WazoAuth {
             .method(method)
             .uri(self.endpoint.below(&format!("/0.1/token/{token}?scope=websocketd")))
             .body(String::new())
-            .expect(
-                "the URL was read as one when the verifier was made, and what is added is encoded and bounded",
-            )
+            .expect("a URL that was parsed before, and what is added is encoded and bounded")
     }
 
     pub(super) fn read(
@@ -137,9 +137,9 @@ impl WazoAuth {
         match status {
             200..=299 if self.asks_by_head(inquiry) => Finding::Confirmed,
             200 => read(body, now_ms),
-            // Too early, too many requests: nothing is said about the token.
+            // Timeout, too early, too many requests: no statement about the token.
             408 | 425 | 429 => Finding::Unclear(format!("it answered with status {status}")),
-            // 404 for a token that it does not know, 403 for one that may not use the service.
+            // 404 for an unknown token, 403 for one that may not use the service.
             400..=499 => Finding::Refused(Refusal::Inactive),
             _ => Finding::Unclear(format!("it answered with status {status}")),
         }
@@ -157,7 +157,8 @@ impl WazoAuth {
     }
 }
 
-/// The reference's schedule: at the expiry of what ends soon, and late enough for what lives long.
+/// The reference's schedule: at the expiry of short-lived tokens, and at most twice a day for long
+/// ones.
 fn dynamic_s(left_s: u64) -> u64 {
     match left_s {
         0 => 15,
@@ -167,7 +168,7 @@ fn dynamic_s(left_s: u64) -> u64 {
     }
 }
 
-/// What is read of an answer.
+/// The parts of an answer that are read.
 #[derive(Deserialize)]
 struct WazoAuthAnswer {
     data: WazoAuthData,
@@ -194,6 +195,8 @@ struct WazoAuthMetadata {
 fn read(body: &[u8], now_ms: u64) -> Finding {
     match serde_json::from_slice::<WazoAuthAnswer>(body) {
         Ok(WazoAuthAnswer { data }) => grant(data, now_ms).into(),
+        // JSON of another shape is wazo-auth's word all the same; other text may be a proxy's error
+        // page.
         Err(error) if error.is_data() => Finding::Refused(Refusal::Incomplete),
         Err(_) => Finding::Unclear("its answer is not JSON".into()),
     }
@@ -204,6 +207,8 @@ fn grant(data: WazoAuthData, now_ms: u64) -> Result<Grant, Refusal> {
     if now_ms >= expires_at_ms {
         return Err(Refusal::Expired);
     }
+
+    // Absent, null and of another type are equal here: not an admin, no purpose.
     let WazoAuthMetadata { uuid, tenant_uuid, admin, purpose } = data.metadata;
     let claims: Map<String, Value> = [
         ("acl", data.acl.into()),
@@ -219,8 +224,8 @@ fn grant(data: WazoAuthData, now_ms: u64) -> Result<Grant, Refusal> {
     Ok(Grant::new(expires_at_ms, claims))
 }
 
-/// `utc_expires_at` in milliseconds. It is written without a zone and in UTC, by Python, which leaves a fraction of a
-/// second out when there is none.
+/// `utc_expires_at` in milliseconds. Python writes it in UTC without a zone, and without a fraction
+/// when that is zero.
 fn expires_at_ms(written: &str) -> Option<u64> {
     let written: Datetime = written.parse().ok()?;
     let ms = moment::unix_ms(&written, Some(Offset::Z))?;

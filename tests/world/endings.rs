@@ -151,7 +151,7 @@ fn a_flood_of_bad_tokens_is_a_few_lines_and_a_count_and_hides_no_other_reason() 
     shows(&mut other, &token_with(SECRET, "nothing-of-use"));
     line(&daemon, "scope (the token does not allow this)");
     daemon.await_log(
-        "and 25 more like it, personium-event: token_invalid (the token is not good)",
+        "and 25 more like it, personium-event: token_invalid (the token is not valid)",
         1,
     );
 }

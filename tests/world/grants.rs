@@ -140,7 +140,7 @@ fn a_remote_verifier_is_asked_and_a_dead_one_is_no_refusal() {
     assert!(code == Some(0) && out.contains("events of the cell demo; for 3"), "{out}{said}");
     let (code, out, _) = check(&file, "unknown");
     assert!(
-        code == Some(1) && out.contains("refused: the verifier says that the token is not good"),
+        code == Some(1) && out.contains("refused: the verifier says that the token is not valid"),
         "{out}"
     );
     drop(verifier);
