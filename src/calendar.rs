@@ -1,20 +1,22 @@
-//! The Gregorian calendar in UTC: milliseconds of unix time as the parts of a date and time, and back.
+//! The Gregorian calendar in UTC: milliseconds of unix time as the parts of a date and time, and
+//! back.
 
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use std::fmt;
 
-/// Where unix time begins.
+/// The start of unix time.
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
-/// The calendar repeats after 400 years, which are so long; thus moments beyond the year 9999 have a text too.
+/// The length of 400 years, after which the calendar repeats. jiff ends at the year 9999; cycles
+/// are counted apart, so later moments have a text too.
 const CYCLE_MS: u64 = 146_097 * 24 * 60 * 60 * 1000;
 
-/// A moment by its parts; written as `2016-08-30 16:45:57.785`.
+/// A moment in parts; displayed as `2016-08-30 16:45:57.785`.
 #[derive(Clone, Copy, Debug)]
 pub struct Utc {
     /// The year, which may have more than four digits.
     pub year: u64,
-    /// What is less than a year. The year in it is not the moment's.
+    /// The month, day and time. Its year is not the moment's.
     pub rest: DateTime,
 }
 
@@ -22,13 +24,14 @@ impl Utc {
     /// The parts of a moment.
     #[must_use]
     pub fn of(unix_ms: u64) -> Self {
+        // At most 400 years are left, which jiff has from 1970 on.
         let (cycles, left_ms) = (unix_ms / CYCLE_MS, unix_ms % CYCLE_MS);
         let rest = EPOCH.saturating_add(SignedDuration::from_millis(left_ms.cast_signed()));
         Self { year: rest.year().unsigned_abs() as u64 + cycles * 400, rest }
     }
 
-    /// The date and the time to the second, with `joint` between them. As with Java, a year of more than four digits
-    /// has a sign.
+    /// The date and the time to the second, with `joint` between them. As with Java, a year of more
+    /// than four digits has a sign.
     #[must_use]
     pub fn seconds(&self, joint: char) -> impl fmt::Display {
         let Self { year, rest } = *self;
@@ -46,8 +49,8 @@ impl fmt::Display for Utc {
     }
 }
 
-/// The moment (unix time, ms) of a date and time at an offset from UTC; negative before 1970. `None` when there is no
-/// such date or time.
+/// The moment (unix time, ms) of a date and time at an offset from UTC; negative before 1970.
+/// `None` when there is no such date or time.
 #[must_use]
 pub fn unix_ms(
     [year, month, day]: [i64; 3],
@@ -55,6 +58,7 @@ pub fn unix_ms(
     offset_s: i64,
 ) -> Option<i64> {
     let year = i16::try_from(year).ok()?;
+    // A part that is out of range becomes -1, which is no month, day or hour either.
     let [month, day, hour, minute, second] =
         [month, day, hour, minute, second].map(|part| i8::try_from(part).unwrap_or(-1));
     let there = DateTime::new(year, month, day, hour, minute, second, 0).ok()?;

@@ -1,12 +1,12 @@
-//! Where something is asked or told over HTTP: the `url` of a setting, taken apart and checked once.
+//! The URL of an HTTP service that fanfare calls: a `url` setting, parsed and checked once.
 //!
-//! No text of this file quotes the URL: whoever put credentials into it would find them in a log.
+//! No error of this file quotes the URL, which may contain credentials and would end up in a log.
 
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
 
-/// Longest URL. With the longest token in a verifier's path, percent-encoded, it stays below the 64 KiB
-/// that a request's target can have.
+/// Longest URL. With the longest token in a verifier's path, percent-encoded, it stays below the 64
+/// KiB that a request's target can have.
 const URL_BYTES_MAX: usize = 2048;
 
 /// An `http` or `https` URL without credentials.
@@ -19,30 +19,35 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Takes a URL apart.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// When it is none that can be used, with what to write.
+    /// When the URL cannot be used, with what to write instead.
     pub fn new(url: &str) -> Result<Self, UrlError> {
         if url.len() > URL_BYTES_MAX {
             return Err(UrlError::TooLong);
         }
+
         let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
         if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return Err(UrlError::Scheme);
         }
+        // `Uri` would take the credentials into the authority, from where they would be shown.
         if rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
             return Err(UrlError::Credentials);
         }
+
         let parts = url.parse::<Uri>().map_err(|_| UrlError::Unreadable)?.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
             return Err(UrlError::Unreadable);
         };
+        // `Uri` accepts an empty port and one above 65535, and reports both as none.
         let port_is_odd =
             authority.port_u16().is_none() && !authority.as_str().ends_with(authority.host());
         if authority.host().is_empty() || port_is_odd || url.contains('#') || !url.is_ascii() {
             return Err(UrlError::Unreadable);
         }
+
         let target = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         Ok(Self {
             scheme,
@@ -52,19 +57,19 @@ impl Endpoint {
         })
     }
 
-    /// Host and port, if one is written: all of the URL that may be shown.
+    /// Host and port, if one is given: all of the URL that may be shown.
     #[must_use]
     pub fn host(&self) -> &str {
         self.authority.as_str()
     }
 
-    /// Whether it is reached over TLS.
+    /// Whether the service is reached over TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.scheme == Scheme::HTTPS
     }
 
-    /// Whether something stands behind a `?`.
+    /// Whether the URL has a query.
     #[must_use]
     pub fn has_query(&self) -> bool {
         self.query.is_some()
@@ -77,7 +82,7 @@ impl Endpoint {
         format!("{}://{}{}{query}", self.scheme, self.authority, self.path)
     }
 
-    /// The URL of something below this one.
+    /// The URL of a resource below this one.
     #[must_use]
     pub fn below(&self, path_and_query: &str) -> String {
         let path = self.path.trim_end_matches('/');
@@ -85,7 +90,7 @@ impl Endpoint {
     }
 }
 
-/// What is wrong with a URL, and what to write.
+/// What is wrong with a URL, and what to write instead.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum UrlError {
     /// Neither `http` nor `https`.
@@ -94,18 +99,18 @@ pub enum UrlError {
     )]
     Scheme,
     /// `user:password@`.
-    #[error("url has credentials in it; give them by keys of their own, and secrets by a file")]
+    #[error("url has credentials in it; use the keys for them, and a file for secrets")]
     Credentials,
     /// Not a URL.
-    #[error("url is not the ASCII form of a URL with a host and without a fragment (#)")]
+    #[error("url is not a valid URL; write it in ASCII, with a host and without a fragment (#)")]
     Unreadable,
     /// Longer than any that is needed.
-    #[error("url is longer than {URL_BYTES_MAX} bytes")]
+    #[error("url is longer than {URL_BYTES_MAX} bytes; shorten it")]
     TooLong,
-    /// A query where a path goes on.
-    #[error("url has a query (?); write the part before it, the rest is added")]
+    /// A query where path segments are added.
+    #[error("url has a query (?); leave it out, fanfare adds its own")]
     Query,
     /// The version of an API, which is added.
-    #[error("url has the version of the API in it; leave out /0.1, it is added")]
+    #[error("url has the version of the API in it; leave out /0.1, fanfare adds it")]
     Version,
 }

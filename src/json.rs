@@ -1,8 +1,9 @@
-//! JSON objects member by member, for those who pass values on as they were written or ask for more than what a
-//! value is: whether a name comes twice, how a number is spelled, where the object ends.
+//! JSON objects member by member, for callers that pass values on verbatim or ask for more than the
+//! values: whether a name is repeated, how a number is spelled, where the object ends.
 //!
-//! serde_json checks the text; nothing is kept but what the caller keeps. Events of feeds, which are read in great
-//! numbers, have [`event`](crate::event) instead, whose tape does not tell where in the text a value stands.
+//! serde_json checks the text; only what the caller keeps is kept. Feed events, which are far more
+//! numerous, are read by [`event`](crate::event) instead, whose tape does not record where in the
+//! text a value is.
 
 use serde::de::{Deserialize, Deserializer as _, Error as _, MapAccess, Visitor};
 pub use serde_json::value::RawValue;
@@ -10,15 +11,16 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Deepest nesting of arrays and objects that is read. serde_json stops at 128 too; no protocol here nests
-/// deeper than 4.
+/// Deepest nesting of arrays and objects that is read. serde_json stops at 128 too; no protocol
+/// here nests deeper than 4.
 pub const DEPTH_MAX: usize = 128;
 
-/// Shows each member of the one object that `json` is to `each`: in the order they are written, those whose name comes
-/// twice included. Read as [`RawValue`], names and values are as they are written.
+/// Calls `each` with every member of the one object that `json` is, in order and with repeated
+/// names. Read as [`RawValue`], names and values are as they are written.
 ///
 /// # Errors
-/// When `json` is anything but one object, when a name or value is not what was asked for, or what `each` says.
+/// When `json` is not exactly one object, when a name or value has another type, or what `each`
+/// returns.
 ///
 /// ```
 /// use fanfare::json::{RawValue, members};
@@ -41,7 +43,7 @@ pub fn members<'a, K: Deserialize<'a>, V: Deserialize<'a>>(
     read.map_err(|error| error.to_string())
 }
 
-/// The same of the object that `json` begins with; what follows it is not looked at.
+/// Like [`members`], of the object that `json` begins with; anything after it is ignored.
 ///
 /// # Errors
 /// As [`members`].
@@ -76,7 +78,7 @@ where
     }
 }
 
-/// The values of these names; of a name that comes twice the last counts. `None` when `json` is no object.
+/// The values of these names; the last one of a repeated name. `None` when `json` is not an object.
 #[must_use]
 pub fn last<'a, const N: usize>(
     json: &'a str,
@@ -84,16 +86,18 @@ pub fn last<'a, const N: usize>(
 ) -> Option<[Option<&'a RawValue>; N]> {
     let mut found = [None; N];
     members(json, |name, value| {
+        // Names are compared decoded: "\u0061" is the name "a" to every other reader too.
         if let Some(at) = names.iter().position(|wanted| is(name, wanted)) {
             found[at] = Some(value);
         }
         Ok(())
     })
     .ok()?;
+
     Some(found)
 }
 
-/// All names and values as they are written. `None` when `json` is no object.
+/// All names and values as they are written. `None` when `json` is not an object.
 #[must_use]
 pub fn all(json: &str) -> Option<Vec<(&RawValue, &RawValue)>> {
     let mut all = Vec::new();
@@ -102,38 +106,43 @@ pub fn all(json: &str) -> Option<Vec<(&RawValue, &RawValue)>> {
         Ok(())
     })
     .ok()?;
+
     Some(all)
 }
 
-/// The text of a string as it is written; `None` for anything else, and for half of a surrogate pair.
+/// The text of a string as it is written; `None` for anything else, and for half of a surrogate
+/// pair.
 #[must_use]
 pub fn text(written: &RawValue) -> Option<Cow<'_, str>> {
     let inside = written.get().strip_prefix('"')?.strip_suffix('"')?;
+    // Without an escape the text is what is written, so the usual string is not copied.
     if memchr::memchr(b'\\', inside.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inside));
     }
     serde_json::from_str(written.get()).ok().map(Cow::Owned)
 }
 
-/// Whether a string as it is written is this text.
+/// Whether a string decodes to this text.
 #[must_use]
 pub fn is(written: &RawValue, wanted: &str) -> bool {
     text(written).is_some_and(|text| text == wanted)
 }
 
-/// Whether it is an object.
+/// Whether the value is an object. A [`RawValue`] has no white space before it.
 #[must_use]
 pub fn is_object(written: &RawValue) -> bool {
     written.get().starts_with('{')
 }
 
-/// Whether arrays and objects are nested no deeper than [`DEPTH_MAX`]. Reading as [`RawValue`] does not care, whoever
-/// receives it may.
+/// Whether arrays and objects are nested no deeper than [`DEPTH_MAX`]. Reading as [`RawValue`] does
+/// not check this, while a receiver's parser may give up on it.
 #[must_use]
 pub fn is_shallow(json: &str) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    // Bytes are enough: those of characters beyond ASCII are never equal to these.
     for byte in json.bytes() {
         match byte {
+            // Before the arms below: an escaped quote neither opens nor closes a string.
             _ if escaped => escaped = false,
             b'\\' => escaped = in_string,
             b'"' => in_string = !in_string,
@@ -142,6 +151,7 @@ pub fn is_shallow(json: &str) -> bool {
                 if depth > DEPTH_MAX {
                     return false;
                 }
+                // The text may be unbalanced here; serde_json judges that.
             }
             b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
@@ -150,7 +160,7 @@ pub fn is_shallow(json: &str) -> bool {
     true
 }
 
-/// Appends an object of members as they are written.
+/// Appends an object with these members as they are written.
 pub fn put_object<'a, K: AsRef<str>>(
     members: impl IntoIterator<Item = (K, &'a RawValue)>,
     out: &mut Vec<u8>,
@@ -167,14 +177,14 @@ pub fn put_object<'a, K: AsRef<str>>(
     out.push(b'}');
 }
 
-/// The text as a JSON string, of which only what must be is escaped.
+/// The text as a JSON string with minimal escapes.
 #[must_use]
 pub fn quoted(text: &str) -> String {
-    // Only what cannot be written fails, and text can.
+    // Serializing fails only for values that JSON lacks; every text has a form.
     serde_json::to_string(text).unwrap_or_default()
 }
 
-/// Which characters a string has escaped, where a protocol's reference decides it.
+/// The characters that are escaped in a string, where a protocol's reference decides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Escapes {
     /// Those that must be, as Jackson has it.
@@ -184,8 +194,8 @@ pub enum Escapes {
 }
 
 impl Escapes {
-    /// Whether a byte may start a character that is escaped; those of json-simple beyond ASCII begin with C2
-    /// (U+0080–009F) and E2 (U+2000–20FF). Bytes inside a character are not asked about.
+    /// Whether a byte may begin a character to be escaped; beyond ASCII, json-simple's begin with
+    /// C2 (U+0080–009F) and E2 (U+2000–20FF). Continuation bytes are never asked about.
     #[inline]
     fn may_begin(self, byte: u8) -> bool {
         byte < 0x20
@@ -208,15 +218,19 @@ impl Escapes {
 #[inline]
 pub fn put_string(text: &str, escapes: Escapes, out: &mut Vec<u8>) {
     out.push(b'"');
+
     let bytes = text.as_bytes();
     let (mut copied, mut at) = (0, 0);
     while let Some(&byte) = bytes.get(at) {
+        // Nearly every byte: unescaped runs are copied at once, further down.
         if !escapes.may_begin(byte) {
             at += 1;
             continue;
         }
+        // Only ASCII and leading bytes may begin an escape, so `at` is the start of a character.
         let character = text[at..].chars().next().expect("a leading byte starts a character");
         let next = at + character.len_utf8();
+        // E2 begins other characters than json-simple's too.
         if escapes.has(character) {
             out.extend_from_slice(&bytes[copied..at]);
             put_escape(character, out);
@@ -236,6 +250,7 @@ fn put_escape(character: char, out: &mut Vec<u8>) {
         '\n' => b'n',
         '\r' => b'r',
         '\t' => b't',
+        // Up to U+20FF, so one UTF-16 unit is enough: no surrogate pairs.
         _ => return out.extend_from_slice(format!("\\u{:04X}", u32::from(character)).as_bytes()),
     };
     out.extend_from_slice(&[b'\\', short]);

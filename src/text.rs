@@ -1,4 +1,4 @@
-//! Texts of others: as far as a line has room for them, and out of the codings that they come in.
+//! Text from outside: shortened for logs, and decoded.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -17,8 +17,8 @@ pub fn start(text: &str, chars_max: usize) -> &str {
     text.char_indices().nth(chars_max).map_or(text, |(end, _)| &text[..end])
 }
 
-/// The first characters of a text in one line, for a log or an error: control characters, quotes and backslashes are
-/// escaped.
+/// The first characters of a text in one line, for a log or an error: control characters, quotes
+/// and backslashes are escaped.
 ///
 /// ```
 /// assert_eq!(fanfare::text::excerpt("a\n\"b\" and more", 4), r#"a\n\"b"#);
@@ -35,8 +35,12 @@ pub fn excerpt(text: &str, chars_max: usize) -> String {
 /// ```
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
+        .collect()
 }
 
 /// The text of a part of a URL; `None` when it is not UTF-8.
@@ -50,7 +54,8 @@ pub fn percent_decoded(part: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(part).decode_utf8().ok()
 }
 
-/// Reads base64 as Java's basic decoder does: padding may be missing, the last bits may be anything.
+/// Reads base64 as Java's basic decoder does: padding is optional, unused trailing bits are
+/// ignored.
 pub const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -67,8 +72,9 @@ pub const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
 /// ```
 pub fn put_base64(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
+    // Padded base64 has four characters for each three bytes begun, so encoding into this slice
+    // cannot fail.
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    // The room is exactly what base64 takes.
     let written = LENIENT_BASE64.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
     out.truncate(start + written);
 }

@@ -1,9 +1,10 @@
-//! Whose certificates a client of ours believes, over TLS: what authorities have signed, or certificates that are
-//! named, and what they have signed.
+//! The certificates that our own TLS clients trust: those of named servers, and what named
+//! authorities have signed.
 //!
-//! `openssl req -x509` makes a certificate that is both an authority's and the server's own, and X.509 lets no
-//! authority be a server (RFC 5280 section 4.2.1.9). To name such a certificate means that server, so the one
-//! that is named is believed as it stands, if it is for the server's name and has not expired.
+//! `openssl req -x509` makes a certificate that is both an authority's and the server's own, while
+//! X.509 lets no authority be a server (RFC 5280 section 4.2.1.9). Naming such a certificate means
+//! that server, so a named certificate is trusted as it is, if it matches the server's name and has
+//! not expired.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -16,15 +17,16 @@ use rustls::{
 use std::sync::Arc;
 use x509_cert::der::Decode as _;
 
-/// TLS with servers that have one of these certificates, or one that they have signed.
+/// TLS with servers that present one of these certificates, or one signed by them.
 ///
 /// # Errors
-/// When there are none, or one of them cannot be believed.
+/// When the list is empty, or a certificate cannot be read.
 pub fn named(named: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
     for certificate in &named {
         roots.add(certificate.clone())?;
     }
+
     let provider = Arc::new(ring::default_provider());
     let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
@@ -32,10 +34,10 @@ pub fn named(named: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error>
     verified_by(Believed::Named { named, signed })
 }
 
-/// TLS with any server: of its certificate only the signature of the handshake is looked at.
+/// TLS with any server: its certificate is not checked, only that it has signed the handshake.
 ///
 /// # Errors
-/// When TLS is not possible at all.
+/// When TLS is not available at all.
 pub fn anybody() -> Result<ClientConfig, Error> {
     verified_by(Believed::Anybody)
 }
@@ -45,6 +47,7 @@ fn verified_by(believed: Believed) -> Result<ClientConfig, Error> {
     let verifier = ServerVerifier { believed, provider: Arc::clone(&provider) };
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    // rustls calls any custom verifier dangerous.
     let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     Ok(config.with_no_client_auth())
 }
@@ -52,7 +55,7 @@ fn verified_by(believed: Believed) -> Result<ClientConfig, Error> {
 /// TLS with servers whose certificate one of these authorities has signed.
 ///
 /// # Errors
-/// When TLS is not possible at all.
+/// When TLS is not available at all.
 pub fn signed_by(authorities: RootCertStore) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let config =
@@ -66,10 +69,10 @@ struct ServerVerifier {
     provider: Arc<CryptoProvider>,
 }
 
-/// Whose certificates are good.
+/// The certificates that are trusted.
 #[derive(Debug)]
 enum Believed {
-    /// These, and those that they have signed.
+    /// These, and those signed by them.
     Named { named: Vec<CertificateDer<'static>>, signed: Arc<WebPkiServerVerifier> },
     /// Every server's.
     Anybody,
@@ -87,13 +90,18 @@ impl ServerCertVerifier for ServerVerifier {
         let Believed::Named { named, signed } = &self.believed else {
             return Ok(ServerCertVerified::assertion());
         };
+        // webpki refuses an authority's certificate as a server's, even one that is named; only
+        // that case is decided below.
         if !named.contains(certificate) {
             return signed.verify_server_cert(certificate, between, name, ocsp, now);
         }
 
+        // A named certificate needs no signature, but it does need the other checks of webpki.
+
         verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
         let read = x509_cert::Certificate::from_der(certificate);
         let validity = read.map_err(|_| CertificateError::BadEncoding)?.tbs_certificate.validity;
+
         let now_s = now.as_secs();
         if now_s < validity.not_before.to_unix_duration().as_secs() {
             return Err(CertificateError::NotValidYet.into());

@@ -1,7 +1,8 @@
-//! Patterns in which a star stands for any text, slashes and nothing included; every other character stands for itself.
+//! Patterns in which a star matches any text, slashes and the empty text included; every other
+//! character matches itself.
 //!
-//! No byte of either is looked at twice but by the search for a text, which takes time in proportion to what it passes.
-//! Whether a star may reach over a separator is the business of the caller, who matches part by part then.
+//! Linear time: no byte is examined twice except by the substring search. Whether a star may cross
+//! a separator is up to the caller, which then matches part by part.
 
 /// Whether a pattern matches the whole of a text.
 ///
