@@ -1,8 +1,9 @@
-//! The other side: where events come from. A feed is a dialect's twin: bytes in, publications and bytes out.
+//! Where events come from. A feed is a dialect's twin: bytes in, publications and bytes out.
 //!
-//! An event comes as an address and JSON: the address's first word names the dialect, the rest is that
-//! dialect's to read. A broker's message has its address in its headers and is for one dialect. An event for a
-//! dialect that no listener of this daemon speaks is good all the same: nobody is there to receive it.
+//! An event is an address and JSON. The address's first word names the dialect, which reads the
+//! rest; [`Intake::take`] makes publications of both. A broker's message has its address in its
+//! headers and is for one dialect. An event for a dialect that no listener of this daemon speaks is
+//! valid all the same: it has no receivers.
 
 pub mod amqp;
 pub mod redis;
@@ -16,19 +17,19 @@ use crate::text::excerpt;
 use crate::wheel::Now;
 use std::sync::Arc;
 
-/// Longest address; the longest legal one has the name of a durable topic.
+/// Longest address, in bytes; the longest valid one names a durable topic.
 pub const ADDRESS_BYTES_MAX: usize = 1024;
 
-/// Characters of a wrong address that its publisher is shown: enough to know it again.
+/// Characters of a wrong address that its publisher is shown: enough to recognize it.
 const SHOWN_CHARS_MAX: usize = 64;
 
 /// Why a publisher's line is refused. The text is what the publisher reads.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Rejection {
-    /// The address is no address.
+    /// Not an address.
     #[error("{0}")]
     Address(String),
-    /// The event is no event.
+    /// Not an event.
     #[error(transparent)]
     Event(#[from] EventError),
     /// The dialect cannot use it.
@@ -36,14 +37,14 @@ pub enum Rejection {
     Unusable(#[from] Unusable),
 }
 
-/// What has become of a good event.
+/// The outcome of a valid event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// Its publications were given away, if it came to any.
+    /// Its publications have been handed on; it may come to none.
     Published,
-    /// Nothing: nobody speaks its dialect.
+    /// Nothing: no listener speaks its dialect.
     NoListener,
-    /// It is to be stored, and is good only when it is.
+    /// It is for a durable topic, and is accepted only once it is stored.
     Append(TopicName, MessageDraft),
 }
 
@@ -56,13 +57,13 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// An intake for the dialects that some listener speaks, with the settings of all.
+    /// An intake for the dialects that a listener speaks, with the settings of all.
     #[must_use]
     pub fn new(spoken: Vec<Kind>, settings: Arc<Settings>) -> Self {
         Self { parser: Parser::default(), draft: Draft::default(), spoken, settings }
     }
 
-    /// Replaces the settings of the dialects. Returns whether they are others.
+    /// Replaces the settings of the dialects. Returns whether they have changed.
     pub fn configure(&mut self, settings: &Arc<Settings>) -> bool {
         let is_other = !Arc::ptr_eq(&self.settings, settings);
         if is_other {
@@ -71,8 +72,8 @@ impl Intake {
         is_other
     }
 
-    /// One event, whose publications are given to `publish` in order. One that nobody speaks the dialect of is good
-    /// all the same.
+    /// Reads one event and hands its publications to `publish` in order. An event for a dialect
+    /// that no listener speaks is valid all the same.
     ///
     /// # Errors
     /// When the address or the event is wrong; the reason is for the publisher.
@@ -85,9 +86,12 @@ impl Intake {
     ) -> Result<Taken, Rejection> {
         let (kind, place) = split(address)?;
         if !self.spoken.contains(&kind) {
+            // Parsed nonetheless: a publisher hears of its mistakes wherever its clients are
+            // connected.
             self.parser.parse(json, |_| ())?;
             return Ok(Taken::NoListener);
         }
+
         let (settings, draft) = (&self.settings, &mut self.draft);
         let taken = self.parser.parse(json, |event| match kind.append(place, event, now) {
             Some(stored) => stored.map(|(topic, message)| Taken::Append(topic, message)),
@@ -98,10 +102,11 @@ impl Intake {
         Ok(taken)
     }
 
-    /// One message that a client of another node has sent in a dialect. `None` when it is good but nobody speaks that.
+    /// Reads a message that a client of another node has sent in a dialect. `None` when it is valid
+    /// and no listener speaks the dialect.
     ///
     /// # Errors
-    /// When it is no such message; the reason is for the log.
+    /// When it is not such a message; the reason is for the log.
     pub fn take_relay(
         &mut self,
         kind: Kind,
@@ -112,10 +117,11 @@ impl Intake {
         Ok(self.spoken.contains(&kind).then(|| self.draft.finish(now)))
     }
 
-    /// One message of the bus, for a dialect that it feeds. `None` when it is good but nobody speaks that.
+    /// Reads a message of the bus, for a dialect that it feeds. `None` when it is valid and no
+    /// listener speaks the dialect.
     ///
     /// # Errors
-    /// When it is no event; the reason is for the log.
+    /// When it is not an event; the reason is for the log.
     pub fn take_message(
         &mut self,
         kind: Kind,
@@ -125,6 +131,7 @@ impl Intake {
     ) -> Result<Option<Publication>, Rejection> {
         amqp::check(message)?;
         let has_headers = exchange == amqp::ExchangeType::Headers;
+
         let (spoken, draft) = (self.spoken.contains(&kind), &mut self.draft);
         self.parser.parse(message.body, |event| {
             kind.publish_message(message, has_headers, event, draft)
@@ -133,7 +140,7 @@ impl Intake {
     }
 }
 
-/// The dialect of an address and the part after its word, after a check of its shape.
+/// The dialect of an address and the part after its word, once its shape is checked.
 fn split(address: &str) -> Result<(Kind, &str), Rejection> {
     let place = address.split_once('/').map_or("", |(_, place)| place);
     let Some(kind) = Kind::of_address(address) else {
@@ -144,7 +151,9 @@ fn split(address: &str) -> Result<(Kind, &str), Rejection> {
             words.join(", ")
         )));
     };
+
     let FeedAddress { parts: (least, most), shape, .. } = kind.feed();
+    // Splitting an absent part would give one empty part.
     let parts = if address.contains('/') { place.split('/').count() } else { 0 };
     let empty = place.split('/').any(str::is_empty) && parts > 0;
     if parts < least || parts > most || empty || address.len() > ADDRESS_BYTES_MAX {

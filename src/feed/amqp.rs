@@ -1,10 +1,11 @@
-//! The RabbitMQ feed's settings, and what a message of the bus means.
+//! The RabbitMQ feed's settings, and the meaning of a message of the bus.
 //!
-//! An application publishes its events on an exchange: on a headers exchange the headers of a message may say whom it
-//! is for, on a topic exchange its body does; the dialect that the bus feeds reads both. A message that is no event is
-//! refused: whoever reads the bus counts and acknowledges it, since it would be no better the next time.
+//! An application publishes its events on an exchange. On a headers exchange the receivers of a
+//! message are in its headers, on a topic exchange in its body; the dialect that the bus feeds
+//! reads both. A message that is not an event is refused, counted and acknowledged: delivered
+//! again, it would be no better.
 //!
-//! This file does not know how messages come: headers and bytes go in, publications come out.
+//! No connections here: headers and bytes go in, publications come out.
 
 mod broker;
 mod message;
@@ -22,8 +23,8 @@ use std::path::PathBuf;
 /// Longest body, in bytes: as long as a line of the unix feed may be.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// The RabbitMQ of a Wazo, whose events go to the clients of the dialect wazo. Messages are acknowledged when every
-/// shard has them; while one lags, the broker keeps them.
+/// The RabbitMQ of a Wazo, whose events go to the clients of the dialect wazo. Messages are
+/// acknowledged when every shard has them; while one lags, the broker keeps them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AmqpFeedSettings {
@@ -54,8 +55,8 @@ pub struct AmqpFeedSettings {
     /// The authorities that may sign the broker's certificate, in PEM, instead of the system's.
     #[schemars(example = &"/etc/fanfare/broker.pem")]
     pub ca_file: Option<PathBuf>,
-    /// "close" ends the sessions of wazo with code 1011 while the broker is away, so that clients ask anew for what they
-    /// have missed; "keep" keeps them.
+    /// "close" ends the sessions of wazo with code 1011 while the broker is away, so that clients
+    /// ask anew for what they have missed; "keep" keeps them.
     pub on_bus_loss: OnBusLoss,
 }
 
@@ -75,20 +76,22 @@ impl Default for AmqpFeedSettings {
 }
 
 impl AmqpFeedSettings {
-    /// What cannot run, each with what to do.
+    /// Settings that contradict each other or the broker, each with what to do.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.url.is_some() && self.url_file.is_some() {
-            problems.push("feed.amqp: url and url_file are two addresses: write one".into());
+            problems.push("feed.amqp: url and url_file are both set: keep one".into());
         }
         if !(1..=NAME_BYTES_MAX).contains(&self.exchange.len()) {
             problems.push(format!("feed.amqp.exchange: a name has 1 to {NAME_BYTES_MAX} bytes"));
         }
+        // Only a headers exchange matches on several headers; a topic exchange sees the routing key
+        // alone.
         if self.origin_uuid.is_some() && self.exchange_type == ExchangeType::Topic {
             problems.push(
-                "feed.amqp.origin_uuid: a topic exchange cannot select by it; leave it out, or set exchange_type = \
-                 \"headers\""
+                "feed.amqp.origin_uuid: a topic exchange cannot select by it; leave it out, or set \
+                 exchange_type = \"headers\""
                     .into(),
             );
         }
@@ -96,10 +99,10 @@ impl AmqpFeedSettings {
     }
 }
 
-/// What AMQP 0-9-1 allows for the name of an exchange.
+/// Longest name of an exchange that AMQP 0-9-1 allows, in bytes.
 const NAME_BYTES_MAX: usize = 127;
 
-/// How the exchange routes, and so where an event's name and rights are.
+/// How the exchange routes, and thus where an event's name and rights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExchangeType {
@@ -120,11 +123,11 @@ impl ExchangeType {
     }
 }
 
-/// What becomes of sessions while the broker is away.
+/// The fate of sessions while the broker is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBusLoss {
-    /// They are closed, so that clients know that they have missed something, and new ones too.
+    /// Existing and new sessions are closed, so that clients know that they have missed events.
     Close,
     /// They stay, and miss what was published meanwhile.
     Keep,

@@ -1,10 +1,11 @@
-//! The Redis feed's settings, and what a message on one of its channels means.
+//! The Redis feed's settings, and the meaning of a message on one of its channels.
 //!
-//! Back ends publish on channels that begin with a prefix, each dialect's where its [`RedisSource`] says;
-//! `<prefix>relay` is what other daemons pass on of their clients. A message that cannot be used is refused, and one
-//! that was never meant for this feed is left aside; Redis keeps neither.
+//! Back ends publish on channels that begin with a prefix, each dialect's on those of its
+//! [`RedisSource`]; on `<prefix>relay` daemons pass on messages of their own clients. A message
+//! that cannot be used is refused, one that is not meant for this feed is ignored; Redis keeps
+//! neither.
 //!
-//! This file does not know how messages come: channels and bytes go in, publications come out.
+//! No connections here: channels and bytes go in, publications come out.
 
 mod node;
 mod server;
@@ -26,8 +27,8 @@ use std::path::PathBuf;
 /// Longest message, in bytes: as long as a line of the unix feed may be.
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
-/// The Redis that Laravel publishes on. Redis keeps nothing: what is published while it is away is missed, and clients
-/// stay; meanwhile /readyz?dialect=channel (or echo) answers 503 and says why.
+/// The Redis that Laravel publishes on. Redis keeps nothing: what is published while it is away is
+/// missed, and clients stay; meanwhile /readyz?dialect=channel (or echo) answers 503 and says why.
 #[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisFeedSettings {
@@ -40,8 +41,8 @@ pub struct RedisFeedSettings {
     /// A file that holds the URL, which keeps the password out of this one.
     #[schemars(example = &"/etc/fanfare/redis.url")]
     pub url_file: Option<PathBuf>,
-    /// What Laravel puts before the names of its channels: REDIS_PREFIX, or the slug of APP_NAME and "-database-" (in
-    /// older releases "_database_").
+    /// What Laravel puts before the names of its channels: REDIS_PREFIX, or the slug of APP_NAME
+    /// and "-database-" (in older releases "_database_").
     pub prefix: String,
     /// The authorities that may sign the server's certificate, in PEM, instead of the system's.
     #[schemars(example = &"/etc/fanfare/redis.pem")]
@@ -55,57 +56,58 @@ impl Default for RedisFeedSettings {
 }
 
 impl RedisFeedSettings {
-    /// What cannot run, each with what to do.
+    /// Settings that contradict each other or cannot work, each with what to do.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.url.is_some() && self.url_file.is_some() {
-            problems.push("feed.redis: url and url_file are two addresses: write one".into());
+            problems.push("feed.redis: url and url_file are both set: keep one".into());
         }
         if self.prefix.len() > PREFIX_BYTES_MAX || self.prefix.contains(char::is_control) {
             problems.push(format!(
-                "feed.redis.prefix: write the prefix of Laravel's Redis connection (REDIS_PREFIX, by default the \
-                 slug of APP_NAME and \"-database-\"), at most {PREFIX_BYTES_MAX} bytes without control characters"
+                "feed.redis.prefix: write the prefix of Laravel's Redis connection \
+                 (REDIS_PREFIX, by default the slug of APP_NAME and \"-database-\"), at most \
+                 {PREFIX_BYTES_MAX} bytes without control characters"
             ));
         }
         problems
     }
 }
 
-/// Longest prefix: Redis sets none, and nobody's is near.
+/// Longest prefix, in bytes: Redis sets no limit, and prefixes in use are far shorter.
 const PREFIX_BYTES_MAX: usize = 256;
 
-/// The name, behind the prefix, of the channel of what daemons pass on.
+/// The name, after the prefix, of the channel on which daemons relay.
 const RELAY: &str = "relay";
 
-/// What is listened to.
+/// The Redis channels and patterns that are subscribed to.
 #[derive(Clone, Debug, Default)]
 pub struct RedisTopics {
-    /// What Laravel puts before the names of its channels.
+    /// The prefix that Laravel puts before the names of its channels.
     pub prefix: String,
-    /// Where there may be messages for dialects.
+    /// Sources of the dialects' messages.
     pub sources: Vec<RedisSource>,
-    /// The dialect whose clients' messages daemons pass on to each other.
+    /// The dialect whose clients' messages daemons relay to each other.
     pub relay: Option<Kind>,
 }
 
 /// A message as Redis delivers it.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisMessage<'a> {
-    /// The Redis channel that it was published on.
+    /// The Redis channel on which it was published.
     pub channel: &'a str,
-    /// Whether it comes because of a pattern. What is under both comes twice.
+    /// Whether it was delivered for a pattern. A channel under both comes twice.
     pub by_pattern: bool,
-    /// What was published.
+    /// The published text.
     pub payload: &'a [u8],
 }
 
-/// What a message comes to.
+/// The outcome of a message.
 #[derive(Debug)]
 pub enum RedisTaken {
     /// To be delivered.
     Publication(Publication),
-    /// Good, but nobody speaks its dialect.
+    /// Valid, and no listener speaks its dialect.
     NoListener,
     /// Not for this feed.
     Ignored,
@@ -114,7 +116,7 @@ pub enum RedisTaken {
 }
 
 impl RedisTopics {
-    /// The Redis channel of what daemons pass on.
+    /// The Redis channel on which daemons relay.
     #[must_use]
     pub fn relays(&self) -> String {
         format!("{}{RELAY}", self.prefix)
@@ -136,7 +138,7 @@ impl RedisTopics {
         self.sources.iter().filter_map(RedisSource::pattern).collect()
     }
 
-    /// The dialects that may have messages there.
+    /// The dialects that may get messages from here.
     #[must_use]
     pub fn kinds(&self) -> Vec<Kind> {
         let fed = self.sources.iter().filter_map(|source| Kind::of_address(&source.address));
@@ -146,10 +148,10 @@ impl RedisTopics {
         kinds
     }
 
-    /// What to make of a message.
+    /// Reads a message.
     ///
     /// # Errors
-    /// When it is for this feed, and cannot be used; the reason is for the log.
+    /// When it is for this feed and cannot be used; the reason is for the log.
     pub fn take(
         &self,
         message: &RedisMessage<'_>,
@@ -158,11 +160,14 @@ impl RedisTopics {
         now: Now,
     ) -> Result<RedisTaken, Rejection> {
         let RedisMessage { channel, by_pattern, payload } = *message;
+        // A message that matches a pattern as well comes twice; only the plain one is the relay's.
         let name = channel.strip_prefix(&self.prefix).unwrap_or_default();
         let relay = self.relay.filter(|_| !by_pattern && name == RELAY);
+        // Redis delivers to the publisher too, which has served its own clients already.
         if relay.is_some() && node.is_own(payload) {
             return Ok(RedisTaken::Own);
         }
+        // After that check, so that a daemon does not complain about its own messages.
         if payload.len() > PAYLOAD_BYTES_MAX {
             let bytes = payload.len();
             let reason =
@@ -180,6 +185,7 @@ impl RedisTopics {
             self.named(name).map(|address| (address, Cow::Borrowed(payload)))
         };
         let Some((address, event)) = line else { return Ok(RedisTaken::Ignored) };
+
         let mut taken = None;
         intake.take(address, &event, now, &mut |publication| taken = Some(publication))?;
         Ok(taken.map_or(RedisTaken::NoListener, RedisTaken::Publication))
@@ -187,13 +193,16 @@ impl RedisTopics {
 
     /// The address of what is published on the channel with this name behind the prefix.
     fn named(&self, name: &str) -> Option<&str> {
-        let mut named = self.sources.iter();
-        let source =
-            named.find(|it| matches!(it.channels, RedisChannels::Named(own) if own == name))?;
+        // Ends of other dialects' channels may look alike, so a name is compared as a whole.
+        let source = self
+            .sources
+            .iter()
+            .find(|it| matches!(it.channels, RedisChannels::Named(own) if own == name))?;
         Some(&source.address)
     }
 
-    /// The line of a feed that a message comes to for the first source that wants it: its address and event.
+    /// The feed line that a message comes to for the first source that takes it: its address and
+    /// event.
     fn rewritten<'a>(
         &self,
         channel: &str,
@@ -202,6 +211,7 @@ impl RedisTopics {
         for RedisSource { address, channels } in &self.sources {
             let RedisChannels::Under(prefix, codec) = channels else { continue };
             let Some(event) = codec(prefix, channel, payload)? else { continue };
+            // After the codec, which knows foreign messages by their outside: those are no errors.
             if depth(payload) > DEPTH_MAX {
                 return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")));
             }
@@ -211,17 +221,18 @@ impl RedisTopics {
     }
 }
 
-/// The address and the event of a line of a feed.
+/// The address and the event of a feed line.
 type FeedLine<'s, 'p> = (&'s str, Cow<'p, [u8]>);
 
-/// How deep the arrays and objects of a JSON text nest.
+/// The nesting depth of a JSON text.
 fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let mut bytes = json.iter();
     while let Some(byte) = bytes.next() {
         match byte {
             b'"' => {
-                // To the end of the string, passing what is escaped.
+                // To the end of the string: brackets in it do not count, nor do escaped quotes end
+                // it.
                 while let Some(byte) = bytes.next().filter(|byte| **byte != b'"') {
                     if *byte == b'\\' {
                         bytes.next();
@@ -348,7 +359,7 @@ mod tests {
         };
         let problems = both.problems();
         assert!(
-            problems[0].contains("write one") && problems[1].contains("REDIS_PREFIX"),
+            problems[0].contains("keep one") && problems[1].contains("REDIS_PREFIX"),
             "{problems:?}"
         );
     }

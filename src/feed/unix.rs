@@ -1,16 +1,17 @@
 //! The unix feed's codec: one event per line, `<address> <json>\n`.
 //!
-//! A bad line is answered with its reason and number and the next is read as usual. An empty line asks for a
-//! receipt, which is written after everything before it has been handed on. A line that is longer than
-//! allowed is skipped as it comes, without being kept.
+//! A bad line is answered with its reason and number, and reading goes on with the next. An empty
+//! line asks for a receipt, which is written after everything before it has been handed on. An
+//! overlong line is skipped as it arrives, without being kept.
 //!
-//! The line `reached` asks for receipts that tell how many sessions the events behind it have reached. Such a receipt is
-//! owed until the shards have said so, and a turn ends with it.
+//! The line `reached` asks for receipts that count the sessions reached by the events before them.
+//! Such a receipt is owed until the shards have reported, and a turn ends with it.
 //!
-//! A line that is to be stored is good or bad only when the store has said so. Until then every reply to a later
-//! line is owed, so that replies stay in the order of the lines and a receipt counts what was stored.
+//! Whether a line to be stored is accepted is known only once the store has answered. Until then
+//! all replies to later lines are held back, so that replies stay in the order of the lines and a
+//! receipt counts what was stored.
 //!
-//! This file does not know the socket: bytes come in, publications, messages to store and reply bytes go out.
+//! There is no socket here: bytes come in; publications, messages to store and reply bytes go out.
 
 use super::{Intake, Taken};
 use crate::frame::Publication;
@@ -20,7 +21,7 @@ use crate::wheel::Now;
 use schemars::JsonSchema;
 use std::path::PathBuf;
 
-/// What a publisher is told for whom there is no place; it may come again.
+/// The reply to a publisher over the limit; it may come again.
 pub const TOO_MANY_PUBLISHERS: &str = "too many publishers (feed.unix.publishers_max)";
 
 /// The socket that publishers write events to.
@@ -64,31 +65,33 @@ impl Default for UnixFeedSettings {
     }
 }
 
-/// The number of a file mode written in octal, such as `0660`; `None` when it is none.
+/// The number of a file mode written in octal, such as `0660`; `None` for other text.
 #[must_use]
 pub fn mode(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777)
 }
 
-/// Lines of one turn. Others have theirs after some hundreds of microseconds then, however short the lines are.
+/// Lines of one turn, however short they are: other publishers wait some hundreds of microseconds
+/// at most.
 const TURN_LINES_MAX: u64 = 512;
-/// Lines of the first turn, so that those who come anew each time get no more than others.
+/// Lines of the first turn, so that publishers that reconnect for every batch get no more than
+/// others.
 const FIRST_LINES_MAX: u64 = 16;
-/// Lines of a turn that may come to nothing with anybody: a receipt now and then, a mistake.
+/// Lines without an event that a turn may always have: a receipt now and then, a mistake.
 const IDLE_LINES_FEW: u64 = 8;
 
-/// The line that asks for receipts with the number of sessions that were reached.
+/// The line that asks for receipts with the number of sessions reached.
 const REACHED: &[u8] = b"reached";
 
-/// What is said of a line that the store has not answered for.
-const UNKNOWN: &str = "the store has ended: it is not known whether this was stored";
+/// The reply to a line for which the store has no answer.
+const UNKNOWN: &str = "the store has ended: whether this was stored is unknown";
 
-/// What reading found.
+/// The outcome of lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnixCounts {
     /// Handed on.
     pub accepted: u64,
-    /// Good, but nobody speaks the dialect. Counted as accepted in receipts.
+    /// Valid, and no listener speaks the dialect. Counted as accepted in receipts.
     pub no_listener: u64,
     /// Answered with an error.
     pub rejected: u64,
@@ -97,41 +100,43 @@ pub struct UnixCounts {
 /// One publisher's connection.
 #[derive(Default)]
 pub struct Publisher {
-    /// The start of a line whose end has not come.
+    /// The start of an unfinished line.
     partial: Vec<u8>,
     /// Whether the rest of an overlong line is being skipped.
     skipping: bool,
-    /// What came and is of a later turn, from `unread_at` on; without a line's end there is none.
+    /// Lines of a later turn, from `unread_at` on; empty unless it has a whole line.
     unread: Vec<u8>,
     unread_at: usize,
     is_idle_talk: bool,
-    /// Sessions that the events have reached, as far as is known, where that is wanted.
+    /// Sessions reached by the events, as far as is known; `None` unless asked for.
     reached: Option<u64>,
-    /// Whether the turn has come to its end before its time.
+    /// Whether the turn ends before its limit.
     ends_turn: bool,
     lines: u64,
     /// Of the lines whose outcome is known.
     total: UnixCounts,
-    /// From the first line on that the store has, in order.
+    /// Replies from the first line on that the store has, in order.
     owed: Vec<Owed>,
     appends: Vec<(TopicName, MessageDraft)>,
 }
 
-/// What is said when it is known what became of the lines before it.
+/// A reply that waits for the outcome of the lines before it.
 enum Owed {
-    /// The reply to a line that the store refuses; none to one that it takes.
+    /// The reply to a line that the store refuses; there is none to a stored line.
     Append { line: u64 },
     /// Ready lines.
     Reply(Vec<u8>),
-    /// A receipt: what was known when it was asked for, and whether it tells how many sessions were reached.
+    /// A receipt: the totals known when it was asked for, and whether it counts the sessions
+    /// reached.
     Receipt { total: UnixCounts, tells_reached: bool },
 }
 
 impl Publisher {
-    /// Reads what has come, for one turn: publications go to `publish` in order, replies are appended to `replies`. What
-    /// is more than a turn may have is kept, and read when the next has no bytes; see [`Publisher::has_more`].
-    /// Returns what became of these lines, as far as that is known: before more is read, the store is to have
-    /// [`Publisher::take_appends`], and what it says goes to [`Publisher::settle`].
+    /// Reads bytes for one turn: publications go to `publish` in order, replies are appended to
+    /// `replies`. Lines beyond the turn's limit are kept and read when the next call has no bytes;
+    /// see [`Publisher::has_more`]. Returns the outcome of these lines, as far as it is known:
+    /// before more is read, the store has to get [`Publisher::take_appends`], and its answers go to
+    /// [`Publisher::settle`].
     pub fn read(
         &mut self,
         bytes: &[u8],
@@ -143,8 +148,9 @@ impl Publisher {
     ) -> UnixCounts {
         let (before, first) = (self.total, self.lines);
         let held = std::mem::take(&mut self.unread);
-        debug_assert!(held.is_empty() || bytes.is_empty(), "what is kept comes first");
+        debug_assert!(held.is_empty() || bytes.is_empty(), "kept lines come first");
         let from = if held.is_empty() { bytes } else { &held[self.unread_at..] };
+
         let end = first + if first == 0 { FIRST_LINES_MAX } else { TURN_LINES_MAX };
         let mut rest = from;
         self.ends_turn = false;
@@ -153,25 +159,32 @@ impl Publisher {
             && let Some(length) = memchr::memchr(b'\n', rest)
         {
             let line = &rest[..length];
+
             rest = &rest[length + 1..];
             self.lines += 1;
             if std::mem::take(&mut self.skipping) {
+                // The end of a line that was too long to keep; only now is its number known.
                 self.reject(&overlong(line_bytes_max), replies);
             } else if self.partial.is_empty() {
                 self.line(line, line_bytes_max, intake, now, &mut publish, replies);
+            // A line cut by the socket's reads: rare, and so is copied.
             } else {
                 let mut whole = std::mem::take(&mut self.partial);
                 whole.extend_from_slice(line);
                 self.line(&whole, line_bytes_max, intake, now, &mut publish, replies);
+                // One long line must not cost an idle connection its memory.
                 whole.clear();
                 whole.shrink_to(64 * 1024);
                 self.partial = whole;
             }
         }
+
         let counts = self.since(before);
         let events = counts.accepted + counts.no_listener + self.appends.len() as u64;
         self.is_idle_talk =
+            // Receipts and mistakes cost turns too; the caller lets such a publisher wait.
             (self.lines - first).saturating_sub(events) > events.max(IDLE_LINES_FEW);
+
         if memchr::memchr(b'\n', rest).is_some() {
             // Bytes of the socket are copied once; what is kept from before stays where it is.
             self.unread_at = if held.is_empty() { 0 } else { held.len() - rest.len() };
@@ -192,13 +205,13 @@ impl Publisher {
         self.reached.is_some()
     }
 
-    /// Whether something is said only when it is known what became of the lines before it: [`Publisher::settle`] says it.
+    /// Whether replies wait for the outcome of lines; [`Publisher::settle`] writes them.
     #[must_use]
     pub fn owes(&self) -> bool {
         !self.owed.is_empty()
     }
 
-    /// So many sessions have been reached by now.
+    /// Sets the number of sessions reached by now.
     pub fn reach(&mut self, sessions: u64) {
         self.reached = self.reached.map(|_| sessions);
     }
@@ -209,19 +222,20 @@ impl Publisher {
         !self.unread.is_empty()
     }
 
-    /// Whether the last turn was for the most part lines that come to nothing: bad ones and requests for receipts.
+    /// Whether the last turn was mostly lines without an event: bad ones and requests for receipts.
     #[must_use]
     pub fn is_idle_talk(&self) -> bool {
         self.is_idle_talk
     }
 
-    /// What is to be stored since the last call, in order.
+    /// The messages to store since the last call, in order.
     pub fn take_appends(&mut self) -> Vec<(TopicName, MessageDraft)> {
         std::mem::take(&mut self.appends)
     }
 
-    /// What became of each message of the last [`Publisher::take_appends`], in order; one without a result was not
-    /// stored. Says what was owed, and returns what became of these lines.
+    /// Takes the outcome of each message of the last [`Publisher::take_appends`], in order; one
+    /// without a result was not stored. Writes the replies owed, and returns the outcome of these
+    /// lines.
     pub fn settle(
         &mut self,
         results: Vec<Result<(), Box<str>>>,
@@ -229,6 +243,7 @@ impl Publisher {
     ) -> UnixCounts {
         let mut results = results.into_iter();
         let mut settled = UnixCounts::default();
+
         for owed in std::mem::take(&mut self.owed) {
             match owed {
                 Owed::Append { line } => match results.next() {
@@ -237,6 +252,8 @@ impl Publisher {
                         settled.rejected += 1;
                         put_error(&reason, line, replies);
                     }
+                    // The store thread ended in between: stored or not, the publisher has to know
+                    // that it is unknown.
                     None => {
                         settled.rejected += 1;
                         put_error(UNKNOWN, line, replies);
@@ -244,18 +261,21 @@ impl Publisher {
                 },
                 Owed::Reply(lines) => replies.extend_from_slice(&lines),
                 Owed::Receipt { total, tells_reached } => {
+                    // What was stored since counts as well: the receipt is about all lines before
+                    // it.
                     let accepted = total.accepted + total.no_listener + settled.accepted;
                     let reached = self.reached.filter(|_| tells_reached);
                     put_receipt(accepted, total.rejected + settled.rejected, reached, replies);
                 }
             }
         }
+
         self.total.accepted += settled.accepted;
         self.total.rejected += settled.rejected;
         settled
     }
 
-    /// The publisher has gone: a line that it did not finish is refused.
+    /// The publisher has gone: its unfinished line is refused.
     pub fn end(&mut self, replies: &mut Vec<u8>) -> UnixCounts {
         let before = self.total;
         if self.skipping || !self.partial.is_empty() {
@@ -287,9 +307,12 @@ impl Publisher {
         publish: &mut impl FnMut(Publication),
         replies: &mut Vec<u8>,
     ) {
+        // Windows' line ends, and `nc -C`.
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
             let total = self.total;
+            // The shards report between turns, so a receipt that counts sessions cannot be of this
+            // one.
             self.ends_turn = self.wants_reached();
             if self.owed.is_empty() && !self.wants_reached() {
                 return put_receipt(
@@ -299,11 +322,12 @@ impl Publisher {
                     replies,
                 );
             }
+
             let tells_reached = self.wants_reached();
             return self.owed.push(Owed::Receipt { total, tells_reached });
         }
         if line == REACHED {
-            // Those before it are not counted.
+            // Counting starts here, without the events before it.
             self.ends_turn = true;
             self.reached.get_or_insert(0);
             return;
@@ -329,6 +353,7 @@ impl Publisher {
 
     fn reject(&mut self, reason: &str, replies: &mut Vec<u8>) {
         self.total.rejected += 1;
+        // After everything owed, or replies would overtake those to earlier lines.
         match self.owed.last_mut() {
             None => put_error(reason, self.lines, replies),
             Some(Owed::Reply(lines)) => put_error(reason, self.lines, lines),
@@ -569,7 +594,7 @@ mod tests {
         let (counts, replies) = settle(&mut publisher, vec![]);
         assert_eq!(counts, UnixCounts { accepted: 0, no_listener: 0, rejected: 1 });
         assert!(
-            replies.contains("not known whether")
+            replies.contains("is unknown")
                 && replies.ends_with("{\"accepted\":0,\"rejected\":1}\n")
         );
         assert!(publisher.take_appends().is_empty());

@@ -1,15 +1,17 @@
-//! Where a broker is and who asks: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
+//! The address of a broker: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 use std::fmt;
 
-/// Seconds between heartbeats; a broker that says nothing for two of them is given up.
+/// Seconds between heartbeats; a broker that is silent for two of them is given up.
 const HEARTBEAT_S: u16 = 10;
-/// Longest frame, in bytes, unless the address has a `frame_max` of its own: what RabbitMQ offers unless configured. A
-/// body is cut into as many frames as it takes, but the headers of a message always are one, and a broker sends it
-/// however long it is. With less than the broker's own, messages with long headers would be refused.
+/// Longest frame, in bytes, unless the address has a `frame_max` of its own: RabbitMQ's default. A
+/// body is cut into as many frames as it takes, but the headers of a message are always one frame,
+/// and a broker sends it whatever its length. With less than the broker's own limit, messages with
+/// long headers would be refused.
 const FRAME_BYTES: u32 = 128 * 1024;
-/// Longest that `frame_max` may ask for. The client keeps 32 frames to read into and 32 to write from, whatever comes.
+/// Longest frame that `frame_max` may ask for. The client keeps 32 frames to read into and 32 to
+/// write from, used or not.
 const FRAME_BYTES_MAX: u32 = 1024 * 1024;
 
 /// A broker's address. It is displayed without the user and the password.
@@ -20,12 +22,13 @@ impl AmqpBroker {
     /// Reads an address.
     ///
     /// # Errors
-    /// When it is none, without its text: there may be a password in it.
+    /// When it is not an address; without the text, which may contain a password.
     pub fn read(text: &str) -> Result<Self, String> {
-        const FORM: &str = "write amqp://user:password@host:5672/vhost, or amqps:// for TLS, with any / : @ # ? of \
-                            the password and vhost as %2F %3A %40 %23 %3F";
+        const FORM: &str = "write amqp://user:password@host:5672/vhost, or amqps:// for TLS, \
+                            with any / : @ # ? of the password and vhost as %2F %3A %40 %23 %3F";
         let mut uri: AMQPUri =
             text.trim().parse().map_err(|_| format!("not the address of a broker: {FORM}"))?;
+
         let authority = text
             .trim()
             .split_once("://")
@@ -34,21 +37,26 @@ impl AmqpBroker {
         if host.is_empty() {
             return Err(format!("the host is missing: {FORM}"));
         }
-        // The parser knows names and IPv4 only, and takes anything else for the default.
+        // The parser knows names and IPv4 only, and replaces anything else by localhost.
         if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
             uri.authority.host = address.to_owned();
         }
-        // Other clients of Wazo's read a path of nothing but a slash as the vhost "/", and nobody has one named "".
+        // Other clients of Wazo's bus read the path "/" as the vhost "/"; one named "" is unheard
+        // of.
         if uri.vhost.is_empty() {
             uri.vhost = "/".into();
         }
+
         uri.query.heartbeat = Some(HEARTBEAT_S);
+        // Named even where it is the default, so that the screen knows what the client agrees to.
         let frame_bytes = uri.query.frame_max.unwrap_or(FRAME_BYTES);
         if !(FRAME_BYTES..=FRAME_BYTES_MAX).contains(&frame_bytes) {
             return Err(format!(
-                "frame_max = {frame_bytes}: write {FRAME_BYTES} to {FRAME_BYTES_MAX}, or leave it out"
+                "frame_max = {frame_bytes}: write {FRAME_BYTES} to {FRAME_BYTES_MAX}, or leave it \
+                 out"
             ));
         }
+
         uri.query.frame_max = Some(frame_bytes);
         Ok(Self(uri))
     }

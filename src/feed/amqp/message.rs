@@ -1,15 +1,19 @@
-//! What is refused of a message of the bus, whomever it is for.
+//! Messages of the bus that are refused for every dialect.
 
 use super::BODY_BYTES_MAX;
 use crate::dialect::{AmqpMessage, Unusable};
 
 /// Refuses headers that could not be read, and a body that is too long to be passed on.
 pub(in crate::feed) fn check(message: &AmqpMessage<'_>) -> Result<(), Unusable> {
+    // The screen has replaced the properties: the AMQP client cannot read such headers.
     if message.is_refused {
         return Err(Unusable(
-            "its headers are longer than a frame (frame_max in feed.amqp.url), nested too deep, or not UTF-8".into(),
+            "its headers are longer than a frame (frame_max in feed.amqp.url), nested too deep, \
+             or not UTF-8"
+                .into(),
         ));
     }
+
     if message.body.len() <= BODY_BYTES_MAX {
         return Ok(());
     }

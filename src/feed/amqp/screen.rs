@@ -1,24 +1,26 @@
-//! The frames of a broker on their way to the AMQP client, which is screened from what it cannot stand.
+//! A filter between a broker and the AMQP client, which keeps away frames that the client cannot
+//! read.
 //!
-//! The client reads a message's properties by recursion, wants every name in UTF-8, and takes a frame that is longer than
-//! agreed for a broken broker: some thousand nested tables end the process, and any of it ends the connection, with it
-//! every session. A broker passes all of it on from any publisher. So properties are looked at here first, without
-//! recursion (AMQP 0-9-1 sections 4.2.3 and 4.2.6, with the types of RabbitMQ); those that the client could not read are
-//! replaced by [`REFUSED`], and the message, whose body stays, is refused as no event.
+//! The client reads a message's properties by recursion, requires every name in UTF-8, and treats a
+//! frame longer than agreed as a protocol error: some thousand nested tables end the process, and
+//! any of these ends the connection, with it every session. A broker passes all of them on from any
+//! publisher. So properties are examined here first, without recursion (AMQP 0-9-1 sections 4.2.3
+//! and 4.2.6, with RabbitMQ's types); those that the client could not read are replaced by
+//! [`REFUSED`], and the message, whose body stays, is refused as no event.
 //!
-//! Bytes go in and come out; nothing here knows a socket.
+//! Bytes go in and come out; there is no socket here.
 
 use crate::bytes::Cursor;
 
 /// The content type of a message whose properties could not be read.
 pub const REFUSED: &str = "application/x-fanfare-refused";
 
-/// Tables and arrays within each other. Wazo's headers have none.
+/// Deepest nesting of tables and arrays. Wazo's headers have none.
 const DEPTH_MAX: usize = 32;
 
 /// Type, channel and size of a frame.
 const HEAD_BYTES: usize = 7;
-/// Class, weight and body size, with which the payload of a content header starts.
+/// Class, weight and body size, which begin the payload of a content header.
 const CONTENT_BYTES: usize = 12;
 const FRAME_END: u8 = 0xCE;
 
@@ -30,28 +32,30 @@ const HEARTBEAT: u8 = 8;
 /// One direction of one connection.
 #[derive(Debug)]
 pub struct Screen {
-    /// Longest frame that the client takes, its ends included.
+    /// Longest frame that the client takes, head and end included.
     frame_bytes_max: usize,
-    /// The start of a frame, or of its payload, that is looked at as a whole.
+    /// The start of a frame, or of its payload, to be examined as a whole.
     held: Vec<u8>,
-    /// Bytes that go on as they are.
+    /// Number of bytes to pass on unexamined.
     passing: usize,
-    /// Bytes that do not go on.
+    /// Number of bytes to drop.
     skipping: usize,
-    /// Whether this is no AMQP, so that everything goes on.
+    /// Whether this is not AMQP, so that everything passes.
     is_open: bool,
 }
 
 impl Screen {
-    /// A screen before a client that takes frames of so many bytes.
+    /// A screen for a client that takes frames up to this many bytes.
     #[must_use]
     pub fn new(frame_bytes_max: usize) -> Self {
         Self { frame_bytes_max, held: Vec::new(), passing: 0, skipping: 0, is_open: false }
     }
 
-    /// Takes what the broker has sent and appends what the client is to get. Never keeps more than one frame.
+    /// Takes what the broker has sent and appends what the client gets. Never keeps more than one
+    /// frame.
     pub fn pass(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
+            // Not AMQP: the client's own error message is better than any made here.
             if self.is_open {
                 return out.extend_from_slice(bytes);
             }
@@ -72,16 +76,17 @@ impl Screen {
         }
     }
 
-    /// How much has to be held before the next step.
+    /// Number of bytes to hold before the next step.
     fn wanted(&self) -> usize {
         let Some(size) = self.size() else { return HEAD_BYTES };
         match self.held[0] {
+            // Of an overlong header only the fixed fields are needed, for its replacement.
             CONTENT if HEAD_BYTES + size + 1 > self.frame_bytes_max => HEAD_BYTES + CONTENT_BYTES,
             _ => HEAD_BYTES + size + 1,
         }
     }
 
-    /// The size of the payload, when the head is there.
+    /// The size of the payload, once the head is complete.
     fn size(&self) -> Option<usize> {
         let size = self.held.get(3..HEAD_BYTES)?;
         Some(u32::from_be_bytes(size.try_into().ok()?) as usize)
@@ -90,18 +95,25 @@ impl Screen {
     fn step(&mut self, out: &mut Vec<u8>) {
         let size = self.size().unwrap_or_default();
         let kind = self.held[0];
+
         if self.held.len() == HEAD_BYTES {
             match kind {
                 METHOD | CONTENT if HEAD_BYTES + size < self.frame_bytes_max => return,
-                // One without the fields that every content has, however long it says it is.
+                // An overlong header is examined only if it has the fixed fields that a replacement
+                // needs.
                 CONTENT if size >= CONTENT_BYTES => return,
+                // The client itself refuses an overlong method; bodies and heartbeats have nothing
+                // to examine.
                 METHOD | CONTENT | BODY | HEARTBEAT => self.passing = size + 1,
                 _ => self.is_open = true,
             }
             return out.append(&mut self.held);
         }
+
         let mut held = std::mem::take(&mut self.held);
         let payload = HEAD_BYTES..held.len() - 1;
+        // The body size in the fixed fields still holds, so the body frames that follow match the
+        // replacement.
         if held.len() < HEAD_BYTES + size + 1 {
             self.skipping = HEAD_BYTES + size + 1 - held.len();
             put_refused(&held, out);
@@ -113,33 +125,34 @@ impl Screen {
             }
             out.append(&mut held);
         }
-        // What a long frame has grown is given back.
+        // Memory of a long frame is released: one broker connection lives for months.
         held.clear();
         held.shrink_to(4096);
         self.held = held;
     }
 }
 
-/// Takes so many bytes off the front, or as many as there are.
+/// Takes up to this many bytes off the front.
 fn split<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
     let (part, rest) = bytes.split_at(count.min(bytes.len()));
     *bytes = rest;
     part
 }
 
-/// A content header with the same channel and body, and one property.
+/// Appends a content header for the same channel and body, with one property.
 fn put_refused(held: &[u8], out: &mut Vec<u8>) {
     let size = CONTENT_BYTES + 2 + 1 + REFUSED.len();
     out.extend_from_slice(&held[..3]);
     out.extend_from_slice(&(size as u32).to_be_bytes());
     out.extend_from_slice(&held[HEAD_BYTES..HEAD_BYTES + CONTENT_BYTES]);
+    // The highest flag is content-type.
     out.extend_from_slice(&0x8000_u16.to_be_bytes());
     out.push(REFUSED.len() as u8);
     out.extend_from_slice(REFUSED.as_bytes());
     out.push(FRAME_END);
 }
 
-/// A text of at most 255 bytes behind its length.
+/// A text of at most 255 bytes after its length.
 fn short_text<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
     let length = rest.byte()?;
     rest.text(length.into())
@@ -150,12 +163,14 @@ fn is_readable(payload: &[u8]) -> bool {
     properties(payload).is_some()
 }
 
-/// Reads the properties of the class `basic` in their order; a bit each, from the highest on.
+/// Reads the properties of the class `basic` in their order; a flag each, from the highest bit on.
 fn properties(payload: &[u8]) -> Option<()> {
     let mut reader = Cursor(payload.get(CONTENT_BYTES..)?);
     let flags = reader.u16_be()?;
+    // Fourteen properties; bit 1 is unused, and bit 0 would announce more flags.
     for bit in (2..16).rev().filter(|bit| flags & (1 << bit) != 0) {
         match bit {
+            // Headers; delivery mode and priority; timestamp; the rest are short texts.
             13 => table(&mut reader)?,
             12 | 11 => drop(reader.byte()?),
             6 => drop(reader.take(8)?),
@@ -165,10 +180,10 @@ fn properties(payload: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Reads a table: names and values to its end, with others within.
+/// Reads a table: names and values to its end, nested ones included.
 fn table(reader: &mut Cursor<'_>) -> Option<()> {
     let length = reader.u32_be()? as usize;
-    // What is open: whether its values have names, and what is left of it.
+    // Open tables and arrays: whether their values have names, and the unread rest.
     let mut open = vec![(true, Cursor(reader.take(length)?))];
     while let Some((is_table, inner)) = open.last_mut() {
         if inner.0.is_empty() {
@@ -178,6 +193,7 @@ fn table(reader: &mut Cursor<'_>) -> Option<()> {
         if *is_table {
             short_text(inner)?;
         }
+
         let within = match inner.byte()? {
             b'V' => continue,
             b't' | b'b' | b'B' => (inner.take(1)?, None),
@@ -185,6 +201,7 @@ fn table(reader: &mut Cursor<'_>) -> Option<()> {
             b'I' | b'i' | b'f' => (inner.take(4)?, None),
             b'D' => (inner.take(5)?, None),
             b'L' | b'l' | b'd' | b'T' => (inner.take(8)?, None),
+            // Texts and byte arrays are skipped, tables and arrays are opened.
             kind @ (b'S' | b'x' | b'A' | b'F') => {
                 let length = inner.u32_be()? as usize;
                 let is_table = match kind {
@@ -196,6 +213,7 @@ fn table(reader: &mut Cursor<'_>) -> Option<()> {
             }
             _ => return None,
         };
+
         if let (bytes, Some(is_table)) = within {
             if open.len() >= DEPTH_MAX {
                 return None;
@@ -206,17 +224,19 @@ fn table(reader: &mut Cursor<'_>) -> Option<()> {
     Some(())
 }
 
-/// Makes the routing key of a delivery (`basic.deliver`) readable. Nobody looks at it.
+/// Makes the routing key of a delivery (`basic.deliver`) readable. It has no meaning here.
 fn mend_delivery(payload: &mut [u8]) {
     const DELIVER: &[u8] = &[0, 60, 0, 60];
     if !payload.starts_with(DELIVER) {
         return;
     }
-    // Consumer, number and whether again, exchange, key; each text behind its length.
+    // Consumer tag, delivery tag (8 bytes) and redelivered flag, exchange, routing key; each text
+    // after its length.
     let texts = |at: usize| payload.get(at).map(|length| at + 1 + usize::from(*length));
     let key =
         texts(DELIVER.len()).and_then(|at| texts(at + 9)).and_then(|at| Some((at + 1, texts(at)?)));
     let Some((start, end)) = key else { return };
+    // The client requires UTF-8 here too; the key of another client's message may be anything.
     if let Some(key) = payload.get_mut(start..end)
         && std::str::from_utf8(key).is_err()
     {

@@ -1,8 +1,8 @@
-//! One of several daemons that share a Redis, and how it knows its own words again.
+//! The id of one of several daemons that share a Redis, by which it recognizes its own messages.
 
 use crate::text::hex;
 
-/// A daemon, by an id that it has made for itself.
+/// A daemon's id, made at its start.
 #[derive(Clone, Debug)]
 pub struct RelayNode {
     /// How everything that it relays begins.
@@ -10,7 +10,7 @@ pub struct RelayNode {
 }
 
 impl RelayNode {
-    /// Names a daemon by random bytes, as RFC 9562 makes an id of them (version 4).
+    /// An id of random bytes: a UUID, version 4 (RFC 9562).
     #[must_use]
     pub fn new(mut random: [u8; 16]) -> Self {
         random[6] = random[6] & 0x0f | 0x40;
@@ -21,15 +21,16 @@ impl RelayNode {
         Self { start: format!("{{\"node\":\"{a}-{b}-{c}-{d}-{e}\"") }
     }
 
-    /// A JSON object with this daemon's id as its first key. `None` when the text is no object.
+    /// A JSON object with this daemon's id as its first key. `None` when the text is not an object.
     #[must_use]
     pub fn sign(&self, object: &str) -> Option<String> {
         let rest = object.trim_start().strip_prefix('{')?.trim_start();
+        // An empty object gets no comma.
         let comma = if rest.starts_with('}') { "" } else { "," };
         Some(format!("{}{comma}{rest}", self.start))
     }
 
-    /// Whether this daemon has said it. Nobody else begins like this.
+    /// Whether this daemon has sent it. No other daemon's messages begin like this.
     #[must_use]
     pub fn is_own(&self, payload: &[u8]) -> bool {
         payload.starts_with(self.start.as_bytes())

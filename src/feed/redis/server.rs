@@ -1,4 +1,4 @@
-//! Where a Redis is and who asks: `redis://user:password@host:port/db`, `rediss://` for TLS, or
+//! The address of a Redis: `redis://user:password@host:port/db`, `rediss://` for TLS, or
 //! `redis+unix:///path?user=…&pass=…`.
 
 use redis::{ConnectionAddr, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo};
@@ -6,40 +6,40 @@ use std::fmt;
 use std::path::PathBuf;
 
 const FORM: &str = "write redis://user:password@host:6379, rediss:// for TLS, or \
-                    redis+unix:///run/redis/redis.sock?user=…&pass=…, with any / : @ # ? of the password as %2F %3A \
-                    %40 %23 %3F; without a user, redis://:password@host:6379";
+                    redis+unix:///run/redis/redis.sock?user=…&pass=…, with any / : @ # ? of the \
+                    password as %2F %3A %40 %23 %3F; without a user, redis://:password@host:6379";
 
-/// A Redis. It is displayed without the user and the password.
+/// The address of a Redis, displayed without user and password.
 #[derive(Clone)]
 pub struct Server {
     place: RedisPlace,
     login: RedisConnectionInfo,
 }
 
-/// Where it listens.
+/// Where a Redis listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisPlace {
     /// Name or address, and port.
     Tcp(String, u16),
-    /// The same, over TLS.
+    /// Host and port, over TLS.
     Tls(String, u16),
     /// A unix socket.
     Unix(PathBuf),
 }
 
 impl Server {
-    /// Reads an address. The database's number is taken and left aside: Pub/Sub has none.
+    /// Reads an address. The database's number is ignored: Pub/Sub spans all databases.
     ///
     /// # Errors
-    /// When it is none, without its text: there may be a password in it.
+    /// When it is not an address; without the text, which may contain a password.
     pub fn read(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let wrong = || format!("not the address of a Redis: {FORM}");
-        // The parser would take what follows for a wish to believe any certificate.
+        // The parser reads a fragment as "#insecure": accept any certificate.
         if text.contains('#') {
             return Err(wrong());
         }
-        // The client is built without TLS of its own.
+        // The client is built without TLS of its own, and refuses the scheme; `io` adds TLS.
         let encrypted = text.strip_prefix("rediss://");
         let plain = encrypted.map_or_else(|| text.to_owned(), |rest| format!("redis://{rest}"));
         let info = plain.as_str().into_connection_info().map_err(|_| wrong())?;
@@ -51,11 +51,13 @@ impl Server {
             ConnectionAddr::Unix(path) => RedisPlace::Unix(path.clone()),
             _ => return Err(wrong()),
         };
+
         let login = info.redis_settings().clone();
+        // The client would ignore the user and log in as the default one.
         if login.username().is_some() && login.password().is_none() {
             return Err(format!("a user without a password: {FORM}"));
         }
-        // Version 2 of the protocol is what every server knows.
+        // Version 2 of the protocol is understood by every server, and Pub/Sub needs no more.
         Ok(Self {
             place,
             login: login.set_db(0).set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name(),
@@ -68,7 +70,7 @@ impl Server {
         &self.place
     }
 
-    /// Who asks, in the words of the Redis client, password included.
+    /// The login in the Redis client's types, password included.
     #[must_use]
     pub fn login(&self) -> &RedisConnectionInfo {
         &self.login
