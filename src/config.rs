@@ -1,8 +1,11 @@
-//! The configuration: one TOML file, composed of the settings that each module declares beside its code.
+//! The configuration: one TOML file, composed of the settings that each module declares beside its
+//! code.
 //!
-//! Every key can be overridden from the environment: `FANFARE_FEED_UNIX_PATH` is `feed.unix.path`, and
-//! `FANFARE_LISTEN_0_ADDRESS` the address of the first listener. What is not a key is refused, with the
-//! nearest that is. Files that the configuration names are read by whoever starts the daemon, not here.
+//! Every key can be overridden from the environment: `FANFARE_FEED_UNIX_PATH` is `feed.unix.path`,
+//! and `FANFARE_LISTEN_0_ADDRESS` the address of the first listener. An unknown key is refused,
+//! with the nearest known one. Files that the configuration names are read by the commands, not
+//! here. `tables` has the tables, `schema` what is known of each key, `problems` the
+//! contradictions.
 
 pub mod changes;
 mod environment;
@@ -29,7 +32,7 @@ impl Config {
     /// Reads the text of a file with the overrides of an environment.
     ///
     /// # Errors
-    /// When either is not a configuration. What is only contradictory is found by [`Config::problems`].
+    /// When either is not a configuration. Contradictions are found by [`Config::problems`].
     pub fn read(
         text: &str,
         environment: impl Iterator<Item = (String, String)>,
@@ -37,7 +40,8 @@ impl Config {
         Self::read_with_table(text, environment).map(|(config, _)| config)
     }
 
-    /// The same, with the keys and values as they were set, by which two configurations are compared.
+    /// Like [`Config::read`], with the keys and values as they were set, by which two
+    /// configurations are compared.
     ///
     /// # Errors
     /// As [`Config::read`].
@@ -48,18 +52,21 @@ impl Config {
         let config: Self =
             toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
         let overrides = overrides(environment);
+        // Twice, as the table alone would lose the lines and columns of errors.
         let mut table: Table =
             toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
         let mut config = config;
-        // A table that the environment alone has gets its keys one after another.
+        // A table that only the environment has gets its keys one after another, and lacks some
+        // until the last.
         let mut lacking = None;
         for (name, value) in overrides {
             let path = path_of(&name)?;
+            // After each variable, so that an error names the variable that is wrong.
             let mut with = |value| {
                 put(&mut table, &path, value);
                 Self::deserialize(Value::Table(table.clone()))
             };
-            // What looks like a number may be a name or a secret.
+            // Text that looks like a number may be a name or a secret.
             let read = match with(typed(&value)) {
                 Err(error) if words::missing(error.message()).is_none() => {
                     with(Value::String(value))
@@ -71,8 +78,8 @@ impl Config {
                 Err(error) => match words::missing(error.message()) {
                     Some(key) => {
                         lacking = Some(ConfigError::Environment(format!(
-                            "{name}: its table has no \"{key}\", or one of a smaller number has none: set it too; \
-                             tables are counted from 0"
+                            "{name}: its table lacks \"{key}\", or one with a smaller number is \
+                             missing: set it too; tables are counted from 0"
                         )));
                     }
                     None => return Err(Self::unfit(&name, &error)),
@@ -83,11 +90,13 @@ impl Config {
             return Err(lacking);
         }
 
+        // Of the raw table: serde has turned the numbers into types that no longer know the keys.
         config.out_of_range = schema::out_of_range(&table);
         Ok((config, table))
     }
 
-    /// A variable whose value is not one of its key; without the value, which may be a secret.
+    /// The error for a variable whose value does not fit its key; without the value, which may be a
+    /// secret.
     fn unfit(name: &str, error: &toml::de::Error) -> ConfigError {
         let message = error.message().trim_end();
         let why = match Mismatch::read(message) {
@@ -201,7 +210,7 @@ mod tests {
                 panic!("accepted");
             };
             assert!(
-                message.starts_with(&format!("{name}: its table has no \"{lacks}\"")),
+                message.starts_with(&format!("{name}: its table lacks \"{lacks}\"")),
                 "{message}"
             );
         }
@@ -228,7 +237,7 @@ mod tests {
     fn what_cannot_run_is_told_with_what_to_do() {
         let problems =
             |text: &str| Config::read(text, std::iter::empty()).unwrap().problems().join("\n");
-        assert!(problems("").contains("nothing to listen on"));
+        assert!(problems("").contains("no listener"));
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-evnt\"]\n";
         assert!(problems(listen).contains("did you mean \"personium-event\"?"));
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-event\"]\n";
@@ -260,7 +269,10 @@ mod tests {
         );
         assert!(problems(&format!("{MINIMAL}[feed.unix]\nmode = \"0999\"")).contains("in octal"));
         let twice = problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:8080\""));
-        assert!(twice.contains("127.0.0.1:8080 stands in two"), "{twice}");
+        assert!(
+            twice.contains("two of [[listen]] and [admin] have the address 127.0.0.1:8080"),
+            "{twice}"
+        );
         let tls = "tls = { certificate = \"c\", client_certificate = \"optional\" }";
         let tls = problems(&format!("{listen}{tls}"));
         assert!(
@@ -276,8 +288,8 @@ mod tests {
         let echo = "[echo.redis]\napp = \"app\"\nprefix = \"p-\"\n";
         let neither = problems(&format!("{relay}{echo}"));
         assert!(
-            neither.contains("channel.relay = \"redis\" needs a Redis: write feed.redis.url")
-                && neither.contains("[echo.redis] needs a Redis: write feed.redis.url"),
+            neither.contains("channel.relay = \"redis\" needs a Redis: set feed.redis.url")
+                && neither.contains("[echo.redis] needs a Redis: set feed.redis.url"),
             "{neither}"
         );
         let relayed =

@@ -1,10 +1,10 @@
-//! What has changed between two configurations, and what of that a running daemon can take.
+//! Differences between two configurations, and which of them a running daemon applies.
 
 use super::schema::at_start;
 use toml::{Table, Value};
 
-/// The keys whose values differ, in order, without the values: some are secrets. A list of tables counts its own from 0,
-/// as the environment does.
+/// The keys whose values differ, in order, without the values: some are secrets. Tables of a list
+/// are counted from 0, as in the environment.
 #[must_use]
 pub fn changed(before: &Table, after: &Table) -> Vec<String> {
     let mut keys = Vec::new();
@@ -15,16 +15,18 @@ pub fn changed(before: &Table, after: &Table) -> Vec<String> {
 /// Whether a changed key waits for the next start.
 #[must_use]
 pub fn needs_restart(key: &str) -> bool {
-    let is_under = |start: &str| {
-        key.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    at_start().iter().any(|start| is_under(start))
+    at_start().iter().any(|start| {
+        // "feed.amqp" covers "feed.amqp.url" and not "feed.amqps".
+        key.strip_prefix(start.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
 }
 
 fn compare(above: &str, before: &Table, after: &Table, keys: &mut Vec<String>) {
     let added = after.keys().filter(|key| !before.contains_key(*key));
     let mut names: Vec<&String> = before.keys().chain(added).collect();
     names.sort();
+
     for name in names {
         let key = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
         compare_values(key, before.get(name), after.get(name), keys);
@@ -41,11 +43,13 @@ fn compare_values(
         (Some(Value::Table(before)), Some(Value::Table(after))) => {
             compare(&key, before, after, keys)
         }
+        // A new or dropped table is reported key by key, so each is applied or waits on its own.
         (Some(Value::Table(table)), None) | (None, Some(Value::Table(table)))
             if !table.is_empty() =>
         {
             compare(&key, table, &Table::new(), keys);
         }
+        // Only lists of tables: in a list of names a changed place says nothing.
         (Some(Value::Array(before)), Some(Value::Array(after)))
             if has_tables(before) || has_tables(after) =>
         {

@@ -1,40 +1,45 @@
-//! What the environment overrides: which keys, and how a variable's text becomes a value.
+//! Overrides from the environment: the key of a variable, and the value of its text.
 
 use super::schema::keys;
 use super::words::{ConfigError, nearest};
 use toml::{Table, Value};
 
-/// Starts the name of an environment variable that overrides a key.
+/// The prefix of environment variables that override a key.
 pub const ENVIRONMENT_PREFIX: &str = "FANFARE_";
 
-/// Places of a list that a variable may name: more than there may be listeners, and more than anybody sets so.
+/// Highest place of a list that a variable may name, plus one: as many as there may be listeners.
 const PLACES_MAX: usize = 64;
 
-/// The variables that are overrides, in order.
+/// The variables that are overrides, sorted: the tables of a list come in their order.
 pub(super) fn overrides(
     environment: impl Iterator<Item = (String, String)>,
 ) -> Vec<(String, String)> {
     let mut overrides: Vec<_> = environment
+        // FANFARE_TOKEN is the token of `fanfare subscribe`, not a key.
         .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX) && name != "FANFARE_TOKEN")
         .collect();
     overrides.sort();
     overrides
 }
 
-/// The key that an environment variable means.
+/// The key of an environment variable.
 pub(super) fn path_of(name: &str) -> Result<Vec<String>, ConfigError> {
     let wanted = name[ENVIRONMENT_PREFIX.len()..].to_ascii_lowercase();
     let mut words: Vec<&str> = wanted.split('_').collect();
+
     let mut places = Vec::new();
+    // A number is a place of a list, which the schema writes as 0. The first word is always a key.
     for word in words.iter_mut().skip(1) {
         if word.parse::<usize>().is_ok_and(|place| place < PLACES_MAX) {
             places.push(std::mem::replace(word, "0").to_owned());
         }
     }
+
     let wanted = words.join("_");
     let variables: Vec<String> = keys().iter().map(|key| key.path.replace('.', "_")).collect();
     let Some(at) = variables.iter().position(|variable| *variable == wanted) else {
         let near = nearest(&wanted, variables.iter().map(String::as_str)).to_ascii_uppercase();
+        // `nearest` writes for keys in lower case.
         let near = near.replace("DID YOU MEAN \"", &format!("did you mean \"{ENVIRONMENT_PREFIX}"));
         return Err(ConfigError::Environment(format!("{name} is not a setting{near}")));
     };
@@ -46,9 +51,12 @@ pub(super) fn path_of(name: &str) -> Result<Vec<String>, ConfigError> {
 
 /// Numbers, booleans, lists and tables as TOML writes them, everything else as text.
 pub(super) fn typed(value: &str) -> Value {
+    // A string is not among them: without quotes it is no TOML, with them the quotes are part of
+    // it.
     let as_toml = toml::from_str::<Table>(&format!("value = {value}"))
         .ok()
         .and_then(|mut table| table.remove("value"));
+
     match as_toml {
         Some(
             typed @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_) | Value::Table(_)),
@@ -57,6 +65,7 @@ pub(super) fn typed(value: &str) -> Value {
     }
 }
 
+/// Sets a value in a table, which gets the tables on the way; a number is a place of a list.
 pub(super) fn put(table: &mut Table, path: &[String], value: Value) {
     let [first, rest @ ..] = path else { return };
     if rest.is_empty() {
@@ -68,6 +77,7 @@ pub(super) fn put(table: &mut Table, path: &[String], value: Value) {
     {
         let list = table.entry(first.clone()).or_insert_with(|| Value::Array(vec![]));
         if let Value::Array(list) = list {
+            // Listeners may be set in any order; missing ones are found when the whole is read.
             while list.len() <= place {
                 list.push(Value::Table(Table::new()));
             }

@@ -1,11 +1,11 @@
-//! The keys of a table as a table of Markdown, for the manual; made from the schema, as the sample is.
+//! The keys of a table as a Markdown table, for the manual; made from the schema, like the sample.
 
 use super::sample::{bounds, description, in_toml};
 use super::schema::{SAMPLE, at, elements, is_one_key, members};
 use serde_json::Value;
 
-/// The keys of the table with this name, as it stands in brackets; `.` is the top of the file. `None` when
-/// there is no such table.
+/// The keys of the table with this name, as written in brackets; `.` is the top of the file. `None`
+/// when there is no such table.
 ///
 /// ```
 /// let limits = fanfare::config::listing::listing("limits").unwrap();
@@ -24,23 +24,27 @@ fn row(name: &str, schema: &Value) -> String {
     let example = schema.get("examples").and_then(|examples| examples.get(0));
     let shown = |value: &Value| format!("`{}`", in_toml(value).replace('|', "\\|"));
     // A key with an example has no default of use.
+    // A key with an example has no default of use.
     let default = schema.get("default").filter(|_| example.is_none()).map(shown);
     let example = example.or(schema.get(SAMPLE)).filter(|_| default.is_none());
     let example = example.map_or_else(String::new, |value| format!(" Such as {}.", shown(value)));
+
     let meaning = format!("{}{}", description(schema), bounds(schema)).replace("\n\n", " ");
     format!("| `{name}` | {} | {}{example} |\n", default.unwrap_or_default(), escaped(&meaning))
 }
 
-/// A description has no markup but code. Values in quotes become code; what else would be markup is escaped.
+/// Escapes a description for Markdown. It has no markup but code; values in quotes become code.
 fn escaped(text: &str) -> String {
     let (mut is_code, mut is_value) = (false, false);
     let mut out = String::new();
+    // Within backticks quotes are part of the code.
     for character in text.chars() {
         is_code ^= character == '`';
         let is_quote = character == '"' && !is_code;
         if is_quote && !is_value {
             out.push('`');
         }
+        // A bar ends the cell even within code.
         if character == '|' || !is_code && !is_value && "\\[]<>*".contains(character) {
             out.push('\\');
         }

@@ -1,4 +1,4 @@
-//! What is readable but cannot run, each with what to do.
+//! Configurations that parse and cannot work, each with advice.
 
 use super::tables::{AdminTable, Config, TlsTable};
 use crate::dialect::RedisChannels;
@@ -12,17 +12,17 @@ use std::net::SocketAddr;
 const LISTENERS_MAX: usize = 64;
 
 impl Config {
-    /// What is readable but cannot run, each with what to do.
+    /// The problems of a configuration that parses and cannot work, each with what to do.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.listen.is_empty() {
-            problems
-                .push("nothing to listen on: add a [[listen]] with address and dialects".into());
+            problems.push("no listener: add a [[listen]] with address and dialects".into());
         }
         if self.listen.len() > LISTENERS_MAX {
-            problems.push(format!("more than {LISTENERS_MAX} listeners"));
+            problems.push(format!("more than {LISTENERS_MAX} listeners: remove some"));
         }
+
         let mut spoken = Vec::new();
         for listen in &self.listen {
             match listen.kinds() {
@@ -30,9 +30,11 @@ impl Config {
                 Ok(kinds) if kinds.is_empty() => problems
                     .push(format!("[[listen]] {}: no dialects: name at least one", listen.address)),
                 Ok(kinds) => {
+                    // One path for two dialects: the first would get every client of the second.
                     problems.extend(rivals(&kinds).map(|names| {
                         format!(
-                            "[[listen]] {}: {names} both take /?token=…: give each a listener of its own",
+                            "[[listen]] {}: {names} both take /?token=…: give each a listener of \
+                             its own",
                             listen.address
                         )
                     }));
@@ -42,30 +44,36 @@ impl Config {
             problems.extend(listen.tls.iter().flat_map(|tls| tls.problems(listen.address)));
             if listen.proxy_protocol && self.trusted_proxies.is_empty() {
                 problems.push(format!(
-                    "[[listen]] {}: proxy_protocol needs trusted_proxies: name the addresses of the proxies, or any \
-                     client could name any address as its own",
+                    "[[listen]] {}: proxy_protocol needs trusted_proxies: name the addresses of \
+                     the proxies, or any client could forge its address",
                     listen.address
                 ));
             }
         }
+
         for table in self.dialects() {
+            // What is missing matters only where the dialect is spoken.
             problems.extend(
                 table.problems(spoken.iter().any(|kind| table.dialects().contains(&kind.name()))),
             );
         }
+
         problems.extend(self.store.problems(spoken.iter().any(|kind| kind.has_topics())));
         problems.extend(self.taken_twice());
         problems.extend(self.admin.iter().flat_map(AdminTable::problems));
+
         if unix::mode(&self.feed.unix.mode).is_none() {
             problems.push(format!(
                 "feed.unix.mode: \"{}\" is not a file mode: write it in octal, like \"0660\"",
                 self.feed.unix.mode
             ));
         }
+
         problems.extend(self.feed.amqp.problems());
         problems.extend(self.feed.redis.problems());
         problems.extend(self.without_redis());
         problems.extend(self.entangled_prefixes(&spoken));
+
         let outbox_bytes_max = self.limits.outbox_bytes_max;
         let tables = self.dialects().into_iter();
         problems.extend(tables.flat_map(|table| table.outbox_problems(outbox_bytes_max)));
@@ -76,28 +84,30 @@ impl Config {
 }
 
 impl Config {
-    /// What is to go over Redis and has none.
+    /// Settings that need a Redis while none is configured.
     fn without_redis(&self) -> Vec<String> {
         let redis = &self.feed.redis;
         if redis.url.is_some() || redis.url_file.is_some() {
             return Vec::new();
         }
         let wanting = self.dialects().into_iter().filter_map(DialectTable::needs_redis);
-        let problem = |key: &str| {
-            format!(
-                "{key} needs a Redis: write feed.redis.url or feed.redis.url_file, or leave it out"
-            )
-        };
-        wanting.map(problem).collect()
+        wanting
+            .map(|key| {
+                format!(
+                    "{key} needs a Redis: set feed.redis.url or feed.redis.url_file, or remove it"
+                )
+            })
+            .collect()
     }
 
-    /// Prefixes of two applications of one Redis, of which one begins like the other: what is published under the longer
-    /// one comes under the shorter one too.
+    /// The prefixes of two applications of one Redis of which one begins like the other: events
+    /// under the longer one also match the shorter one.
     fn entangled_prefixes(&self, spoken: &[Kind]) -> Option<String> {
         let mut prefixes: Vec<(String, String)> = Vec::new();
         for table in self.dialects() {
             let is_spoken = Kind::of_table(table).any(|kind| spoken.contains(&kind));
             match table.redis_source().map(|source| source.channels) {
+                // The relay uses the feed's prefix even where the dialect has no listener.
                 Some(RedisChannels::Named(_)) if is_spoken || table.relay().is_some() => {
                     prefixes.push(("feed.redis.prefix".into(), self.feed.redis.prefix.clone()));
                 }
@@ -107,6 +117,8 @@ impl Config {
                 _ => {}
             }
         }
+
+        // Equal prefixes are one application, which two dialects may serve.
         let entangled = |a: &str, b: &str| a != b && (a.starts_with(b) || b.starts_with(a));
         let mut pairs = prefixes.iter().enumerate().flat_map(|(place, first)| {
             prefixes[place + 1..].iter().map(move |second| (first, second))
@@ -114,9 +126,9 @@ impl Config {
         let ((key, prefix), (other_key, other)) =
             pairs.find(|(first, second)| entangled(&first.1, &second.1))?;
         Some(format!(
-            "{key} = {prefix:?} and {other_key} = {other:?}: one begins like the other, so events of one application \
-             could reach pages of the other; write the same where it is one application, and otherwise give one of \
-             them another REDIS_PREFIX"
+            "{key} = {prefix:?} and {other_key} = {other:?}: one begins like the other, so \
+             events of one application could reach pages of the other; use the same prefix for \
+             one application, or another REDIS_PREFIX for one of two"
         ))
     }
 
@@ -124,43 +136,48 @@ impl Config {
     fn senseless_sizes(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let partial_bytes_max = self.limits.partial_bytes_max;
+
+        // A message is held until it is complete, and all of these share one budget.
         let head = ("limits.head_bytes_max", self.limits.head_bytes_max);
         let of_dialects = self.dialects().into_iter().flat_map(DialectTable::longest_messages);
         let longest = std::iter::once(head).chain(of_dialects);
+
         if let Some((key, value)) = longest.into_iter().find(|it| it.1 > partial_bytes_max) {
             problems.push(format!(
-                "limits.partial_bytes_max ({partial_bytes_max}) is less than {key} ({value}): nothing so long could \
-                 come whole; raise it"
+                "limits.partial_bytes_max ({partial_bytes_max}) is less than {key} ({value}): no \
+                 message of that length could be received; raise it"
             ));
         }
+
         let outbox = self.limits.outbox_bytes_max;
         let line = self.feed.unix.line_bytes_max;
+        // An event is about as long as its line, and a client whose outbox overflows is closed.
         if outbox < line {
             problems.push(format!(
-                "limits.outbox_bytes_max ({outbox}) is less than feed.unix.line_bytes_max ({line}): one event could \
-                 close every client"
+                "limits.outbox_bytes_max ({outbox}) is less than feed.unix.line_bytes_max \
+                 ({line}): one event could close every client; raise it, or lower the other"
             ));
         }
         problems
     }
 
-    /// Addresses that are given to two listeners.
+    /// Addresses of two listeners.
     fn taken_twice(&self) -> Option<String> {
         let mut addresses: Vec<SocketAddr> =
             self.listen.iter().map(|listen| listen.address).collect();
         addresses.extend(self.admin.as_ref().map(|admin| admin.address));
-        // Port 0 is another one each time.
+        // Port 0 is a free port each time.
         addresses.retain(|address| address.port() != 0);
         addresses.sort();
         let twice = addresses.windows(2).find(|pair| pair[0] == pair[1])?;
         Some(format!(
-            "{} stands in two of [[listen]] and [admin]: give each a port of its own",
+            "two of [[listen]] and [admin] have the address {}: give each a port of its own",
             twice[0]
         ))
     }
 }
 
-/// The names of two dialects that one listener cannot tell apart: both take `/`.
+/// The names of two dialects that one listener cannot tell apart, because both take `/`.
 fn rivals(kinds: &[Kind]) -> Option<String> {
     let mut rivals = kinds.iter().filter(|kind| kind.paths() != ClaimedPaths::Own);
     let (first, second) = (rivals.next()?, rivals.next()?);
@@ -168,7 +185,7 @@ fn rivals(kinds: &[Kind]) -> Option<String> {
 }
 
 impl AdminTable {
-    /// What is wrong with its token.
+    /// Problems of its token.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.token.is_some() && self.token_file.is_some() {
@@ -182,7 +199,7 @@ impl AdminTable {
 }
 
 impl TlsTable {
-    /// What is missing, each with what to do.
+    /// Missing files, each with what to do.
     fn problems(&self, listen: SocketAddr) -> Vec<String> {
         let mut problems = Vec::new();
         for (key, path, what) in [
@@ -197,8 +214,8 @@ impl TlsTable {
         }
         if self.client_certificate.is_some() && self.client_ca.is_none() {
             problems.push(format!(
-                "[[listen]] {listen}: tls.client_certificate without tls.client_ca: name the file of whoever \
-                 signs the certificates of clients"
+                "[[listen]] {listen}: tls.client_certificate without tls.client_ca: name the \
+                 file of the authority that signs the certificates of clients"
             ));
         }
         problems

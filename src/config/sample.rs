@@ -1,4 +1,5 @@
-//! The sample configuration: every key with its documentation and its default, made from the schema.
+//! The sample configuration: every key with its documentation and its default, made from the
+//! schema.
 
 use super::schema::{OPTIONAL, SAMPLE, at_start, elements, is_one_key, members, root};
 use serde_json::Value;
@@ -11,14 +12,16 @@ const WIDTH: usize = 118;
 pub fn sample() -> String {
     let mut sample = SampleText { text: String::new(), told: Vec::new() };
     sample.comment(
-        "Every setting of fanfare. A key behind `#` shows its default, or an example where it has none. Any key can be set \
-         from the environment instead: feed.unix.path is FANFARE_FEED_UNIX_PATH, the address of the first [[listen]] is \
-         FANFARE_LISTEN_0_ADDRESS. A key that does not exist is refused. Editors check this file by the schema that \
-         `fanfare config schema` prints.",
+        "Every setting of fanfare. A key behind `#` shows its default, or an example where it \
+         has none. Any key can be set from the environment instead: feed.unix.path is \
+         FANFARE_FEED_UNIX_PATH, the address of the first [[listen]] is \
+         FANFARE_LISTEN_0_ADDRESS. A key that does not exist is refused. Editors check this file \
+         by the schema that `fanfare config schema` prints.",
     );
     sample.comment(&format!(
-        "After a change: systemctl reload fanfare. It checks this file first, applies what can be applied, and the log names \
-         each changed key as applied or as one that needs a restart ({}, new dialects). Every client stays.",
+        "After a change: systemctl reload fanfare. It checks this file first, applies what can \
+         be applied, and the log names each changed key as applied or as one that needs a \
+         restart ({}, new dialects). Every client stays.",
         waiting()
     ));
     sample.keys(root(), true);
@@ -26,7 +29,7 @@ pub fn sample() -> String {
     sample.text
 }
 
-/// What waits for a restart, in words: tables in brackets.
+/// The keys and tables that wait for a restart, in words: tables in brackets.
 #[must_use]
 pub fn waiting() -> String {
     let is_table = |path: &str| {
@@ -43,18 +46,23 @@ pub fn waiting() -> String {
 /// A value as TOML writes it.
 #[must_use]
 pub fn in_toml(value: &Value) -> String {
-    let list = |parts: Vec<String>| parts.join(", ");
     match value {
-        Value::Array(values) => format!("[{}]", list(values.iter().map(in_toml).collect())),
+        Value::Array(values) => {
+            format!("[{}]", values.iter().map(in_toml).collect::<Vec<_>>().join(", "))
+        }
         Value::Object(members) => {
-            let is_bare = |name: &str| {
-                name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
-            };
-            let name =
-                |name: &str| if is_bare(name) { name.to_owned() } else { format!("{name:?}") };
-            let parts =
-                members.iter().map(|(key, value)| format!("{} = {}", name(key), in_toml(value)));
-            format!("{{ {} }}", list(parts.collect()))
+            let parts: Vec<_> = members
+                .iter()
+                .map(|(key, value)| {
+                    // Bare keys as TOML allows them; roles are URLs and need quotes.
+                    let is_bare = key
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+                    let name = if is_bare { key.to_owned() } else { format!("{key:?}") };
+                    format!("{name} = {}", in_toml(value))
+                })
+                .collect();
+            format!("{{ {} }}", parts.join(", "))
         }
         // A JSON string, number or boolean is one of TOML too.
         value => value.to_string(),
@@ -68,22 +76,28 @@ struct SampleText<'a> {
 }
 
 impl<'a> SampleText<'a> {
-    /// The keys of a table; of one that is not active, all behind `#`.
+    /// The keys of a table; all commented out in an inactive one.
     fn keys(&mut self, table: &'a Value, is_active: bool) {
         let keys: Vec<_> =
             members(table).into_iter().filter(|(_, schema)| is_one_key(schema)).collect();
         let is_told = self.told.contains(&table);
+
+        // Tables of one type appear more than once, such as the verifiers; their keys are explained
+        // once.
         self.told.push(table);
         for (name, schema) in keys {
             if !is_told {
                 self.comment(&format!("{}{}", description(schema), bounds(schema)));
             }
+            // What the sample sets, an example, the default: the first that there is.
             let value = match (schema.get(SAMPLE), schema.get("examples"), schema.get("default")) {
                 (Some(value), ..) => in_toml(value),
                 (None, Some(examples), _) => in_toml(&examples[0]),
                 (None, None, Some(default)) => in_toml(default),
                 (None, None, None) => "\"\"".into(),
             };
+            // In an active table a key without a sample value still is commented out: its default
+            // holds.
             let hash = if is_active && schema.get(SAMPLE).is_some() { "" } else { "#" };
             self.text += &format!("{hash}{name} = {value}\n");
         }
@@ -98,6 +112,8 @@ impl<'a> SampleText<'a> {
                 continue;
             }
             let inner = elements(schema).unwrap_or(schema);
+            // An optional table is active only where the sample sets one of its keys: an empty one
+            // would be an error.
             let is_active = is_active && (schema.get(OPTIONAL).is_none() || is_set(inner));
             if members(inner).iter().any(|(_, schema)| is_one_key(schema)) {
                 let header = if elements(schema).is_some() {
@@ -105,6 +121,7 @@ impl<'a> SampleText<'a> {
                 } else {
                     format!("[{path}]")
                 };
+                // The field's own comment rather than its type's, which several tables share.
                 let about =
                     [schema, inner].into_iter().map(description).find(|about| !about.is_empty());
                 self.table(&header, about.unwrap_or_default(), inner, is_active);
@@ -113,7 +130,7 @@ impl<'a> SampleText<'a> {
         }
     }
 
-    /// A table that is of one of several kinds: the first, and the others behind `#`.
+    /// A table that is one of several kinds: the first, and the others commented out.
     fn kinds(&mut self, path: &str, schema: &'a Value, is_active: bool) {
         let kinds = schema["oneOf"].as_array().into_iter().flatten();
         let kinds = kinds.flat_map(|kind| {
@@ -140,7 +157,7 @@ impl<'a> SampleText<'a> {
         self.keys(table, is_active);
     }
 
-    /// Lines of a comment.
+    /// Appends lines of a comment.
     fn comment(&mut self, text: &str) {
         for paragraph in text.split("\n\n") {
             let mut line = String::from("#");
@@ -160,8 +177,9 @@ pub(super) fn description(schema: &Value) -> &str {
     schema.get("description").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// What the type and the text of a key do not say: its range, and the names of a list.
+/// What a key's type and text do not say: its range, and the names of a list.
 pub(super) fn bounds(schema: &Value) -> String {
+    // The limits of a Rust type are no statement of the author's.
     let bound = |name| schema.get(name).and_then(Value::as_u64);
     let of_type = [u8::MAX.into(), u16::MAX.into(), u32::MAX.into()];
     let max = bound("maximum").filter(|max| !of_type.contains(max));
@@ -171,6 +189,7 @@ pub(super) fn bounds(schema: &Value) -> String {
         .flatten()
         .filter_map(Value::as_str)
         .collect();
+
     match (bound("minimum").filter(|min| *min > 0), max) {
         (Some(min), Some(max)) => format!(" {min} to {max}."),
         (Some(min), None) => format!(" At least {min}."),

@@ -1,4 +1,5 @@
-//! The tables of the configuration file. What a module or a dialect is told stands beside its own code.
+//! The tables of the configuration file. The settings of each module and dialect are declared
+//! beside its code.
 
 use super::words::nearest;
 use crate::dialect::table::DialectTable;
@@ -17,7 +18,7 @@ use std::mem::take;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Threads that may be asked for; more than any machine's CPUs is a slip of the pen.
+/// Most threads: beyond any machine's CPUs, so more is a typing error.
 const THREADS_MAX: usize = 1024;
 
 /// Makes the configuration from the list of protocols.
@@ -95,18 +96,18 @@ macro_rules! config {
         }
 
         impl Config {
-            /// The tables of dialects.
+            /// The tables of the dialects.
             #[must_use]
             pub fn dialects(&self) -> Vec<&dyn DialectTable> {
                 vec![$($(&self.$table,)?)+]
             }
 
-            /// The tables of dialects, to be completed with what their files hold.
+            /// The tables of the dialects, to be completed with the contents of their files.
             pub fn dialects_mut(&mut self) -> Vec<&mut dyn DialectTable> {
                 vec![$($(&mut self.$table,)?)+]
             }
 
-            /// Takes out what sessions are told.
+            /// Takes out the settings that sessions get.
             #[must_use]
             pub fn take_settings(&mut self) -> Settings {
                 Settings {
@@ -120,7 +121,7 @@ macro_rules! config {
 
 with_dialects!(config);
 
-/// The names of the tables whose dialects have durable topics. What is read of the store belongs before them.
+/// The names of the tables whose dialects have durable topics. The store's table precedes them.
 fn tables_with_topics() -> Vec<&'static str> {
     let has_topics = |name: &&str| Kind::named(name).is_some_and(Kind::has_topics);
     let settings = Settings::default();
@@ -129,7 +130,8 @@ fn tables_with_topics() -> Vec<&'static str> {
 }
 
 /// Where clients connect; as many [[listen]] as there are addresses.
-#[allow(rustdoc::broken_intra_doc_links)] // The sample has this text, where brackets are those of TOML.
+// The sample has this text, where brackets are those of TOML.
+#[allow(rustdoc::broken_intra_doc_links)]
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenTable {
@@ -139,7 +141,10 @@ pub struct ListenTable {
     pub address: SocketAddr,
     /// The protocols spoken there. Wazo takes any path that no other dialect takes, so give it a
     /// port of its own; its clients expect 9502. It cannot share a port with channel.
-    #[schemars(extend("items" = { "enum": dialect_names() }, "x-sample" = ["personium-event", "personium-topic"]))]
+    #[schemars(extend(
+        "items" = { "enum": dialect_names() },
+        "x-sample" = ["personium-event", "personium-topic"]
+    ))]
     pub dialects: Vec<String>,
     /// Whether every connection comes from one of trusted_proxies and begins with the PROXY
     /// protocol, version 1 or 2.
@@ -156,7 +161,8 @@ pub struct TlsTable {
     /// The certificate chain in PEM, the listener's own first. A reload reads a renewed one.
     #[schemars(example = &"/etc/fanfare/tls.pem")]
     pub certificate: PathBuf,
-    /// The certificate's private key in PEM. Let the file belong to the daemon's user with mode 0400.
+    /// The certificate's private key in PEM. Let the file belong to the daemon's user with mode
+    /// 0400.
     #[schemars(example = &"/etc/fanfare/tls.key")]
     pub key: PathBuf,
     /// The authority that signs client certificates, in PEM; without it, clients are not asked for
@@ -188,7 +194,8 @@ impl TlsTable {
 }
 
 /// Health and metrics, without a password: keep them on loopback. No [admin], no listener.
-#[allow(rustdoc::broken_intra_doc_links)] // The sample has this text, where brackets are those of TOML.
+// The sample has this text, where brackets are those of TOML.
+#[allow(rustdoc::broken_intra_doc_links)]
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminTable {
@@ -223,7 +230,8 @@ pub struct FeedTable {
 pub struct LogTable {
     /// "error", "warn", "info" or "debug".
     pub level: Level,
-    /// "text" or "json" on standard error, "journald", or "auto": journald under systemd, else text.
+    /// "text" or "json" on standard error, "journald", or "auto": journald under systemd, else
+    /// text.
     #[schemars(extend("x-restart" = true))]
     pub format: Format,
 }
@@ -270,8 +278,9 @@ impl ListenTable {
     /// # Errors
     /// When a name is not a dialect's.
     pub fn kinds(&self) -> Result<Vec<Kind>, String> {
-        let kind = |name: &String| {
-            Kind::named(name).ok_or_else(|| {
+        let mut kinds = Vec::new();
+        for name in &self.dialects {
+            let kind = Kind::named(name).ok_or_else(|| {
                 let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
                 format!(
                     "[[listen]] {}: there is no dialect \"{name}\"{}; this build has: {}",
@@ -279,9 +288,11 @@ impl ListenTable {
                     nearest(name, known.iter().copied()),
                     known.join(", ")
                 )
-            })
-        };
-        let mut kinds = self.dialects.iter().map(kind).collect::<Result<Vec<_>, _>>()?;
+            })?;
+            kinds.push(kind);
+        }
+
+        // The order in which dialects are asked for a path is theirs, not the file's.
         kinds.sort();
         kinds.dedup();
         Ok(kinds)

@@ -1,10 +1,10 @@
-//! What a value should have been, in the words of somebody who writes a configuration and has never seen Rust.
+//! The form that a value should have had, in the words of TOML rather than of Rust.
 
-/// What `serde` says of a value of the wrong kind, taken apart.
+/// serde's message about a value of the wrong kind, taken apart.
 pub struct Mismatch<'a> {
     found: &'a str,
     expected: &'a str,
-    /// The kind is right, and the value is out of range.
+    /// Whether the kind is right and the value out of range.
     is_range: bool,
 }
 
@@ -19,15 +19,16 @@ impl<'a> Mismatch<'a> {
         Some(Self { found, expected, is_range })
     }
 
-    /// Whether a list is written as a table, or a table as a list.
+    /// Whether a list was written as a table, or a table as a list.
     #[must_use]
     pub fn is_single_of_list(&self) -> bool {
         self.found == "map" && self.expected == "a sequence"
     }
 
-    /// What should have been there.
+    /// The form that was expected.
     #[must_use]
     pub fn expected(&self) -> String {
+        // The range of the type is of use only where the number is out of it.
         let whole = |range: &str| match self.is_range {
             true => format!("a whole number {range}"),
             false => "a whole number".to_owned(),
@@ -51,7 +52,7 @@ impl<'a> Mismatch<'a> {
         }
     }
 
-    /// What is there instead, without its value.
+    /// The kind of the value, without the value.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         let kinds = [
@@ -69,12 +70,13 @@ impl<'a> Mismatch<'a> {
             .map_or("a value", |(_, kind)| kind)
     }
 
-    /// What is there instead, with its value.
+    /// The value, or its kind where serde does not show it.
     #[must_use]
     pub fn found(&self) -> String {
         let value =
             self.found.split_once(['`', '"']).map(|(_, rest)| rest.trim_end_matches(['`', '"']));
         let is_number = |text: &str| text.parse::<f64>().is_ok();
+        // Quoted numbers are the commonest slip: environment files and YAML have taught them.
         match (self.kind(), value) {
             ("text", Some(text)) if is_number(text) && self.expected().contains("number") => {
                 format!("\"{text}\": leave the quotes out")
@@ -86,12 +88,13 @@ impl<'a> Mismatch<'a> {
     }
 }
 
-/// What other messages of `serde` say, where those have no value in them.
+/// Other messages of serde in plain words, where they contain no value.
 #[must_use]
 pub fn plain(message: &str) -> Option<&'static str> {
     match message {
         "invalid socket address syntax" => Some(
-            "not an address: write the IP address and the port, like \"127.0.0.1:8080\" or \"[::]:8080\"",
+            "not an address: write the IP address and the port, like \"127.0.0.1:8080\" or \
+             \"[::]:8080\"",
         ),
         "wanted string or table" => Some("expected text in quotes"),
         _ if message.starts_with("wanted exactly 1 element, more than 1") => {
@@ -121,6 +124,7 @@ pub enum ConfigError {
 /// `; did you mean "…"?`, or nothing when nothing is near.
 #[must_use]
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    // A third of the letters may differ: more would propose names that have nothing in common.
     let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
     match near {
         Some((distance, known)) if distance <= 1 + name.len() / 3 => {

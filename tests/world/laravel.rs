@@ -371,7 +371,7 @@ fn a_check_tells_who_is_told_what_clients_say() {
     assert!(good && !said.contains("relay ") && !said.contains("tells "), "{said}");
     let (good, said) = check("relay = \"redis\"\n");
     assert!(
-        !good && said.contains("channel.relay = \"redis\" needs a Redis: write feed.redis.url"),
+        !good && said.contains("channel.relay = \"redis\" needs a Redis: set feed.redis.url"),
         "{said}"
     );
 }

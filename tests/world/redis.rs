@@ -148,7 +148,7 @@ fn a_redis_that_refuses_is_explained(redis: &Redis) {
         (format!("redis://:hunter2@{nobody}"), "nobody listens there: start Redis"),
         (format!("redis://:hunter2@{other_address}"), "does not speak as Redis does"),
         (format!("redis://{other_address}"), "does not speak as Redis does"),
-        (redis.url_with_tls().replace("rediss:", "redis:"), "is its port for TLS another one"),
+        (redis.url_with_tls().replace("rediss:", "redis:"), "does TLS have another port"),
         (
             format!("redis://:hunter2@{}", mute.local_addr().unwrap()),
             "but says nothing: is it Redis",
@@ -203,7 +203,7 @@ fn a_message_beyond_all_measure_is_not_held(redis: &Redis) {
     let () = redis.ask(cmd("CONFIG").arg(&["SET", "client-output-buffer-limit", "pubsub 0 0 0"]));
     let daemon = connected(fed(&redis.url()).set("feed.redis.prefix", "measure-"));
     redis.publish("measure-broadcast", [vec![b' '; 100 * 1024 * 1024]]);
-    daemon.await_log("it sends more at once than any message that is taken", 1);
+    daemon.await_log("it sends more at once than the longest message allowed", 1);
     daemon.await_metric(CONNECTED, 1);
     redis.publish("measure-broadcast", [GOOD]);
     daemon.await_metric(TAKEN, 1);
@@ -373,7 +373,7 @@ fn what_is_wrong_with_the_table_is_told_with_what_to_do() {
         ),
         (
             &[("feed.redis.url", "redis://h"), ("feed.redis.url_file", "/f")],
-            "two addresses: write one",
+            "are both set: keep one",
         ),
         (
             &[("feed.redis.url", "redis://h"), ("feed.redis.ca_file", "/f")],
