@@ -1,4 +1,4 @@
-//! What the metrics tell of the process and of what it holds, looked up when somebody asks.
+//! Facts about the process and its configuration, looked up for each scrape of the metrics.
 
 use super::Hub;
 use super::configured::LastConfiguration;
@@ -10,27 +10,34 @@ use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::time::Duration;
 
-/// Apps that are told apart, in the order of the configuration: each is two lines of every scrape.
+/// Apps with metrics of their own, in the order of the configuration: each is two lines of every
+/// scrape.
 const APPS_MAX: usize = 100;
-/// How long whoever asks for metrics waits for the store; it may be busy, and the rest is worth telling.
+/// How long a scrape waits for the store, which may be busy; the other facts are worth telling
+/// without it.
 const STORE_PATIENCE: Duration = Duration::from_millis(200);
 
 impl Hub {
-    /// What is true now.
+    /// The facts at this moment.
     pub(super) async fn facts(&self) -> Facts {
+        // A store that is slow to answer leaves its metrics out, rather than the whole scrape.
         let survey = tokio::time::timeout(STORE_PATIENCE, self.store.survey()).await;
         let survey = survey.ok().and_then(Result::ok);
         let (room, backlogs) = survey.map(|survey| (survey.room, survey.backlogs)).unzip();
+
         let LastConfiguration { is_good, taken_s, limits, certificates } =
             self.configured.lock().clone();
         let settings = self.settings();
         let has_topics = self.spoken.iter().any(|kind| kind.has_topics());
+
         Facts {
             process: Process { start_s: self.started_ms as f64 / 1e3, ..process() },
             connections_max: limits.connections_max as u64,
             subscriptions_max: limits.subscriptions_max as u64,
             outbox_bytes_max: limits.outbox_bytes_max as u64,
             partial_bytes_max: limits.partial_bytes_max as u64,
+            // 0 is no limit, which has no metric; as a value it would look like one that is
+            // exceeded.
             connections_per_address_max: (limits.connections_per_address_max > 0)
                 .then_some(limits.connections_per_address_max as u64),
             topics_max: has_topics.then(|| settings.topic_rules().topics_max as u64),
@@ -44,7 +51,7 @@ impl Hub {
     }
 }
 
-/// The apps of the spoken dialects that are told apart, and all others as one without an id.
+/// The apps of the spoken dialects, and those beyond the limit summed up as one without an id.
 fn apps(settings: &Settings, spoken: &[Kind]) -> Vec<AppFacts> {
     let tables = settings.tables();
     let tables = tables.filter(|table| Kind::of_table(*table).any(|kind| spoken.contains(&kind)));
@@ -55,18 +62,21 @@ fn apps(settings: &Settings, spoken: &[Kind]) -> Vec<AppFacts> {
         events: all.events + app.events,
         ..all
     });
+
     apps.extend(others.map(|others| AppFacts { id: "".into(), ..others }));
     apps
 }
 
-/// What the system tells of this process; nothing where it does not.
+/// The system's figures of this process; zeros where it has none.
 fn process() -> Process {
     let (ticks, page) = (clock_ticks_per_second().max(1) as f64, page_size() as u64);
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // From the third on, behind the name, which may hold spaces (proc(5)).
+    // From the third field on, after the name, which may contain spaces (proc(5)).
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     let fields: Vec<u64> =
         fields.split(' ').map(|field| field.trim().parse().unwrap_or(0)).collect();
+
+    // The numbers of proc(5), where the first of these is field 3.
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
     Process {
         cpu_s: (field(14) + field(15)) as f64 / ticks,

@@ -1,4 +1,4 @@
-//! What a whole head asks for: a session, which is a WebSocket handshake, or something that a dialect answers.
+//! What a complete head asks for: a WebSocket session, or a request that a dialect answers.
 
 use super::clients::{ForwardedOutcome, full};
 use super::request::{self, Body, Talk};
@@ -11,13 +11,14 @@ use crate::throttle::LogLine;
 
 const NOT_PASSED_ON: Fault = Fault {
     status: 426,
-    reason: "This is a WebSocket handshake that a proxy has not passed on as one: behind nginx it takes \
-             proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade and proxy_set_header Connection \"upgrade\".",
+    reason: "This is a WebSocket handshake that a proxy has not passed on as one: behind nginx it \
+         takes proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade and \
+         proxy_set_header Connection \"upgrade\".",
 };
 const NO_UPGRADE: Fault = Fault {
     status: 400,
-    reason: "This is not a correct WebSocket handshake: Connection has to name Upgrade (RFC 6455 section 4.2.1). Behind \
-             nginx this takes proxy_set_header Connection \"upgrade\".",
+    reason: "This is not a correct WebSocket handshake: Connection has to name Upgrade (RFC 6455 \
+         section 4.2.1). Behind nginx this takes proxy_set_header Connection \"upgrade\".",
 };
 const BAD_VERSION: Fault = Fault {
     status: 426,
@@ -25,28 +26,28 @@ const BAD_VERSION: Fault = Fault {
 };
 const BAD_KEY: Fault = Fault {
     status: 400,
-    reason: "This is not a correct WebSocket handshake: it needs one Sec-WebSocket-Key of 16 bytes in base64 (RFC 6455 \
-             section 4.2.1).",
+    reason: "This is not a correct WebSocket handshake: it needs one Sec-WebSocket-Key of 16 bytes \
+         in base64 (RFC 6455 section 4.2.1).",
 };
 const BODY: Fault = Fault {
     status: 400,
     reason: "A WebSocket handshake has no body: leave out Content-Length and Transfer-Encoding.",
 };
 
-/// What a head has come to.
+/// The outcome of a head.
 pub(super) enum Found {
     /// A session.
     Session,
-    /// A request that a dialect answers when its body is there.
+    /// A request that a dialect answers once its body is complete.
     Request(Body),
-    /// Nothing: the connection ends.
+    /// Refused: the connection ends.
     Refused,
 }
 
-/// What is said to a request that comes to nothing, why, and what the log says beside.
+/// The response to a refused request, the reason, and the details for the log.
 type HandshakeRefusal = (Vec<u8>, Reason, String);
 
-/// One whole head.
+/// Reads one complete head.
 pub(super) fn read(bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let (is_head, found) = match Head::read(bytes, &mut fields) {
@@ -54,14 +55,16 @@ pub(super) fn read(bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
         Err(fault) if fault == head::TOO_LARGE => (false, Err(refusal(431, Reason::HeadLimit))),
         Err(fault) => (false, Err(malformed(fault))),
     };
+
     found.unwrap_or_else(|(response, reason, detail)| {
+        // The status and headers of a GET, and no more (RFC 9110 section 9.3.2).
         let response = if is_head { http::without_body(response) } else { response };
         shard.respond_saying(talk.id, &response, (reason, &detail), talk.now);
         Found::Refused
     })
 }
 
-/// The head is longer than allowed.
+/// Refuses a head that is longer than allowed.
 pub(super) fn refuse_long(talk: &Talk<'_>, shard: &mut Shard) {
     shard.respond(talk.id, &http::refusal(431), Reason::HeadLimit, talk.now);
 }
@@ -70,16 +73,18 @@ fn malformed(fault: Fault) -> HandshakeRefusal {
     (http::refusal_saying(fault.status, fault.reason), Reason::BadRequest, fault.reason.into())
 }
 
-/// Finds who is asked.
+/// Finds the dialect that is asked.
 fn route(
     head: &Head<'_>,
     bytes: &[u8],
     talk: &Talk<'_>,
     shard: &mut Shard,
 ) -> Result<Found, HandshakeRefusal> {
+    // Before upgrades: the REST paths of some dialects lie below their WebSocket paths.
     let wants_websocket =
         head.method == "GET" && !head.is_head && head.lists("upgrade", b"websocket");
     let fields = head.fields();
+
     if !wants_websocket && let Some(server) = shard.server(talk.kinds, head.method, head.path) {
         let body = fields.and_then(|fields| Body::of(head, &fields, bytes, server));
         return Ok(body.map_or_else(
@@ -90,15 +95,19 @@ fn route(
             Found::Request,
         ));
     }
+
+    // Requests of back ends are served to the end; clients had better connect to another server.
     if talk.is_draining {
         return Err(refusal(503, Reason::Drain));
     }
+    // Before the claim: refusals are logged with the client's address, not the proxy's.
     learn(head, talk, shard);
     let fields = fields.map_err(malformed)?;
-    // Only those dialects tell it that have topics.
+    // Only dialects with topics report it.
     let tells_remote = talk.kinds.iter().any(|kind| kind.has_topics());
     let remote = tells_remote.then(|| talk.clients.remote(talk.id, talk.socket)).flatten();
     let remote = remote.map_or_else(String::new, |remote| remote.to_string());
+
     let subprotocols = head.list("sec-websocket-protocol");
     let upgrade = Upgrade {
         path: head.path,
@@ -110,23 +119,27 @@ fn route(
         origin: fields.origin,
         subprotocols: &subprotocols,
     };
+
+    // A browser that opens the address as a page learns what the path is for.
     if !wants_websocket && !is_handshake(head) {
         let kind = shard.claimant(&upgrade, talk.kinds, talk.now).ok_or_else(not_found)?;
         return Err(refusal(kind.plain(head.method, head.path), Reason::BadRequest));
     }
     match key(head, &fields) {
         Ok(key) => {
+            // Before the session exists, so that a refusal needs no undoing.
             admit(talk, shard)?;
             let accept = tungstenite::handshake::derive_accept_key(key);
             let response = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: \
+     Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
             );
             let is_claimed =
                 shard.upgrade(talk.id, &upgrade, talk.kinds, response.as_bytes(), talk.now);
             if is_claimed { Ok(Found::Session) } else { Err(not_found()) }
         }
         Err(fault) => {
-            // A path that nobody has is not found, whatever is wrong with the request.
+            // An unknown path is not found, whatever is wrong with the request.
             shard.claimant(&upgrade, talk.kinds, talk.now).ok_or_else(not_found)?;
             Err(malformed(fault))
         }
@@ -141,16 +154,17 @@ fn not_found() -> HandshakeRefusal {
     refusal(404, Reason::NotFound)
 }
 
-/// Learns whose request it is that a trusted proxy passes on.
+/// Learns from a trusted proxy on whose behalf a request is made.
 fn learn(head: &Head<'_>, talk: &Talk<'_>, shard: &Shard) {
     let told =
         talk.clients.learn(talk.id, talk.socket, &shard.settings().trusted_proxies, head.all());
+    // A proxy that adds one header and passes the other on lets clients forge their address.
     if told == ForwardedOutcome::Contradicted {
         LogLine::ProxyContradicted.warn(talk.now, || {
             let proxy = talk.clients.remote(talk.id, talk.socket);
             format!(
-                "X-Forwarded-For and Forwarded of a request from {} name different clients, so neither is believed: let \
-                 the proxy remove the one that it does not write",
+                "X-Forwarded-For and Forwarded of a request from {} name different clients, so \
+                 neither is trusted: let the proxy remove the one that it does not set",
                 proxy.map_or_else(|| "a proxy".into(), |proxy| proxy.ip.to_string())
             )
         });
@@ -159,6 +173,8 @@ fn learn(head: &Head<'_>, talk: &Talk<'_>, shard: &Shard) {
 
 /// Counts a session of the client that a proxy has named.
 fn admit(talk: &Talk<'_>, shard: &Shard) -> Result<(), HandshakeRefusal> {
+    // Connections of a trusted proxy are not counted by address when they are accepted: the client
+    // is known only now.
     let most = shard.limits().connections_per_address_max;
     if talk.clients.admit_session(talk.id, &shard.settings().trusted_proxies, most) {
         return Ok(());
@@ -168,8 +184,8 @@ fn admit(talk: &Talk<'_>, shard: &Shard) -> Result<(), HandshakeRefusal> {
     Err((http::refusal(429), Reason::AddressLimit, detail))
 }
 
-/// Whether a request was a handshake when it was sent. A proxy that does not pass it on as one leaves `Upgrade` and
-/// `Connection` out, makes HTTP/1.0 of it, and lets the rest through.
+/// Whether a request was a handshake when it was sent. A proxy that does not support WebSocket
+/// drops `Upgrade` and `Connection`, makes HTTP/1.0 of it, and passes the rest.
 fn is_handshake(head: &Head<'_>) -> bool {
     let has = |name| head.lines(name).next().is_some();
     head.method == "GET"
@@ -179,6 +195,7 @@ fn is_handshake(head: &Head<'_>) -> bool {
 
 /// The client's key, or what is wrong with its handshake (RFC 6455 section 4.2.1).
 fn key<'a>(head: &Head<'a>, fields: &HeadFields<'_>) -> Result<&'a [u8], Fault> {
+    // A proxy's doing before a client's: the advice differs.
     if head.is_old || !head.lists("upgrade", b"websocket") {
         return Err(NOT_PASSED_ON);
     }
@@ -188,6 +205,7 @@ fn key<'a>(head: &Head<'a>, fields: &HeadFields<'_>) -> Result<&'a [u8], Fault> 
     if head.single("sec-websocket-version") != Ok(Some(b"13")) {
         return Err(BAD_VERSION);
     }
+    // The bytes of a body would be read as frames.
     if !fields.coding.is_none() {
         return Err(BODY);
     }

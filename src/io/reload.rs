@@ -1,7 +1,8 @@
-//! A reload: new settings, limits and certificates for everybody, and listeners that come, change and go.
+//! A reload: new settings, limits and certificates for all shards, and listeners opened, changed
+//! and closed.
 //!
-//! What can fail is tried first, so that a reload that is refused has changed nothing. Connections stay whatever becomes
-//! of their listener.
+//! Whatever can fail is tried first, so a refused reload has changed nothing. Connections stay,
+//! even those of a closed listener.
 
 use super::bridge::{self, Feeds};
 use super::handoff::{Change, Parcel};
@@ -17,32 +18,33 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 
-/// Listeners over a daemon's life, those that are gone included: a connection remembers its own in one byte.
+/// Listeners over a daemon's life, closed ones included: a connection stores its listener in one
+/// byte.
 const SLOTS_MAX: usize = 256;
 
-/// What a reload brings.
+/// The parts of a configuration that a reload applies.
 pub struct Renewal {
     /// The dialects' settings, verifiers included.
     pub settings: Arc<Settings>,
-    /// The bounds of the whole daemon.
+    /// The limits of the whole daemon.
     pub limits: Limits,
     /// The listeners.
     pub listen: Vec<Listen>,
-    /// The unix feed; another path waits for the next start.
+    /// The unix feed; a new path waits for the next start.
     pub feed: unix::UnixFeedSettings,
 }
 
 /// Why a reload was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RenewError {
-    /// An address cannot be had.
+    /// An address cannot be bound.
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
-    /// A port would have to be given back before it is taken.
-    #[error("{0} has the port of {1}, which only a restart gives back in time")]
+    /// A port would have to be released before it is bound.
+    #[error("{0} has the port of {1}, which only a restart releases in time")]
     Overlap(SocketAddr, SocketAddr),
-    /// There were too many of them.
-    #[error("more than {SLOTS_MAX} listeners since the start: only a restart makes room")]
+    /// There were too many listeners.
+    #[error("more than {SLOTS_MAX} listeners since the start: restart the daemon")]
     Slots,
     /// Anything else.
     #[error("{0}")]
@@ -54,11 +56,11 @@ pub enum RenewError {
 struct Changes {
     /// By slot.
     slots: Vec<(usize, Slotted)>,
-    /// What waits for a restart.
+    /// Keys and listeners that wait for a restart.
     left: Vec<String>,
 }
 
-/// What becomes of a slot.
+/// The change of a slot.
 enum Slotted {
     Open(Slot, Vec<rustix::fd::OwnedFd>, Listen),
     Serve(Arc<[Kind]>, Listen),
@@ -66,35 +68,46 @@ enum Slotted {
 }
 
 impl Daemon {
-    /// Takes what a reload brings; connections stay. Returns what waits for a restart all the same: keys, or what else
-    /// is to be said of it.
+    /// Applies a configuration; connections stay. Returns what waits for a restart all the same:
+    /// keys, or a description.
     ///
     /// # Errors
-    /// When an address cannot be had or a remote verifier cannot be asked from here; then everything stays as it was.
+    /// When an address cannot be bound or a remote verifier not be asked from here; then nothing
+    /// has changed.
     pub fn renew(&mut self, renewal: Renewal) -> Result<Vec<String>, RenewError> {
         let Renewal { settings, limits, listen, feed } = renewal;
         let ends = certificates(&listen);
+        // Everything fallible comes before the first change that can be seen.
         let Changes { slots, left } = self.changes(listen)?;
         if let Some(path) = &self.socket {
             listen::permit(&feed, path)?;
         }
+        // The bridge before the shards: a shard with new settings may ask a verifier at once.
         bridge::configure(&self.hub, &settings, Feeds::default())?;
+
         let hub = &self.hub;
         let left = [left, self.late_relays(&settings)].concat();
+
         let before = hub.settings();
+        // Counters go on across a reload, although the apps that hold them are made anew.
         Kind::ALL.iter().for_each(|kind| kind.carry_on(&before, &settings));
+
         *hub.feed.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(feed);
         *hub.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
+
         hub.store.configure(&settings);
         hub.configured.taken(limits, ends);
+        // Each shard gets its part of the limits.
         let limits = limits.of_one_in(self.threads.len());
         hub.post_to_all(|| Parcel::Configure(Arc::clone(&settings), limits));
         self.apply(slots);
         Ok(left)
     }
 
-    /// The keys that have clients' messages told to other daemons from now on, which they cannot be before the next start.
+    /// The keys that relay clients' messages to other daemons from this reload on, and cannot
+    /// before the next start.
     fn late_relays(&self, settings: &Settings) -> Vec<String> {
+        // The bridge has a publishing connection already.
         if self.relays {
             return Vec::new();
         }
@@ -103,16 +116,17 @@ impl Daemon {
         let keys = settings.tables().filter_map(DialectTable::relay);
         let late: Vec<String> =
             keys.filter(|key| !before.contains(key)).map(str::to_owned).collect();
+
         for key in &late {
             tracing::warn!(
-                "{key} = \"redis\" needs a restart: until then what clients say is lost to other daemons, as \
-                 fanfare_relays_total counts"
+                "{key} = \"redis\" needs a restart: until then clients' messages are not relayed \
+                 to other daemons, as fanfare_relays_total counts"
             );
         }
         late
     }
 
-    /// What becomes of the listeners. Those that are new listen already, and nobody accepts there yet.
+    /// The changes of the listeners. New ones listen already, but no shard accepts from them yet.
     fn changes(&self, listen: Vec<Listen>) -> Result<Changes, RenewError> {
         let mut open: Vec<usize> =
             (0..self.slots.len()).filter(|slot| self.slots[*slot].is_open).collect();
@@ -127,17 +141,24 @@ impl Daemon {
                     listen.address
                 ));
             }
+            // By the configured address: port 0 is the same listener after a reload, not another
+            // port.
             match open.iter().position(|slot| self.slots[*slot].asked == listen.address) {
                 Some(place) => {
                     let slot = open.remove(place);
                     changes.slots.push((slot, Slotted::Serve(kinds, listen)));
                 }
+                // A listener without a dialect that can be spoken would only refuse.
                 None if kinds.is_empty() => {}
                 None => fresh.push_back((kinds, listen)),
             }
         }
+
+        // The open ones left over are no longer configured.
         changes.slots.extend(open.into_iter().map(|slot| (slot, Slotted::Close)));
+
         let mut next = self.slots.len();
+        // After all others, so that an error leaves no socket behind that a shard has to close.
         while let Some((kinds, listen)) = fresh.pop_front() {
             if next == SLOTS_MAX {
                 return Err(RenewError::Slots);
@@ -152,27 +173,32 @@ impl Daemon {
         Ok(changes)
     }
 
-    /// The dialects of a listener that this daemon can speak, and the names of those that it cannot: feeds and the store
-    /// were started for the others only.
+    /// The dialects of a listener that this daemon can speak, and the names of the others: feeds
+    /// and the store were started without them.
     fn spoken_of(&self, listen: &Listen) -> (Arc<[Kind]>, Vec<&'static str>) {
         let (spoken, absent): (Vec<Kind>, Vec<Kind>) =
             listen.kinds.iter().copied().partition(|kind| self.hub.spoken.contains(kind));
         (spoken.into(), absent.iter().map(|kind| kind.name()).collect())
     }
 
+    /// Binds a new listener's sockets, one for each shard.
     fn listen_anew(&self, address: SocketAddr) -> Result<Vec<rustix::fd::OwnedFd>, RenewError> {
-        let has_port = |slot: &&Slot| {
-            slot.is_open && slot.actual.port() == address.port() && address.port() != 0
-        };
-        let mut holders = self.slots.iter().filter(has_port);
+        // 0.0.0.0 and an address of its own cannot be bound to one port at once, and the shards close
+        // the old sockets only after the new ones are open.
         let is_wide = |address: SocketAddr| address.ip().is_unspecified();
-        if let Some(slot) = holders.find(|slot| is_wide(slot.actual) || is_wide(address)) {
+        let holder = self.slots.iter().find(|slot| {
+            slot.is_open
+                && slot.actual.port() == address.port()
+                && address.port() != 0
+                && (is_wide(slot.actual) || is_wide(address))
+        });
+        if let Some(slot) = holder {
             return Err(RenewError::Overlap(address, slot.actual));
         }
         Ok(listen::tcp(address, self.threads.len())?)
     }
 
-    /// Tells the shards, and takes note for the next time.
+    /// Posts the changes to the shards, and records them for the next reload.
     fn apply(&mut self, changes: Vec<(usize, Slotted)>) {
         let mut parcels: Vec<Vec<Parcel>> = self.threads.iter().map(|_| Vec::new()).collect();
         for (number, change) in changes {
@@ -202,25 +228,27 @@ impl Daemon {
                 }
             }
         }
+
+        // One post for each shard, so that it never serves half of a reload.
         for (shard, parcels) in parcels.into_iter().enumerate() {
             self.hub.post(shard, parcels);
         }
     }
 
-    /// The addresses that are listened on, with the ports that were chosen for port 0.
+    /// The addresses of the listeners, with the ports that were chosen for port 0.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.slots.iter().filter(|slot| slot.is_open).map(|slot| slot.actual).collect()
     }
 
-    /// Takes note for the metrics that a configuration was refused.
+    /// Records for the metrics that a configuration was refused.
     pub fn refuse_configuration(&self) {
         self.hub.configured.refused();
     }
 }
 
 impl Hub {
-    /// The settings of the unix feed, as the last reload has left them.
+    /// The settings of the unix feed, as of the last reload.
     pub(super) fn feed(&self) -> Arc<unix::UnixFeedSettings> {
         Arc::clone(&self.feed.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -328,14 +328,14 @@ fn a_broker_that_refuses_is_explained(broker: &Broker) {
     for (url, exchange, advice) in [
         (broker.url_of("guest:hunter2", ""), "refused", "refuses the user or the password"),
         (broker.url_of("guest:guest", "absent"), "refused", "the broker has no virtual host"),
-        (broker.url_of("limited:hunter2", ""), "refused", "the user may not do what is needed"),
+        (broker.url_of("limited:hunter2", ""), "refused", "the user lacks permissions"),
         (broker.url(), "of-old", "is of another kind: set feed.amqp.exchange"),
         (broker.url().replace("amqp:", "amqps:"), "refused", "no TLS with"),
-        (format!("amqp://guest:hunter2@{nobody}/"), "refused", "nobody listens at"),
+        (format!("amqp://guest:hunter2@{nobody}/"), "refused", "nothing listens at"),
         (
             format!("amqp://guest:hunter2@{}/", mute.local_addr().unwrap()),
             "refused",
-            "but says nothing",
+            "but sends nothing",
         ),
     ] {
         let daemon = wazo(&url, exchange).start();

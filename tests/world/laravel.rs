@@ -328,7 +328,7 @@ fn without_redis_at_its_start_a_daemon_serves_its_own_clients() {
         let (status, reason) = daemon.page("/readyz?dialect=channel");
         status == 503
             && reason.contains("no events from Redis")
-            && reason.contains("nobody listens there")
+            && reason.contains("nothing listens there")
     });
     redis.start();
     await_connected(&daemon);

@@ -145,13 +145,13 @@ fn a_redis_that_refuses_is_explained(redis: &Redis) {
             "may not subscribe to \\\"laravel-database-broadcast\\\"",
         ),
         (redis.url().replace("redis:", "rediss:"), "no TLS ("),
-        (format!("redis://:hunter2@{nobody}"), "nobody listens there: start Redis"),
-        (format!("redis://:hunter2@{other_address}"), "does not speak as Redis does"),
-        (format!("redis://{other_address}"), "does not speak as Redis does"),
+        (format!("redis://:hunter2@{nobody}"), "nothing listens there: start Redis"),
+        (format!("redis://:hunter2@{other_address}"), "does not speak the Redis protocol"),
+        (format!("redis://{other_address}"), "does not speak the Redis protocol"),
         (redis.url_with_tls().replace("rediss:", "redis:"), "does TLS have another port"),
         (
             format!("redis://:hunter2@{}", mute.local_addr().unwrap()),
-            "but says nothing: is it Redis",
+            "but sends nothing: is it Redis",
         ),
     ] {
         let daemon = fed(&url).start();
@@ -250,7 +250,7 @@ fn a_connection_that_is_killed_is_opened_again(redis: &Redis) {
     assert_eq!(cut, 1);
     daemon.await_metric(LOSSES, 1);
     daemon.await_metric(CONNECTED, 1);
-    daemon.await_log("it has ended the connection", 1);
+    daemon.await_log("it has closed the connection", 1);
     daemon.await_log("events come from Redis again", 1);
     let before = daemon.metric(TAKEN);
     redis.publish(BROADCAST, [GOOD]);
@@ -273,14 +273,14 @@ fn an_idle_redis_is_no_gap(redis: &Redis) {
 fn a_redis_that_comes_and_goes() {
     let Some(mut redis) = Redis::new() else { return };
     let daemon = fed(&redis.url()).set("channel.ping_interval_s", 0).start();
-    daemon.await_log("nobody listens there: start Redis", 1);
+    daemon.await_log("nothing listens there: start Redis", 1);
     let mut client = daemon.subscriber();
     let mut page = join(&daemon, &token(serde_json::json!({"channel": "progress:7"}), 3600));
     assert_eq!(daemon.page("/readyz?dialect=channel").0, 503);
     assert_eq!(daemon.page("/healthz").0, 200);
     redis.start();
     await_connected(&daemon);
-    daemon.await_log("is missed", 1);
+    daemon.await_log("were missed", 1);
     assert_eq!((daemon.metric(LOSSES), daemon.page("/readyz?dialect=channel").0), (0, 200));
     redis.publish(BROADCAST, [GOOD]);
     daemon.await_metric(TAKEN, 1);
@@ -288,9 +288,9 @@ fn a_redis_that_comes_and_goes() {
     redis.kill();
     daemon.await_metric(CONNECTED, 0);
     assert_eq!((daemon.metric(LOSSES), daemon.page("/readyz?dialect=channel").0), (1, 503));
-    daemon.await_log("it has ended the connection", 1);
+    daemon.await_log("it has closed the connection", 1);
     eventually("readiness says what is wrong now", || {
-        daemon.page("/readyz?dialect=channel").1.contains("nobody listens")
+        daemon.page("/readyz?dialect=channel").1.contains("nothing listens")
     });
     redis.start();
     await_connected(&daemon);
@@ -331,7 +331,7 @@ fn a_password_that_is_missing_is_asked_for() {
     let Some(redis) = Redis::started() else { return };
     let () = redis.ask(cmd("ACL").arg(&["SETUSER", "default", "resetpass", ">hunter2"]));
     let daemon = fed(&redis.url()).start();
-    daemon.await_log("it wants a password (NOAUTH): write it in feed.redis.url", 1);
+    daemon.await_log("it requires a password (NOAUTH): add it to feed.redis.url", 1);
     let file = daemon.path("redis.url");
     std::fs::write(&file, redis.url_of(":hunter2") + "\n").unwrap();
     let informed = connected(Setup::new().set("feed.redis.url_file", file.display()));

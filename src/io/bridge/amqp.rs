@@ -1,9 +1,10 @@
 //! The RabbitMQ feed: one queue for the whole daemon, read for as long as the daemon takes events.
 //!
-//! A batch of messages is handed to every shard, and only then acknowledged. While a shard lags nothing more
-//! is taken, so the broker keeps what comes beyond `prefetch` and nothing is dropped. The queue is the
-//! connection's own: when that is lost, so is what was published meanwhile, and clients are told by the close
-//! of their sessions, unless the configuration says otherwise. A broker that is away is tried again for ever.
+//! A batch of messages is handed to every shard, and only then acknowledged. While a shard lags
+//! nothing more is taken, so the broker keeps the messages beyond `prefetch` and nothing is
+//! dropped. The queue belongs to the connection: when that is lost, so are messages published
+//! meanwhile, and clients are told by closing their sessions, unless configured otherwise. A broker
+//! that is away is retried forever.
 
 mod bus;
 mod connection;
@@ -43,7 +44,7 @@ pub(in crate::io) struct AmqpFeed {
 }
 
 impl AmqpFeed {
-    /// A feed that is not connected, which is what the shards are told from now on.
+    /// A feed that is not connected yet, which the shards are told from now on.
     pub(in crate::io) fn new(
         bus: Bus,
         spoken: Vec<Kind>,
@@ -64,14 +65,17 @@ impl AmqpFeed {
     /// Reads the bus until the daemon stops.
     pub(super) async fn run(mut self) {
         while let Err(fault) = self.read().await {
+            // Draining ends the connection too, which is no outage.
             if self.hub.draining.load(Relaxed) {
                 break;
             }
+            // Only a loss after a success changes anything for the sessions; failed retries do not.
             if self.metrics.amqp.connected.get() > 0 {
                 self.metrics.amqp.connected.set(0);
                 self.metrics.amqp.losses.add(1);
                 self.tell_outage(true);
             }
+
             let pause = self.pauses.next();
             let (broker, advice) = (self.bus.broker.to_string(), fault.advice(&self.bus));
             let reason = format!("no events from RabbitMQ at {broker}: {advice}");
@@ -81,6 +85,7 @@ impl AmqpFeed {
                 "no events from RabbitMQ at {broker}: {advice}; trying again in {} s",
                 pause.as_secs()
             );
+            // Waits for the drain as well, or a stop would last as long as the pause.
             if self.hub.bridge.drains_within(pause).await {
                 break;
             }
@@ -89,11 +94,11 @@ impl AmqpFeed {
         self.metrics.amqp.connected.set(0);
     }
 
-    /// Connects and hands on what comes, until the daemon stops.
+    /// Connects and hands on messages, until the daemon stops.
     async fn read(&mut self) -> Result<(), AmqpFault> {
         let mut connection = AmqpConnection::open(&self.bus).await?;
         self.pauses = Pauses::default();
-        // Before the first event, so that whoever comes from now on gets all that follow.
+        // Before the first event: clients that connect from now on get all that follow.
         self.tell_outage(false);
         self.metrics.amqp.connected.set(1);
         self.hub.gaps.end(GapSource::Amqp);
@@ -103,34 +108,41 @@ impl AmqpFeed {
             exchange,
             "events come from RabbitMQ at {broker}, exchange {exchange}"
         );
+
         let mut batch = Vec::new();
         while !connection.next(&mut batch, &self.hub.bridge).await? {
             self.drain(&mut batch, &connection).await?;
         }
+        // Without a cancel the broker would send on while the batch is handed on, for another
+        // daemon to miss.
         connection.cancel().await?;
         while connection.rest(&mut batch).await? {
             self.drain(&mut batch, &connection).await?;
         }
-        // The stop waits for what was taken, not for the goodbye.
+        // The stop waits for what was taken, not for the closing handshake.
         self.metrics.amqp.connected.set(0);
         connection.close().await;
         Ok(())
     }
 
-    /// Hands a batch to every shard as soon as there is room, then acknowledges it.
+    /// Hands a batch to every shard as soon as they have room, then acknowledges it.
     async fn drain(
         &mut self,
         batch: &mut Vec<Delivery>,
         connection: &AmqpConnection,
     ) -> Result<(), AmqpFault> {
+        // Unacknowledged, the broker's prefetch limit holds the rest back.
         while !self.hub.all_have_room() {
             sleep(ROOM_PAUSE).await;
         }
+
         self.intake.configure(&self.hub.settings());
         let now = clock::now();
         let exchange = self.bus.settings.exchange_type;
         let events = &self.metrics.events[Origin::Amqp as usize];
+
         let mut publications = Vec::with_capacity(batch.len());
+        // Counted for each dialect: one message may be an event of one and none of another.
         for delivery in batch.iter() {
             let message = message(delivery);
             for kind in &self.kinds {
@@ -141,22 +153,24 @@ impl AmqpFeed {
                         events[Outcome::Rejected as usize].add(1);
                         LogLine::AmqpRejected.warn(now, || {
                             format!(
-                                "a message from RabbitMQ was dropped, it is no event: {rejection}"
+                                "a message from RabbitMQ was dropped, it is not an event: {rejection}"
                             )
                         });
                     }
                 }
             }
         }
+
         events[Outcome::Accepted as usize].add(publications.len() as u64);
         self.hub.broadcast(publications, None);
+        // After the broadcast: acknowledged messages are not delivered again if the daemon ends.
         connection.acknowledge(batch).await?;
-        // The thread's other tasks have a turn, even when the next batch is there already.
+        // The thread's other tasks get a turn, even when the next batch has arrived.
         yield_now().await;
         Ok(())
     }
 
-    /// Tells every shard whether the broker is away, if that is to be the sessions' business.
+    /// Tells every shard whether the broker is away, if sessions are to be closed for it.
     fn tell_outage(&self, away: bool) {
         if self.bus.settings.on_bus_loss == OnBusLoss::Close {
             for kind in &self.kinds {
@@ -167,11 +181,13 @@ impl AmqpFeed {
     }
 }
 
-/// A delivery in the words of the feed.
+/// A delivery in the feed's types.
 fn message(delivery: &Delivery) -> AmqpMessage<'_> {
     let table = delivery.properties.headers().as_ref();
     let headers = table.into_iter().flat_map(|table| table.inner()).map(|(name, value)| {
         let header = match value {
+            // RabbitMQ's long strings are bytes; a header that is not text means nothing to a
+            // dialect.
             AMQPValue::LongString(text) => {
                 std::str::from_utf8(text.as_bytes()).map_or(AmqpHeader::Other, AmqpHeader::Text)
             }
@@ -182,6 +198,7 @@ fn message(delivery: &Delivery) -> AmqpMessage<'_> {
         };
         (name.as_str(), header)
     });
+    // The screen's mark.
     let is_refused =
         delivery.properties.content_type().as_ref().is_some_and(|kind| kind.as_str() == REFUSED);
     AmqpMessage { headers: headers.collect(), body: &delivery.data, is_refused }

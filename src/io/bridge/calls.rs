@@ -63,6 +63,7 @@ impl<S: HttpService> Caller<S> {
     /// it waits.
     pub(super) async fn step(&mut self) {
         let next_at_ns = self.service.next_at_ns();
+        // Both arms may lose the race without losing anything: replies stay in the set.
         let reply = tokio::select! {
             Some(reply) = self.requests.join_next() => Some(reply),
             () = moment(next_at_ns) => None,
@@ -87,6 +88,8 @@ impl<S: HttpService> Caller<S> {
 
     /// Does what is due, makes requests, hands out answers, and logs the news.
     fn proceed(&mut self, now: Now, mut answers: Answers) {
+        // Before requests are made: what is due may make some, and a limit of requests may hold
+        // them back.
         self.service.tick(now, &mut answers);
         while let Some(HttpCall { call, client, request, timeout, wants_body }) =
             self.service.next_call(now)
@@ -96,7 +99,7 @@ impl<S: HttpService> Caller<S> {
                     let exchange = client.send(request, timeout, wants_body);
                     self.requests.spawn(async move { (call, exchange.await) });
                 }
-                // Clients and settings come together, so there is one for each recipient.
+                // Clients and settings are replaced together, so there is one for each recipient.
                 None => {
                     self.service.replied(call, Err("it has no client".into()), now, &mut answers)
                 }
@@ -117,7 +120,7 @@ impl<S: HttpService> Caller<S> {
     }
 }
 
-/// Waits for a moment of the monotonic clock, or for ever.
+/// Waits for a moment of the monotonic clock, or forever.
 async fn moment(at_ns: Option<u64>) {
     match at_ns {
         Some(at_ns) => {

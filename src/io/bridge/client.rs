@@ -61,7 +61,9 @@ impl Client {
         let deadline = Instant::now() + timeout;
         let response = until(deadline, timeout, self.head(request)).await?;
         let status = response.status().as_u16();
+
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        // Dropping the body would close the connection, and the next request pay for a new one.
         if !wants_body {
             // Read to its end, or the connection could not be used again.
             let _ = tokio::time::timeout_at(deadline.into(), body).await;
@@ -105,6 +107,8 @@ async fn until<T>(
 pub(super) fn tls_of_the_system(host: Option<&str>) -> io::Result<ClientConfig> {
     let roots = match host {
         Some(host) => authorities_of_the_system(host)?,
+        // Plain HTTP: reading the system's certificates takes milliseconds, and some containers
+        // have none.
         None => RootCertStore::empty(),
     };
     trust::signed_by(roots).map_err(io::Error::other)

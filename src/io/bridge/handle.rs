@@ -73,6 +73,8 @@ impl Default for Bridge {
         let questions = Bounds { count: QUESTIONS_MAX, bytes: usize::MAX };
         let webhooks = Bounds { count: WEBHOOKS_MAX, bytes: WEBHOOKS_BYTES_MAX };
         Self {
+            // Questions count for the shards' room; webhooks have bounds of their own and are
+            // dropped instead.
             inbox: Inbox::new(Notify::new(), questions, &fill),
             fill,
             webhooks: Inbox::new(Notify::new(), webhooks, &Fill::default()),

@@ -1,9 +1,10 @@
-//! The Redis feed: one subscribed connection for the whole daemon, read for as long as the daemon takes events,
-//! and a second one for what is relayed to other daemons.
+//! The Redis feed: one subscribed connection for the whole daemon, read for as long as the daemon
+//! takes events, and a second one to relay messages to other daemons.
 //!
-//! Redis keeps nothing for whoever is away or slow. So a message that the shards have no room for waits here, in
-//! a backlog with a limit, while reading goes on, and what comes beyond it is lost and counted. While Redis is
-//! away it is tried again for ever: sessions stay, and readiness says that they miss something.
+//! Redis keeps nothing for a subscriber that is away or slow. So a message for which the shards
+//! have no room waits here, in a backlog with a limit, while reading goes on; messages beyond it
+//! are lost and counted. While Redis is away it is retried forever: sessions stay, and readiness
+//! says that they miss something.
 
 mod backlog;
 mod connection;
@@ -33,10 +34,10 @@ use std::time::{Duration, Instant};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-/// Messages that are handed on without asking the shards for room again, and without a turn for the thread's other
-/// tasks: some milliseconds, where a verifier is asked in as many.
+/// Messages that are handed on without asking the shards for room again, and without a turn for the
+/// thread's other tasks, such as asking verifiers: some milliseconds.
 const BATCH_MAX: usize = 256;
-/// Bytes of them, for the same reason.
+/// Bytes of such a batch, for the same reason.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// The feed.
@@ -50,15 +51,15 @@ pub(in crate::io) struct RedisFeed {
     intake: Intake,
     backlog: RedisBacklog,
     pauses: Pauses,
-    /// Since when no events come; nothing before the first attempt, and while they do.
+    /// Since when no events come; `None` before the first attempt, and while they do.
     gap: Option<Instant>,
 }
 
 impl RedisFeed {
-    /// A feed that is not connected, which readiness tells from now on.
+    /// A feed that is not connected yet, which readiness shows from now on.
     ///
-    /// # Errors
-    /// When the system gives no random numbers.
+    /// When the system has no random numbers.
+    /// When the system has no random numbers.
     pub(in crate::io) fn new(
         redis: Redis,
         spoken: Vec<Kind>,
@@ -66,8 +67,10 @@ impl RedisFeed {
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let mut random = [0; 16];
+
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
         metrics.redis.configured.set(1);
+
         let kinds = redis.topics.kinds();
         let reason = format!("no events from Redis: connecting to {}", redis.server);
         hub.gaps.begin(GapSource::Redis, &kinds, &reason);
@@ -84,9 +87,10 @@ impl RedisFeed {
         })
     }
 
-    /// Reads what Redis has until the daemon stops.
+    /// Reads Redis until the daemon stops.
     pub(super) async fn run(mut self) {
         while let Err(fault) = self.read().await {
+            // Draining ends the connection too, which is no gap.
             if self.hub.draining.load(Relaxed) {
                 break;
             }
@@ -100,48 +104,57 @@ impl RedisFeed {
         self.metrics.redis.connected.set(0);
     }
 
-    /// Connects, hands on what comes and tells other daemons of clients' messages, until the daemon stops.
+    /// Connects, hands on messages and relays clients' messages, until the daemon stops.
     async fn read(&mut self) -> Result<(), RedisFault> {
         let connection = RedisConnection::open(&self.redis).await?;
+
         let (hub, metrics) = (Arc::clone(&self.hub), Arc::clone(&self.metrics));
+        // Both connections or none: a daemon that hears others and is not heard would be a puzzle.
         let publisher = if self.redis.topics.relay.is_some() {
             Some(connection::publisher(&self.redis).await?)
         } else {
             None
         };
+
         self.end_gap();
         let (channel, node, relays) =
             (self.redis.topics.relays(), self.node.clone(), &hub.bridge.relays);
         let relaying = relay::publish(publisher, channel, node, relays, &metrics);
         let mut relaying = std::pin::pin!(relaying);
+
         let end = tokio::select! {
             end = self.listen(connection) => end,
             fault = &mut relaying => Err(fault),
         };
         if end.is_ok() {
-            // The stop waits for what was taken. Until it is over, clients may say more.
+            // The stop waits for what was taken. Until it is over, clients may send more.
             self.metrics.redis.connected.set(0);
             relaying.await;
         }
+        // Clients' messages from here on are lost until there is a connection again.
         metrics.relays_lost.add(hub.bridge.relays.close() as u64);
         end
     }
 
-    /// Hands on what comes, until the daemon stops.
+    /// Hands on messages, until the daemon stops.
     async fn listen(&mut self, mut connection: RedisConnection) -> Result<(), RedisFault> {
         let hub = Arc::clone(&self.hub);
+
         let mut end = Ok(false);
         while let Ok(false) = end {
             end = tokio::select! {
                 () = hub.bridge.drained() => Ok(true),
                 come = connection.next(&mut self.backlog) => come.map(|()| false),
+                // Messages that waited for room are tried again soon, whether new ones come or not.
                 () = sleep(ROOM_PAUSE), if !self.backlog.is_empty() => Ok(false),
             };
-            // What comes meanwhile would only find the backlog full.
+            // More messages would only find the backlog full.
             let held = connection.hold();
             self.drain().await;
             drop(held);
         }
+
+        // After a loss of the connection the backlog is handed on during the pause, see `wait`.
         while end.is_ok() && !self.backlog.is_empty() {
             sleep(ROOM_PAUSE).await;
             self.drain().await;
@@ -149,7 +162,7 @@ impl RedisFeed {
         end.map(|_| ())
     }
 
-    /// Waits, and hands on meanwhile what waits for room. Returns whether the daemon has been told to stop.
+    /// Waits, and meanwhile hands on the backlog. Returns whether the daemon has been told to stop.
     async fn wait(&mut self, pause: Duration) -> bool {
         let start = Instant::now();
         while !self.backlog.is_empty() && start.elapsed() < pause {
@@ -161,7 +174,8 @@ impl RedisFeed {
         self.hub.bridge.drains_within(pause.saturating_sub(start.elapsed())).await
     }
 
-    /// Hands what waits to every shard, as far as there is room. The thread's other tasks have a turn after each batch.
+    /// Hands the backlog to every shard, as far as there is room. The thread's other tasks get a
+    /// turn after each batch.
     async fn drain(&mut self) {
         while !self.backlog.is_empty() && self.hub.all_have_room() {
             self.drain_batch();
@@ -169,13 +183,14 @@ impl RedisFeed {
                 yield_now().await;
             }
         }
+
         let dropped = self.backlog.take_dropped();
         self.metrics.messages_dropped.add(dropped);
         if dropped > 0 {
             LogLine::RedisDropped.warn(clock::now(), || {
                 format!(
-                    "{dropped} messages from Redis are lost: they come faster than the clients get them; see \
-                     fanfare_feed_messages_dropped_total"
+                    "{dropped} messages from Redis are lost: they arrive faster than clients \
+                     receive them; see fanfare_feed_messages_dropped_total"
                 )
             });
         }
@@ -184,6 +199,7 @@ impl RedisFeed {
     fn drain_batch(&mut self) {
         self.intake.configure(&self.hub.settings());
         let now = clock::now();
+
         let mut publications = Vec::with_capacity(BATCH_MAX.min(self.backlog.len()));
         for message in self.backlog.take(BATCH_MAX, BATCH_BYTES_MAX) {
             let message = RedisMessage {
@@ -197,6 +213,7 @@ impl RedisFeed {
                 Ok(RedisTaken::Publication(publication)) => publications.push(publication),
                 Ok(RedisTaken::NoListener) => events[Outcome::NoListener as usize].add(1),
                 Ok(RedisTaken::Ignored) => self.metrics.messages_ignored.add(1),
+                // The clients of this daemon had it when it was sent.
                 Ok(RedisTaken::Own) => {}
                 Err(rejection) => {
                     events[Outcome::Rejected as usize].add(1);
@@ -214,30 +231,35 @@ impl RedisFeed {
         self.hub.broadcast(publications, None);
     }
 
-    /// Says in the log when a gap begins; what becomes of it, in readiness.
+    /// Logs the beginning of a gap, and shows its state in readiness.
     fn begin_gap(&mut self, fault: &RedisFault) {
         let (server, advice) = (self.redis.server.to_string(), fault.advice(&self.redis));
         let reason = format!("no events from Redis at {server}: {advice}");
+
         self.hub.gaps.begin(GapSource::Redis, &self.kinds, &reason);
+        // Only an error at the beginning: a Redis that is away for hours would fill the log.
         if self.metrics.redis.connected.get() > 0 {
             self.metrics.redis.connected.set(0);
             self.metrics.redis.losses.add(1);
         }
+
         if self.gap.is_none() {
             self.gap = Some(Instant::now());
             tracing::error!(
                 server,
-                "no events from Redis at {server}: {advice}; trying again until it is there"
+                "no events from Redis at {server}: {advice}; retrying until it is back"
             );
         } else {
             tracing::debug!(server, "still no events from Redis at {server}: {advice}");
         }
     }
 
+    /// Logs the end of a gap, and how long it was: what was published meanwhile is missed.
     fn end_gap(&mut self) {
         self.pauses = Pauses::default();
         self.metrics.redis.connected.set(1);
         self.hub.gaps.end(GapSource::Redis);
+
         let (server, topics) = (self.redis.server.to_string(), &self.redis.topics);
         let channels = [topics.channels(), topics.patterns()].concat().join(" ");
         match self.gap.take() {
@@ -247,7 +269,8 @@ impl RedisFeed {
             Some(gap) => tracing::info!(
                 server,
                 channels,
-                "events come from Redis again, at {server}: {channels}; what was published in the last {} s is missed",
+                "events come from Redis again, at {server}: {channels}; events of the last {} s \
+                 were missed",
                 gap.elapsed().as_secs().max(1)
             ),
         }
@@ -350,10 +373,10 @@ mod tests {
         feed.end_gap();
         assert_eq!((told(), feed.metrics.redis.connected.get()), (None, 1));
         feed.begin_gap(&RedisFault::Lost);
-        assert!(told().unwrap().contains("it has ended the connection"));
+        assert!(told().unwrap().contains("it has closed the connection"));
         feed.begin_gap(&RedisFault::Connect(io::ErrorKind::ConnectionRefused.into()));
         let now = told().unwrap();
-        assert!(now.contains("nobody listens there") && !now.contains("hunter2"), "{now}");
+        assert!(now.contains("nothing listens there") && !now.contains("hunter2"), "{now}");
         assert_eq!((feed.metrics.redis.connected.get(), feed.metrics.redis.losses.get()), (0, 1));
     }
 }

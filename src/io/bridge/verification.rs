@@ -1,4 +1,4 @@
-//! The clients of the remote verifiers.
+//! HTTP clients for the remote verifiers.
 
 use super::client::{Client, tls_of_the_system};
 use crate::dialect::{Kind, Settings};
@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The remote verifiers of a configuration, with the clients that ask them.
+/// The remote verifiers of a configuration, with their HTTP clients.
 pub(super) struct Verifiers {
     pub(super) remotes: Remotes,
     pub(super) clients: Vec<Option<Client>>,
@@ -18,7 +18,7 @@ pub(super) struct Verifiers {
 
 impl Verifiers {
     /// # Errors
-    /// When a verifier cannot be asked over TLS for want of certificates.
+    /// When a verifier is to be asked over TLS and there are no certificates.
     pub(super) fn new(settings: &Settings) -> io::Result<Self> {
         let remotes: Remotes = Kind::ALL
             .iter()
@@ -40,7 +40,7 @@ impl Verifiers {
     }
 }
 
-/// Asks a remote verifier about one token, once, as a command at a terminal does.
+/// Asks a remote verifier about one token, once, for a command.
 ///
 /// # Errors
 /// Why there is no answer, or none that can be parsed; the token is not in it.
@@ -53,6 +53,7 @@ pub fn ask_once(remote: &RemoteVerifier, token: &str) -> Result<Verdict, String>
 
     let timeout = Duration::from_millis(remote.timing().timeout_ms);
     let request = remote.request(TokenInquiry::Grant, token);
+
     let (status, body) = runtime.block_on(async { client.send(request, timeout, true).await })?;
     match remote.read(TokenInquiry::Grant, status, &body, clock::now().unix_ms) {
         Finding::Granted(grant) => Ok(Verdict::Granted(grant)),

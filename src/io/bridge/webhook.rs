@@ -1,4 +1,4 @@
-//! The client of the webhooks.
+//! The HTTP client of the webhooks.
 
 #[cfg(test)]
 mod tests;
@@ -7,10 +7,10 @@ use super::client::{Client, tls_of_the_system};
 use crate::service::webhook::Recipients;
 use std::io;
 
-/// Connections that are kept to a host; a callback has as many requests under way by default.
+/// Connections kept to a host: as many requests as a callback has under way by default.
 const KEPT_MAX: usize = 16;
 
-/// Whom to tell, and the client to do it with.
+/// The recipients of webhooks, and the client for them.
 pub(super) struct WebhookClient {
     pub(super) recipients: Recipients,
     pub(super) client: Client,
@@ -18,8 +18,9 @@ pub(super) struct WebhookClient {
 
 impl WebhookClient {
     /// # Errors
-    /// When a recipient cannot be told over TLS for want of certificates.
+    /// When a recipient is reached over TLS and there are no certificates.
     pub(super) fn new(recipients: Recipients) -> io::Result<Self> {
+        // One recipient with https is enough to need the system's authorities.
         let secure = recipients.endpoints().find(|endpoint| endpoint.is_https());
         let tls = tls_of_the_system(secure.as_ref().map(|endpoint| endpoint.host()))?;
         Ok(Self { recipients, client: Client::new(tls, KEPT_MAX) })

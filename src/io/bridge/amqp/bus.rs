@@ -1,15 +1,15 @@
-//! What the RabbitMQ feed needs.
+//! The parts of the RabbitMQ feed's configuration, ready to connect.
 
 use crate::feed::amqp::{AmqpBroker, AmqpFeedSettings};
 use rustls::ClientConfig;
 use std::sync::Arc;
 
-/// Where the broker is, and what is wanted of it.
+/// A broker, and what is read there.
 pub struct Bus {
-    /// Where the broker is.
+    /// The broker's address.
     pub broker: AmqpBroker,
-    /// What is read there, and how.
+    /// The exchange, and how it is read.
     pub settings: AmqpFeedSettings,
-    /// Whose certificates are trusted; needed where the broker speaks TLS.
+    /// The certificates that are trusted; required where the broker speaks TLS.
     pub trust: Option<Arc<ClientConfig>>,
 }

@@ -1,7 +1,7 @@
 //! One connection to the broker: its channel, its queue, its consumer.
 //!
-//! The AMQP client gives each connection a thread of its own and waits for a mute broker for ever, so its
-//! socket can be cut from here.
+//! The AMQP client gives each connection a thread of its own and waits forever for a silent broker,
+//! so its socket can be shut down from here.
 
 use super::super::handle::Bridge;
 use super::Bus;
@@ -26,17 +26,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long the broker has to take a connection, TLS included.
+/// Time for the broker to accept a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long it has for everything until messages come.
+/// Time for everything until messages come.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it has to say goodbye. Nothing is lost without.
+/// Time for the closing handshake. Nothing is lost without it.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
-/// Bodies of one batch, in bytes: what is handed on without asking the shards for room again.
+/// Bodies of one batch, in bytes: handed on without asking the shards for room again.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// Messages of one batch, whatever `prefetch` allows: others have work on this thread.
+/// Messages of one batch, whatever `prefetch` allows: the thread has other tasks.
 const BATCH_MAX: usize = 1000;
-/// Batches that `prefetch` is worth, so that the broker has been told of some while others are handed on.
+/// Batches in a `prefetch`, so that the broker can send some while others are handed on.
 const BATCHES_AHEAD: usize = 4;
 
 /// A consumer at work.
@@ -45,16 +45,17 @@ pub(super) struct AmqpConnection {
     channel: Channel,
     consumer: Consumer,
     batch_max: usize,
-    /// Why nothing more comes, until that is told.
+    /// The reason why nothing more comes, until it is returned.
     end: Option<AmqpFault>,
     wire: AmqpSocketSlot,
 }
 
 impl AmqpConnection {
-    /// Connects, declares what is needed and asks for messages.
+    /// Connects, declares queue and exchange and asks for messages.
     pub(super) async fn open(bus: &Bus) -> Result<Self, AmqpFault> {
         let wire = AmqpSocketSlot::default();
         match timeout(OPEN_TIMEOUT, Self::consume(bus, wire.clone())).await {
+            // In either failure the client's thread would live on with its socket.
             Ok(opened) => opened.inspect_err(|_| wire.cut()),
             Err(_) => {
                 wire.cut();
@@ -71,18 +72,25 @@ impl AmqpConnection {
             }
             ExchangeType::Topic => (ExchangeKind::Topic, FieldTable::default(), "#"),
         };
+
         let exchange = settings.exchange.as_str();
         let amqp = connect(bus, wire.clone()).await.map_err(AmqpFault::at(AmqpStep::Connect))?;
+
         let channel = amqp.create_channel().await.map_err(AmqpFault::at(AmqpStep::Connect))?;
+        // Before the consumer, which would be flooded otherwise.
         channel
             .basic_qos(settings.prefetch, BasicQosOptions::default())
             .await
             .map_err(AmqpFault::at(AmqpStep::Connect))?;
+
+        // Declared as Wazo does: another daemon may start before Wazo has.
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
         channel
             .exchange_declare(exchange.into(), kind, durable, FieldTable::default())
             .await
             .map_err(AmqpFault::at(AmqpStep::Exchange))?;
+
+        // The queue goes with the connection; another daemon has its own.
         let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let queue = channel
             .queue_declare("".into(), own, FieldTable::default())
@@ -108,18 +116,21 @@ impl AmqpConnection {
             )
             .await
             .map_err(AmqpFault::at(AmqpStep::Queue))?;
+
+        // A batch is acknowledged as a whole, so a small prefetch must make several of them.
         let batch_max = usize::from(settings.prefetch).div_ceil(BATCHES_AHEAD).min(BATCH_MAX);
         Ok(Self { amqp, channel, consumer, batch_max, end: None, wire })
     }
 
-    /// Waits for messages and adds all that are there, up to a batch, to `batch`. Returns whether the daemon
-    /// stops instead.
+    /// Waits for messages and adds the available ones, up to a batch, to `batch`. Returns whether
+    /// the daemon stops instead.
     pub(super) async fn next(
         &mut self,
         batch: &mut Vec<Delivery>,
         bridge: &Bridge,
     ) -> Result<bool, AmqpFault> {
         let mut draining = std::pin::pin!(bridge.drained());
+        // First, or a busy bus would keep the daemon from stopping.
         poll_fn(|cx| match draining.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Ok(true)),
             Poll::Pending => self.poll_batch(cx, batch).map_ok(|()| false),
@@ -127,9 +138,11 @@ impl AmqpConnection {
         .await
     }
 
-    /// The same after [`AmqpConnection::cancel`]. Returns whether there was anything.
+    /// Like [`Self::next`], after [`AmqpConnection::cancel`]. Returns whether there was any
+    /// message.
     pub(super) async fn rest(&mut self, batch: &mut Vec<Delivery>) -> Result<bool, AmqpFault> {
         match poll_fn(|cx| self.poll_batch(cx, batch)).await {
+            // The client ends the consumer's stream after a cancel.
             Err(AmqpFault::Cancelled) => Ok(false),
             end => end.map(|()| true),
         }
@@ -155,7 +168,7 @@ impl AmqpConnection {
                 Poll::Pending => break,
             }
         }
-        // What came before the end is still good.
+        // Messages received before the end are still valid.
         match self.end.take_if(|_| batch.is_empty()) {
             Some(end) => Poll::Ready(Err(end)),
             None => Poll::Ready(Ok(())),
@@ -173,7 +186,7 @@ impl AmqpConnection {
         Ok(())
     }
 
-    /// Asks for no more messages.
+    /// Stops the delivery of messages.
     pub(super) async fn cancel(&self) -> Result<(), AmqpFault> {
         let options = BasicCancelOptions::default();
         self.channel
@@ -182,7 +195,7 @@ impl AmqpConnection {
             .map_err(AmqpFault::at(AmqpStep::Consume))
     }
 
-    /// Ends it; the broker may know or not.
+    /// Closes the connection, whether the broker answers or not.
     pub(super) async fn close(self) {
         let _ = timeout(CLOSE_TIMEOUT, self.amqp.close(200, "fanfare stops".into())).await;
     }
@@ -194,9 +207,10 @@ impl Drop for AmqpConnection {
     }
 }
 
-/// The bindings' arguments that select all events, or those of one Wazo.
+/// Arguments of a binding for all events, or those of one Wazo.
 fn of_origin(origin_uuid: Option<&str>) -> FieldTable {
     let mut arguments = FieldTable::default();
+    // "all" of no condition is every message.
     arguments.insert("x-match".into(), AMQPValue::LongString("all".into()));
     if let Some(uuid) = origin_uuid {
         arguments.insert("origin_uuid".into(), AMQPValue::LongString(uuid.into()));
@@ -207,15 +221,17 @@ fn of_origin(origin_uuid: Option<&str>) -> FieldTable {
 async fn connect(bus: &Bus, wire: AmqpSocketSlot) -> lapin::Result<lapin::Connection> {
     let runtime = lapin::runtime::default_runtime()?;
     let properties = ConnectionProperties::default().with_connection_name("fanfare".into());
-    // Before the client starts its thread, which would try for ever.
+    // Before the client starts its thread, which would retry forever.
     let opened = timeout(CONNECT_TIMEOUT, AmqpLine::open(bus)).await;
     let line = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     let (line, reactor) = (Mutex::new(Some(line)), runtime.clone());
     // Runs in the client's own thread.
     let dial = async move |_, _| {
+        // The client dials once more after a failure; the line is used up then.
         let line = line.lock().unwrap_or_else(PoisonError::into_inner).take();
         let line = line.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
         let stream = AsyncTcpStream::connect(&reactor, line.address()?).await?;
+        // A copy of the descriptor, because the client never lets go of its own.
         if let AsyncTcpStream::Plain(socket) = &stream {
             let socket = socket.get_ref().as_fd().try_clone_to_owned()?;
             line.carry(&socket).await?;
@@ -226,7 +242,7 @@ async fn connect(bus: &Bus, wire: AmqpSocketSlot) -> lapin::Result<lapin::Connec
     lapin::Connection::connector(bus.broker.uri().clone(), runtime, dial, properties).await
 }
 
-/// The socket of a connection, if there is one by now.
+/// The socket of a connection, once there is one.
 #[derive(Clone, Default)]
 struct AmqpSocketSlot(Arc<Mutex<Option<OwnedFd>>>);
 
@@ -235,7 +251,7 @@ impl AmqpSocketSlot {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
     }
 
-    /// Ends the connection, whatever it is at, and with it the client's thread.
+    /// Shuts the connection down, whatever it is doing, and with it ends the client's thread.
     fn cut(&self) {
         if let Some(socket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = rustix::net::shutdown(socket, Shutdown::Both);

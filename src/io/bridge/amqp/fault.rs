@@ -1,6 +1,6 @@
-//! Why no messages come, and what whoever runs the daemon can do about it.
+//! Why no messages come, and what the operator can do about it.
 //!
-//! What is said ends in logs, so the password is not in it.
+//! All texts end in logs, so none contains the password.
 
 use super::Bus;
 use crate::text::excerpt;
@@ -8,17 +8,17 @@ use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Error, ErrorKind};
 use std::io;
 
-/// Characters of a broker's or a library's own words that are passed on.
+/// Characters quoted from a broker's or the library's messages.
 const WORDS_MAX: usize = 300;
 
-/// What was being done.
+/// The step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AmqpStep {
-    /// Connecting, and telling who we are.
+    /// Connecting and logging in.
     Connect,
     /// Declaring the exchange.
     Exchange,
-    /// Declaring our queue, binding it to the exchange and asking for its messages.
+    /// Declaring the queue, binding it to the exchange and consuming from it.
     Queue,
     /// Taking messages.
     Consume,
@@ -27,11 +27,11 @@ pub(super) enum AmqpStep {
 /// Why no messages come.
 #[derive(Debug)]
 pub(super) enum AmqpFault {
-    /// The broker says nothing.
+    /// The broker is silent.
     Mute,
     /// The broker has ended the consumer.
     Cancelled,
-    /// Anything that the client reports.
+    /// Any error of the client.
     Amqp(AmqpStep, Error),
 }
 
@@ -40,25 +40,27 @@ impl AmqpFault {
         move |error| Self::Amqp(step, error)
     }
 
-    /// What is wrong and what to do, in one line.
+    /// The problem and what to do, in one line.
     pub(super) fn advice(&self, bus: &Bus) -> String {
         let place = format!("{}:{}", bus.broker.host(), bus.broker.port());
         let (step, error) = match self {
             Self::Mute => {
                 return format!(
-                    "whoever listens at {place} takes connections but says nothing: is it RabbitMQ, and does {} go \
-                     to the right one of its ports (feed.amqp.url)?",
+                    "{place} accepts connections but sends nothing: is it RabbitMQ, and is {} \
+                     right for this port (feed.amqp.url)?",
                     if bus.trust.is_some() { "amqps" } else { "amqp" }
                 );
             }
             Self::Cancelled => {
-                return "the broker has ended our consumer: somebody has deleted our queue, or the node that had \
-                        it is gone"
+                return "the broker has ended our consumer: our queue was deleted, or its node is \
+                        gone"
                     .into();
             }
             Self::Amqp(step, error) => (*step, error),
         };
+
         let words = excerpt(&error.to_string(), WORDS_MAX);
+        // The client reports most failures as I/O errors; what they mean depends on how far it got.
         match error.kind() {
             ErrorKind::IOError(error) if step == AmqpStep::Connect => {
                 unreachable(error, &place, &words)
@@ -76,23 +78,21 @@ impl AmqpFault {
 fn unreachable(error: &io::Error, place: &str, words: &str) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => {
-            format!("nobody listens at {place}: start RabbitMQ, or correct feed.amqp.url")
+            format!("nothing listens at {place}: start RabbitMQ, or correct feed.amqp.url")
         }
         io::ErrorKind::TimedOut => {
-            format!(
-                "{place} cannot be reached: correct feed.amqp.url, or let a firewall between pass it"
-            )
+            format!("{place} cannot be reached: correct feed.amqp.url, or open the firewall for it")
         }
         io::ErrorKind::InvalidData => format!(
-            "no TLS with {place} ({words}): correct the port in feed.amqp.url, or name whoever has signed the \
-             broker's certificate in feed.amqp.ca_file"
+            "no TLS with {place} ({words}): correct the port in feed.amqp.url, or set \
+             feed.amqp.ca_file to the certificate of the authority that signed the broker's"
         ),
         io::ErrorKind::ConnectionAborted
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::UnexpectedEof => {
             format!(
-                "{place} has ended the connection at once ({words}): is RabbitMQ just starting or stopping, and is \
-                 its port for TLS another one (feed.amqp.url)?"
+                "{place} has closed the connection at once ({words}): is RabbitMQ just starting \
+                 or stopping, or does TLS have another port (feed.amqp.url)?"
             )
         }
         _ => format!("{place} cannot be reached ({words}): correct the host in feed.amqp.url"),
@@ -101,28 +101,34 @@ fn unreachable(error: &io::Error, place: &str, words: &str) -> String {
 
 fn refused(step: AmqpStep, kind: &AMQPErrorKind, bus: &Bus, words: &str) -> String {
     let exchange = &bus.settings.exchange;
+    // RabbitMQ answers a wrong password and a missing permission with one code; the step tells them
+    // apart.
     match (step, kind) {
         (AmqpStep::Connect, AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => {
-            "the broker refuses the user or the password: correct feed.amqp.url, or the user by `rabbitmqctl \
-             add_user` or `change_password`"
+            "the broker refuses the user or the password: correct feed.amqp.url, or the user by \
+             `rabbitmqctl add_user` or `change_password`"
                 .into()
         }
         (AmqpStep::Connect, AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => format!(
-            "the broker has no virtual host {vhost:?}, or none for this user: correct feed.amqp.url, or see \
-             `rabbitmqctl add_vhost` and `set_permissions`",
+            "the broker has no virtual host {vhost:?}, or none for this user: correct \
+             feed.amqp.url, or see `rabbitmqctl add_vhost` and `set_permissions`",
             vhost = bus.broker.vhost()
         ),
         (_, AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => format!(
-            "the user may not do what is needed in {:?}: `rabbitmqctl set_permissions` has to let it configure \
-             {exchange:?} and \"amq.gen.*\", write \"amq.gen.*\" and read both ({words})",
+            "the user lacks permissions in {:?}: `rabbitmqctl set_permissions` has to let it \
+             configure {exchange:?} and \"amq.gen.*\", write \"amq.gen.*\" and read both \
+             ({words})",
             bus.broker.vhost()
         ),
         (AmqpStep::Exchange, AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)) => format!(
-            "the exchange {exchange:?} is of another kind: set feed.amqp.exchange and exchange_type to those that \
-             Wazo publishes on ({words})"
+            "the exchange {exchange:?} is of another kind: set feed.amqp.exchange and \
+             exchange_type to those that Wazo publishes on ({words})"
         ),
         (_, AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED)) => {
-            format!("the broker has ended the connection, it stops or an operator said so ({words})")
+            format!(
+                "the broker has closed the connection, because it stops or by an operator \
+                     ({words})"
+            )
         }
         _ => format!("the broker refuses: {words}"),
     }

@@ -1,8 +1,8 @@
-//! The way to the broker: a connection of our own, encrypted or not, whose frames are screened before the AMQP client
-//! reads them.
+//! The bytes between broker and AMQP client: a connection of our own, encrypted or not, whose
+//! frames are screened before the client reads them.
 //!
-//! The client takes a TCP socket and nothing else, so it gets one on loopback, and a task of the bridge carries bytes
-//! between the two.
+//! The client takes nothing but a TCP socket, so it gets one on loopback, and a task of the bridge
+//! copies bytes between the two.
 
 use super::Bus;
 use crate::feed::amqp::Screen;
@@ -25,7 +25,7 @@ trait AmqpSocket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> AmqpSocket for T {}
 
-/// A connection to the broker, and the place on loopback where the client is to connect.
+/// A connection to the broker, and the port on loopback where the client connects.
 pub(super) struct AmqpLine {
     broker: Box<dyn AmqpSocket>,
     listener: TcpListener,
@@ -36,6 +36,7 @@ impl AmqpLine {
     /// Connects to the broker.
     pub(super) async fn open(bus: &Bus) -> io::Result<Self> {
         let socket = TcpStream::connect((bus.broker.host(), bus.broker.port())).await?;
+        // Acknowledgements are small; Nagle's algorithm would hold them back.
         socket.set_nodelay(true)?;
         let broker: Box<dyn AmqpSocket> = match &bus.trust {
             None => Box::new(socket),
@@ -45,17 +46,20 @@ impl AmqpLine {
                 Box::new(TlsConnector::from(Arc::clone(trust)).connect(name, socket).await?)
             }
         };
+
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         Ok(Self { broker, listener, frame_bytes_max: bus.broker.frame_bytes_max() })
     }
 
-    /// Where the client connects.
+    /// The address for the client.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Takes the client's connection, whose end this is, and no other, and carries until either side ends.
+    /// Accepts the client's connection, whose end this is, and no other, and copies bytes until
+    /// either side ends.
     pub(super) async fn carry(self, client: impl AsFd) -> io::Result<()> {
+        // Any local process can connect to the port: only the client's own address is accepted.
         let client = SocketAddr::try_from(rustix::net::getsockname(client)?)?;
         let ours = loop {
             let (socket, peer) = self.listener.accept().await?;
@@ -64,12 +68,13 @@ impl AmqpLine {
             }
         };
         ours.set_nodelay(true)?;
+
         let (mut to_client, mut to_broker) = (Way::default(), Way::default());
         let mut screen = Screen::new(self.frame_bytes_max);
         let (mut broker, mut client) = (self.broker, ours);
         tokio::spawn(async move {
             poll_fn(|cx| {
-                // Each end is said to the other when all that came before it has been.
+                // One side's end is passed on once everything before it has been written.
                 let down = to_client
                     .poll(cx, &mut broker, &mut client, |bytes, out| screen.pass(bytes, out));
                 let up = to_broker
@@ -82,7 +87,7 @@ impl AmqpLine {
     }
 }
 
-/// One direction.
+/// One direction of the copy.
 #[derive(Default)]
 struct Way {
     chunk: Vec<u8>,
@@ -91,7 +96,7 @@ struct Way {
 }
 
 impl Way {
-    /// Carries what can be carried. Ready at the end.
+    /// Copies what can be copied. Ready at the end.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -99,6 +104,7 @@ impl Way {
         to: &mut (impl AsyncWrite + Unpin + ?Sized),
         mut pass: impl FnMut(&[u8], &mut Vec<u8>),
     ) -> Poll<()> {
+        // Output first, and input only after it: a slow reader thereby slows the other side down.
         loop {
             while self.written < self.out.len() {
                 match ready!(Pin::new(&mut *to).poll_write(cx, &self.out[self.written..])) {
@@ -106,6 +112,7 @@ impl Way {
                     Ok(_) | Err(_) => return Poll::Ready(()),
                 }
             }
+            // TLS keeps bytes until it is flushed.
             if self.written > 0 {
                 if ready!(Pin::new(&mut *to).poll_flush(cx)).is_err() {
                     return Poll::Ready(());

@@ -1,16 +1,16 @@
-//! What has come from Redis and waits until the shards have room.
+//! Messages from Redis that wait until the shards have room.
 
 use redis::Msg;
 use std::collections::VecDeque;
 
-/// Messages that wait before newer ones are dropped: about as many as wait for a shard.
+/// Waiting messages before newer ones are dropped: about as many as wait for a shard.
 const MESSAGES_MAX: usize = 50_000;
 /// Their bytes, likewise.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
-/// What a message costs beside its payload.
+/// Overhead of a message, besides its payload and channel.
 const MESSAGE_BYTES: usize = 128;
 
-/// Messages in the order in which they came.
+/// Messages in the order of their arrival.
 #[derive(Default)]
 pub(super) struct RedisBacklog {
     messages: VecDeque<Msg>,
@@ -21,6 +21,8 @@ pub(super) struct RedisBacklog {
 impl RedisBacklog {
     /// Adds a message, or drops it when there is no room.
     pub(super) fn push(&mut self, message: Msg) {
+        // The new one rather than the oldest, which would break the order of what was already
+        // taken.
         if self.messages.len() >= MESSAGES_MAX || self.bytes + weight(&message) > BYTES_MAX {
             self.dropped += 1;
             return;
@@ -29,20 +31,26 @@ impl RedisBacklog {
         self.messages.push_back(message);
     }
 
-    /// Takes the oldest: so many, or as many as have so many bytes, and one at least if there is one.
+    /// Takes the oldest, up to a count and until the bytes are reached; at least one if there is
+    /// one.
     pub(super) fn take(&mut self, count_max: usize, bytes_max: usize) -> impl Iterator<Item = Msg> {
         let mut bytes = 0;
-        let fits = |message: &&Msg| {
-            let fits = bytes < bytes_max;
-            bytes += if fits { weight(message) } else { 0 };
-            fits
-        };
-        let count = self.messages.iter().take(count_max).take_while(fits).count();
+        let mut count = 0;
+        for message in self.messages.iter().take(count_max) {
+            // Checked before each message, so that one longer than the limit is taken alone.
+            if bytes >= bytes_max {
+                break;
+            }
+            bytes += weight(message);
+            count += 1;
+        }
+
         self.bytes -= bytes;
+        // Collected, because a drain that is dropped half-way would lose the rest uncounted.
         self.messages.drain(..count).collect::<Vec<_>>().into_iter()
     }
 
-    /// How many were dropped since this was last asked.
+    /// The number of messages dropped since the last call.
     pub(super) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }

@@ -1,6 +1,6 @@
 //! One subscribed connection to Redis, and one for publishing.
 //!
-//! The sockets are made here, so that TLS trusts whom the daemon's other clients trust.
+//! The sockets are made here, so that TLS trusts what the daemon's other clients trust.
 
 use super::Redis;
 use super::backlog::RedisBacklog;
@@ -22,12 +22,13 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
-/// How long Redis has to take a connection, and how long to agree on TLS.
+/// Time for Redis to accept a connection, and for the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long it has for everything until messages come.
+/// Time for everything until messages come.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two questions whether Redis is still there.
+/// Time between two pings.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(10);
+
 /// A subscriber at work.
 pub(super) struct RedisConnection {
     sink: PubSubSink,
@@ -47,12 +48,13 @@ impl RedisConnection {
 
     async fn subscribe(redis: &Redis) -> Result<Self, RedisFault> {
         let gauge = Gauge::default();
+
         let wire = GaugedSocket::new(dial(redis).await?, gauge.clone());
         let pubsub = PubSub::new(redis.server.login(), wire)
             .await
             .map_err(RedisFault::at(RedisStep::Login))?;
         let (mut sink, stream) = pubsub.split();
-        // One by one, so that a refusal tells which.
+        // One by one, so that an error names the channel.
         for channel in redis.topics.channels() {
             let refused = RedisFault::at(RedisStep::Subscribe(channel.clone()));
             sink.subscribe(channel).await.map_err(refused)?;
@@ -61,23 +63,25 @@ impl RedisConnection {
             let refused = RedisFault::at(RedisStep::Subscribe(pattern.clone()));
             sink.psubscribe(pattern).await.map_err(refused)?;
         }
+
         let ping = ping(&sink);
         Ok(Self { sink, stream, gauge, heard: Instant::now(), ping })
     }
 
-    /// Reads nothing more from Redis until this is dropped.
+    /// Stops reading from Redis until this is dropped.
     pub(super) fn hold(&self) -> Hold {
         self.gauge.hold()
     }
 
-    /// Waits for messages and adds all that are there to `backlog`.
+    /// Waits for messages and adds the available ones to `backlog`.
     pub(super) async fn next(&mut self, backlog: &mut RedisBacklog) -> Result<(), RedisFault> {
         let Self { sink, stream, gauge, heard, ping: answer } = self;
         loop {
             tokio::select! {
                 biased;
-                // Without tokio's limit for one turn, at which there seems to be nothing more: what is left in the
-                // queue then would no longer count, and the queue would have no limit.
+                // Without tokio's budget for one turn, at which the stream appears to be empty:
+                // messages left in the queue would no longer count then, and the queue would have
+                // no limit.
                 open = unconstrained(poll_fn(|cx| poll_messages(stream, gauge, backlog, cx))) => {
                     *heard = Instant::now();
                     return if open { Ok(()) } else { Err(end(gauge)) };
@@ -86,13 +90,15 @@ impl RedisConnection {
                     *heard = Instant::now();
                     *answer = ping(sink);
                 }
+                // Any message counts as a sign of life, so a busy channel needs no pong in time.
                 () = sleep_until(*heard + SILENCE_MAX) => return Err(RedisFault::Silent),
             }
         }
     }
 }
 
-/// Takes all messages that are there. Ready when there were some, or when no more will come: then with `false`.
+/// Takes all available messages. Ready when there were some, or with `false` when no more will
+/// come.
 fn poll_messages(
     stream: &mut PubSubStream,
     gauge: &Gauge,
@@ -106,9 +112,11 @@ fn poll_messages(
                 some = true;
                 backlog.push(message);
             }
+            // The end is reported by the next call: these messages come first.
             Poll::Ready(None) if some => return Poll::Ready(true),
             Poll::Ready(None) => return Poll::Ready(false),
             Poll::Pending if some => {
+                // Only here is the queue known to be empty.
                 gauge.reset();
                 return Poll::Ready(true);
             }
@@ -117,7 +125,7 @@ fn poll_messages(
     }
 }
 
-/// Asks, after a while, whether Redis is there. Whatever it answers, it is.
+/// Asks, after a while, whether Redis is alive. Any answer says so, an error too.
 fn ping(sink: &PubSubSink) -> Ping {
     let mut sink = sink.clone();
     Box::pin(async move {
@@ -126,19 +134,21 @@ fn ping(sink: &PubSubSink) -> Ping {
     })
 }
 
-/// Why no more messages come.
+/// The reason why no more messages come.
 fn end(gauge: &Gauge) -> RedisFault {
     if gauge.is_over() { RedisFault::Flooded } else { RedisFault::Lost }
 }
 
-/// A connection to publish with.
+/// Opens a connection to publish with.
 pub(super) async fn publisher(redis: &Redis) -> Result<MultiplexedConnection, RedisFault> {
     let opened = timeout(OPEN_TIMEOUT, async {
         let wire = GaugedSocket::new(dial(redis).await?, Gauge::default());
+
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(SILENCE_MAX));
         let opened =
             MultiplexedConnection::new_with_config(redis.server.login(), wire, config).await;
         let (connection, driver) = opened.map_err(RedisFault::at(RedisStep::Login))?;
+        // The driver ends by itself when the connection is dropped.
         tokio::spawn(driver);
         Ok(connection)
     });
@@ -155,6 +165,7 @@ async fn dial(redis: &Redis) -> Result<Box<dyn RedisSocket>, RedisFault> {
         RedisPlace::Tcp(host, port) | RedisPlace::Tls(host, port) => (host.as_str(), *port),
     };
     let socket = in_time(TcpStream::connect((host, port))).await.map_err(RedisFault::Connect)?;
+    // Pings and relayed messages are small; Nagle's algorithm would hold them back.
     socket.set_nodelay(true).map_err(RedisFault::Connect)?;
     if !redis.server.is_encrypted() {
         return Ok(Box::new(socket));

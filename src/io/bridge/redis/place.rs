@@ -1,15 +1,15 @@
-//! What the Redis feed needs.
+//! The parts of the Redis feed's configuration, ready to connect.
 
 use crate::feed::redis::{RedisTopics, Server};
 use rustls::ClientConfig;
 use std::sync::Arc;
 
-/// Where Redis is, and what is wanted of it.
+/// A Redis, and what is read there.
 pub struct Redis {
-    /// Where Redis is.
+    /// The address.
     pub server: Server,
-    /// What is listened to there.
+    /// Channels and patterns to subscribe to.
     pub topics: RedisTopics,
-    /// Whose certificates are trusted; needed where Redis speaks TLS.
+    /// The certificates that are trusted; required where Redis speaks TLS.
     pub trust: Option<Arc<ClientConfig>>,
 }

@@ -1,7 +1,8 @@
-//! What the daemon's clients say, on its way to other daemons.
+//! Messages of the daemon's clients, on their way to other daemons.
 //!
-//! The shards put it into [`Relays`] and go on; a task publishes it in that order. What finds no room, and what
-//! Redis is not there for, is lost and counted: the clients of this daemon have had it.
+//! The shards put them into [`Relays`] and go on; a task publishes them in that order. Messages
+//! without room, or without a Redis, are lost and counted: the clients of this daemon have had
+//! them.
 
 use super::connection::PING_INTERVAL;
 use super::fault::{RedisFault, RedisStep};
@@ -18,20 +19,21 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-/// Messages that wait to be published before newer ones are lost: a second of them from very busy clients.
+/// Messages that wait to be published before newer ones are lost: a second's worth from very busy
+/// clients.
 const RELAYS_MAX: usize = 10_000;
-/// Their bytes: as much as so many long chat messages.
+/// Their bytes: as many long chat messages.
 const RELAY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Messages of one pipeline, so that Redis is waited for seldom and its answers stay few.
+/// Messages of one pipeline, so that Redis is seldom waited for and its answers stay few.
 const PIPELINE_MAX: usize = 1_000;
 
-/// Between two looks at what is left when the daemon stops.
+/// Time between two checks of what is left when the daemon stops.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
 
-/// What waits to be published. Closed while Redis is not there.
+/// Messages to be published. Closed while there is no Redis.
 pub(in super::super) struct Relays {
     inbox: Inbox<Box<str>, Notify>,
-    /// Messages that are with Redis and not answered.
+    /// Messages sent to Redis without an answer yet.
     under_way: AtomicUsize,
 }
 
@@ -52,13 +54,13 @@ impl Relays {
         lost
     }
 
-    /// Takes no more. Returns how many messages are lost by that.
+    /// Closes the queue. Returns how many messages are lost by that.
     pub(super) fn close(&self) -> usize {
         self.inbox.close() + self.under_way.swap(0, Relaxed)
     }
 
-    /// Waits until everything is published, until `end` at the latest. What clients have said last comes in after
-    /// the feed has stopped listening.
+    /// Waits until everything is published, until `end` at the latest. Clients' last messages
+    /// arrive after the feed has stopped listening.
     pub(in super::super) async fn finish(&self, end: Instant) {
         loop {
             let left = self.inbox.depth() + self.under_way.load(Relaxed);
@@ -67,7 +69,7 @@ impl Relays {
             }
             if Instant::now() >= end {
                 tracing::warn!(
-                    "{left} messages of clients were not relayed to other daemons: the time is over"
+                    "{left} messages of clients were not relayed to other daemons: the time is up"
                 );
                 return;
             }
@@ -79,8 +81,8 @@ impl Relays {
         self.inbox.open();
     }
 
-    /// The next messages. Between the two counts of [`Relays::finish`] none is lost sight of: both change here, on the
-    /// thread that it runs on.
+    /// The next messages. None escapes the two counts of [`Relays::finish`]: both change here, on
+    /// the thread that it runs on.
     fn take(&self) -> Vec<Box<str>> {
         let taken = self.inbox.take_up_to(PIPELINE_MAX);
         self.under_way.store(taken.len(), Relaxed);
@@ -92,7 +94,7 @@ impl Relays {
     }
 }
 
-/// Publishes what clients say until that fails; does nothing without a connection.
+/// Publishes clients' messages until that fails; does nothing without a connection.
 pub(super) async fn publish(
     connection: Option<MultiplexedConnection>,
     channel: String,
@@ -105,6 +107,8 @@ pub(super) async fn publish(
     loop {
         let texts = relays.take();
         if texts.is_empty() {
+            // A pipeline's error tells too, but a quiet relay would find out only with its next
+            // message, and lose it.
             if timeout(PING_INTERVAL, relays.inbox.posted()).await.is_err()
                 && let Err(error) = cmd("PING").query_async::<Value>(&mut connection).await
                 && is_end(&error)
@@ -113,29 +117,35 @@ pub(super) async fn publish(
             }
             continue;
         }
+
+        // Texts that are no object were refused before; `sign` only has to skip them.
         let mut pipeline = pipe();
         for text in texts.iter().filter_map(|text| node.sign(text)) {
             pipeline.cmd("PUBLISH").arg(&channel).arg(text).ignore();
         }
+
         match pipeline.query_async::<()>(&mut connection).await {
             Ok(()) => metrics.relays_sent.add(texts.len() as u64),
             Err(error) if is_end(&error) => return RedisFault::Redis(RedisStep::Publish, error),
+            // Refused for lack of a permission: the connection stays good, and the operator is
+            // told.
             Err(error) => {
                 metrics.relays_lost.add(texts.len() as u64);
                 LogLine::RelayRefused.warn(clock::now(), || {
                     let words = excerpt(&error.to_string(), super::fault::WORDS_MAX);
                     format!(
-                        "Redis does not pass on what clients say: let its user publish by `ACL SETUSER … +publish \
-                         &{channel}` ({words})"
+                        "Redis does not accept relayed messages: let its user publish by `ACL \
+                         SETUSER … +publish &{channel}` ({words})"
                     )
                 });
             }
         }
+
         relays.answered();
     }
 }
 
-/// Whether the connection is of no more use, rather than Redis against what was asked.
+/// Whether the connection is of no more use, as opposed to a command that was refused.
 fn is_end(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error()
 }

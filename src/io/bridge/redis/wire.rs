@@ -1,7 +1,7 @@
 //! The bytes of a connection to Redis, however it is reached, with a limit on what is read ahead.
 //!
-//! The Redis client puts messages into a queue without a limit, and reads one message whole, however long. Both
-//! count here, until somebody says that all that came was taken.
+//! The Redis client queues messages without a limit, and reads any message whole, however long.
+//! Both count here, until the reader reports that everything was taken.
 
 use std::io;
 use std::pin::Pin;
@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes read and not taken before the connection is given up. Redis itself, as it comes, ends the connection of
-/// a subscriber that is 32 MiB behind, so only a message or a server beyond all measure comes here.
+/// Bytes read and not taken before the connection is given up. Redis by default disconnects a
+/// subscriber that is 32 MiB behind, so only an extreme message or server reaches this.
 const UNTAKEN_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A connected socket, encrypted or not.
@@ -19,7 +19,7 @@ pub(super) trait RedisSocket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> RedisSocket for T {}
 
-/// How many bytes were read and not taken, and whether to read on.
+/// The number of bytes read and not taken, and whether reading is held.
 #[derive(Clone, Default)]
 pub(super) struct Gauge(Arc<GaugeState>);
 
@@ -27,38 +27,40 @@ pub(super) struct Gauge(Arc<GaugeState>);
 struct GaugeState {
     bytes: AtomicUsize,
     held: AtomicBool,
-    /// The reader that has come while reading was held.
+    /// The waker of a read that came while reading was held.
     reader: Mutex<Option<Waker>>,
 }
 
-/// Reading is held for as long as this lives.
+/// Holds reading for as long as this lives.
 pub(super) struct Hold(Gauge);
 
 impl Gauge {
-    /// All that came was taken.
+    /// Everything that came was taken.
     pub(super) fn reset(&self) {
         self.0.bytes.store(0, Relaxed);
     }
 
-    /// Reads nothing more for a while; the socket and Redis keep what comes.
+    /// Stops reading for a while; the socket and Redis keep what comes.
     pub(super) fn hold(&self) -> Hold {
         self.0.held.store(true, Relaxed);
         Hold(self.clone())
     }
 
-    /// How many they are.
+    /// Bytes read and not taken.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.0.bytes.load(Relaxed)
     }
 
-    /// Whether the limit was reached, which ends the connection.
+    /// Whether the limit was exceeded, which ends the connection.
     pub(super) fn is_over(&self) -> bool {
         self.0.bytes.load(Relaxed) > UNTAKEN_BYTES_MAX
     }
 
     /// Whether the reader has to wait; it is woken when it may go on.
     fn holds(&self, cx: &Context<'_>) -> bool {
+        // Under the lock that `Hold::drop` takes, or it could miss this waker and reading never go
+        // on.
         let mut reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.0.held.load(Relaxed);
         if held {
@@ -79,7 +81,7 @@ impl Drop for Hold {
     }
 }
 
-/// A socket that is gauged.
+/// A socket whose reads are counted.
 pub(super) struct GaugedSocket {
     socket: Box<dyn RedisSocket>,
     gauge: Gauge,
@@ -97,6 +99,8 @@ impl AsyncRead for GaugedSocket {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // The client turns this into the end of the stream; `is_over` tells it from a lost
+        // connection.
         if self.gauge.is_over() {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
