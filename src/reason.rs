@@ -1,13 +1,13 @@
 //! The reasons for which connections are refused and sessions end: the one list.
 //!
-//! A reason is the label of `fanfare_refusals_total` and `fanfare_session_ends_total`, the first word of
-//! the log line, and the text for the client where its protocol leaves that free. Details are kept apart
-//! from it.
+//! A reason is the label of `fanfare_refusals_total` and `fanfare_session_ends_total`, the first
+//! word of the log line, and the text for the client where its protocol leaves that free. Details
+//! are kept apart from it.
 
 use crate::token::Refusal;
 
-/// Makes the reasons from the list below: the label of metrics, the volume of the log, the outcome as
-/// which a handshake counts that is refused so, and the text for people.
+/// Makes the reasons from the list below: the label of metrics, the volume of the log, the outcome
+/// as which a handshake counts that is refused so, and the text for people.
 macro_rules! reasons {
     ($(
         $(#[doc = $doc:literal])+

@@ -24,7 +24,6 @@ fn row(name: &str, schema: &Value) -> String {
     let example = schema.get("examples").and_then(|examples| examples.get(0));
     let shown = |value: &Value| format!("`{}`", in_toml(value).replace('|', "\\|"));
     // A key with an example has no default of use.
-    // A key with an example has no default of use.
     let default = schema.get("default").filter(|_| example.is_none()).map(shown);
     let example = example.or(schema.get(SAMPLE)).filter(|_| default.is_none());
     let example = example.map_or_else(String::new, |value| format!(" Such as {}.", shown(value)));

@@ -77,7 +77,7 @@ impl Feeds {
 pub(super) fn configure(hub: &Arc<Hub>, settings: &Settings, feeds: Feeds) -> io::Result<()> {
     let verifiers = Verifiers::new(settings)?;
     let webhooks = WebhookClient::new(webhook_recipients(settings))?;
-    // A bridge that runs goes on even without work: it may get some at the next reload.
+    // A running bridge is kept even without work: the next reload may bring some.
     if hub.bridge.running.load(Relaxed) {
         hub.bridge.inbox.post([BridgeMessage::Configure(Box::new((verifiers, webhooks)))]);
     } else if !verifiers.is_empty() || !webhooks.is_empty() || !feeds.is_empty() {
@@ -98,14 +98,11 @@ fn start(
     let for_thread = Arc::clone(hub);
     std::thread::Builder::new().name("bridge".into()).spawn(move || {
         runtime.block_on(run(&for_thread, verifiers, webhooks, feeds));
-        // First, so that a stop does not wait for a thread that has ended.
         for_thread.bridge.running.store(false, Relaxed);
         for_thread.pulses.bridge.end();
         // The resolver may block for a minute, and a stop does not wait for it.
         runtime.shutdown_background();
     })?;
-    // Nothing posts to the bridge before this function returns: the shards get these settings
-    // later.
     hub.bridge.running.store(true, Relaxed);
     Ok(())
 }
@@ -148,6 +145,8 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
                         }
                         BridgeMessage::Stop(end) => {
                             finish_webhooks(&mut webhooks, end).await;
+                            // Last: what clients have said while the daemon drains is still
+                            // relayed.
                             return hub.bridge.relays.finish(end).await;
                         }
                     }
@@ -158,20 +157,6 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
             () = verification.step() => {}
             () = webhooks.step() => {}
         }
-                                BridgeMessage::Stop(end) => {
-                                    finish_webhooks(&mut webhooks, end).await;
-                                    // Sockets close after the feeds: what clients have said last is still
-                                    // relayed.
-                                    return hub.bridge.relays.finish(end).await;
-                                }
-                            }
-                        }
-                        verification.ask(questions);
-                    }
-                    () = hub.bridge.webhooks.posted() => pass_webhooks(hub, &mut webhooks),
-                    () = verification.step() => {}
-                    () = webhooks.step() => {}
-                }
     }
 }
 
@@ -204,7 +189,6 @@ fn pass_webhooks(hub: &Hub, service: &mut Caller<WebhookService>) {
 async fn finish_webhooks(webhooks: &mut Caller<WebhookService>, end: Instant) {
     webhooks.change(|service, now, _| service.hurry(now));
     webhooks.finish(end).await;
-
     let left: usize =
         WebhookKind::ALL.into_iter().map(|(kind, _)| webhooks.service().waiting(kind)).sum();
     if left > 0 {

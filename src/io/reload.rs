@@ -183,8 +183,8 @@ impl Daemon {
 
     /// Binds a new listener's sockets, one for each shard.
     fn listen_anew(&self, address: SocketAddr) -> Result<Vec<rustix::fd::OwnedFd>, RenewError> {
-        // 0.0.0.0 and an address of its own cannot be bound to one port at once, and the shards close
-        // the old sockets only after the new ones are open.
+        // 0.0.0.0 and an address of its own cannot be bound to one port at once, and the shards
+        // close the old sockets only after the new ones are open.
         let is_wide = |address: SocketAddr| address.ip().is_unspecified();
         let holder = self.slots.iter().find(|slot| {
             slot.is_open

@@ -113,8 +113,7 @@ impl AmqpFeed {
         while !connection.next(&mut batch, &self.hub.bridge).await? {
             self.drain(&mut batch, &connection).await?;
         }
-        // Without a cancel the broker would send on while the batch is handed on, for another
-        // daemon to miss.
+        // What was sent before the cancel is still handed on: the queue ends with the connection.
         connection.cancel().await?;
         while connection.rest(&mut batch).await? {
             self.drain(&mut batch, &connection).await?;
@@ -153,7 +152,8 @@ impl AmqpFeed {
                         events[Outcome::Rejected as usize].add(1);
                         LogLine::AmqpRejected.warn(now, || {
                             format!(
-                                "a message from RabbitMQ was dropped, it is not an event: {rejection}"
+                                "a message from RabbitMQ was dropped, it is not an event: \
+                                 {rejection}"
                             )
                         });
                     }

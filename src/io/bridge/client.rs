@@ -63,7 +63,6 @@ impl Client {
         let status = response.status().as_u16();
 
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
-        // Dropping the body would close the connection, and the next request pay for a new one.
         if !wants_body {
             // Read to its end, or the connection could not be used again.
             let _ = tokio::time::timeout_at(deadline.into(), body).await;

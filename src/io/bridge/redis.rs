@@ -58,7 +58,7 @@ pub(in crate::io) struct RedisFeed {
 impl RedisFeed {
     /// A feed that is not connected yet, which readiness shows from now on.
     ///
-    /// When the system has no random numbers.
+    /// # Errors
     /// When the system has no random numbers.
     pub(in crate::io) fn new(
         redis: Redis,
