@@ -80,7 +80,6 @@ fn route(
     talk: &Talk<'_>,
     shard: &mut Shard,
 ) -> Result<Found, HandshakeRefusal> {
-    // Before upgrades: the REST paths of some dialects lie below their WebSocket paths.
     let wants_websocket =
         head.method == "GET" && !head.is_head && head.lists("upgrade", b"websocket");
     let fields = head.fields();
