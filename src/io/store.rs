@@ -1,8 +1,9 @@
-//! The store: the thread that owns the durable topics and writes what they decide; or several, each with some of the topics
-//! and a log of its own.
+//! The store: the thread that owns the durable topics and writes their changes; or several, each
+//! with a part of the topics and a log of its own.
 //!
-//! Shards and feeds post their questions to an inbox (`handle`); shards are answered through their mailboxes, feeds and
-//! the admin listener by channels of their own (`waiting`). The thread's rounds are in `owner`, its archive in `archive`.
+//! Shards and feeds post requests to an inbox (`handle`); shards get answers through their
+//! mailboxes, feeds and the admin listener through channels (`waiting`). The thread's rounds are in
+//! `owner`, its archive in `archive`.
 
 mod archive;
 mod backup;

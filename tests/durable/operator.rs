@@ -144,7 +144,7 @@ fn the_room_that_the_store_takes_is_told_by_topic() {
     let daemon = stop(daemon);
     let setup = setup_of(&daemon);
     let (code, said) = by_hand(&setup, &["check", "--whole-store"]);
-    let most = "store  most is held by persistent://public/default/larger (";
+    let most = "store  largest topics: persistent://public/default/larger (";
     assert!(code == Some(0) && said.contains(most), "{said}");
 }
 
@@ -181,8 +181,8 @@ fn a_store_of_a_newer_format_or_of_other_writers_or_none_ends_the_start() {
     let format = fs::read_to_string(store.join("FORMAT")).unwrap();
     fs::write(store.join("FORMAT"), "3 1\n").unwrap();
     let (code, said) = refused(&setup_of(&daemon));
-    assert!(code == 78 && said.contains("format 3, and this program knows 2"), "{code} {said}");
-    assert!(said.contains("restore a backup that is older"), "{said}");
+    assert!(code == 78 && said.contains("format 3, and this version knows 2"), "{code} {said}");
+    assert!(said.contains("restore an older backup"), "{said}");
     fs::write(store.join("FORMAT"), format).unwrap();
     let (code, said) = refused(&setup_of(&daemon).set("store.writers", 5));
     assert!(code == 78 && said.contains("store.writers is 5"), "{code} {said}");
@@ -196,7 +196,7 @@ fn a_store_of_a_newer_format_or_of_other_writers_or_none_ends_the_start() {
     let letters = foreign.path("letters");
     let foreign = with_store(foreign, &letters);
     let (code, said) = refused(&foreign);
-    assert!(code == 78 && said.contains("is no store, and not empty"), "{code} {said}");
+    assert!(code == 78 && said.contains("is not a store, and not empty"), "{code} {said}");
     assert_eq!(fs::read_dir(letters).unwrap().count(), 1);
 }
 
@@ -208,7 +208,7 @@ fn files_that_are_not_of_the_store_are_told_and_left_alone() {
     let foreign = ["notes.txt", "log-0/letters.txt"].map(|name| daemon.path("store").join(name));
     foreign.iter().for_each(|path| fs::write(path, "Dear Ann").unwrap());
     let daemon = daemon.again();
-    daemon.await_log("letters.txt is not of the store; it is left alone", 1);
+    daemon.await_log("letters.txt, which does not belong to the store", 1);
     assert_eq!(Consumer::reader(&daemon, "t?messageId=earliest").take().payload, "kept");
     foreign.iter().for_each(|path| assert_eq!(fs::read_to_string(path).unwrap(), "Dear Ann"));
 }
@@ -299,7 +299,7 @@ fn a_segment_that_is_missing_ends_the_start_until_its_loss_is_accepted() {
     );
 
     let accepting = same().by(&["sh", "-c", "exec \"$@\" --accept-loss", "sh"]).start();
-    accepting.await_log("given up, as --accept-loss says", 1);
+    accepting.await_log("continuing without it, as --accept-loss says", 1);
     let mut reader = Consumer::reader(&accepting, "whole?messageId=earliest&receiverQueueSize=20");
     reader.take_all(50);
     fill(&accepting, "holed", 50);

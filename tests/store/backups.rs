@@ -104,7 +104,7 @@ fn a_backup_is_restored_where_nothing_is_and_stays_as_it_is() {
         restore(directory.path(), &small(&directory.path().join("new")), |_, _| {}).unwrap_err();
     let told = refused.to_string();
     assert!(matches!(refused, RestoreError::NoBackup(..)), "{told}");
-    assert!(told.contains("is no backup") && told.contains("there is none in"), "{told}");
+    assert!(told.contains("is not a backup") && told.contains("there is none in"), "{told}");
     for round in 1..=2 {
         let target = directory.path().join(format!("restored-{round}"));
         restore(&backup, &small(&target), |_, _| {}).unwrap();
@@ -136,21 +136,21 @@ fn what_cannot_be_restored_is_refused_with_what_to_do_and_leaves_nothing() {
         refused.to_string()
     };
     let said = refusal(&backup, &StoreSettings { writers: 2, ..small(&target) });
-    assert!(said.contains("has 1 writers") && said.contains("write writers = 1"), "{said}");
+    assert!(said.contains("has 1 writers") && said.contains("set writers = 1"), "{said}");
     let format = fs::read(backup.join("FORMAT")).unwrap();
     fs::write(backup.join("FORMAT"), "3 1\n").unwrap();
     let said = refusal(&backup, &small(&target));
-    assert!(said.contains("has format 3, and this program knows 2"), "{said}");
+    assert!(said.contains("has format 3, and this version knows 2"), "{said}");
     fs::write(backup.join("FORMAT"), &format).unwrap();
     fs::remove_file(&segments(&backup)[2]).unwrap();
     let said = refusal(&backup, &small(&target));
-    assert!(said.contains("is not whole") && said.contains("segment 3"), "{said}");
+    assert!(said.contains("is incomplete") && said.contains("segment 3"), "{said}");
     let accepting = StoreSettings { accept_loss: true, ..small(&target) };
     restore(&backup, &accepting, |_, _| {}).unwrap();
     fs::remove_file(backup.join("FORMAT")).unwrap();
     fs::remove_dir_all(&target).unwrap();
     let said = refusal(&backup, &small(&target));
-    assert!(said.contains("is no backup"), "{said}");
+    assert!(said.contains("is not a backup"), "{said}");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn only_the_newest_backups_are_kept() {
     let made: Vec<_> = (0..12).map(|_| disk.backup().unwrap().path).collect();
     let backups = made[0].parent().unwrap();
     fs::create_dir(backups.join("of-somebody-else")).unwrap();
-    // A store that was moved there is no backup, whatever it holds.
+    // A store that was moved there is not a backup, whatever it holds.
     fs::create_dir(backups.join("store.old")).unwrap();
     fs::copy(made[0].join("FORMAT"), backups.join("store.old/FORMAT")).unwrap();
     assert_eq!(keep(backups, 3).unwrap(), made[..9]);

@@ -49,7 +49,7 @@ fn a_later_format_is_left_alone() {
     fs::write(directory.path().join("FORMAT"), "3 1\n").unwrap();
     let error = refusal(directory.path());
     assert!(matches!(error, OpenError::Newer(..)), "{error}");
-    assert!(error.to_string().contains("has format 3, and this program knows 2"), "{error}");
+    assert!(error.to_string().contains("has format 3, and this version knows 2"), "{error}");
     fs::write(directory.path().join("FORMAT"), "1\n").unwrap();
     let error = refusal(directory.path());
     assert!(matches!(error, OpenError::Older(..)), "{error}");
@@ -70,7 +70,7 @@ fn files_that_are_not_of_the_store_are_left_alone() {
         assert_eq!(fs::read_to_string(path).unwrap(), "Dear Ann");
     }
     let report = check(&settings(directory.path()), true).unwrap().lines.join("\n");
-    assert!(report.contains("log-0/letters.txt is not of the store"), "{report}");
+    assert!(report.contains("log-0/letters.txt does not belong to the store"), "{report}");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn what_is_no_store_is_not_made_one() {
     fs::write(directory.path().join("letters.txt"), "Dear Ann").unwrap();
     let error = refusal(directory.path());
     assert!(matches!(error, OpenError::Foreign(_)), "{error}");
-    assert!(error.to_string().contains("name an empty directory"), "{error}");
+    assert!(error.to_string().contains("set store.path to an empty directory"), "{error}");
     let error = refusal(&directory.path().join("letters.txt"));
     assert!(
         error.to_string().contains("it has to be a directory that the daemon's user can write"),
@@ -121,7 +121,7 @@ fn a_look_at_a_store_tells_what_it_holds_and_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     let look = || check(&settings(&path), true).unwrap().lines.join("\n");
-    assert!(look().contains("not there yet, the first start makes it"));
+    assert!(look().contains("does not exist yet; the first start creates it"));
     let mut disk = open(&path);
     let topic = disk.create("t").unwrap();
     fill(&mut disk, topic, 0..1000);

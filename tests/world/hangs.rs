@@ -193,7 +193,7 @@ fn a_disk_that_does_not_answer_is_told_to_whoever_asks_for_pulsar() {
     for _ in 0..200 {
         producer.say(r#"{"payload":"eA=="}"#);
     }
-    let told = "a sync of the store lasts for more than 10 s";
+    let told = "a sync of the store has taken more than 10 s";
     eventually("readiness tells of it", || {
         let (status, page) = daemon.page("/readyz?dialect=pulsar");
         status == 503 && page.contains(told)

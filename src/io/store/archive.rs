@@ -1,6 +1,7 @@
-//! The archive on disk: [`topic::Archive`](crate::service::topic::Archive) by a log of segments and a catalog of it in memory.
+//! The archive on disk: [`topic::Archive`](crate::service::topic::Archive) implemented by a log of
+//! segments, with its catalog in memory.
 //!
-//! What is written stands in memory until [`Disk::commit`] or [`Disk::settle`] gives it to the system.
+//! Writes are buffered until [`Disk::commit`] or [`Disk::settle`] passes them to the system.
 
 use super::catalog::Catalog;
 use super::format::{self, OpenError};
@@ -23,18 +24,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long what consumers have acknowledged may wait for a sync of the disk.
+/// How long acknowledgements may wait for a sync of the disk.
 const SAVED_AFTER: Duration = Duration::from_secs(1);
-/// Messages of a commit that the store's thread waits for itself: for so few another thread costs more than it gains.
+/// Messages in a commit up to which the store's thread syncs itself: for so few, handing over to
+/// another thread costs more than it gains.
 const COMMITTED_HERE_MAX: usize = 4;
-/// Messages that may wait for their time: each takes some 50 bytes of memory until it is delivered.
+/// Limit on delayed messages: each takes some 50 bytes of memory until it is delivered.
 const DELAYED_MAX: usize = 1_000_000;
-/// Damaged messages at the end of a topic that are passed over in the search for its last good one.
+/// Damaged messages at the end of a topic that are skipped in the search for the last good one.
 const LAST_TRIED_MAX: usize = 64;
-/// How often to check whether the files are still there, and how often while the store is idle.
+/// How often to check that the files still exist, and how often while the store is idle.
 const PRESENT_EVERY: Duration = Duration::from_millis(100);
 const PRESENT_EVERY_IDLE: Duration = Duration::from_millis(500);
-/// How soon to poll what the keeper has done.
+/// How soon to poll the keeper's results.
 const POLL_AFTER: Duration = Duration::from_millis(5);
 
 /// The archive of an owner of topics.
@@ -48,31 +50,31 @@ pub struct Disk {
     pub(super) health: StoreHealth,
     pub(super) metrics: Arc<Metrics>,
     pub(super) findings: Findings,
-    /// Whose topics these are; their numbers have its index when they are divided by how many owners there are.
+    /// The owner of these topics; their numbers, modulo the number of owners, equal its index.
     owner: OwnerIndex,
     pub(super) reported: HashSet<(TopicNumber, Position)>,
-    /// Whether writing works again, which is not told yet.
+    /// Whether writing works again, not yet announced.
     has_healed: bool,
-    /// Whether something was written whose answer waits for a commit.
+    /// Whether anything was written whose answer waits for a commit.
     wants_commit: bool,
-    /// When the first was written of what the disk may not have yet.
+    /// When the oldest write was made that the disk may not have.
     dirty_since: Option<Instant>,
-    /// Messages that were appended since the last commit began.
+    /// Messages appended since the last commit began.
     appended: usize,
-    /// When the sync began that another thread does.
+    /// When the sync by the other thread began.
     begun: Option<Instant>,
-    /// When it was last looked whether the files are there, and when their directory had changed then.
+    /// When the files were last checked, and their directory's modification time then.
     seen: Instant,
     changed: (i64, i64),
-    /// Keeps other daemons out.
+    /// Locks out other daemons.
     _lock: Arc<File>,
 }
 
 impl Disk {
-    /// Opens a store of one owner, or makes one; goes around what a crash or a bad disk has left and says so in the log.
+    /// Opens a store with one owner, or creates it; works around the remains of a crash or damage,
+    /// and logs them.
     ///
-    /// # Errors
-    /// When it cannot be used, with what to do.
+    /// When it cannot be used, with advice.
     pub fn open(settings: &StoreSettings) -> Result<Self, OpenError> {
         let settings = StoreSettings { writers: 1, ..settings.clone() };
         Self::open_all(&settings)?.pop().ok_or(OpenError::NoPath)
@@ -80,12 +82,12 @@ impl Disk {
 
     /// Opens the archives of all owners.
     ///
-    /// # Errors
-    /// When the store cannot be used, with what to do.
+    /// When the store cannot be used, with advice.
     pub fn open_all(settings: &StoreSettings) -> Result<Vec<Self>, OpenError> {
         let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
         let (lock, is_new) = format::take(&directory, settings)?;
         let mut disks = Vec::new();
+        // One lock for all owners: the store is free when the last of them has ended.
         let lock = Arc::new(lock);
         for owner in OwnerIndex::all(settings.writers) {
             let (log, recovered) =
@@ -93,7 +95,7 @@ impl Disk {
             disks.push(Self::new(settings, &directory, (log, recovered), owner, lock.clone()));
         }
         if is_new {
-            // Last, so that a directory with it has had a log.
+            // Written last, so that a directory with this file has a complete log.
             format::write_format(&directory, settings.writers as u32)
                 .map_err(|error| format::unusable(&directory, error))?;
         }
@@ -137,7 +139,7 @@ impl Disk {
         }
     }
 
-    /// Counts there from now on.
+    /// Adopts these metrics.
     #[must_use]
     pub fn counting(mut self, metrics: Arc<Metrics>) -> Self {
         metrics.store.damaged.add(self.metrics.store.damaged.get());
@@ -146,23 +148,23 @@ impl Disk {
         self
     }
 
-    /// Bytes of an unfinished write that were left out when the store was opened, and damaged places of its log.
+    /// Bytes of an unfinished write discarded on opening, and the number of damaged places in the
+    /// log.
     #[must_use]
     pub fn found(&self) -> (u64, usize) {
         (self.findings.cut_bytes, self.findings.damages.len())
     }
 
-    /// What is counted.
+    /// The metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Makes safe what was appended and created, as far as the settings ask for it. A failure ends writing until
-    /// [`Disk::look`] finds that it works again.
+    /// Makes all writes safe to the extent of the configured durability. A failure stops writing
+    /// until [`Disk::look`] finds that it works again.
     ///
-    /// # Errors
-    /// When it is not safe, with the reason.
+    /// When they are not safe, with the reason.
     pub fn commit(&mut self) -> Result<(), Box<str>> {
         self.wants_commit = false;
         let start = Instant::now();
@@ -178,30 +180,28 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes safe all that was written, whatever the settings ask for.
+    /// Makes all writes safe, whatever the configured durability.
     ///
-    /// # Errors
-    /// When it is not safe, with the reason.
+    /// When they are not safe, with the reason.
     pub fn save_to_disk(&mut self) -> Result<(), Box<str>> {
         self.wants_commit = false;
         self.persist(true)
     }
 
-    /// Begins to make safe what was appended and created. `None` when it is already, as far as the settings ask for it;
-    /// else what is to be synced, after which [`Disk::commit_ended`] is to be called. What is written meanwhile is not
-    /// waited for.
+    /// Begins to make all writes safe. `None` when they already are, to the extent of the
+    /// configured durability; otherwise the file to sync, after which [`Disk::commit_ended`] must
+    /// be called. Later writes are not waited for.
     ///
-    /// # Errors
-    /// When it is not safe, with the reason.
+    /// When they cannot be made safe, with the reason.
     pub fn commit_begun(&mut self) -> Result<Option<Unsynced>, Box<str>> {
         let count = std::mem::take(&mut self.appended);
-        // Handing a few to another thread takes longer than the sync.
+        // For a few messages, handing over to another thread takes longer than the sync.
         if self.settings.durability != Durability::Always || count <= COMMITTED_HERE_MAX {
             return self.commit().map(|()| None);
         }
         self.wants_commit = false;
-        // After a failed sync the system may have dropped what it did not write, and say that the next one is
-        // fine.
+        // After a failed sync the system may have dropped unwritten pages, and report success for
+        // the next one.
         if let Some(reason) = self.health.reason() {
             return Err(reason.into());
         }
@@ -215,13 +215,12 @@ impl Disk {
         Ok(unsynced)
     }
 
-    /// It is synced, or could not be.
+    /// Ends a commit with the result of its sync.
     ///
-    /// # Errors
-    /// When it is not safe, with the reason.
+    /// When the writes are not safe, with the reason.
     pub fn commit_ended(&mut self, result: io::Result<()>) -> Result<(), Box<str>> {
         let begun = self.begun.take();
-        // Before a failure is told: what was under way is written anew at the recovery.
+        // Before the failure is reported: the writes in progress are repeated by the recovery.
         self.log.sync_ended(result.is_ok());
         match result {
             Ok(()) => {
@@ -234,13 +233,13 @@ impl Disk {
         }
     }
 
-    /// Whether something was created whose answer waits for the next commit.
+    /// Whether anything was created whose answer waits for the next commit.
     #[must_use]
     pub fn wants_commit(&self) -> bool {
         self.wants_commit
     }
 
-    /// When [`Disk::look`] and [`Disk::settle`] want to be called, if something waits for them.
+    /// When to call [`Disk::look`] and [`Disk::settle`] next; `None` if nothing is pending.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -249,7 +248,7 @@ impl Disk {
         [self.health.due(), self.sync_due(), keeper, reclaim].into_iter().flatten().min()
     }
 
-    /// When [`Disk::look`] is to be called where nothing else waits, to see whether the files are there.
+    /// When to call [`Disk::look`] at the latest, to check that the files exist.
     pub(super) fn present_due(&self) -> Instant {
         self.seen + PRESENT_EVERY_IDLE
     }
@@ -258,15 +257,15 @@ impl Disk {
         let after = match self.settings.durability {
             Durability::Always => SAVED_AFTER,
             Durability::Interval => self.settings.interval(),
-            // Room is given back only with a sync.
+            // Space is freed only after a sync.
             Durability::Never if self.reclaim.waits_for_sync() => SAVED_AFTER,
             Durability::Never => return None,
         };
         self.dirty_since.filter(|_| self.health.reason().is_none()).map(|since| since + after)
     }
 
-    /// Looks at the disk and its files, and writes anew what may have got lost when the disk could not be written and now
-    /// can.
+    /// Checks the disk and its files, and repeats the writes that may be lost when a failing disk
+    /// works again.
     pub fn look(&mut self) {
         self.log.poll(&self.catalog);
         self.metrics.store.written.set(self.log.written);
@@ -287,7 +286,8 @@ impl Disk {
         self.metrics.store.failing.set(u64::from(self.refusal().is_some()));
     }
 
-    /// Looks whether there is room, or for this reason none. Returns whether it has looked.
+    /// Checks for free space. `no_segment` is the reason no further segment could be created.
+    /// Returns whether it checked.
     fn look_for_room(&mut self, no_segment: Option<&str>) -> bool {
         let is_reclaiming = self.health.refusal().is_some() && self.is_reclaiming();
         let (least, written) = (self.settings.free_bytes_min, self.metrics.store.bytes.get());
@@ -295,18 +295,19 @@ impl Disk {
         self.health.look(least, written, no_segment, is_reclaiming)
     }
 
-    /// Whether a segment is not where it was, and what to say then.
+    /// Why a segment is missing, if one is.
     fn absence(&mut self) -> Option<String> {
         use std::os::unix::fs::MetadataExt as _;
         let (directory, active) = (&self.log.directory, &self.log.active);
         let path = segment::SegmentFile::Segment(active.number).path(directory);
         let ours = active.file.metadata().ok()?;
+        // Compared by inode: another file at the same path is not the one being written.
         let is_there = std::fs::metadata(&path)
             .is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
         if !is_there || ours.nlink() == 0 {
             return Some(absent(&path));
         }
-        // The others only after something has changed among the files.
+        // The other files are checked only when their directory has changed.
         let changed =
             std::fs::metadata(directory).map(|there| (there.mtime(), there.mtime_nsec())).ok()?;
         if std::mem::replace(&mut self.changed, changed) == changed {
@@ -318,20 +319,22 @@ impl Disk {
         Some(absent(&segment::SegmentFile::Segment(*number).path(directory)))
     }
 
-    /// Why no messages are taken, while none are.
+    /// Why messages are refused; `None` while they are accepted.
     #[must_use]
     pub fn refusal(&self) -> Option<&str> {
         self.health.refusal()
     }
 
-    /// Whether writing works again since the last call: then everything is safe that was written before it failed.
+    /// Whether writing has recovered since the last call: everything written before the failure is
+    /// safe then.
     #[must_use]
     pub fn has_healed(&mut self) -> bool {
         std::mem::take(&mut self.has_healed)
     }
 
-    /// Writes again what may not have got as far as the disk.
+    /// Repeats the writes that may not have reached the disk.
     fn heal(&mut self) {
+        // A sync still in progress no longer counts: what it covers is written again below.
         self.begun = None;
         match self.log.rewrite(&mut self.catalog) {
             Ok(()) => {
@@ -345,22 +348,23 @@ impl Disk {
         }
     }
 
-    /// Gives what was written to the system, and to the disk what has waited long enough; goes on with giving room back.
+    /// Passes buffered writes to the system, and syncs those that have waited long enough;
+    /// continues freeing space.
     pub fn settle(&mut self) {
-        // Nothing is given back while what replaces it cannot be written.
+        // Space must not be freed while its replacement cannot be written.
         if self.health.reason().is_some() {
             return;
         }
         self.reclaim();
         let is_due = self.sync_due().is_some_and(|due| due <= Instant::now());
-        // While a sync is under way the next commit does it, so that it is known what a failure may have lost.
+        // During a sync, the next commit flushes: so it is known what a failure may have lost.
         if (is_due || self.log.is_unflushed()) && self.begun.is_none() {
-            // A failure is told at the next write.
+            // A failure is reported at the next write.
             let _ = self.persist(is_due);
         }
     }
 
-    /// Whether another thread syncs.
+    /// Whether a sync by the other thread is in progress.
     pub(super) fn is_syncing(&self) -> bool {
         self.begun.is_some()
     }
@@ -375,7 +379,7 @@ impl Disk {
         match if syncs { self.log.sync() } else { self.log.flush() } {
             Ok(()) if syncs => {
                 self.dirty_since = None;
-                // The other sync may still fail for what replaces them.
+                // The other sync may still fail for the copies that replace these segments.
                 if !self.is_syncing() {
                     self.drop_segments();
                 }
@@ -389,29 +393,29 @@ impl Disk {
         }
     }
 
-    /// Ends writing until [`Disk::look`] finds that it works again.
+    /// Stops writing until [`Disk::look`] finds that it works again.
     pub(super) fn fail(&mut self, error: &io::Error) -> ArchiveError {
         self.metrics.store.failing.set(1);
         self.health.fail(&error.to_string());
         ArchiveError(format!("the store cannot be written: {error}").into())
     }
 
-    /// Writes a record, if writing is possible.
+    /// Writes a record, unless writing has failed.
     pub(super) fn write(&mut self, record: &Record<'_>) -> Result<Address, ArchiveError> {
         let mut body = Vec::with_capacity(64);
         record.write(&mut body);
         self.write_body(body.len(), false, |out| out.extend_from_slice(&body))
     }
 
-    /// Writes a record down, and then does what it says.
+    /// Writes a record, and then applies it to the catalog.
     fn record(&mut self, record: &Record<'_>) -> Result<(), ArchiveError> {
         let at = self.write(record)?;
-        // No gap comes of what is no message.
+        // Only messages leave gaps.
         self.catalog.apply(record, at, 0);
         Ok(())
     }
 
-    /// Writes the record of a body of so many bytes.
+    /// Writes a record with a body of `bytes`, which `write` appends.
     pub(super) fn write_body(
         &mut self,
         bytes: usize,
@@ -426,10 +430,11 @@ impl Disk {
                 self.dirty_since.get_or_insert_with(Instant::now);
                 Ok(at)
             }
-            // Nothing is wrong with what was written.
+            // A full disk does not damage what was written before.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 let reason = error.to_string();
-                // From now on, and not only for what is too large for the little that is left.
+                // From now on for all messages, not only for those too large for the rest of the
+                // space.
                 self.look_for_room(Some(&reason));
                 Err(ArchiveError(self.health.refusal().unwrap_or(&reason).into()))
             }
@@ -438,7 +443,7 @@ impl Disk {
     }
 }
 
-/// What is said of a segment that is not there.
+/// The message for a missing segment.
 pub(super) fn absent(path: &Path) -> String {
     let path = path.display();
     format!(
@@ -457,6 +462,7 @@ impl Archive for Disk {
         let Some(topic) = self.catalog.topics.get_mut(&number) else { return Ok(None) };
         let mut loaded = topic.loaded(number);
         let mut last = topic.last();
+        // Bounded, because each damaged message takes a read of its own.
         for _ in 0..LAST_TRIED_MAX {
             let Some(position) = last else { break };
             loaded.last = self.read(number, position, 1, 1)?.pop();
@@ -508,7 +514,8 @@ impl Archive for Disk {
         }
         if deliver_ms.is_some() && self.catalog.delayed >= DELAYED_MAX {
             let reason = format!(
-                "{DELAYED_MAX} messages wait for their time: no more are taken before some are due"
+                "{DELAYED_MAX} messages are waiting for their delivery time, which is the \
+                 limit: retry when some are delivered"
             );
             return Err(ArchiveError(reason.into()));
         }
@@ -538,7 +545,7 @@ impl Archive for Disk {
     }
 
     fn trim(&mut self, topic: TopicNumber, below: Position) -> Result<(), ArchiveError> {
-        // Nothing is written for what changes nothing.
+        // A trim without effect writes no record.
         if self.catalog.topics.get(&topic).is_none_or(|known| known.is_trimmed_to(below)) {
             return Ok(());
         }
@@ -581,7 +588,8 @@ impl Archive for Disk {
         let Some(known) = self.catalog.topics.get(&topic) else { return Ok(0) };
         let gone: Vec<(u64, Position)> =
             known.delayed.range(..below).take(count).map(|(key, _)| *key).collect();
-        // The record says up to where, so that it is as short however many they are.
+        // The record contains only the end of the range, so it is short however many messages it
+        // covers.
         let Some((deliver_ms, position)) = gone.last().copied() else { return Ok(0) };
         let below = (deliver_ms, position.after());
         self.record(&Record::TrimmedDelayed { topic, below })?;

@@ -1,7 +1,8 @@
-//! Backups: complete stores as they were at one moment, made while the daemon runs.
+//! Backups: complete stores as of one moment, made while the daemon runs.
 //!
-//! A full segment never changes, so it is linked where the file system can and else copied once: a later backup in the
-//! same place links to the copy of an earlier one. Only the end of the log is copied each time.
+//! Full segments never change, so they are hard-linked where the file system allows it, and
+//! otherwise copied once: later backups in the same directory link to the copy of an earlier one.
+//! Only the end of the log is copied each time.
 
 use super::archive::Disk;
 use super::format::{self, make_directory};
@@ -16,46 +17,46 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The extension of a backup that is being made.
+/// The extension of a backup in progress.
 const UNFINISHED: &str = "unfinished";
-/// The least length of a backup's name: `20261121T171500Z`.
+/// The minimum length of a backup's name: `20261121T171500Z`.
 const STAMP_CHARS: usize = 16;
 
-/// A backup that was made.
+/// A finished backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
-    /// A complete store, by its whole path.
+    /// The absolute path of the complete store.
     pub path: PathBuf,
     /// Messages in it.
     pub messages: u64,
-    /// Bytes of its files, those included that it shares with the store or other backups.
+    /// Size of its files in bytes, including those shared with the store or other backups.
     pub bytes: u64,
-    /// Bytes that were written for it.
+    /// Bytes written for it.
     pub new_bytes: u64,
-    /// Older backups that were removed, by their whole paths.
+    /// The absolute paths of older backups that were removed.
     pub removed: Vec<PathBuf>,
 }
 
-/// An owner's log at one moment: what is needed to copy it beside its thread.
+/// An owner's log as of one moment: all that another thread needs to copy it.
 pub(in crate::io) struct Copier {
     settings: StoreSettings,
     directory: PathBuf,
     name: PathBuf,
-    /// Segments that are full.
+    /// The full segments.
     segments: Vec<u32>,
-    /// The last one, and how much of it there is.
+    /// The last segment, and its length.
     last: (u32, Arc<File>, u64),
     messages: u64,
-    /// Keeps segments from going while they are read.
+    /// Keeps segments from being removed while they are read.
     _pin: Arc<()>,
 }
 
 impl Disk {
-    /// The log as it is now, with everything that was saved.
+    /// A snapshot of the log, with all changes saved.
     ///
-    /// # Errors
-    /// When it cannot be written.
+    /// When the changes cannot be saved.
     pub(super) fn copier(&mut self) -> Result<Copier, String> {
+        // Saved and synced first: the copy is made from the files, not from memory.
         self.save_to_disk().map_err(String::from)?;
         let active = &self.log.active;
         let segments =
@@ -71,32 +72,29 @@ impl Disk {
         })
     }
 
-    /// Makes a backup of a store of one owner, and waits for it.
+    /// Makes a backup of a store with one owner, and waits for it.
     ///
-    /// # Errors
     /// When it cannot be made, with the reason.
     pub fn backup(&mut self) -> Result<Backup, String> {
         copy_all(&[self.copier()?], None)
     }
 }
 
-/// Makes a backup of the logs of all owners; it has its name when it is whole. With `kept` the oldest beyond so many go
-/// then.
+/// Makes a backup of all owners' logs, which gets its final name when it is complete. With `kept`,
+/// the oldest backups beyond that number are removed afterwards.
 pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup, String> {
     let Some(Copier { settings, .. }) = copiers.first() else {
         return Err("there is nothing to copy".into());
     };
     let Some(backups) = settings.backups() else {
-        return Err(
-            "there is no place for a backup beside the store: name one as store.backup_path".into(),
-        );
+        return Err("there is no place for backups next to the store: set store.backup_path".into());
     };
     let failed = |error: io::Error| {
         let backups = backups.display();
         format!(
             "no backup was made in {backups}: {error}; store.backup_path has to be a directory \
-             that the daemon's user can write, with room for what of the store cannot be linked \
-             there"
+             that the daemon's user can write, with room for the files that cannot be \
+             linked there"
         )
     };
     make_directory(&backups).map_err(failed)?;
@@ -106,11 +104,12 @@ pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup
     {
         let backups = backups.display();
         return Err(format!(
-            "{backups} is inside the store, and would be lost with it: name another directory as \
-             store.backup_path"
+            "{backups} is inside the store, and would be lost with it: set store.backup_path to \
+             another directory"
         ));
     }
     let _place = BackupDirectory::take(&backups).map_err(failed)?;
+    // After locking: it could be another daemon's backup in progress otherwise.
     clear(&backups).map_err(failed)?;
     let earlier = list(&backups).map_err(failed)?.pop();
 
@@ -118,7 +117,7 @@ pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup
     let unfinished = target.with_extension(UNFINISHED);
     let made = make(copiers, &unfinished, &target, earlier.as_deref());
     let mut made = made.map_err(|error| {
-        // Nothing with the name of a backup is left that is none.
+        // An incomplete directory must not look like a backup.
         let _ = fs::remove_dir_all(&unfinished);
         failed(error)
     })?;
@@ -135,7 +134,7 @@ pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup
     Ok(made)
 }
 
-/// Copies all logs to a directory that gets its name when it is whole.
+/// Copies all logs into a directory, which gets its final name when it is complete.
 fn make(
     copiers: &[Copier],
     unfinished: &Path,
@@ -149,7 +148,7 @@ fn make(
     }
     format::write_format(unfinished, copiers.len() as u32)?;
     fs::rename(unfinished, target)?;
-    // The name has to outlast a loss of power as the files do.
+    // The rename must survive a loss of power, like the files.
     sync_directory(target.parent().unwrap_or(target))?;
 
     let path = fs::canonicalize(target)?;
@@ -158,7 +157,7 @@ fn make(
     Ok(Backup { path, messages, bytes, new_bytes, removed: Vec::new() })
 }
 
-/// Keeps other daemons from the directory where backups are made, for as long as one is.
+/// Locks other daemons out of the backup directory while a backup is made.
 struct BackupDirectory {
     _lock: File,
 }
@@ -169,27 +168,28 @@ impl BackupDirectory {
         match lock.try_lock() {
             Ok(()) => Ok(Self { _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(io::Error::other(
-                "another daemon makes a backup there: give each a directory of its own",
+                "another daemon is making a backup there: give each a directory of its own",
             )),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
 }
 
-/// Removes what backups have left that were not finished.
+/// Removes unfinished backups.
 fn clear(backups: &Path) -> io::Result<()> {
     for entry in fs::read_dir(backups)? {
         let path = entry?.path();
-        // Nothing is removed that a backup cannot have made.
+        // Only what a backup can have created is removed.
         if path.extension().is_some_and(|extension| extension == UNFINISHED) && is_stamp(&path) {
-            tracing::warn!("{} was not finished, and is removed", path.display());
+            tracing::warn!("removing {}, which is an unfinished backup", path.display());
             fs::remove_dir_all(&path)?;
         }
     }
     Ok(())
 }
 
-/// The name of a new backup, which comes after all others even where the clock was set back within a second.
+/// A name for a new backup that sorts after all others, even if the clock was set back within a
+/// second.
 fn free_name(backups: &Path) -> PathBuf {
     let stamp = stamp();
     let names =
@@ -198,7 +198,8 @@ fn free_name(backups: &Path) -> PathBuf {
 }
 
 impl Copier {
-    /// Copies the log into a backup, after an earlier one. Returns how many bytes were written for it.
+    /// Copies the log into a backup, linking to the files of an earlier one. Returns the bytes
+    /// written.
     fn copy_to(&self, backup: &Path, earlier: Option<&Path>) -> io::Result<u64> {
         let target = backup.join(&self.name);
         make_directory(&target)?;
@@ -208,7 +209,7 @@ impl Copier {
             for kind in [SegmentFile::Segment(*number), SegmentFile::Index(*number)] {
                 match take_over(kind, &self.directory, earlier.as_deref(), &target) {
                     Ok(bytes) => new_bytes += bytes,
-                    // An index is made anew when it is gone.
+                    // A missing index is rebuilt when it is needed.
                     Err(_) if kind == SegmentFile::Index(*number) => {}
                     Err(error) => return Err(error),
                 }
@@ -223,7 +224,7 @@ impl Copier {
     }
 }
 
-/// Copies the first bytes of a file that is being written.
+/// Copies the first bytes of a file that is still being written.
 fn copy_bytes(from: &File, mut to: &File, bytes: u64) -> io::Result<()> {
     let mut buffer = vec![0; 256 * 1024];
     let mut at = 0;
@@ -236,8 +237,8 @@ fn copy_bytes(from: &File, mut to: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a backup a file: a link to the store's own, or to that of an earlier backup, or a copy. Returns how many bytes
-/// were written.
+/// Adds a file to a backup: as a link to the store's file, as a link to that of an earlier backup,
+/// or as a copy. Returns the bytes written.
 fn take_over(
     kind: SegmentFile,
     store: &Path,
@@ -251,7 +252,7 @@ fn take_over(
     }
     let source_file = fs::metadata(&source)?;
     if let Some(earlier) = earlier.map(|earlier| kind.path(earlier)) {
-        // A file that is used again for another segment has another name, and a segment that is full one content.
+        // A reused segment file has another number, and a full segment never changes.
         let is_same = fs::metadata(&earlier).is_ok_and(|file| {
             file.len() == source_file.len() && same_content(&earlier, &source).unwrap_or(false)
         });
@@ -264,7 +265,8 @@ fn take_over(
     Ok(bytes)
 }
 
-/// Whether two files begin alike: with the checks of the first messages, no two segments do.
+/// Whether two files start with the same bytes; with the checksums of their first messages, two
+/// different segments never do.
 fn same_content(one: &Path, other: &Path) -> io::Result<bool> {
     Ok(beginning(one)? == beginning(other)?)
 }
@@ -275,9 +277,9 @@ fn beginning(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The backups in a directory, the oldest first: whatever has the name of one and is a store.
+/// The backups in a directory, oldest first: everything with the name of a backup that contains a
+/// store.
 ///
-/// # Errors
 /// When the directory cannot be read.
 pub(super) fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -297,7 +299,7 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether something has the name of a backup, finished or not.
+/// Whether a path has the name of a backup, finished or not.
 fn is_stamp(path: &Path) -> bool {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let Some((stamp, number)) = name.split_at_checked(STAMP_CHARS) else { return false };
@@ -306,7 +308,7 @@ fn is_stamp(path: &Path) -> bool {
         15 => byte == b'Z',
         _ => byte.is_ascii_digit(),
     });
-    // Those of one second are told apart by a number.
+    // A number distinguishes backups made within one second.
     let is_numbered = match number.strip_prefix('-') {
         Some(number) => !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()),
         None => number.is_empty(),
@@ -314,15 +316,14 @@ fn is_stamp(path: &Path) -> bool {
     is_stamp && is_numbered
 }
 
-/// Removes all backups of a directory but the newest ones. Returns those that are gone.
+/// Removes all but the newest `count` backups of a directory. Returns the removed ones.
 ///
-/// # Errors
 /// When one cannot be removed.
 pub fn keep(directory: &Path, count: usize) -> io::Result<Vec<PathBuf>> {
     let mut backups = list(directory)?;
     backups.truncate(backups.len().saturating_sub(count));
     for backup in &backups {
-        // What is removed in part is no backup any more, and the next one clears it away.
+        // A partly removed backup must not look like one; the next backup clears it away.
         let going = backup.with_extension(UNFINISHED);
         fs::rename(backup, &going)?;
         fs::remove_dir_all(&going)?;
@@ -330,7 +331,7 @@ pub fn keep(directory: &Path, count: usize) -> io::Result<Vec<PathBuf>> {
     Ok(backups)
 }
 
-/// The time as a name that sorts: `20261121T171500Z`.
+/// The current time as a sortable name: `20261121T171500Z`.
 fn stamp() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Utc::of(now * 1000).seconds('T').to_string().replace(['-', ':'], "") + "Z"

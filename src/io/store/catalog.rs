@@ -1,9 +1,9 @@
-//! What the store knows without reading the disk: topics with everything of them that is not a message, and where the
-//! messages are.
+//! The store's memory: all state of the topics except messages, and where the messages are.
 //!
-//! A segment has its messages grouped by topic in an index, so what is kept in memory of a million messages of one
-//! topic in a segment is one [`IndexRun`]. Of the newest segment, whose index is not made yet, there is an [`IndexEntry`] for each
-//! message. Whatever changes here is a [`Record`] of the log too: applying the records again makes the same catalog.
+//! The index of a segment groups its messages by topic, so a million messages of one topic in a
+//! segment take one [`IndexRun`] of memory. In the newest segment, which has no index yet, each
+//! message takes an [`IndexEntry`]. Every change made here is also a [`Record`] of the log:
+//! applying the records again yields the same catalog.
 
 use super::place::{Address, Index, IndexEntry, IndexGap, IndexRun, Piece};
 use super::record::Record;
@@ -12,17 +12,17 @@ use ahash::{HashMap, HashMapExt as _};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is known of a topic.
+/// The catalog's data of a topic.
 #[derive(Debug, Default)]
 pub(super) struct CatalogTopic {
-    /// Nothing while its record has not been seen.
+    /// `None` until its record was read.
     pub(super) name: Option<Arc<str>>,
     state: Box<[u8]>,
     subscriptions: BTreeMap<Box<str>, Box<[u8]>>,
     sequences: BTreeMap<Box<str>, i64>,
-    /// Messages below it are deleted.
+    /// Messages before it are deleted.
     floor: Position,
-    /// In order; no two have a position in common, nor with the newest.
+    /// In order; positions never overlap, nor with the newest.
     runs: Vec<IndexRun>,
     newest: Vec<IndexEntry>,
     is_sorted: bool,
@@ -34,15 +34,16 @@ pub(super) struct CatalogTopic {
 /// A segment of the log.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Segment {
-    /// Bytes up to its last record.
+    /// Length in bytes, up to the end of its last record.
     pub(super) length: u32,
-    /// Bytes of messages in it that are not deleted.
+    /// Bytes of its messages that are not deleted.
     pub(super) live: u64,
-    /// Bytes of messages in it that wait for their time, whether or not they are live otherwise.
+    /// Bytes of its messages that wait for their delivery time, whether or not they are live
+    /// otherwise.
     pub(super) delayed: u64,
 }
 
-/// The segments by number; the last is the newest.
+/// The segments by number; the last one is being written.
 pub(super) type Segments = BTreeMap<u32, Segment>;
 
 /// The catalog of a log.
@@ -55,7 +56,7 @@ pub(super) struct Catalog {
     pub(super) next: TopicNumber,
     /// Topics with messages in the newest segment.
     touched: Vec<TopicNumber>,
-    /// Messages that wait for their time.
+    /// Number of messages waiting for their delivery time.
     pub(super) delayed: usize,
 }
 
@@ -73,7 +74,7 @@ impl Default for Catalog {
 }
 
 impl CatalogTopic {
-    /// How many messages it has.
+    /// Number of messages.
     fn count(&self) -> u64 {
         let indexed: u64 = self.runs.iter().map(|run| u64::from(run.count)).sum();
         indexed + self.newest.len() as u64
@@ -89,7 +90,8 @@ impl CatalogTopic {
         }
     }
 
-    /// The first messages at a position or behind it, at most so many.
+    /// The first messages at or after a position, up to `count`, as far as they are stored
+    /// together.
     pub(super) fn piece(&mut self, from: Position, count: usize) -> Option<Piece> {
         self.sort();
         let from = from.max(self.floor);
@@ -130,7 +132,7 @@ impl CatalogTopic {
         self.runs.insert(at, run);
     }
 
-    /// Takes some runs away, with what they hold.
+    /// Removes runs and their bytes.
     fn take_runs(
         &mut self,
         goes: impl Fn(&IndexRun) -> bool,
@@ -143,13 +145,13 @@ impl CatalogTopic {
         taken
     }
 
-    /// Puts a run in its place, with what it holds.
+    /// Adds a run and its bytes.
     fn put_run(&mut self, run: IndexRun, segments: &mut Segments) {
         hold(&mut self.bytes, segments, run.segment, run.bytes);
         self.insert(run);
     }
 
-    /// A message has moved: its run ends before it, and another goes on behind it.
+    /// Removes a moved message from its run, which is split in two.
     fn detach(&mut self, position: Position, segments: &mut Segments) {
         let at = self.runs.partition_point(|run| run.end() <= position);
         let Some(run) = self.runs.get_mut(at).filter(|run| run.first <= position) else { return };
@@ -158,7 +160,7 @@ impl CatalogTopic {
         self.runs.splice(at..=at, [before, behind].into_iter().filter(|run| run.count > 0));
     }
 
-    /// What was written at a position and behind it was written anew, because it may have got lost.
+    /// Drops messages from a position on: they are being written again, because they may be lost.
     fn cut_from(&mut self, from: Position, segments: &mut Segments) {
         self.sort();
         let at = self.newest.partition_point(|entry| entry.position < from);
@@ -194,12 +196,13 @@ impl CatalogTopic {
         let gone = self.newest.partition_point(|entry| entry.position < floor);
         self.free_newest(..gone, segments);
         if self.runs.is_empty() {
-            // What a long backlog has taken is given back.
+            // Returns the memory of a long backlog.
             self.runs.shrink_to(8);
         }
     }
 
-    /// What [`Archive::load`](crate::service::topic::Archive::load) tells of it, but for the last message.
+    /// The topic for [`Archive::load`](crate::service::topic::Archive::load), without the last
+    /// message.
     pub(super) fn loaded(&self, number: TopicNumber) -> StoredTopic {
         StoredTopic {
             number,
@@ -214,8 +217,14 @@ impl CatalogTopic {
         }
     }
 
-    /// Everything that is known of it, as records that tell it anew; `runs` are those of segments before this one.
-    pub(super) fn tell(&self, topic: TopicNumber, before: u32, mut each: impl FnMut(&Record<'_>)) {
+    /// Everything known about the topic, as records that restore it; runs and delayed messages only
+    /// in segments before `before`.
+    pub(super) fn restate(
+        &self,
+        topic: TopicNumber,
+        before: u32,
+        mut each: impl FnMut(&Record<'_>),
+    ) {
         let Some(name) = &self.name else { return };
         each(&Record::Topic { topic, name, state: &self.state });
         if self.floor > Position::FIRST {
@@ -229,7 +238,7 @@ impl CatalogTopic {
         }
         let runs: Vec<IndexRun> =
             self.runs.iter().filter(|run| run.segment < before).copied().collect();
-        // Also without any, because there may have been some.
+        // Written even when empty, to replace earlier runs.
         each(&Record::Runs { topic, runs });
         let mut delays = self.delayed.iter().filter(|(_, at)| at.segment < before).peekable();
         let mut is_first = true;
@@ -243,37 +252,37 @@ impl CatalogTopic {
     }
 }
 
-/// Delayed messages of one record: some hundred kilobytes, far below a segment.
+/// Limit on the delayed messages in one record: some hundred kilobytes, far less than a segment.
 const DELAYS_AT_ONCE: usize = 10_000;
 
 impl Segment {
-    /// Whether nothing in it is needed but what a checkpoint tells again.
+    /// Whether a checkpoint would replace all that is needed of it.
     pub(super) fn is_dead(&self) -> bool {
         self.live == 0 && self.delayed == 0
     }
 
-    /// How much of it is needed.
+    /// The share of it that is needed, in thousandths.
     pub(super) fn needed_permille(&self) -> u64 {
         self.needed() * 1000 / u64::from(self.length).max(1)
     }
 
-    /// Bytes in it that are needed, about.
+    /// Approximate bytes of it that are needed.
     pub(super) fn needed(&self) -> u64 {
         (self.live + self.delayed).min(self.length.into())
     }
 }
 
 impl Catalog {
-    /// A topic gets the next number that leaves this remainder when divided by `step`.
+    /// The next topic number that leaves this remainder when divided by `step`.
     pub(super) fn next_number(&self, step: u32, remainder: u32) -> Option<TopicNumber> {
         let up = (remainder + step - self.next % step) % step;
         self.next.checked_add(up)
     }
 
-    /// A topic is there, or has another state.
+    /// Adds a topic, or replaces its state.
     fn name_topic(&mut self, number: TopicNumber, name: &str, state: &[u8]) {
         let topic = self.topics.entry(number).or_default();
-        // A topic keeps its name; later records only bring its state.
+        // A topic keeps its name; later records only update its state.
         if topic.name.is_none() {
             let name: Arc<str> = name.into();
             topic.name = Some(name.clone());
@@ -283,13 +292,14 @@ impl Catalog {
         self.next = self.next.max(number.saturating_add(1));
     }
 
-    /// A topic is no more.
+    /// Removes a topic.
     pub(super) fn delete(&mut self, number: TopicNumber) {
         let Some(mut topic) = self.topics.remove(&number) else { return };
         topic.trim(Position::END, &mut self.segments);
         for at in topic.delayed.values() {
             self.undelay(*at);
         }
+        // A newer topic may have the name by now.
         if let Some(name) = topic.name
             && self.names.get(&name) == Some(&number)
         {
@@ -306,7 +316,8 @@ impl Catalog {
         free_delayed(&mut self.segments, at);
     }
 
-    /// A message is in the newest segment. Returns the gap before it, if it has none of its topic right before it.
+    /// Adds a message of the newest segment. Returns the gap before it, unless it follows the
+    /// topic's last message directly.
     fn append(
         &mut self,
         at: Address,
@@ -321,7 +332,7 @@ impl Catalog {
             topic.detach(position, segments);
         } else if let Some(last) = topic.last() {
             let next = last.after();
-            // After a failed sync it is written again, and what was there before is not.
+            // After a failed sync the message is written again, and its first copy is void.
             if position < next {
                 topic.cut_from(position, segments);
             } else if position > next && position.ledger() == next.ledger() {
@@ -338,9 +349,9 @@ impl Catalog {
             }
         }
 
-        // One that was trimmed may still wait for its time.
+        // A trimmed message may still wait for its delivery time.
         if position >= topic.floor {
-            // So that sealing looks at these topics alone.
+            // Lets sealing visit only these topics.
             if topic.newest.is_empty() {
                 touched.push(number);
             }
@@ -352,14 +363,15 @@ impl Catalog {
         gap
     }
 
-    /// Messages below a position are deleted.
+    /// Removes messages before a position.
     pub(super) fn trim(&mut self, number: TopicNumber, below: Position) {
         if let Some(topic) = self.topics.get_mut(&number) {
             topic.trim(below, &mut self.segments);
         }
     }
 
-    /// What the newest segment has from an offset on may have got lost, and is to be written anew in another.
+    /// Drops the messages of the newest segment from an offset on: they may be lost, and are
+    /// written again to another segment.
     pub(super) fn forget_from(&mut self, segment: u32, offset: u32) {
         for number in &self.touched {
             let Some(topic) = self.topics.get_mut(number) else { continue };
@@ -373,7 +385,7 @@ impl Catalog {
         }
     }
 
-    /// Delayed messages below a time and position leave the index.
+    /// Removes delayed messages before a time and position from their index.
     pub(super) fn trim_delayed(&mut self, number: TopicNumber, below: (u64, Position)) {
         let Some(topic) = self.topics.get_mut(&number) else { return };
         let kept = topic.delayed.split_off(&below);
@@ -381,7 +393,7 @@ impl Catalog {
         gone.values().for_each(|at| self.undelay(*at));
     }
 
-    /// The newest segment gets no more: its messages become runs of this index.
+    /// Closes the newest segment: its messages become runs of the returned index.
     pub(super) fn seal(&mut self, segment: u32) -> Index {
         let mut index = Index::default();
         let mut touched = std::mem::take(&mut self.touched);
@@ -397,7 +409,8 @@ impl Catalog {
         index
     }
 
-    /// The index of a segment was made anew: its runs stand elsewhere in it, and what is damaged has left it.
+    /// Adopts a rebuilt index of a segment: its runs have moved, and damaged messages are gone.
+    /// Returns the gaps these leave.
     pub(super) fn reindex(&mut self, segment: u32, index: &Index) -> Vec<IndexGap> {
         let mut gaps = Vec::new();
         let numbers: Vec<TopicNumber> = self
@@ -411,7 +424,7 @@ impl Catalog {
             let old = topic.take_runs(|run| run.segment == segment, &mut self.segments);
             for (_, found) in index.runs.iter().filter(|(of, _)| *of == number) {
                 for known in &old {
-                    // What of it was live before is live again.
+                    // Only messages live before are live again.
                     let mut run = *found;
                     run.advance(known.first);
                     run.cut(known.end());
@@ -421,7 +434,7 @@ impl Catalog {
                 }
             }
 
-            // Whatever the old runs had beyond that is damaged.
+            // Positions of the old runs that are in no new one are damaged.
             for known in old {
                 let mut from = known.first;
                 for run in topic.runs.iter().filter(|run| run.segment == segment) {
@@ -436,7 +449,8 @@ impl Catalog {
         gaps
     }
 
-    /// Whether the log, and whether the index of delayed messages has a message at this place of a sealed segment.
+    /// Whether the log, and whether the index of delayed messages, needs the message at this place
+    /// of a sealed segment.
     pub(super) fn needs(
         &self,
         at: Address,
@@ -451,7 +465,7 @@ impl Catalog {
         (is_live && position >= topic.floor, delayed == Some(&at))
     }
 
-    /// What would be lost without a segment: by topic, how many messages.
+    /// The messages that would be lost with a segment: topics with counts.
     pub(super) fn losses(&self, segment: u32) -> Vec<(TopicNumber, u64)> {
         let mut losses: Vec<(TopicNumber, u64)> = self
             .topics
@@ -469,13 +483,13 @@ impl Catalog {
         losses
     }
 
-    /// The messages that are in a segment, as gaps.
+    /// The messages stored in a segment, as gaps.
     pub(super) fn gaps_without(&self, segment: u32) -> Vec<IndexGap> {
         let mut gaps = Vec::new();
         for (number, topic) in &self.topics {
             let runs = topic.runs.iter().filter(|run| run.segment == segment);
             gaps.extend(runs.filter_map(|run| IndexGap::between(*number, run.first, run.end())));
-            // What waits for its time is in the log too, unless it was trimmed there.
+            // Delayed messages are in the log too, unless they were trimmed there.
             let delayed = topic.delayed.iter().filter(|(_, at)| at.segment == segment);
             let delayed = delayed.map(|((_, position), _)| *position);
             let only_delayed = delayed.filter(|position| *position < topic.floor);
@@ -484,7 +498,7 @@ impl Catalog {
         gaps
     }
 
-    /// Gives up a segment that is not there any more.
+    /// Drops a segment that no longer exists.
     pub(super) fn give_up(&mut self, segment: u32) {
         for topic in self.topics.values_mut() {
             topic.take_runs(|run| run.segment == segment, &mut self.segments);
@@ -495,7 +509,7 @@ impl Catalog {
         self.segments.remove(&segment);
     }
 
-    /// What of a gap is one still: not filled by a message that has moved, nor below what is deleted.
+    /// The part of a gap that is still one: not filled by a moved message, and not deleted.
     pub(super) fn still_open(&mut self, gap: IndexGap) -> Option<IndexGap> {
         let topic = self.topics.get_mut(&gap.topic)?;
         let from = gap.from.max(topic.floor);
@@ -506,13 +520,13 @@ impl Catalog {
         IndexGap::between(gap.topic, from, to)
     }
 
-    /// Topics whose name no record has told, with how many messages each has.
+    /// Topics without a record of their name, with their number of messages.
     pub(super) fn nameless(&self) -> Vec<(TopicNumber, u64)> {
         let nameless = self.topics.iter().filter(|(_, topic)| topic.name.is_none());
         nameless.map(|(number, topic)| (*number, topic.count())).collect()
     }
 
-    /// The topics that hold most, so many at most.
+    /// The topics that use most space, up to `count`.
     pub(super) fn largest(&self, count: usize) -> Vec<Holding> {
         let named = self.topics.values().filter_map(|topic| Some((topic.name.as_ref()?, topic)));
         let holding = named.filter(|(_, topic)| topic.bytes > 0).map(|(name, topic)| Holding {
@@ -525,13 +539,13 @@ impl Catalog {
         largest
     }
 
-    /// Messages that are stored.
+    /// Number of stored messages.
     pub(super) fn messages(&self) -> u64 {
         self.topics.values().map(CatalogTopic::count).sum()
     }
 
-    /// Applies a record that is at this place, while the log is read from the segment `begin` on. What checkpoints tell
-    /// of messages counts for the segments before.
+    /// Applies the record at this place. `begin` is the segment from which the log is being read:
+    /// what checkpoints say about messages is valid for the segments before.
     pub(super) fn apply(
         &mut self,
         record: &Record<'_>,
@@ -593,7 +607,7 @@ impl Catalog {
         let topic = self.topics.entry(number).or_default();
         let mut gone = Vec::new();
         if is_first {
-            // Those behind its last one are for the next list, which may not have been written.
+            // Entries after its last one belong to the next list, which may not have been written.
             let last = delays.last().map(|(deliver_ms, position, _)| (*deliver_ms, *position));
             topic.delayed.retain(|key, at| {
                 let is_kept = at.segment >= begin || last.is_some_and(|last| *key > last);
@@ -604,7 +618,7 @@ impl Catalog {
         for (deliver_ms, position, at) in
             delays.iter().filter(|(.., at)| at.segment < begin && at.is_sound())
         {
-            // A newer segment may have told of it already, at its newer place.
+            // A newer segment may have restored the entry already, at its newer place.
             if let std::collections::btree_map::Entry::Vacant(place) =
                 topic.delayed.entry((*deliver_ms, *position))
             {
@@ -623,13 +637,13 @@ fn free_delayed(segments: &mut Segments, at: Address) {
     }
 }
 
-/// A topic, which holds so many bytes, holds more of a segment.
+/// Adds bytes to a topic and to a segment.
 fn hold(held: &mut u64, segments: &mut Segments, segment: u32, bytes: u32) {
     *held += u64::from(bytes);
     segments.entry(segment).or_default().live += u64::from(bytes);
 }
 
-/// It holds less.
+/// Subtracts bytes from a topic and from a segment.
 fn free(held: &mut u64, segments: &mut Segments, segment: u32, bytes: u32) {
     *held -= u64::from(bytes);
     if let Some(segment) = segments.get_mut(&segment) {

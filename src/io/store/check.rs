@@ -1,4 +1,4 @@
-//! A look at a store without changing it.
+//! Checking a store without changing it.
 
 use super::catalog::Segment;
 use super::format::{self, OpenError};
@@ -12,17 +12,17 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Damaged places that are printed.
-const TOLD_MAX: usize = 16;
+/// Limit on the damaged places printed.
+const PRINTED_MAX: usize = 16;
 
-/// What a look at a store found.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct StoreReport {
-    /// What is printed, a line each.
+    /// The lines to print.
     pub lines: Vec<String>,
-    /// Whether something of it is damaged or missing.
+    /// Whether anything is damaged or missing.
     pub is_damaged: bool,
-    /// Messages in it.
+    /// Number of messages.
     pub messages: u64,
 }
 
@@ -32,36 +32,34 @@ impl From<String> for StoreReport {
     }
 }
 
-/// Looks at the store of these settings and changes nothing; with `all` every segment is read.
+/// Checks a store without changing it; with `all`, reads every segment.
 ///
-/// # Errors
-/// When it could not be opened, with what to do.
+/// When it could not be opened, with advice.
 pub fn check(settings: &StoreSettings, all: bool) -> Result<StoreReport, OpenError> {
     let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
     let unusable = |error| OpenError::Directory(directory.clone(), error);
     let name = directory.display();
     match fs::metadata(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(format!("store  {name}: not there yet, the first start makes it").into());
+            return Ok(
+                format!("store  {name}: does not exist yet; the first start creates it").into()
+            );
         }
         Err(error) => return Err(unusable(error)),
         Ok(file) if !file.is_dir() => return Err(unusable(io::ErrorKind::NotADirectory.into())),
         Ok(_) => {}
     }
     let Some(writers) = format::read_format(&directory)? else {
-        return Ok(format!("store  {name}: empty, the first start makes it").into());
+        return Ok(format!("store  {name}: empty; the first start creates it").into());
     };
     if writers as usize != settings.writers {
         return Err(OpenError::Writers(directory, writers as usize, settings.writers));
     }
     let head = format!("store  {name}: format {}", format::FORMAT);
-    // A log that is being written looks unfinished.
+    // A log being written looks damaged at its end.
     if format::is_locked(&directory).map_err(unusable)? {
-        let unread = if all {
-            "; its segments were not read: stop it first, or look at a backup"
-        } else {
-            ""
-        };
+        let unread =
+            if all { "; its segments were not read: stop it first, or check a backup" } else { "" };
         return Ok(format!("{head}, in use by a running daemon{unread}").into());
     }
 
@@ -74,7 +72,7 @@ pub fn check(settings: &StoreSettings, all: bool) -> Result<StoreReport, OpenErr
         messages += recovered.catalog.messages();
         needed += recovered.catalog.segments.values().map(Segment::needed).sum::<u64>();
         bytes += files_bytes(&path).map_err(unusable)?;
-        report.tell(&recovered, &path);
+        report.add(&recovered, &path);
         if all {
             report.read_all(&recovered, &path).map_err(unusable)?;
             largest.extend(recovered.catalog.largest(LARGEST));
@@ -87,7 +85,7 @@ pub fn check(settings: &StoreSettings, all: bool) -> Result<StoreReport, OpenErr
     report.lines.insert(0, counted);
     Holding::keep_largest(&mut largest, LARGEST);
     if !largest.is_empty() {
-        report.lines.insert(1, format!("store  most is held by {}", survey::told(&largest)));
+        report.lines.insert(1, format!("store  largest topics: {}", survey::listed(&largest)));
     }
     Ok(report)
 }
@@ -95,13 +93,13 @@ pub fn check(settings: &StoreSettings, all: bool) -> Result<StoreReport, OpenErr
 impl StoreReport {
     fn damaged(&mut self, what: &str) {
         self.is_damaged = true;
-        if self.lines.len() < TOLD_MAX {
+        if self.lines.len() < PRINTED_MAX {
             self.lines.push(format!("store  damaged: {what}"));
         }
     }
 
-    /// What reading the log has found.
-    fn tell(&mut self, recovered: &Recovered, path: &Path) {
+    /// Adds the findings of reading the log.
+    fn add(&mut self, recovered: &Recovered, path: &Path) {
         let findings = &recovered.findings;
         let path = path.display();
         if recovered.newest == 0 {
@@ -120,20 +118,20 @@ impl StoreReport {
             let bytes = findings.cut_bytes;
             self.lines.push(format!(
                 "store  an unfinished write of {bytes} bytes at the end of {path}, which the next \
-                 start leaves out"
+                 start discards"
             ));
         }
         for name in &findings.foreign {
-            self.lines.push(format!("store  {path}/{name} is not of the store"));
+            self.lines.push(format!("store  {path}/{name} does not belong to the store"));
         }
     }
 
-    /// Reads the segments that a start does not.
+    /// Reads the segments that a start does not read.
     fn read_all(&mut self, recovered: &Recovered, path: &Path) -> io::Result<()> {
         for (number, known) in recovered.catalog.segments.range(..recovered.from) {
             let mut bytes = match segment::read_whole(path, *number) {
                 Ok(bytes) => bytes,
-                // It is told that it is missing.
+                // It is reported as missing already.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };

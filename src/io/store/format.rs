@@ -1,4 +1,4 @@
-//! The store's directory: what it holds, who has it open, and whether this program knows its format.
+//! The store's directory: its layout, its lock, and its format.
 //!
 //! ```text
 //! FORMAT             the number of the format and that of the owners, and a line of explanation
@@ -21,72 +21,72 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The format that this program writes.
+/// The format that this version writes.
 pub(super) const FORMAT: u32 = 2;
-/// How long the lock of a store is waited for each time.
+/// Pause between attempts to lock a store.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-/// Ledgers that there can be; see [`Position`](crate::service::topic::Position).
+/// Limit on ledgers; see [`Position`](crate::service::topic::Position).
 const LEDGERS_MAX: u32 = 1 << 24;
-/// Damaged places and lost messages that are told one by one.
-const TOLD_MAX: usize = 16;
-/// Lost messages that the refusal of a start tells.
-const LOST_TOLD_MAX: usize = 5;
+/// Limit on the damaged places and lost messages logged one by one.
+const LOGGED_MAX: usize = 16;
+/// Limit on the lost messages listed when a start is refused.
+const LOST_LISTED_MAX: usize = 5;
 
-/// Why a store cannot be used. Each says what to do.
+/// Why a store cannot be used, with advice.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no path.
+    /// No path is configured.
     #[error("[store]: no path: name a directory")]
     NoPath,
-    /// The directory cannot be made, read or written.
+    /// The directory cannot be created, read or written.
     #[error(
         "the store {0} cannot be used: {1}; it has to be a directory that the daemon's user can \
          write"
     )]
     Directory(PathBuf, io::Error),
-    /// There is no room for what a start writes.
+    /// There is no space for what a start writes.
     #[error(
         "the store {0} cannot be opened: {1}; a start needs room for a segment of each writer, 8 \
          MiB: make room on its file system, and start again"
     )]
     Full(PathBuf, io::Error),
-    /// Something else is there.
+    /// The directory contains something else.
     #[error(
-        "{0} is no store, and not empty: name an empty directory, or one that is not there yet, as \
-         store.path"
+        "{0} is not a store, and not empty: set store.path to an empty directory, or one that does \
+         not exist yet"
     )]
     Foreign(PathBuf),
-    /// Another process has it.
+    /// Another process has locked it.
     #[error(
         "the store {0} is in use by another daemon: stop that one, or give this one a store.path \
          of its own"
     )]
     InUse(PathBuf),
-    /// A later program has written it.
+    /// A later version wrote it.
     #[error(
-        "the store {0} has format {1}, and this program knows {FORMAT}: run the program that has \
-         written it, or a later one, or restore a backup that is older"
+        "the store {0} has format {1}, and this version knows {FORMAT}: run the version that \
+         wrote it or a later one, or restore an older backup"
     )]
     Newer(PathBuf, String),
-    /// A program before the first release has written it.
+    /// A version before the first release wrote it.
     #[error(
-        "the store {0} has format {1}, which no release has written and nothing converts: move the \
+        "the store {0} has format {1}, which no release wrote and nothing converts: move the \
          directory away and start with an empty one"
     )]
     Older(PathBuf, u32),
-    /// It was made for another number of owners.
+    /// It was created for another number of owners.
     #[error(
         "the store {0} has {1} writers, among which its topics are divided, and store.writers is \
          {2}: write {1}, or name a new directory"
     )]
     Writers(PathBuf, usize, usize),
-    /// A part of it is not what it should be.
+    /// Part of it is damaged.
     #[error("the store {0} is damaged: {1}. {RESTORE}")]
     Damaged(PathBuf, String),
-    /// A part of it is not there.
+    /// Part of it is missing.
     #[error(
-        "the store {0} is not whole: {1} missing. {RESTORE}; or start once with --accept-loss to \
-         go on without what is missing"
+        "the store {0} is incomplete: {1} missing. {RESTORE}; or start once with --accept-loss to \
+         continue without it"
     )]
     Missing(PathBuf, String),
 }
@@ -99,20 +99,20 @@ pub(super) fn log_path(directory: &Path, owner: u32) -> PathBuf {
     directory.join(format!("log-{owner}"))
 }
 
-/// Takes the directory of these settings for this process, and makes it if it is not there. Returns its lock, and whether
-/// there is no store in it yet.
+/// Locks the store's directory for this process, creating it if necessary. Returns the lock, and
+/// whether the store is new.
 pub(super) fn take(directory: &Path, settings: &StoreSettings) -> Result<(File, bool), OpenError> {
     make_directory(directory).map_err(|error| unusable(directory, error))?;
     let there = read_format(directory)?.map(|writers| writers as usize);
     let lock = lock(directory)?;
-    // Topics are where their names say by this number, and would not be found by another.
+    // Topics are distributed by this number, and would not be found with another.
     if let Some(there) = there.filter(|there| *there != settings.writers) {
         return Err(OpenError::Writers(directory.into(), there, settings.writers));
     }
     Ok((lock, there.is_none()))
 }
 
-/// Opens an owner's log, or makes it, and goes around what is damaged, which the log of the daemon is told.
+/// Opens an owner's log, or creates it; works around damage and logs it.
 pub(super) fn open_log(
     directory: &Path,
     owner: u32,
@@ -127,7 +127,7 @@ pub(super) fn open_log(
     let mut recovered = read_log(directory, &path)?;
     accept(directory, &path, &mut recovered, is_new, settings.accept_loss)?;
     if recovered.ledger >= LEDGERS_MAX - 1 {
-        let reason = "it was opened too often for its message ids";
+        let reason = "it was opened more often than its message ids can count";
         return Err(OpenError::Damaged(directory.into(), reason.into()));
     }
 
@@ -135,16 +135,16 @@ pub(super) fn open_log(
     if is_new {
         recovered.began = log.active.number;
     }
-    // The next start is not to miss again what is given up now.
+    // The next start must not report these segments as missing again.
     for missing in &recovered.findings.missing {
         let dropped = Record::Dropped { segment: missing.segment };
         log.write(&mut recovered.catalog, &dropped).map_err(unusable)?;
     }
-    tell(&recovered.findings, &recovered.catalog, &path, start.elapsed());
+    log_findings(&recovered.findings, &recovered.catalog, &path, start.elapsed());
     Ok((log, recovered))
 }
 
-/// What an error in the store's directory means for a start.
+/// The meaning of an error in the store's directory for a start.
 pub(super) fn unusable(directory: &Path, error: io::Error) -> OpenError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -154,7 +154,7 @@ pub(super) fn unusable(directory: &Path, error: io::Error) -> OpenError {
     }
 }
 
-/// Reads a log that has to be there.
+/// Reads a log that must exist.
 pub(super) fn read_log(directory: &Path, path: &Path) -> Result<Recovered, OpenError> {
     recovery::read(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound if !path.exists() => {
@@ -167,7 +167,7 @@ pub(super) fn read_log(directory: &Path, path: &Path) -> Result<Recovered, OpenE
     })
 }
 
-/// Refuses a log of which something is missing, unless that is to be accepted.
+/// Refuses a log with missing segments, unless `accept_loss` is set.
 fn accept(
     directory: &Path,
     path: &Path,
@@ -176,7 +176,7 @@ fn accept(
     accept_loss: bool,
 ) -> Result<(), OpenError> {
     let name = path.display();
-    // A log that exists has at least the segment that its start began.
+    // An existing log has at least the segment that its last start began.
     if recovered.newest == 0 && !is_new && !accept_loss {
         return Err(OpenError::Missing(directory.into(), format!("every segment of {name} is")));
     }
@@ -188,24 +188,27 @@ fn accept(
         };
         let is = if missing.len() == 1 { " is" } else { &more };
         let lost = &recovered.findings.lost;
-        let told: Vec<String> = lost.iter().take(LOST_TOLD_MAX).map(ToString::to_string).collect();
-        let told = match lost.len().saturating_sub(LOST_TOLD_MAX) {
-            _ if told.is_empty() => String::new(),
-            0 => format!(" (with {})", told.join(", ")),
-            more => format!(" (with {}, and {more} parts more)", told.join(", ")),
+        let listed: Vec<String> =
+            lost.iter().take(LOST_LISTED_MAX).map(ToString::to_string).collect();
+        let listed = match lost.len().saturating_sub(LOST_LISTED_MAX) {
+            _ if listed.is_empty() => String::new(),
+            0 => format!(" (with {})", listed.join(", ")),
+            more => format!(" (with {}, and {more} more)", listed.join(", ")),
         };
-        return Err(OpenError::Missing(directory.into(), format!("{first} of {name}{told}{is}")));
+        return Err(OpenError::Missing(directory.into(), format!("{first} of {name}{listed}{is}")));
     }
     for missing in &recovered.findings.missing {
-        tracing::error!("{missing} of {name} is missing and given up, as --accept-loss says");
+        tracing::error!(
+            "{missing} of {name} is missing; continuing without it, as --accept-loss says"
+        );
         recovered.catalog.give_up(missing.segment);
-        // Whatever the number held before, it is taken.
+        // The number must not be reused, whatever the segment contained.
         recovered.newest = recovered.newest.max(missing.segment);
     }
     for (topic, count) in recovered.catalog.nameless() {
         if count > 0 {
             tracing::error!(
-                "{count} messages of {name} are left out: the name of their topic is damaged"
+                "skipping {count} messages of {name}: the name of their topic is damaged"
             );
         }
         recovered.catalog.delete(topic);
@@ -213,22 +216,22 @@ fn accept(
     Ok(())
 }
 
-/// Says in the log what was found, and how long that took.
-fn tell(findings: &Findings, catalog: &Catalog, path: &Path, took: Duration) {
+/// Logs the findings, and how long reading took.
+fn log_findings(findings: &Findings, catalog: &Catalog, path: &Path, took: Duration) {
     let took_ms = took.as_millis() as u64;
     let path = path.display();
-    for damage in findings.damages.iter().take(TOLD_MAX) {
-        tracing::error!("the store is damaged: {damage} of {path}; everything else is there");
+    for damage in findings.damages.iter().take(LOGGED_MAX) {
+        tracing::error!("the store is damaged: {damage} of {path}; everything else is intact");
     }
-    for lost in findings.lost.iter().take(TOLD_MAX) {
-        tracing::error!("damaged and left out: {lost}");
+    for lost in findings.lost.iter().take(LOGGED_MAX) {
+        tracing::error!("lost to damage: {lost}");
     }
     if findings.cut_bytes > 0 {
         let bytes = findings.cut_bytes;
-        tracing::warn!("an unfinished write of {bytes} bytes at the end of {path} is left out");
+        tracing::warn!("discarding an unfinished write of {bytes} bytes at the end of {path}");
     }
-    for name in findings.foreign.iter().take(TOLD_MAX) {
-        tracing::warn!("{path}/{name} is not of the store; it is left alone");
+    for name in findings.foreign.iter().take(LOGGED_MAX) {
+        tracing::warn!("ignoring {path}/{name}, which does not belong to the store");
     }
     let (topics, messages) = (catalog.names.len(), catalog.messages());
     tracing::info!(
@@ -240,7 +243,7 @@ fn tell(findings: &Findings, catalog: &Catalog, path: &Path, took: Duration) {
 }
 
 impl Findings {
-    /// Places that are damaged.
+    /// Number of damaged places.
     pub(super) fn count(&self) -> u64 {
         self.damages.len() as u64
     }
@@ -250,8 +253,8 @@ pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// The number of owners of a store; none where there is no store yet. Refuses what is none, and formats that are not
-/// known.
+/// The number of owners of a store; `None` for an empty directory. Refuses other directories and
+/// unknown formats.
 pub(super) fn read_format(directory: &Path) -> Result<Option<u32>, OpenError> {
     let unusable = |error| OpenError::Directory(directory.into(), error);
     let damaged = |reason: &str| Err(OpenError::Damaged(directory.into(), reason.into()));
@@ -267,14 +270,15 @@ pub(super) fn read_format(directory: &Path) -> Result<Option<u32>, OpenError> {
                 (Ok(number), _) if (1..FORMAT).contains(&number) => {
                     Err(OpenError::Older(directory.into(), number))
                 }
-                _ => damaged("the file FORMAT holds no number that there ever was"),
+                _ => damaged("the file FORMAT contains no valid number"),
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             for entry in fs::read_dir(directory).map_err(unusable)? {
                 let name = entry.map_err(unusable)?.file_name();
                 let name = name.to_string_lossy();
-                // What a first start leaves that was interrupted. A log with something in it is no such thing.
+                // The remains of an interrupted first start are acceptable; a log with data is not
+                // one.
                 if name.starts_with("log-") {
                     let (segments, _) = segment::list(&directory.join(&*name)).map_err(unusable)?;
                     if segments.len() > 3 {
@@ -287,19 +291,19 @@ pub(super) fn read_format(directory: &Path) -> Result<Option<u32>, OpenError> {
             Ok(None)
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            damaged("the file FORMAT is no text")
+            damaged("the file FORMAT is not text")
         }
         Err(error) => Err(unusable(error)),
     }
 }
 
-/// Locks the store for as long as the file is open.
+/// Locks the store for as long as the returned file is open.
 pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     let unusable = |error| OpenError::Directory(directory.into(), error);
     let path = directory.join("LOCK");
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(unusable)?;
-    // `fanfare check` locks the store for a moment, and another daemon may be ending.
+    // `fanfare check` locks the store briefly, and another daemon may be stopping.
     for is_last in [false, false, false, false, true] {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -311,10 +315,10 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     Err(OpenError::InUse(directory.into()))
 }
 
-/// Whether some process has the store open.
+/// Whether another process has locked the store.
 pub(super) fn is_locked(directory: &Path) -> io::Result<bool> {
     match File::open(directory.join("LOCK")) {
-        // Shared, because the file may not be ours to write; it is given back at once.
+        // A shared lock, because the file may not be writable for us; it is released at once.
         Ok(file) => match file.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),
@@ -325,7 +329,7 @@ pub(super) fn is_locked(directory: &Path) -> io::Result<bool> {
     }
 }
 
-/// Writes the format's number, whole or not at all.
+/// Writes the FORMAT file atomically.
 pub(super) fn write_format(directory: &Path, writers: u32) -> io::Result<()> {
     let new = directory.join("FORMAT.new");
     let mut file = File::create(&new)?;
@@ -333,6 +337,7 @@ pub(super) fn write_format(directory: &Path, writers: u32) -> io::Result<()> {
         file,
         "{FORMAT} {writers}\nThis directory is a store of fanfare. Change nothing in it by hand."
     )?;
+    // Synced before the rename: after a loss of power the name must not refer to an empty file.
     file.sync_all()?;
     fs::rename(&new, directory.join("FORMAT"))?;
     sync_directory(directory)

@@ -1,4 +1,4 @@
-//! The other threads' end of the store: an inbox for each owner of topics.
+//! The other threads' side of the store: an inbox for each owner of topics.
 
 use super::backup::{self, Backup, Copier};
 use super::survey::{Board, Survey};
@@ -16,49 +16,50 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::oneshot::{self, error::RecvError};
 
-/// Requests that wait for the store before the shards read no more from clients.
+/// Requests queued for the store at which the shards stop reading from clients.
 const REQUESTS_MAX: usize = 50_000;
-/// Bytes of them.
+/// The same limit in bytes.
 const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How long a stop waits at least for the last save.
+/// Minimum time that a stop waits for the last save.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// A status, and JSON or a sentence.
 pub(in crate::io) type InquiryAnswer = (u16, Box<[u8]>);
-/// What has become of each of some messages.
+/// The outcomes of several messages, in order.
 pub(in crate::io) type Receipts = Vec<Result<(), Box<str>>>;
 
-/// The other threads' end of the store.
+/// The other threads' side of the store.
 pub(in crate::io) struct Store {
     /// One for each owner of topics.
     pub(super) posts: Box<[Post]>,
-    /// How many of them have more requests than they take.
+    /// The number of inboxes over their limit.
     fill: Fill,
-    /// Locked while a backup is being made.
+    /// Locked while a backup is made.
     copying: Arc<tokio::sync::Mutex<()>>,
-    /// What the owners say when the volume is nearly full.
+    /// The owners' largest topics, gathered when the volume is nearly full.
     pub(super) board: Board,
 }
 
-/// Where one owner is asked.
+/// The inboxes of one owner.
 pub(super) struct Post {
-    /// What connections ask. Closed while no thread runs.
+    /// Requests of connections. Closed while no thread runs.
     pub(super) requests: Inbox<StoreRequest, Unpark>,
-    /// What others want, before the connections: they are few, and wait for their answers.
+    /// Requests of others, served before the connections': there are few, and each waits for its
+    /// answer.
     pub(super) control: Inbox<StoreMessage, Unpark>,
     pub(super) running: AtomicBool,
 }
 
-/// What a connection asks.
+/// A request of a connection.
 pub(super) type StoreRequest = (ConnectionRef, TopicQuestion);
 
-/// What an owner is told beside the requests of connections.
+/// A message to an owner other than requests of connections.
 pub(super) enum StoreMessage {
-    /// Another owner's request for a connection.
+    /// Another owner's request on behalf of a connection.
     Owner(ConnectionRef, TopicQuestion),
     Outside(Outside),
     Rules(TopicRules),
-    /// What has become of the sync that was under way.
+    /// The result of the sync in progress.
     Synced(io::Result<()>),
     /// Save everything, and end.
     Stop,
@@ -71,18 +72,18 @@ impl Weigh for StoreRequest {
 }
 
 impl Weigh for StoreMessage {
-    /// Nothing: each of those who send them has a bound of its own.
+    /// 0: each kind of sender has a limit of its own.
     fn weight(&self) -> usize {
         0
     }
 }
 
-/// What wakes an owner's thread, once it runs.
+/// Wakes an owner's thread, once it runs.
 #[derive(Default)]
 pub(super) struct Unpark(OnceLock<Thread>);
 
 impl Unpark {
-    /// Wakes the thread that calls from now on.
+    /// Wakes the calling thread from now on.
     fn bind(&self) {
         self.0.get_or_init(std::thread::current);
     }
@@ -96,20 +97,20 @@ impl Wake for Unpark {
     }
 }
 
-/// A question from outside of any connection.
+/// A request from outside of any connection.
 pub(super) enum Outside {
-    /// A feed's messages; one result for each.
+    /// A feed's messages; answered with one result each.
     Append(Vec<(TopicName, MessageDraft)>, oneshot::Sender<Receipts>),
-    /// The admin listener's question: a status, and JSON or a sentence.
+    /// A query of the admin listener; answered with a status, and JSON or a sentence.
     Inquire(TopicInquiry, oneshot::Sender<InquiryAnswer>),
-    /// The metrics' question.
+    /// A query for metrics.
     Survey(oneshot::Sender<Survey>),
-    /// A backup is to be made.
+    /// A request for a backup.
     Backup(oneshot::Sender<Result<Copier, String>>),
 }
 
 impl Store {
-    /// One with so many owners, of which none runs.
+    /// A store with this many owners, none of which runs.
     pub(in crate::io) fn new(owners: usize) -> Self {
         let fill = Fill::default();
         Self {
@@ -120,26 +121,27 @@ impl Store {
         }
     }
 
-    /// How many owners there are.
+    /// Number of owners.
     pub(in crate::io) fn owners(&self) -> usize {
         self.posts.len()
     }
 
-    /// Whether shards may ask more.
+    /// Whether shards may send more requests.
     pub(in crate::io) fn has_room(&self) -> bool {
         self.fill.has_room()
     }
 
-    /// Asks an owner for connections of a shard. Without a store nothing is asked: no dialect of it is spoken.
+    /// Sends requests of a shard's connections to an owner. Without a store there are none: no
+    /// dialect that needs it is configured.
     pub(in crate::io) fn ask(&self, owner: usize, requests: Vec<(ConnectionRef, TopicQuestion)>) {
         let post = &self.posts[owner];
-        // Without a thread it would never be taken.
+        // Without a thread they would never be handled.
         if !requests.is_empty() && post.runs() {
             post.requests.post(requests);
         }
     }
 
-    /// Asks an owner for another one.
+    /// Sends an owner's request to another owner.
     pub(super) fn ask_owner(
         &self,
         owner: usize,
@@ -151,7 +153,8 @@ impl Store {
         }
     }
 
-    /// Appends what a feed has. What comes back is in the order of the messages; nothing comes back without a store.
+    /// Appends messages of a feed. The results are in the order of the messages; an error without a
+    /// store.
     pub(in crate::io) async fn append(
         &self,
         messages: Vec<(TopicName, MessageDraft)>,
@@ -166,7 +169,7 @@ impl Store {
         for (owner, message) in owners.iter().zip(messages) {
             parts[*owner].push(message);
         }
-        // All are asked before one is waited for.
+        // All owners are asked before the first is awaited.
         let parts = parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty());
         let asked: Vec<_> = parts
             .map(|(owner, part)| {
@@ -180,7 +183,7 @@ impl Store {
         Ok(owners.iter().filter_map(|owner| receipts[*owner].next()).collect())
     }
 
-    /// Asks for the admin listener; nothing comes back without a store.
+    /// Sends a query of the admin listener; an error without a store.
     pub(in crate::io) async fn inquire(
         &self,
         inquiry: TopicInquiry,
@@ -194,19 +197,19 @@ impl Store {
         Ok(merge.all(answers))
     }
 
-    /// What the metrics tell beside the counters; nothing comes back without a store.
+    /// The metrics beyond the counters; an error without a store.
     pub(in crate::io) async fn survey(&self) -> Result<Survey, RecvError> {
         Ok(Survey::of_all(self.of_each(Outside::Survey).await?))
     }
 
-    /// Makes a backup while everything goes on, one at a time, after which no more than so many are kept; nothing comes
-    /// back without a store.
+    /// Makes a backup while the daemon runs, one at a time, and removes all but the newest `kept`;
+    /// an error without a store.
     pub(in crate::io) async fn backup(
         &self,
         kept: Option<usize>,
     ) -> Result<Result<Backup, String>, RecvError> {
         let Ok(copying) = Arc::clone(&self.copying).try_lock_owned() else {
-            return Ok(Err("a backup is being made already".into()));
+            return Ok(Err("a backup is in progress already: retry when it is done".into()));
         };
         match self.of_each(Outside::Backup).await?.into_iter().collect() {
             Ok(copiers) => back_up(copiers, kept, copying).await,
@@ -214,22 +217,22 @@ impl Store {
         }
     }
 
-    /// Replaces the rules of the topics by those of new settings.
+    /// Replaces the rules of the topics with those of new settings.
     pub(in crate::io) fn configure(&self, settings: &dialect::Settings) {
         for post in self.posts.iter().filter(|post| post.runs()) {
             post.control.post([StoreMessage::Rules(settings.topic_rules())]);
         }
     }
 
-    /// Ends the threads, which save everything before; waits for them, but not much longer than this.
+    /// Stops the threads, which save everything first; waits for them up to `time`, or a minimum.
     pub(in crate::io) fn stop(&self, time: Duration) {
         let start = Instant::now();
         self.posts.iter().for_each(|post| post.control.post([StoreMessage::Stop]));
         while self.posts.iter().any(Post::runs) {
-            // A disk that hangs is not to keep the daemon from ending.
+            // A hanging disk must not keep the daemon from stopping.
             if start.elapsed() > time.max(STOP_GRACE) {
                 tracing::warn!(
-                    "the store could not be saved in time; the next start goes on from its log"
+                    "the store could not be saved in time; the next start recovers from its log"
                 );
                 return;
             }
@@ -237,7 +240,7 @@ impl Store {
         }
     }
 
-    /// Asks an owner from outside of any connection, if it runs; the answer is lost without.
+    /// Sends a request from outside of any connection; the receiver fails if no thread runs.
     fn outside<T>(
         &self,
         owner: usize,
@@ -250,7 +253,7 @@ impl Store {
         receiver
     }
 
-    /// Asks each owner the same, and waits for all.
+    /// Sends each owner the same request, and awaits all answers.
     async fn of_each<T>(
         &self,
         ask: impl Fn(oneshot::Sender<T>) -> Outside,
@@ -281,27 +284,27 @@ impl Post {
         self.running.load(Relaxed)
     }
 
-    /// A thread is about to take what is posted.
+    /// Opens the inboxes, for a thread about to start.
     pub(super) fn start(&self) {
         self.requests.open();
         self.control.open();
         self.running.store(true, Relaxed);
     }
 
-    /// No thread takes anything any more: what waits is lost, and with it the askers' ends of their channels.
+    /// Closes the inboxes: what they hold is dropped, and with it the senders of the answers.
     pub(super) fn end(&self) {
         self.running.store(false, Relaxed);
         self.requests.close();
         self.control.close();
     }
 
-    /// Has this thread woken by what is posted.
+    /// Makes posts wake this thread.
     pub(super) fn bind(&self) {
         self.requests.waker().bind();
         self.control.waker().bind();
     }
 
-    /// Goes to sleep, unless something waits. Returns whether this thread may park.
+    /// Prepares to park, unless something is queued. Returns whether this thread may park.
     pub(super) fn sleep(&self) -> bool {
         self.requests.sleep(|| true) && self.control.sleep(|| true)
     }
@@ -309,25 +312,25 @@ impl Post {
 
 #[cfg(test)]
 impl Store {
-    /// Takes requests from now on, although no thread runs.
+    /// Accepts requests from now on, although no thread runs.
     pub(in crate::io) fn pretend(&self) {
         self.posts[0].start();
     }
 
-    /// What the thread would take.
+    /// Takes the requests that a thread would handle.
     pub(in crate::io) fn take(&self) -> Vec<(ConnectionRef, TopicQuestion)> {
         self.posts[0].requests.take_up_to(usize::MAX)
     }
 }
 
-/// Makes a backup on a thread of its own, of what each owner has.
+/// Copies the owners' logs on a thread of its own.
 async fn back_up(
     copiers: Vec<Copier>,
     kept: Option<usize>,
     copying: OwnedMutexGuard<()>,
 ) -> Result<Result<Backup, String>, RecvError> {
     let (sender, receiver) = oneshot::channel();
-    // When there is no thread to be had, the sender is gone, which is an answer too.
+    // If the thread cannot be started, the sender is dropped, which is an answer too.
     let spawned = std::thread::Builder::new().name("backup".into()).spawn(move || {
         let result = backup::copy_all(&copiers, kept);
         drop(copying);
@@ -347,7 +350,7 @@ async fn back_up(
         let _ = sender.send(result);
     });
     if let Err(error) = spawned {
-        tracing::error!("a backup has got no thread: {error}");
+        tracing::error!("cannot start a thread for the backup: {error}");
     }
     receiver.await
 }

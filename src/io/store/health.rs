@@ -1,22 +1,23 @@
-//! Whether the store can be written: what has failed, when it is tried again, and how much room there is.
+//! Whether the store can be written: failures, retries, and free space.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long after a failure the disk is tried again.
+/// Pause before a failed disk is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
-/// How often the free space is looked at, and while there is too little.
+/// How often free space is checked, and how often while there is too little.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY_FULL: Duration = Duration::from_millis(200);
-/// How often, by what was written meanwhile: a fast writer fills more than the reserve in a second.
+/// Bytes written after which it is checked anyway: a fast writer fills more than the reserve in a
+/// second.
 const LOOK_BYTES: u64 = 4 * 1024 * 1024;
-/// How long messages are refused at most although there is room, because more of it is being given back.
+/// How long messages may still be refused after there is space again, because more is being freed.
 const RECLAIMING_MAX: Duration = Duration::from_secs(1);
-/// Bytes that may be left for messages before room is given back that would else be kept for a while.
+/// Free bytes below which space is freed that would otherwise be kept for a while.
 const TIGHT_BYTES: u64 = 128 * 1024 * 1024;
-/// What is written to try the disk, as often as it takes to get half a segment's bytes.
+/// What is written to try the disk, repeatedly up to half a segment.
 static TRIAL: [u8; 64 * 1024] = [0x55; 64 * 1024];
 const TRIAL_BYTES: usize = 4 * 1024 * 1024;
 
@@ -28,12 +29,12 @@ pub(super) struct StoreVolume {
 }
 
 impl StoreVolume {
-    /// How full it is, as `df` says.
+    /// Its usage in percent, as `df` computes it.
     pub(super) fn percent(self) -> u64 {
         (u128::from(self.used) * 100).div_ceil(u128::from((self.used + self.free).max(1))) as u64
     }
 
-    /// What is known of the file system of a directory, as far as it can be told.
+    /// The file system of a directory; `None` if it cannot be queried.
     pub(super) fn of(directory: &Path) -> Option<Self> {
         let space = rustix::fs::statvfs(directory).ok()?;
         let used = space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize);
@@ -41,26 +42,26 @@ impl StoreVolume {
     }
 }
 
-/// What is known of the disk.
+/// The state of the disk.
 #[derive(Default)]
 pub(super) struct StoreHealth {
     directory: PathBuf,
     failure: Option<StoreFailure>,
-    /// Why no messages are taken although writing works.
+    /// Why messages are refused although writing works.
     full: Option<String>,
     looked: Option<Instant>,
-    /// Since when there is room while messages are still refused.
+    /// Since when there is space while messages are still refused.
     room_since: Option<Instant>,
-    /// Whether there was little room then.
+    /// Whether space was low at the last check.
     is_tight: bool,
-    /// Bytes that were written by then.
+    /// Bytes written up to the last check.
     written: u64,
 }
 
 struct StoreFailure {
     reason: String,
     since: Instant,
-    /// When it is tried again; never when the files are gone.
+    /// When to try again; `None` when files are missing.
     next_try: Option<Instant>,
 }
 
@@ -74,35 +75,35 @@ impl StoreHealth {
         self.failure.as_ref().map(|failure| &*failure.reason)
     }
 
-    /// Why no messages are taken.
+    /// Why messages are refused.
     pub(super) fn refusal(&self) -> Option<&str> {
         self.reason().or(self.full.as_deref())
     }
 
-    /// Whether there is little room left for messages.
+    /// Whether little space is left for messages.
     pub(super) fn is_tight(&self) -> bool {
         self.is_tight
     }
 
-    /// Keeps that writing has failed.
+    /// Records a failed write.
     pub(super) fn fail(&mut self, reason: &str) {
         let now = Instant::now();
-        // It was told when it began.
+        // The failure was logged when it began.
         if let Some(failure) = &mut self.failure {
             failure.next_try = failure.next_try.map(|_| now + RETRY_AFTER);
             return;
         }
         tracing::error!(
-            "the store cannot be written: {reason}; messages are refused until it can, what is \
-             stored is delivered"
+            "the store cannot be written: {reason}; new messages are refused until it can, \
+             stored ones are still delivered"
         );
         let reason = format!("the store cannot be written: {reason}");
         self.failure = Some(StoreFailure { reason, since: now, next_try: Some(now + RETRY_AFTER) });
     }
 
-    /// Keeps that files of the store are gone, which ends writing until the next start.
+    /// Records missing files, which stops writing until the next start.
     pub(super) fn lose(&mut self, reason: &str) {
-        // It was told, and nothing but a start mends it.
+        // Logged already, and only a start can repair it.
         if self.failure.as_ref().is_some_and(|failure| failure.next_try.is_none()) {
             return;
         }
@@ -111,13 +112,13 @@ impl StoreHealth {
         self.failure = Some(StoreFailure { reason, since: Instant::now(), next_try: None });
     }
 
-    /// When something is to be tried or looked at.
+    /// When to try or check again.
     pub(super) fn due(&self) -> Option<Instant> {
         let looking = self.full.as_ref().and(self.looked).map(|looked| looked + LOOK_EVERY_FULL);
         self.failure.as_ref().map_or(looking, |failure| failure.next_try)
     }
 
-    /// Has it be time to try again.
+    /// Makes a retry due now.
     #[cfg(test)]
     pub(super) fn retry_now(&mut self) {
         if let Some(failure) = &mut self.failure {
@@ -125,19 +126,19 @@ impl StoreHealth {
         }
     }
 
-    /// Whether it is time to try again, and a file can be written and synced.
+    /// Whether a retry is due, and a file can be written and synced.
     pub(super) fn may_work_again(&mut self) -> bool {
         let now = Instant::now();
         let Some(failure) = self.failure.as_mut() else { return false };
         if failure.next_try.is_none_or(|next_try| next_try > now) {
             return false;
         }
-        // Before the trial, which may take as long as the disk does.
+        // Set before the trial, which may take as long as a hanging disk does.
         failure.next_try = Some(now + RETRY_AFTER);
         self.trial().is_ok()
     }
 
-    /// Writes a file as large as half a segment and removes it.
+    /// Writes a file of half a segment's size and removes it.
     pub(super) fn trial(&self) -> io::Result<()> {
         let path = self.directory.join("trial");
         let tried = File::create(&path).and_then(|mut file| {
@@ -146,20 +147,24 @@ impl StoreHealth {
             }
             file.sync_all()
         });
+        // A leftover does no harm: the next trial overwrites it.
         let _ = std::fs::remove_file(&path);
         tried
     }
 
-    /// Writing works again.
+    /// Records that writing works again.
     pub(super) fn recover(&mut self) {
         if let Some(failure) = self.failure.take() {
             let seconds = failure.since.elapsed().as_secs();
-            tracing::warn!("the store can be written again, after {seconds} s: messages are taken");
+            tracing::warn!(
+                "the store can be written again after {seconds} s; messages are accepted"
+            );
         }
     }
 
-    /// Looks from time to time whether there is room for messages, of which so many bytes were written, or for this reason
-    /// no other segment. Returns whether it has looked.
+    /// Checks for free space from time to time; `written` is the number of message bytes written so
+    /// far, `no_segment` the reason no further segment could be created. Returns whether it
+    /// checked.
     pub(super) fn look(
         &mut self,
         free_bytes_min: u64,
@@ -195,7 +200,7 @@ impl StoreHealth {
         };
         if self.full.is_none() {
             tracing::error!(
-                "{reason}; messages are refused, what is stored is delivered and can be \
+                "{reason}; new messages are refused, stored ones are delivered and can be \
                  acknowledged: let consumers catch up, purge or delete topics, or make room on the \
                  file system"
             );
@@ -205,15 +210,15 @@ impl StoreHealth {
         true
     }
 
-    /// There is room. While more is being given back it is waited for a moment, so that messages are not taken and refused
-    /// by turns.
+    /// Records that there is space. While more is being freed, waits a moment, so that messages are
+    /// not accepted and refused by turns.
     fn room_again(&mut self, is_reclaiming: bool, now: Instant) {
         let since = *self.room_since.get_or_insert(now);
         if is_reclaiming && now - since < RECLAIMING_MAX {
             return;
         }
         if self.full.take().is_some() {
-            tracing::warn!("there is room for the store again: messages are taken");
+            tracing::warn!("there is room for the store again; messages are accepted");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Writing the log: records are gathered, given to the system as one write, and made safe by one sync. The log goes on
-//! in another segment when one is full.
+//! Writing the log: records are gathered into a group, passed to the system in one write, and made
+//! safe by one sync. When a segment is full, the log continues in the next.
 
 use super::catalog::Catalog;
 use super::keeper::{self, Done, Job, Keeper};
@@ -16,24 +16,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Segments that are ready beside the one that is written. When there is no room for another, messages leave the last
-/// one to what else is written, so that a full disk can be emptied.
+/// Segments kept ready in addition to the one being written. When no more can be created, messages
+/// leave the last one to other records, so that a full disk can be emptied.
 const PREPARED: usize = 2;
-/// How long a write waits for a segment that is being prepared.
+/// How long a write waits for a segment being prepared.
 const PREPARE_MAX: Duration = Duration::from_secs(10);
-/// Segments of a store up to which those that are made are filled: together little to write, and syncs are faster.
+/// Number of a store's segments up to which new ones are filled with zeros: little to write in
+/// total, and syncs are faster.
 const FILLED_MAX: usize = 3;
-/// Bytes that are kept to be written again after a failed sync where messages need not be safe at once.
+/// Limit on the bytes kept for repeating after a failed sync, where messages need not be safe at
+/// once.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Memory of a group that is kept for the next.
+/// Limit on the buffer kept from one group for the next.
 const SPARE_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of a page, by which the system writes, and of a group that is worth ending with one.
+/// The system's page size, and the size of groups that are worth padding to it.
 const PAGE_BYTES: usize = 4096;
 const PADDED_MIN: usize = 8 * PAGE_BYTES;
-/// Bytes that end a segment.
+/// Length of the record that ends a segment.
 const SEALED_BYTES: usize = record::room(1);
 
-/// A log that is written.
+/// The log of one owner.
 #[derive(Debug)]
 pub(super) struct StoreLog {
     pub(super) directory: PathBuf,
@@ -41,41 +43,43 @@ pub(super) struct StoreLog {
     pub(super) keeper: Keeper,
     pub(super) active: Active,
     prepared: VecDeque<(u32, Arc<File>)>,
-    /// Whether one is being prepared; one at a time, so that none is left out when one cannot be.
+    /// Whether a segment is being prepared; one at a time, so that no number is skipped if one
+    /// fails.
     is_preparing: bool,
-    /// Why none could be prepared.
+    /// Why no segment could be prepared.
     pub(super) full: Option<String>,
-    /// What the system has and the disk may not have, in order.
+    /// Written chunks that the disk may not have, in order.
     unsynced: Vec<LogChunk>,
     syncing: Vec<LogChunk>,
     /// Records to write again after a failure.
     rescued: Vec<Box<[u8]>>,
-    /// Memory for groups.
+    /// A buffer for the next group.
     spare: Vec<u8>,
     pub(super) ledger: u32,
-    /// From where on the log is to be read.
+    /// The segment from which the next start reads the log.
     pub(super) from: u32,
-    /// Bytes that were written since the start.
+    /// Bytes written since the start.
     pub(super) written: u64,
-    /// What the keeper has read.
+    /// A segment read by the keeper.
     pub(super) read: Option<(u32, io::Result<Vec<u8>>)>,
-    /// Whether syncs matter.
+    /// Whether syncs are configured.
     is_synced: bool,
-    /// Whether older segments go when the disk has what is in this one, so that it is synced all the same.
+    /// Whether older segments will be removed because of records in this one, so that it must be
+    /// synced in any case.
     pub(super) is_relied_on: bool,
     pub(super) segment_bytes: usize,
 }
 
-/// The segment that is written.
+/// The segment being written.
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) number: u32,
     pub(super) file: Arc<File>,
-    /// Bytes that the system has.
+    /// Bytes passed to the system.
     pub(super) written: usize,
-    /// Bytes that the disk has.
+    /// Bytes known to be on the disk.
     synced: usize,
-    /// What follows and was not given to the system yet.
+    /// Records not yet passed to the system.
     buffer: Vec<u8>,
 }
 
@@ -84,13 +88,13 @@ impl Active {
         Self { number, file, written: 0, synced: 0, buffer: Vec::new() }
     }
 
-    /// Where the next record goes.
+    /// The offset of the next record.
     pub(super) fn end(&self) -> usize {
         self.written + self.buffer.len()
     }
 }
 
-/// A part of the log.
+/// A written part of the log.
 #[derive(Debug)]
 struct LogChunk {
     segment: u32,
@@ -98,25 +102,24 @@ struct LogChunk {
     bytes: Vec<u8>,
 }
 
-/// A segment that is to be synced.
+/// A segment to sync.
 #[derive(Debug)]
 pub struct Unsynced(Arc<File>);
 
 impl Unsynced {
     /// Syncs it.
     ///
-    /// # Errors
-    /// When the disk does not have it for certain.
+    /// When its data may not be on the disk.
     pub fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }
 }
 
 impl StoreLog {
-    /// Goes on with a log that was read, in a segment of its own. What it writes first is safe only after a commit.
+    /// Continues a log that was read, in a new segment. Its first records are safe only after a
+    /// commit.
     ///
-    /// # Errors
-    /// When there is no segment to be had.
+    /// When no segment can be created.
     pub(super) fn go_on(
         directory: &Path,
         recovered: &mut Recovered,
@@ -124,7 +127,7 @@ impl StoreLog {
     ) -> io::Result<Self> {
         let segment_bytes = settings.segment_bytes;
         let mut keeper = Keeper::start(directory, segment_bytes)?;
-        // Those behind the last were prepared for the numbers that come now.
+        // Those after the last were prepared for the numbers used next.
         let needless = recovered.needless.iter().copied();
         keeper.ask(Job::Drop(needless.filter(|number| *number < recovered.newest).collect()));
         let mut files = Files::new(directory);
@@ -160,23 +163,23 @@ impl StoreLog {
         Ok(log)
     }
 
-    /// Bytes of the newest segment that the disk has.
+    /// Bytes of the newest segment known to be on the disk.
     #[cfg(test)]
     pub(super) fn synced(&self) -> usize {
         self.active.synced
     }
 
-    /// The first record of a segment.
+    /// Writes the first record of a segment.
     fn begin(&mut self, catalog: &mut Catalog, ends_at: u32) {
         let number = self.active.number;
-        // One that begins again has what waits for its time in it yet.
+        // Not replaced: the entry of a segment begun again still counts its delayed messages.
         catalog.segments.entry(number).or_default();
         self.files.know(number, self.active.file.clone());
         let start = Record::Start { ledger: self.ledger, from: self.from, ends_at };
         self.put(|out| start.write(out));
     }
 
-    /// Has segments prepared as far as some are missing.
+    /// Starts preparing the next segment, unless enough are ready.
     pub(super) fn prepare(&mut self, catalog: &Catalog) {
         if !self.is_preparing && self.prepared.len() < PREPARED {
             let last = self.prepared.back().map_or(self.active.number, |(number, _)| *number);
@@ -186,12 +189,12 @@ impl StoreLog {
         }
     }
 
-    /// Segments that are ready.
+    /// The numbers of the prepared segments.
     pub(super) fn prepared(&self) -> impl Iterator<Item = &u32> {
         self.prepared.iter().map(|(number, _)| number)
     }
 
-    /// Takes what the keeper has done.
+    /// Handles the keeper's results.
     pub(super) fn poll(&mut self, catalog: &Catalog) {
         while let Some(done) = self.keeper.poll() {
             self.take(done, catalog);
@@ -216,11 +219,10 @@ impl StoreLog {
         }
     }
 
-    /// Appends a record with a body of so many bytes, which `write` appends. `is_message` for what a full disk has no
-    /// room for.
+    /// Appends a record with a body of `body_bytes`, which `write` appends. Messages (`is_message`)
+    /// leave the last segment of a full disk to other records.
     ///
-    /// # Errors
-    /// When there is no other segment to go on in, or the full one cannot be written.
+    /// When there is no next segment, or the full one cannot be written.
     pub(super) fn append(
         &mut self,
         catalog: &mut Catalog,
@@ -229,7 +231,7 @@ impl StoreLog {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> io::Result<Address> {
         let bytes = record::room(body_bytes) + SEALED_BYTES;
-        // One that is larger than a segment has one of its own, which grows.
+        // A record larger than a segment gets one of its own, which grows.
         if self.active.end() + bytes > self.segment_bytes && self.active.end() > SEALED_BYTES + 64 {
             let left = usize::from(is_message && self.full.is_some());
             self.await_prepared(1 + left, catalog)?;
@@ -238,10 +240,9 @@ impl StoreLog {
         Ok(self.put(write))
     }
 
-    /// Appends a record that is none of a message.
+    /// Appends a record other than a message.
     ///
-    /// # Errors
-    /// As [`StoreLog::append`].
+    /// Those of [`StoreLog::append`].
     pub(super) fn write(
         &mut self,
         catalog: &mut Catalog,
@@ -259,7 +260,7 @@ impl StoreLog {
         Address { segment: *number, offset: offset as u32, length: length as u32 }
     }
 
-    /// Waits until so many segments are ready.
+    /// Waits until `count` segments are ready.
     fn await_prepared(&mut self, count: usize, catalog: &Catalog) -> io::Result<()> {
         self.poll(catalog);
         while self.prepared.len() < count {
@@ -272,7 +273,7 @@ impl StoreLog {
                 None => {
                     return Err(io::Error::new(
                         io::ErrorKind::TimedOut,
-                        "no segment is ready in time",
+                        "no segment was ready within 10 s",
                     ));
                 }
             }
@@ -280,13 +281,13 @@ impl StoreLog {
         Ok(())
     }
 
-    /// Goes on in the next segment, after everything in this one is safe.
+    /// Continues in the next segment, once everything in this one is safe.
     fn roll(&mut self, catalog: &mut Catalog) -> io::Result<()> {
         self.put(|out| Record::Sealed {}.write(out));
         self.flush()?;
         if self.is_synced || std::mem::take(&mut self.is_relied_on) {
-            // Now, so that what may have got lost by a failed sync is always in one segment. It takes as long as any
-            // other sync, and there is one for some ten thousand messages.
+            // Synced now, so that a failed sync always affects one segment only. It takes as long
+            // as any other sync, once for some ten thousand messages.
             self.active.file.sync_data()?;
         }
         self.synced_all();
@@ -294,7 +295,7 @@ impl StoreLog {
         Ok(())
     }
 
-    /// Ends a segment where it is, and begins the next, of which one is there.
+    /// Ends the segment where it is, and begins the next one, if one is ready.
     fn change(&mut self, catalog: &mut Catalog) {
         let Some((next, file)) = self.prepared.pop_front() else { return };
         let (number, end) = (self.active.number, self.active.written as u32);
@@ -310,21 +311,21 @@ impl StoreLog {
         self.prepare(catalog);
     }
 
-    /// Whether something was not given to the system yet.
+    /// Whether records are buffered.
     pub(super) fn is_unflushed(&self) -> bool {
         !self.active.buffer.is_empty()
     }
 
-    /// Gives the system what was gathered.
+    /// Passes the buffered records to the system.
     ///
-    /// # Errors
-    /// When it does not take it.
+    /// When the system does not accept them.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.active.buffer.is_empty() {
             return Ok(());
         }
         self.pad();
         let Active { number, file, written, buffer, .. } = &mut self.active;
+        // At an explicit offset: after a failed write, `written` still is where it was to go.
         file.write_all_at(buffer, *written as u64)?;
         self.written += buffer.len() as u64;
         let (segment, offset) = (*number, *written);
@@ -339,7 +340,8 @@ impl StoreLog {
         Ok(())
     }
 
-    /// Ends a large group with a page, so that the next one does not have the disk write the rest of it again.
+    /// Pads a large group to the end of a page, so that the next one does not make the disk write
+    /// that page again.
     fn pad(&mut self) {
         let end = self.active.end();
         let gap = end.next_multiple_of(PAGE_BYTES) - end;
@@ -350,7 +352,7 @@ impl StoreLog {
         }
     }
 
-    /// Keeps no more to be written again than may be of use where only a sync from time to time is asked for.
+    /// Limits the bytes kept for repeating, where syncs are only periodic.
     pub(super) fn bound(&mut self) {
         let mut bytes: usize = self.unsynced.iter().map(|chunk| chunk.bytes.len()).sum();
         let mut gone = 0;
@@ -370,10 +372,9 @@ impl StoreLog {
         }
     }
 
-    /// Flushes, and syncs.
+    /// Flushes and syncs.
     ///
-    /// # Errors
-    /// When it is not safe.
+    /// When the data may not be on the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
         self.active.file.sync_data()?;
@@ -381,8 +382,8 @@ impl StoreLog {
         Ok(())
     }
 
-    /// A sync is over without a failure. While there is another one, everything waits for the end of that: a failure is
-    /// told to one of them only.
+    /// Handles a successful sync. While another is in progress, everything waits for that one to
+    /// end: the system reports a failure to only one of them.
     fn synced_all(&mut self) {
         if !self.syncing.is_empty() {
             self.syncing.append(&mut self.unsynced);
@@ -394,13 +395,12 @@ impl StoreLog {
         }
     }
 
-    /// Flushes, and begins a sync that another thread does; nothing when there is nothing to sync.
+    /// Flushes, and begins a sync by another thread; `None` when there is nothing to sync.
     ///
-    /// # Errors
-    /// When the system does not take it.
+    /// When the system does not accept the write.
     pub(super) fn sync_begun(&mut self) -> io::Result<Option<Unsynced>> {
         self.flush()?;
-        // Everything is with the disk, or a sync that is under way takes it there.
+        // Everything is on the disk, or part of the sync in progress.
         if self.unsynced.is_empty() {
             return Ok(None);
         }
@@ -408,10 +408,10 @@ impl StoreLog {
         Ok(Some(Unsynced(self.active.file.clone())))
     }
 
-    /// It is over.
+    /// Ends the sync.
     pub(super) fn sync_ended(&mut self, is_safe: bool) {
         let mut chunks = std::mem::take(&mut self.syncing);
-        // In the order of writing, for the recovery.
+        // Kept in the order of writing, for the recovery.
         if !is_safe {
             chunks.append(&mut self.unsynced);
             self.unsynced = chunks;
@@ -425,15 +425,14 @@ impl StoreLog {
         }
     }
 
-    /// Writes anew, in another segment, what may have got lost by a failure, and makes it safe.
+    /// Repeats in another segment the writes that a failure may have lost, and makes them safe.
     ///
-    /// # Errors
-    /// When it cannot be written; it is kept for the next time.
+    /// When they cannot be written; they are kept for the next attempt.
     pub(super) fn rewrite(&mut self, catalog: &mut Catalog) -> io::Result<()> {
         self.mend_full(catalog)?;
         let active = &mut self.active;
         let (number, safe) = (active.number, active.synced);
-        // What an earlier try has left goes first, and is all that there is.
+        // The rest of an earlier attempt is complete, and comes first.
         if self.rescued.is_empty() {
             let buffered = LogChunk {
                 segment: number,
@@ -448,7 +447,7 @@ impl StoreLog {
         self.unsynced.clear();
         self.syncing.clear();
         self.active.buffer.clear();
-        // Behind it the file may hold anything; the next record does not go there.
+        // The file may contain anything after it, so no record is written there again.
         self.active.written = safe;
         catalog.forget_from(number, safe as u32);
         if safe > 0 {
@@ -456,23 +455,24 @@ impl StoreLog {
             self.await_prepared(1, catalog)?;
             self.change(catalog);
         } else {
-            // Nothing of it is on the disk, so it begins anew.
+            // Nothing of this segment is on the disk, so it can begin again.
             self.begin_again(catalog);
         }
         let rescued = std::mem::take(&mut self.rescued);
         let rewritten = rescued.iter().try_for_each(|body| self.rewrite_one(body, catalog));
         let is_safe = rewritten.and_then(|()| self.sync());
-        // Nothing of it is given up: it is written with the next try.
+        // Kept until an attempt succeeds.
         if is_safe.is_err() {
             self.rescued = rescued;
         }
         is_safe
     }
 
-    /// Writes once more in its place what a sync has failed for that began before its segment was full.
+    /// Writes again in place what a sync failed for that had begun before its segment was full.
     fn mend_full(&self, catalog: &Catalog) -> io::Result<()> {
         for chunk in self.syncing.iter().chain(&self.unsynced) {
-            // That of the newest is written anew elsewhere, and what has gone is not needed.
+            // The newest segment's chunks are written to another segment, and removed segments need
+            // none.
             if chunk.segment >= self.active.number || !catalog.segments.contains_key(&chunk.segment)
             {
                 continue;
@@ -496,21 +496,21 @@ impl StoreLog {
 
     fn rewrite_one(&mut self, body: &[u8], catalog: &mut Catalog) -> io::Result<()> {
         let record = Record::read(body);
-        // A beginning or an end has its own place.
+        // Segments get these records of their own.
         if matches!(record, Some(Record::Start { .. } | Record::Sealed {} | Record::Padding { .. }))
         {
             return Ok(());
         }
         let at = self.append(catalog, body.len(), false, |out| out.extend_from_slice(body))?;
         if let Some(record) = record {
-            // Messages before it are back that it has taken away.
+            // Restores the effect on the messages written again before it.
             catalog.apply(&record, at, 0);
         }
         Ok(())
     }
 }
 
-/// The bodies of a part of the log.
+/// The bodies of the records in a chunk.
 fn bodies(chunk: &LogChunk) -> impl Iterator<Item = &[u8]> {
     let mut at = 0;
     std::iter::from_fn(move || {

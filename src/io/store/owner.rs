@@ -1,7 +1,8 @@
-//! The thread that owns the durable topics: its rounds.
+//! The thread that owns the durable topics, and its rounds.
 //!
-//! A round takes what waits, lets the topics decide, makes everything that was appended safe with one sync of the disk,
-//! then tells the producers and delivers. While the disk works, more comes in: that is the next group.
+//! A round takes the queued requests, lets the topics decide, makes everything appended safe with
+//! one sync of the disk, then confirms to producers and delivers. Requests that arrive during the
+//! sync form the next group.
 
 use super::archive::Disk;
 use super::handle::{StoreMessage, StoreRequest};
@@ -26,19 +27,19 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// Requests that are decided on before the thread looks whether the disk is ready for the next group.
+/// Requests handled before the thread checks whether the disk is ready for the next group.
 const ROUND_REQUESTS_MAX: usize = 32;
-/// Bytes that are delivered before requests are looked at again.
+/// Bytes delivered before requests are handled again.
 const ROUND_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long the store waits before it looks again whether a shard has room.
+/// Pause before the store checks again whether a shard has room.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
-/// How long a sync of the disk may last before readiness tells of it: a disk that is only slow takes less than a second.
+/// Duration of a sync after which readiness reports it: a merely slow disk takes less than a
+/// second.
 const SYNC_MAX: Duration = Duration::from_secs(10);
 
 /// Starts the threads of the owners of an open store.
 ///
-/// # Errors
-/// When a thread cannot be had.
+/// When a thread cannot be started.
 pub(in crate::io) fn start(
     hub: &Arc<Hub>,
     settings: &StoreSettings,
@@ -59,8 +60,7 @@ pub(in crate::io) fn start(
 
 /// Starts the thread of the owner with this index, and the one that syncs for it.
 ///
-/// # Errors
-/// When a thread cannot be had.
+/// When a thread cannot be started.
 fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<()> {
     let (syncer, taken) = mpsc::channel::<Unsynced>();
     let for_syncer = Arc::clone(hub);
@@ -73,7 +73,7 @@ fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<(
     let for_thread = Arc::clone(hub);
     hub.store.posts[index].start();
     let spawned = std::thread::Builder::new().name(owner_thread("store", index)).spawn(move || {
-        // Whatever ends the thread, the others notice it.
+        // However the thread ends, other threads have to notice.
         let over = Over(for_thread, index);
         over.0.store.posts[index].bind();
         OwnerThread::new(&over.0, index, topics, &syncer).run();
@@ -81,7 +81,7 @@ fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<(
     spawned.map(|_| ()).inspect_err(|_| hub.store.posts[index].end())
 }
 
-/// Says at its end that the thread has ended.
+/// Marks the thread as ended when dropped.
 struct Over(Arc<Hub>, usize);
 
 impl Drop for Over {
@@ -91,20 +91,20 @@ impl Drop for Over {
     }
 }
 
-/// The thread of an owner: its topics, and what is under way.
+/// The state of an owner's thread.
 struct OwnerThread<'a> {
     hub: &'a Hub,
     index: usize,
     topics: TopicOwner<Disk>,
     syncer: &'a mpsc::Sender<Unsynced>,
-    /// What connections have asked that was taken and not decided on.
+    /// Requests of connections taken from the inbox and not handled yet.
     requests: VecDeque<StoreRequest>,
     waiting: Waiting,
     surveyor: Surveyor,
-    /// When the sync began that is under way.
+    /// When the sync in progress began.
     syncing_since: Option<Instant>,
-    /// Whether it was told that it lasts for too long.
-    is_late_told: bool,
+    /// Whether it was reported as too long.
+    is_late_reported: bool,
     /// Whether this is the last round.
     is_stopping: bool,
     out: Vec<TopicOutgoing>,
@@ -126,7 +126,7 @@ impl<'a> OwnerThread<'a> {
             waiting: Waiting::default(),
             surveyor: Surveyor::new(),
             syncing_since: None,
-            is_late_told: false,
+            is_late_reported: false,
             is_stopping: false,
             out: Vec::new(),
         }
@@ -136,11 +136,11 @@ impl<'a> OwnerThread<'a> {
         self.topics.archive()
     }
 
-    /// Rounds until the daemon is over.
+    /// Runs rounds until the daemon stops.
     fn run(mut self) {
-        // A disk that is full already is told before anybody asks.
+        // A disk that is full at the start is reported before the first request.
         self.disk().look();
-        self.tell();
+        self.report();
         let (mut messages, mut has_more) = (VecDeque::new(), false);
         loop {
             if !has_more {
@@ -149,25 +149,26 @@ impl<'a> OwnerThread<'a> {
             let now = clock::now();
             self.hub.pulses.store[self.index].beat(now);
             self.disk().look();
+            // Before new requests, so that they find the store working again.
             if self.disk().has_healed() {
                 self.topics.recovered(now);
             }
 
-            // Others than connections first: they are few, and have bounds of their own.
+            // Control messages first: there are few, and they have limits of their own.
             self.hub.store.posts[self.index].control.take(&mut messages);
             messages.drain(..).for_each(|message| self.take(message, now));
             self.decide(now);
             self.topics.tick(now, &mut self.out);
             let has_work = self.topics.work(now, &mut self.out);
 
-            // One sync at a time: what comes meanwhile is the next group.
+            // One sync at a time: requests that arrive meanwhile form the next group.
             let is_uncommitted = self.topics.has_uncommitted() || self.disk().wants_commit();
             if is_uncommitted && self.syncing_since.is_none() {
                 self.commit();
             }
             self.disk().settle();
             self.answer_outside();
-            self.tell();
+            self.report();
             let has_room = self.hub.all_have_room();
             has_more = has_room && self.topics.deliver(ROUND_BYTES_MAX, now, &mut self.out)
                 || has_work
@@ -179,7 +180,7 @@ impl<'a> OwnerThread<'a> {
             if self.is_stopping {
                 return self.finish();
             }
-            // A shard takes no more; its own turn makes room, which does not wake this thread.
+            // A full shard makes room in its own turn, which does not wake this thread.
             if !has_room {
                 std::thread::sleep(ROOM_PAUSE);
                 has_more = true;
@@ -198,15 +199,15 @@ impl<'a> OwnerThread<'a> {
             let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
             let disk = self.disk().due().map_or(watch, |due| due.min(watch));
             let wait = due.min(disk.saturating_duration_since(Instant::now()));
-            if wait.is_zero() || self.is_late() != self.is_late_told {
+            if wait.is_zero() || self.is_late() != self.is_late_reported {
                 break;
             }
-            // No longer than a beat, so that a thread that hangs is told apart from one that waits.
+            // At most a beat, so that a waiting thread is distinguished from one that hangs.
             std::thread::park_timeout(wait.min(BEAT));
         }
     }
 
-    /// Does what others than connections want.
+    /// Handles a control message.
     fn take(&mut self, message: StoreMessage, now: Now) {
         match message {
             StoreMessage::Owner(connection, request) => {
@@ -230,8 +231,8 @@ impl<'a> OwnerThread<'a> {
         }
     }
 
-    /// Lets the topics decide on some of what connections ask; at the end of the daemon on all, so that nothing is left
-    /// behind.
+    /// Lets the topics handle some requests of connections; all of them before a stop, so that none
+    /// is lost.
     fn decide(&mut self, now: Now) {
         if self.requests.is_empty() || self.is_stopping {
             self.hub.store.posts[self.index].requests.take(&mut self.requests);
@@ -242,8 +243,9 @@ impl<'a> OwnerThread<'a> {
         }
     }
 
-    /// Begins to make safe what was appended, or makes it safe at once.
+    /// Begins to make all writes safe, or does it at once.
     fn commit(&mut self) {
+        // Sealed before the sync begins, so that later writes are not announced along with it.
         self.topics.seal();
         let result = match self.disk().commit_begun() {
             Ok(Some(unsynced)) => match self.syncer.send(unsynced) {
@@ -251,7 +253,7 @@ impl<'a> OwnerThread<'a> {
                     self.syncing_since = Some(Instant::now());
                     return;
                 }
-                // The thread that syncs is gone, and what is to be safe is still to be synced.
+                // The syncing thread is gone, so this one syncs.
                 Err(mpsc::SendError(unsynced)) => {
                     let result = unsynced.sync();
                     self.disk().commit_ended(result)
@@ -263,18 +265,18 @@ impl<'a> OwnerThread<'a> {
         self.conclude(&result);
     }
 
-    /// Tells the topics what has become of a commit.
+    /// Announces the outcome of a commit to the topics.
     fn conclude(&mut self, result: &Result<(), Box<str>>) {
         let result = result.as_ref().copied().map_err(|reason| &**reason);
         self.topics.committed(result, clock::now(), &mut self.out);
     }
 
-    /// Answers those who want more of the store than its topics.
+    /// Answers requests for backups and surveys.
     fn answer_outside(&mut self) {
-        // After the settling, so that a backup has everything that was decided in this round.
+        // After `settle`, so that a backup includes everything decided in this round.
         for sender in self.waiting.backups.drain(..) {
             self.topics.save(clock::now());
-            // The asker may have gone.
+            // The asker may be gone.
             let _ = sender.send(self.topics.archive().copier());
         }
         self.surveyor.watch(self.topics.archive(), &self.hub.store.board, self.index);
@@ -283,24 +285,24 @@ impl<'a> OwnerThread<'a> {
         }
     }
 
-    /// Whether a sync lasts for too long.
+    /// Whether the sync in progress takes too long.
     fn is_late(&self) -> bool {
         self.syncing_since.is_some_and(|since| since.elapsed() > SYNC_MAX)
     }
 
-    /// Tells readiness whether messages are taken, and stored.
-    fn tell(&mut self) {
-        let late = "the disk does not answer: a sync of the store lasts for more than 10 s, and \
-                    producers wait for it";
+    /// Reports to readiness whether messages are accepted and stored.
+    fn report(&mut self) {
+        let late = "the disk does not answer: a sync of the store has taken more than 10 s, and \
+                    producers are waiting for it";
         let is_late = self.is_late();
-        match (is_late, self.is_late_told) {
+        match (is_late, self.is_late_reported) {
             (true, false) => tracing::error!("{late}"),
             (false, true) => {
                 tracing::warn!("the disk answers again: the sync of the store is over");
             }
             _ => {}
         }
-        self.is_late_told = is_late;
+        self.is_late_reported = is_late;
 
         match self.topics.archive().refusal().or(is_late.then_some(late)) {
             Some(reason) => {
@@ -312,20 +314,23 @@ impl<'a> OwnerThread<'a> {
         }
     }
 
-    /// Saves everything at the end of the daemon, and tells what comes of it.
+    /// Saves everything before the thread ends, and announces the outcome.
     fn finish(mut self) {
         self.topics.save(clock::now());
         let result = self.disk().save_to_disk();
         if let Err(reason) = &result {
-            tracing::error!("the store could not be saved at the stop: {reason}");
+            tracing::error!(
+                "the store could not be saved on shutdown: {reason}; the next \
+                 start recovers from its log"
+            );
         }
-        // Twice, for what was under way and for what came while the disk worked.
+        // Twice: for the commit in progress, and for the writes made during it.
         self.conclude(&result);
         self.conclude(&result);
         self.post();
     }
 
-    /// Hands to the shards what is for them, each in order.
+    /// Posts the output to the shards, each in order.
     fn post(&mut self) {
         let hub = self.hub;
         let mut parcels: Vec<Vec<Parcel>> = hub.mailboxes.iter().map(|_| Vec::new()).collect();

@@ -1,8 +1,8 @@
-//! Where messages are: a record in a segment, many in a row of its index, and positions at which there is none.
+//! Places of messages: one record in a segment, a run of them in an index, and gaps without any.
 
 use crate::service::topic::{Position, TopicNumber};
 
-/// Where a record is: its segment, its offset there, and its length with the header.
+/// The place of a record: segment, offset, and length with its header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) segment: u32,
@@ -10,22 +10,22 @@ pub(super) struct Address {
     pub(super) length: u32,
 }
 
-/// Bytes of a record beyond which none is: more than a hundred times the largest message.
+/// Limit on a record's length in bytes: more than a hundred times the largest message.
 pub(super) const RECORD_BYTES_MAX: u32 = 256 * 1024 * 1024;
 
 impl Address {
-    /// Whether a record can be there; what is damaged may say anything.
+    /// Whether a record can be there; damaged data may claim anything.
     pub(super) fn is_sound(&self) -> bool {
         self.length <= RECORD_BYTES_MAX && self.offset.checked_add(self.length).is_some()
     }
 }
 
-/// Messages of a topic with positions in a row, in one segment that has an index.
+/// Messages of a topic with consecutive positions, in one segment with an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IndexRun {
     pub(super) first: Position,
     pub(super) segment: u32,
-    /// Where the first one stands in the index.
+    /// The index entry of the first one.
     pub(super) entry: u32,
     pub(super) count: u32,
     pub(super) bytes: u32,
@@ -40,24 +40,24 @@ pub(super) struct IndexEntry {
 }
 
 impl IndexEntry {
-    /// The message of a position whose offset and length are these.
+    /// The message at a position, with its offset and length.
     pub(super) fn of((position, &(offset, length)): (Position, &(u32, u32))) -> Self {
         Self { position, offset, length }
     }
 
-    /// Where it is, in its segment.
+    /// Its place in its segment.
     pub(super) fn at(&self, segment: u32) -> Address {
         Address { segment, offset: self.offset, length: self.length }
     }
 }
 
 impl IndexRun {
-    /// The position behind the last one.
+    /// The position after the last one.
     pub(super) fn end(&self) -> Position {
         Position::of_number(self.first.number().saturating_add(self.count.into()))
     }
 
-    /// Takes away what is below a position. Returns how many bytes that were, by the average.
+    /// Removes messages before a position. Returns their bytes, estimated from the average.
     pub(super) fn advance(&mut self, below: Position) -> u32 {
         let gone = below.number().saturating_sub(self.first.number()).min(self.count.into()) as u32;
         let bytes = self.share(gone);
@@ -68,7 +68,7 @@ impl IndexRun {
         bytes
     }
 
-    /// Takes away what is at a position and behind it, likewise.
+    /// Removes messages from a position on. Returns their bytes, estimated likewise.
     pub(super) fn cut(&mut self, from: Position) -> u32 {
         let kept = from.number().saturating_sub(self.first.number()).min(self.count.into()) as u32;
         let bytes = self.share(self.count - kept);
@@ -77,7 +77,8 @@ impl IndexRun {
         bytes
     }
 
-    /// What is before one of its positions and what is behind it, and how many bytes that one takes, by the average.
+    /// The runs before and after one of its positions, and the bytes of that one, estimated
+    /// likewise.
     pub(super) fn without(&self, position: Position) -> (Self, Self, u32) {
         let mut behind = *self;
         let bytes = behind.advance(position.after());
@@ -91,16 +92,16 @@ impl IndexRun {
     }
 }
 
-/// Messages in a row, as they can be read.
+/// Messages that can be read together.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// These of an index.
+    /// A run of an index.
     Indexed(IndexRun),
-    /// These of the newest segment.
+    /// Messages of the newest segment.
     Newest(Vec<IndexEntry>),
 }
 
-/// Positions of a topic between two of its messages, where there is none.
+/// A range of positions of a topic without messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IndexGap {
     pub(super) topic: TopicNumber,
@@ -109,22 +110,22 @@ pub(super) struct IndexGap {
 }
 
 impl IndexGap {
-    /// Those from one position up to another, if there are some.
+    /// The range from one position up to another; `None` if it is empty.
     pub(super) fn between(topic: TopicNumber, from: Position, to: Position) -> Option<Self> {
         (from < to).then_some(Self { topic, from, to })
     }
 }
 
-/// Where the messages of a segment are: grouped by topic, in order.
+/// The places of a segment's messages, grouped by topic and in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     pub(super) runs: Vec<(TopicNumber, IndexRun)>,
-    /// Offset and length of each.
+    /// Offset and length of each message.
     pub(super) entries: Vec<(u32, u32)>,
 }
 
 impl Index {
-    /// Adds messages of a topic, which are in order. Returns the runs that they are.
+    /// Adds messages of a topic, in order. Returns the runs they form.
     pub(super) fn add(
         &mut self,
         topic: TopicNumber,

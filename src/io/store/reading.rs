@@ -1,4 +1,4 @@
-//! Reading messages: those that stand together by one read, around what is damaged.
+//! Reading messages: neighbours in one read, skipping damage.
 
 use super::archive::Disk;
 use super::place::{Address, IndexEntry, IndexGap, Piece};
@@ -8,15 +8,16 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-/// Bytes that are read at once.
+/// Limit on the bytes of one read.
 const READ_BYTES_MAX: usize = 256 * 1024;
-/// Bytes between two messages that are read too, because another read takes longer.
+/// Bytes between two messages that are read over, because another read takes longer.
 const READ_GAP_BYTES_MAX: u32 = 4096;
-/// Damages that are told and counted, each once; behind so many a whole disk is bad.
+/// Limit on the damaged places reported, each once; with that many the whole disk is bad.
 const REPORTS_MAX: usize = 256;
 
 impl Disk {
-    /// Messages in order from a position on; see [`Archive::read`](crate::service::topic::Archive::read).
+    /// Messages in order, starting at a position; see
+    /// [`Archive::read`](crate::service::topic::Archive::read).
     pub(super) fn read_messages(
         &mut self,
         topic: TopicNumber,
@@ -43,7 +44,7 @@ impl Disk {
                     if let Some(waits) = waits
                         && let Err(fault) = self.flush()
                     {
-                        // What the system has already is read all the same.
+                        // What the system already has can be read all the same.
                         entries.truncate(waits);
                         if entries.is_empty() && reading.messages.is_empty() {
                             return Err(fault);
@@ -97,8 +98,8 @@ impl Disk {
         Ok(message)
     }
 
-    /// Gives the system what is to be read of it. Where writing has failed that is tried again with all else: not here,
-    /// where it would put that off.
+    /// Flushes, so that buffered messages can be read. After a failure, writing is retried with
+    /// everything else rather than here, where it would postpone that.
     fn flush(&mut self) -> Result<(), ArchiveError> {
         match self.health.reason() {
             Some(reason) => Err(ArchiveError(reason.into())),
@@ -106,10 +107,11 @@ impl Disk {
         }
     }
 
-    /// What could not be read is damaged only if the disk works otherwise: else nothing is left out.
+    /// Unreadable data is considered damaged only if the disk works otherwise: a failing disk must
+    /// not make messages be skipped.
     fn doubt(&mut self, error: &io::Error) -> Result<(), ArchiveError> {
         let unreadable = ArchiveError(format!("the store cannot be read: {error}").into());
-        // Of a segment that is not there the next look tells, and nothing is left out for it.
+        // A missing segment is reported by the next check, and nothing is skipped for it.
         if segment::is_transient(error) || error.kind() == io::ErrorKind::NotFound {
             return Err(unreadable);
         }
@@ -121,10 +123,10 @@ impl Disk {
         if self.health.reason().is_some() { Err(unreadable) } else { Ok(()) }
     }
 
-    /// Counts and tells of damaged messages, unless that was done already.
+    /// Logs and counts damaged messages, once.
     pub(super) fn report(&mut self, gap: IndexGap) {
         let IndexGap { topic, from, to } = gap;
-        // A message that is read again and again is damaged once.
+        // Messages read repeatedly are counted once.
         if self.reported.len() >= REPORTS_MAX || !self.reported.insert((topic, from)) {
             return;
         }
@@ -137,18 +139,18 @@ impl Disk {
             topic,
             position,
             count,
-            "messages of the store are damaged and left out, of {topic} {count} from {position} \
-             on: the disk may be failing; everything else is delivered"
+            "{count} messages of {topic} are damaged and skipped, starting at {position}: \
+             the disk may be failing; everything else is delivered"
         );
     }
 
-    /// A topic's name for people.
+    /// A topic's name for log lines.
     pub(super) fn name(&self, topic: TopicNumber) -> Arc<str> {
         let name = self.catalog.topics.get(&topic).and_then(|topic| topic.name.clone());
         name.unwrap_or_else(|| format!("topic number {topic}").into())
     }
 
-    /// Messages that stand in one segment, until there are enough.
+    /// Reads messages of one segment until there are enough.
     fn read_entries(
         &mut self,
         topic: TopicNumber,
@@ -178,7 +180,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Messages that stand together, by one read; where that fails by one for each.
+    /// Reads neighbouring messages in one read; if that fails, each by itself.
     fn read_group(
         &mut self,
         topic: TopicNumber,
@@ -202,7 +204,8 @@ impl Disk {
             };
             let message = match record.and_then(|record| StoredMessage::read(position, record)) {
                 Some(message) => Some(message),
-                // Alone, so that what is damaged is told, and what only the others' place has spoilt is found.
+                // Read alone: damage is reported, and a message is found that only its neighbours
+                // made unreadable.
                 None => self.message(topic, position, at)?,
             };
             reading.next = position.after();
@@ -218,7 +221,7 @@ impl Disk {
     }
 }
 
-/// Messages that are being read.
+/// The state of a read.
 struct RunReading {
     next: Position,
     messages: Vec<Arc<StoredMessage>>,

@@ -1,12 +1,15 @@
-//! Giving room back: what is needed of old segments is told again in newer ones, and then they go.
+//! Freeing space: what is needed of old segments is written again to newer ones, and then the old
+//! ones are removed.
 //!
-//! *Checkpoints* tell again everything but messages, some topics at a time while others change. After two of them
-//! whatever the segments before have of it is needed no more: one with no message that is needed goes at once.
-//! *Compaction* copies the few messages of a segment that has little else, a piece at a time, so that it goes too.
-//! It begins when more of the log is needless than needed, so a log takes at most about twice the room of its messages;
-//! where the disk has little room left it does not wait for that.
+//! *Checkpoints* write all state except messages again, some topics at a time while others change.
+//! After two of them, earlier segments are needed only for their messages: those without any are
+//! removed at once. *Compaction* copies the few messages of a segment that is otherwise obsolete,
+//! piece by piece, so that it can be removed too. It begins when more of the log is obsolete than
+//! needed, so a log takes at most about twice the size of its messages; when space is low it does
+//! not wait for that.
 //!
-//! A segment goes when the disk has the record that says so, and with it everything that was copied before.
+//! A segment is removed when the record of its removal is on the disk, and with it everything
+//! copied before.
 
 use super::archive::Disk;
 use super::catalog::Segment;
@@ -18,23 +21,26 @@ use crate::service::topic::ArchiveError;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::time::{Duration, Instant};
 
-/// Segments of log after which there is another checkpoint: what a start has to read is at most some twice this.
+/// Segments of log after which the next checkpoint begins: a start reads at most about twice this.
 const CHECKPOINT_SEGMENTS: u64 = 4;
-/// At least so many times what the last checkpoint took, so that checkpoints are a small part of all that is written.
+/// Minimum ratio of log to the size of the last checkpoint, so that checkpoints are a small part of
+/// all writes.
 const CHECKPOINT_RATIO: u64 = 8;
-/// Topics that are told again before something else is done.
+/// Topics written again before other work has its turn.
 const TOPICS_AT_ONCE: usize = 64;
-/// Bytes of that, and of messages that are copied.
+/// Limit on the bytes written at once for checkpoints and copies.
 const BYTES_AT_ONCE: u64 = 64 * 1024;
-/// Bytes that are searched for messages to copy before something else is done.
+/// Bytes searched for messages to copy before other work has its turn.
 const SEARCHED_AT_ONCE: usize = 512 * 1024;
-/// Segments full of what is not needed, beyond as many bytes as are, before segments are compacted.
+/// Obsolete segments, in addition to as many bytes as are needed, before compaction begins.
 const NEEDLESS_SEGMENTS_MIN: u64 = 8;
-/// How much of a segment may be needed for it to be compacted: beyond that more would be written than given back.
+/// Maximum share of a segment that is needed for it to be compacted (‰): beyond that, more would be
+/// written than freed.
 const COMPACTED_PERMILLE_MAX: u64 = 500;
-/// Segments that would go after a checkpoint, for which one is made before its time; one alone when the disk is full.
+/// Segments that a checkpoint would free, for which one is made early; one is enough when the disk
+/// is full.
 const DEAD_MIN: u64 = 2;
-/// How often it is looked whether there is something to do, beside each new segment.
+/// How often to look for work, in addition to each new segment.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Disk {
@@ -46,14 +52,14 @@ impl Disk {
         self.is_worth_it().then(|| self.reclaim.looked + LOOK_EVERY)
     }
 
-    /// Whether a checkpoint would have segments go that are much larger than it is.
+    /// Whether a checkpoint would free segments much larger than itself.
     fn is_worth_it(&self) -> bool {
         let dead = self.dead_segments();
         let least = if self.refusal().is_some() { 1 } else { DEAD_MIN };
         dead >= least && dead * self.segment_bytes() >= CHECKPOINT_RATIO * self.reclaim.took
     }
 
-    /// Whether room is being given back.
+    /// Whether space is being freed.
     pub(super) fn is_reclaiming(&self) -> bool {
         let Reclaim { checkpoint, compaction, going, gone, .. } = &self.reclaim;
         let is_under_way =
@@ -65,13 +71,13 @@ impl Disk {
         self.log.segment_bytes as u64
     }
 
-    /// Segments with nothing that is needed but what a checkpoint would tell again.
+    /// Number of segments of which only a checkpoint's content is needed.
     fn dead_segments(&self) -> u64 {
         let window = self.catalog.segments.range(self.log.from..self.log.active.number);
         window.filter(|(_, segment)| segment.is_dead()).count() as u64
     }
 
-    /// Does a piece of the work. What cannot be written is tried again later.
+    /// Does a piece of work. A failed write is retried later.
     pub(super) fn reclaim(&mut self) {
         self.log.poll(&self.catalog);
         if let Some((segment, read)) = self.log.read.take()
@@ -94,7 +100,7 @@ impl Disk {
         }
         let worked = self.checkpoint_some().and_then(|()| self.compact_some());
         if worked.is_err() {
-            // There is no room for it, or writing has failed, which is told.
+            // There is no space for it, or writing has failed, which is reported elsewhere.
             (self.reclaim.checkpoint, self.reclaim.compaction) = (None, None);
         }
     }
@@ -102,7 +108,7 @@ impl Disk {
     /// Plans checkpoints and compactions.
     fn plan(&mut self) {
         if !self.is_syncing() {
-            // What a backup has kept.
+            // Segments that a backup was holding.
             self.drop_segments();
         }
         if self.reclaim.checkpoint.is_none() {
@@ -116,7 +122,7 @@ impl Disk {
             }
         }
         self.give_up_dead();
-        // A backup reads the segments, which stay as long as it does.
+        // A backup in progress reads the segments, which have to stay meanwhile.
         if self.reclaim.compaction.is_none() && !self.reclaim.is_pinned() {
             self.reclaim.compaction = self.victim().map(|segment| {
                 self.log.keeper.ask(Job::Read(segment));
@@ -125,7 +131,7 @@ impl Disk {
         }
     }
 
-    /// The segment that has least of what is needed, if it is worth copying that.
+    /// The segment with the smallest needed share, if copying that is worthwhile.
     fn victim(&self) -> Option<u32> {
         let segments = &self.catalog.segments;
         let total: u64 = segments.values().map(|segment| u64::from(segment.length)).sum();
@@ -134,7 +140,7 @@ impl Disk {
         if !is_wasteful && !self.health.is_tight() {
             return None;
         }
-        // A full disk has room for so much of it.
+        // A full disk has only this much space for copies.
         let left = self.segment_bytes().saturating_sub(self.log.active.end() as u64) / 2;
         let most = if self.refusal().is_some() { left } else { u64::MAX };
         let old = segments.range(..self.log.from);
@@ -143,9 +149,9 @@ impl Disk {
         (segment.needed_permille() <= COMPACTED_PERMILLE_MAX).then_some(*number)
     }
 
-    /// Says of segments that they are needed no more.
+    /// Records that obsolete segments are dropped.
     fn give_up_dead(&mut self) {
-        // A backup reads them, and what is given up now would go with the next sync.
+        // A backup reads them, and a segment dropped now would be removed at the next sync.
         if self.reclaim.is_pinned() {
             return;
         }
@@ -161,12 +167,12 @@ impl Disk {
             self.reclaim.going.push(segment);
         }
         if self.refusal().is_some() && !self.reclaim.going.is_empty() && !self.is_syncing() {
-            // Producers wait for the room. A failure is told at the next write.
+            // Producers are waiting for the space. A failure is reported at the next write.
             let _ = self.persist(true);
         }
     }
 
-    /// Takes segments away whose records are safe.
+    /// Removes segments whose records are safe.
     pub(super) fn drop_segments(&mut self) {
         if self.reclaim.gone.is_empty() || self.reclaim.is_pinned() {
             return;
@@ -174,18 +180,18 @@ impl Disk {
         let gone = std::mem::take(&mut self.reclaim.gone);
         gone.iter().for_each(|number| self.log.files.forget(*number));
         self.log.keeper.ask(Job::Drop(gone));
-        // One of them may be what a full disk has no room for.
+        // This may be the space that a full disk lacks.
         if self.log.full.is_some() {
             self.log.prepare(&self.catalog);
         }
     }
 
-    /// Tells some topics again.
+    /// Writes some topics again.
     fn checkpoint_some(&mut self) -> Result<(), ArchiveError> {
         let Some(Checkpoint { from, mut after, mut bytes }) = self.reclaim.checkpoint.take() else {
             return Ok(());
         };
-        let mut told = 0;
+        let mut restated = 0;
         for _ in 0..TOPICS_AT_ONCE {
             let bound = after.as_deref().map_or(Unbounded, Excluded);
             let next = self.catalog.names.range::<str, _>((bound, Unbounded)).next();
@@ -194,23 +200,23 @@ impl Disk {
             };
             let mut bodies = Vec::new();
             if let Some(topic) = self.catalog.topics.get(&number) {
-                topic.tell(number, from, |record| {
+                topic.restate(number, from, |record| {
                     let mut body = Vec::new();
                     record.write(&mut body);
                     bodies.push(body);
                 });
             }
             for body in bodies {
-                told += body.len() as u64;
+                restated += body.len() as u64;
                 self.write_body(body.len(), false, |out| out.extend_from_slice(&body))?;
                 self.log.is_relied_on = true;
             }
             after = Some(name);
-            if told >= BYTES_AT_ONCE {
+            if restated >= BYTES_AT_ONCE {
                 break;
             }
         }
-        bytes += told;
+        bytes += restated;
         self.reclaim.checkpoint = Some(Checkpoint { from, after, bytes });
         Ok(())
     }
@@ -223,7 +229,8 @@ impl Disk {
         self.write(&Record::Checkpoint { from, began })?;
         self.log.is_relied_on = true;
         self.log.from = from;
-        // One checkpoint later, so that what a damaged record of one told the other tells.
+        // Starts read from one checkpoint earlier: what a damaged record of one lacks, the other
+        // has.
         self.reclaim.began = began;
         self.reclaim.written = self.log.written;
         self.reclaim.took = bytes;
@@ -231,7 +238,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Copies some messages that are needed of the segment that is compacted.
+    /// Copies the next needed messages of the segment being compacted.
     fn compact_some(&mut self) -> Result<(), ArchiveError> {
         let Some(mut compaction) = self.reclaim.compaction.take() else { return Ok(()) };
         let Some(bytes) = compaction.bytes.take() else {
@@ -239,7 +246,7 @@ impl Disk {
             return Ok(());
         };
         let (segment, start) = (compaction.segment, compaction.next);
-        // It may have died and gone meanwhile.
+        // The segment may have become obsolete and been removed meanwhile.
         let Some(known) = self.catalog.segments.get(&segment) else { return Ok(()) };
         let length = known.length as usize;
         let mut copied = 0;
@@ -268,7 +275,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Copies a record if it is a message that is needed. Returns how many bytes that took.
+    /// Copies a record if it is a needed message. Returns the bytes written.
     fn copy(&mut self, body: &[u8], at: Address) -> Result<u64, ArchiveError> {
         let Some(Record::Message { topic, position, deliver_ms, record, .. }) = Record::read(body)
         else {
@@ -287,13 +294,13 @@ impl Disk {
         Ok(moved.length.into())
     }
 
-    /// Whatever is still needed of a segment after all of it was copied is damaged.
+    /// Finishes a compaction: what is still needed of the segment after all was copied is damaged.
     fn finish_compaction(&mut self, segment: u32) {
         for gap in self.catalog.gaps_without(segment) {
             self.report(gap);
         }
         self.catalog.give_up(segment);
-        // It goes with those that are dead.
+        // It is dropped along with the obsolete ones.
         self.catalog.segments.insert(segment, Segment::default());
     }
 }

@@ -1,27 +1,27 @@
-//! How far the work of giving room back is; see `reclaim`.
+//! The state of freeing space; see `reclaim`.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How far the work is.
+/// The state of freeing space.
 #[derive(Debug)]
 pub(super) struct Reclaim {
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) compaction: Option<Compaction>,
-    /// In which segment the last complete checkpoint began.
+    /// The segment in which the last complete checkpoint began.
     pub(super) began: u32,
-    /// Bytes that were written by its end, and that it took.
+    /// Bytes written up to its end, and its size.
     pub(super) written: u64,
     pub(super) took: u64,
-    /// When it was last looked for something to do, and the newest segment then.
+    /// When work was last looked for, and the newest segment then.
     pub(super) looked: Instant,
     pub(super) active: u32,
-    /// Bytes of messages that were copied since the start.
+    /// Bytes of messages copied since the start.
     pub(super) copied: u64,
-    /// Segments that are to go, whose records are written; and those whose records are being synced.
+    /// Segments to remove whose records are written, and those whose records are being synced.
     pub(super) going: Vec<u32>,
     pub(super) gone: Vec<u32>,
-    /// Held by each backup that reads segments.
+    /// A reference is held by each backup that reads segments.
     pub(super) pin: Arc<()>,
 }
 
@@ -43,12 +43,12 @@ impl Reclaim {
         }
     }
 
-    /// What was written so far is being made safe.
+    /// Records that everything written so far is being synced.
     pub(super) fn sync_begun(&mut self) {
         self.gone.append(&mut self.going);
     }
 
-    /// Whether segments are to go when the disk has what was written.
+    /// Whether segments wait for a sync to be removed.
     pub(super) fn waits_for_sync(&self) -> bool {
         !self.going.is_empty()
     }
@@ -62,20 +62,20 @@ impl Reclaim {
     }
 }
 
-/// A checkpoint that is being made.
+/// A checkpoint in progress.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     pub(super) from: u32,
-    /// The last topic that was told.
+    /// The last topic written.
     pub(super) after: Option<Arc<str>>,
     pub(super) bytes: u64,
 }
 
-/// A segment that is being compacted.
+/// A compaction in progress.
 #[derive(Debug)]
 pub(super) struct Compaction {
     pub(super) segment: u32,
-    /// Its bytes, once they are read.
+    /// The segment's bytes, once they are read.
     pub(super) bytes: Option<Vec<u8>>,
     pub(super) next: usize,
 }

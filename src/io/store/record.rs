@@ -1,40 +1,38 @@
-//! Records of the log: how they are laid out, checked, and found again behind damage.
+//! Records of the log: their layout, their checks, and finding them after damage.
 //!
-//! ```text
-//! header   length of the body u32 · check of the header u32 · check of the body u64
-//! body     kind u8 · fields
-//! padding  zeros up to a multiple of 8
-//! ```
-//! Numbers are little-endian; a text is its length (u16) and its bytes. Both checks are xxh3 seeded with the segment's
-//! number, that of the header also with its offset, so nothing that an earlier segment has left in a file that is used
-//! again passes for a record. A text or a list at the end of a body takes all that is left.
+//! Numbers are little-endian; a text is its length (u16) and its bytes. Both checks are xxh3 seeded
+//! with the segment's number, the header's also with the offset, so that remains of an earlier
+//! segment in a reused file never pass for records. A text or list at the end of a body extends to
+//! its end.
 
 use super::place::{Address, IndexRun};
 use crate::bytes::Cursor;
 use crate::service::topic::{Position, TopicNumber};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Bytes before a body.
+/// Length of a record's header.
 pub(super) const HEADER_BYTES: usize = 16;
-/// Records begin at multiples of it, so that the search for one behind damage has an eighth of the places to try.
+/// Records start at multiples of this, so that the search after damage tries an eighth of the
+/// offsets.
 const ALIGNMENT: usize = 8;
-/// Spreads the numbers of segments and offsets over the bits of a seed.
+/// Spreads segment numbers and offsets over the bits of a seed.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Kinds of bodies with a message, without its time in the index of delayed messages and with it, and likewise when it
-/// was copied from an older segment.
+/// Kinds of bodies with a message: without and with a time in the index of delayed messages, and
+/// likewise for copies from older segments.
 const MESSAGE: u8 = 1;
 const DELAYED: u8 = 2;
 const MOVED: u8 = 3;
 const MOVED_DELAYED: u8 = 4;
 
-/// The records but messages: each with its kind and its fields, in the order in which they stand in its body.
+/// Defines the records other than messages, each with its kind and its fields in the order of its
+/// body.
 macro_rules! records {
     ($($(#[$doc:meta])* $name:ident = $kind:literal { $($field:ident: $type:ty),* })*) => {
-        /// One record. Those of a topic name it by its number.
+        /// One record. Those about a topic contain its number.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub(super) enum Record<'a> {
-            /// A message. One that has a position at which there is another takes the place of that and of all behind it.
+            /// A message. One at the position of another replaces that and all after it.
             Message {
                 topic: TopicNumber,
                 position: Position,
@@ -61,7 +59,7 @@ macro_rules! records {
                 }
             }
 
-            /// The record of a body; `None` when it is none of this format.
+            /// Parses a body; `None` when it is not of this format.
             pub(super) fn read(body: &'a [u8]) -> Option<Self> {
                 let (kind, rest) = body.split_first()?;
                 let mut rest = Cursor(rest);
@@ -86,29 +84,30 @@ records! {
     NoSubscription = 8 { topic: TopicNumber, name: &'a str }
     /// The last sequence number of a producer.
     Sequence = 9 { topic: TopicNumber, name: &'a str, last: i64 }
-    /// A producer was forgotten.
+    /// A producer's sequence number was forgotten.
     NoSequence = 10 { topic: TopicNumber, name: &'a str }
-    /// Messages below a position were deleted.
+    /// Messages before a position were deleted.
     Trimmed = 11 { topic: TopicNumber, below: Position }
-    /// Delayed messages below a time and position were taken out of the index.
+    /// Delayed messages before a time and position were removed from the index.
     TrimmedDelayed = 12 { topic: TopicNumber, below: (u64, Position) }
-    /// Where the messages of a topic are in the segments before the last two checkpoints.
+    /// The places of a topic's messages in the segments before the last two checkpoints.
     Runs = 13 { topic: TopicNumber, runs: Vec<IndexRun> }
-    /// Delayed messages of a topic, likewise; the first list of a checkpoint replaces all up to its last.
+    /// Delayed messages of a topic, likewise; the first list of a checkpoint replaces everything up
+    /// to its own last entry.
     Delays = 14 { topic: TopicNumber, is_first: bool, delays: Vec<(u64, Position, Address)> }
-    /// The beginning of a segment: how often the store was opened, the segment from which on the log is to be read, and
-    /// where the segment before ends.
+    /// The start of a segment: the number of times the store was opened, the segment from which to
+    /// read the log, and the end of the previous segment.
     Start = 15 { ledger: u32, from: u32, ends_at: u32 }
-    /// A segment is needed no more.
+    /// A segment is no longer needed.
     Dropped = 16 { segment: u32 }
     /// The end of a segment.
     Sealed = 17 {}
-    /// The number of the next topic, and the older segments that there are with their lengths.
+    /// The number of the next topic, and the existing older segments with their lengths.
     Counts = 18 { next: TopicNumber, segments: Vec<(u32, u32)> }
-    /// A checkpoint is complete, which began in segment `began`. The log is to be read from `from` on, so that the
-    /// checkpoint before is read too: what a damaged record of one has told, the other tells.
+    /// A complete checkpoint, which began in segment `began`. The log is read from `from` on, so
+    /// that the previous checkpoint is read too: what a damaged record of one lacks, the other has.
     Checkpoint = 19 { from: u32, began: u32 }
-    /// Bytes that say nothing.
+    /// Bytes without meaning.
     Padding = 20 { zeros: &'a [u8] }
 }
 
@@ -116,11 +115,11 @@ records! {
 trait Field<'a>: Sized {
     fn put(&self, out: &mut Vec<u8>);
 
-    /// `None` where it is cut off, or cannot be.
+    /// Parses it; `None` when it is cut off or invalid.
     fn read(rest: &mut Cursor<'a>) -> Option<Self>;
 }
 
-/// Numbers, all of which stand as an unsigned one of so many bits.
+/// Implements fields stored as an unsigned integer.
 macro_rules! numbers {
     ($($type:ty = $read:ident, |$it:ident| $put:expr, |$number:ident| $of:expr;)*) => {
         $(impl Field<'_> for $type {
@@ -147,7 +146,7 @@ numbers! {
 
 impl<'a> Field<'a> for &'a str {
     fn put(&self, out: &mut Vec<u8>) {
-        // Names come from addresses of at most some thousand bytes.
+        // Names come from addresses of at most a few thousand bytes.
         out.extend_from_slice(&(self.len() as u16).to_le_bytes());
         out.extend_from_slice(self.as_bytes());
     }
@@ -158,7 +157,7 @@ impl<'a> Field<'a> for &'a str {
     }
 }
 
-/// All that is left.
+/// Extends to the end.
 impl<'a> Field<'a> for &'a [u8] {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self);
@@ -169,7 +168,7 @@ impl<'a> Field<'a> for &'a [u8] {
     }
 }
 
-/// As many as there are up to the end.
+/// As many elements as there are up to the end.
 impl<'a, T: Field<'a>> Field<'a> for Vec<T> {
     fn put(&self, out: &mut Vec<u8>) {
         self.iter().for_each(|one| one.put(out));
@@ -220,7 +219,7 @@ impl Field<'_> for IndexRun {
         let (first, segment) = Field::read(rest)?;
         let (entry, count, bytes) = (rest.u32_le()?, rest.u32_le()?, rest.u32_le()?);
         let run = Self { first, segment, entry, count, bytes };
-        // One that would go on behind the last position is none.
+        // A run beyond the last position is invalid.
         run.first.number().checked_add(count.into()).filter(|_| count > 0)?;
         Some(run)
     }
@@ -264,12 +263,13 @@ fn header_check(length: [u8; 4], segment: u32, offset: usize) -> [u8; 4] {
     (xxh3_64_with_seed(&length, seed(segment, offset)) as u32).to_le_bytes()
 }
 
-/// Bytes that a record with a body of so many takes.
+/// Length of a record with a body of `body_bytes`, including the padding.
 pub(super) const fn room(body_bytes: usize) -> usize {
     (HEADER_BYTES + body_bytes).next_multiple_of(ALIGNMENT)
 }
 
-/// Appends a record whose body `write` appends, for this place in the log. Returns its length without the padding.
+/// Appends a record for this place in the log, with the body that `write` appends. Returns its
+/// length without the padding.
 pub(super) fn put(
     segment: u32,
     offset: usize,
@@ -290,7 +290,7 @@ pub(super) fn put(
     taken
 }
 
-/// The body of the record of this length (without padding) that begins a piece of the log; `None` when it is damaged.
+/// The body of the record at the start of `bytes`; `None` when it is damaged.
 pub(super) fn body(bytes: &[u8], segment: u32, offset: usize) -> Option<&[u8]> {
     let length = length(bytes, segment, offset)?;
     let body = bytes.get(HEADER_BYTES..HEADER_BYTES + length)?;
@@ -298,7 +298,7 @@ pub(super) fn body(bytes: &[u8], segment: u32, offset: usize) -> Option<&[u8]> {
     (xxh3_64_with_seed(body, seed(segment, 0)) == check).then_some(body)
 }
 
-/// The length of the body, if the header is one of this place.
+/// The length of the body, if the header is valid for this place.
 fn length(bytes: &[u8], segment: u32, offset: usize) -> Option<usize> {
     let header = bytes.get(..HEADER_BYTES)?;
     let length: [u8; 4] = header[..4].try_into().ok()?;
@@ -306,7 +306,7 @@ fn length(bytes: &[u8], segment: u32, offset: usize) -> Option<usize> {
         .then_some(u32::from_le_bytes(length) as usize)
 }
 
-/// What a body becomes when it is read and written again; `None` when it is none. For fuzz targets, which cannot see
+/// A body read and written again; `None` when it is invalid. For fuzz targets, which cannot see
 /// records.
 #[must_use]
 pub fn rewritten(body: &[u8]) -> Option<Vec<u8>> {
@@ -317,7 +317,7 @@ pub fn rewritten(body: &[u8]) -> Option<Vec<u8>> {
     Some(again)
 }
 
-/// A segment of records with these bodies. For fuzz targets, as the next.
+/// A segment of records with these bodies. For fuzz targets.
 #[must_use]
 pub fn segment_of(bodies: &[&[u8]], segment: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -328,7 +328,7 @@ pub fn segment_of(bodies: &[&[u8]], segment: u32) -> Vec<u8> {
     bytes
 }
 
-/// The bodies of the records that a scan finds in a segment, and where each begins.
+/// The bodies of the records that a scan finds in a segment, with their offsets. For fuzz targets.
 #[must_use]
 pub fn bodies(bytes: &[u8], segment: u32) -> Vec<(usize, &[u8])> {
     let found = RecordScan::new(bytes, segment, 0);
@@ -340,18 +340,18 @@ pub fn bodies(bytes: &[u8], segment: u32) -> Vec<(usize, &[u8])> {
         .collect()
 }
 
-/// What stands at a place of a segment.
+/// An item of a scan.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FoundRecord<'a> {
     /// A record's body, and its length with the header.
     Record { body: &'a [u8], offset: usize, length: usize },
-    /// From here to there something is damaged; behind it there are records.
+    /// A damaged range, after which there are records again.
     Damage { from: usize, to: usize },
-    /// The last record ends here; so many bytes of an unfinished one follow.
+    /// The end of the last record, and the bytes of an unfinished one after it.
     End { offset: usize, cut_bytes: usize },
 }
 
-/// The records of a segment, in order.
+/// An iterator over the records of a segment, in order.
 pub(super) struct RecordScan<'a> {
     bytes: &'a [u8],
     segment: u32,
@@ -360,7 +360,7 @@ pub(super) struct RecordScan<'a> {
 }
 
 impl<'a> RecordScan<'a> {
-    /// Scans the bytes of a segment from an offset on.
+    /// Scans the bytes of a segment, starting at an offset.
     pub(super) fn new(bytes: &'a [u8], segment: u32, from: usize) -> Self {
         Self { bytes, segment, next: from, is_over: false }
     }
@@ -369,7 +369,7 @@ impl<'a> RecordScan<'a> {
         body(self.bytes.get(offset..)?, self.segment, offset)
     }
 
-    /// The next place behind a damaged one at which there is a record.
+    /// The next offset after damage at which there is a record.
     fn resume(&self) -> Option<usize> {
         let from = self.next + ALIGNMENT;
         (from..self.bytes.len()).step_by(ALIGNMENT).find(|offset| self.at(*offset).is_some())

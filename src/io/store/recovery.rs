@@ -1,4 +1,5 @@
-//! Reading a log when it is opened: the catalog is made from its last two checkpoints and what follows them.
+//! Reading a log when the store is opened: its last two checkpoints and the records after them
+//! yield the catalog.
 
 use super::catalog::Catalog;
 use super::place::{Address, Index, IndexGap};
@@ -12,42 +13,42 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Damaged places that are kept to be told; behind them a whole disk is bad.
+/// Limit on the damaged places reported; with more, the whole disk is bad.
 const DAMAGES_MAX: usize = 256;
-/// Gaps between messages that are looked at when something is damaged.
+/// Limit on the gaps between messages that are examined when something is damaged.
 const GAPS_MAX: usize = 10_000;
 
 /// A log that was read.
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
     pub(super) catalog: Catalog,
-    /// How often the store was opened.
+    /// The number of times the store was opened.
     pub(super) ledger: u32,
-    /// The last segment with something in it, and where that ends.
+    /// The last segment with any records, and their end.
     pub(super) newest: u32,
     pub(super) end: u32,
-    /// Where reading began.
+    /// The first segment that was read.
     pub(super) from: u32,
-    /// In which segment the last complete checkpoint began.
+    /// The segment in which the last complete checkpoint began.
     pub(super) began: u32,
     /// Indexes of the segments that were read.
     pub(super) indexes: Vec<(u32, Arc<Index>)>,
-    /// Segments that are there and not needed.
+    /// Existing segments that are not needed.
     pub(super) needless: Vec<u32>,
     pub(super) findings: Findings,
 }
 
-/// What was not as it should be.
+/// Irregularities.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// Bytes of an unfinished write at the end.
     pub(super) cut_bytes: u64,
     pub(super) damages: Vec<Damage>,
-    /// Segments that are not there, with what is known of what they held.
+    /// Missing segments, with what is known about their content.
     pub(super) missing: Vec<Missing>,
-    /// Messages that are lost with damage, by the topic's name.
+    /// Messages lost to damage, by topic name.
     pub(super) lost: Vec<Lost>,
-    /// Files that are not the store's.
+    /// Files that do not belong to the store.
     pub(super) foreign: Vec<String>,
 }
 
@@ -59,15 +60,15 @@ pub(super) struct Damage {
     pub(super) to: usize,
 }
 
-/// A segment that is not there.
+/// A missing segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Missing {
     pub(super) segment: u32,
-    /// How many messages of which topics, as far as that is known.
+    /// Topics with the number of messages it contained, as far as known.
     pub(super) topics: Vec<(Box<str>, u64)>,
 }
 
-/// Messages that are not there any more.
+/// A range of lost messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     pub(super) topic: Box<str>,
@@ -101,10 +102,10 @@ impl std::fmt::Display for Missing {
         write!(f, "segment {}", self.segment)?;
         match self.topics.first() {
             None => f.write_str(
-                " (what it held is not known; what is acknowledged in it is delivered again)",
+                " (its content is unknown; messages acknowledged in it are delivered again)",
             ),
             Some(_) => {
-                let told: Vec<String> = self
+                let listed: Vec<String> = self
                     .topics
                     .iter()
                     .take(5)
@@ -112,34 +113,35 @@ impl std::fmt::Display for Missing {
                     .collect();
                 let more = self.topics.len().saturating_sub(5);
                 let more =
-                    if more > 0 { format!(", and of {more} topics more") } else { String::new() };
-                write!(f, " (messages: {}{more})", told.join(", "))
+                    if more > 0 { format!(", and of {more} more topics") } else { String::new() };
+                write!(f, " (messages: {}{more})", listed.join(", "))
             }
         }
     }
 }
 
-/// Reads a log and changes nothing.
+/// Reads a log without changing anything.
 ///
-/// # Errors
 /// When a file cannot be read.
 pub(super) fn read(directory: &Path) -> io::Result<Recovered> {
     let (numbers, foreign) = segment::list(directory)?;
     let mut reading = LogReading::new();
     reading.recovered.findings.foreign = foreign;
     let Some((newest, from)) = beginning(directory, &numbers)? else {
-        // Prepared ones in which there is nothing yet.
+        // Only prepared segments, without any records.
         reading.recovered.needless = numbers;
         return Ok(reading.recovered);
     };
     let used: Vec<u32> = numbers.iter().copied().filter(|number| *number <= newest).collect();
-    // Where nothing says it, with the first one there is; one behind the last is damage.
+    // Without a record that determines it, start at the first segment; a number after the last is
+    // damage.
     let from = if from == 0 { used.first().copied().unwrap_or(newest) } else { from.min(newest) };
     reading.recovered.from = from;
     reading.recovered.newest = newest;
     let read: Vec<u32> = used.iter().copied().filter(|number| *number >= from).collect();
     for (at, number) in read.iter().enumerate() {
-        // Where the next one says that it ends: behind that may be what was written anew there.
+        // The end given by the next segment: after that, the file may contain writes that were
+        // repeated there.
         let ends_at = match read.get(at + 1) {
             Some(next) if *next == number + 1 => end_before(directory, *next)?,
             _ => None,
@@ -160,7 +162,7 @@ pub(super) fn read(directory: &Path) -> io::Result<Recovered> {
     Ok(recovered)
 }
 
-/// Where the segment before ends, as the first record of a segment says.
+/// The end of the previous segment, as recorded at the start of this one.
 fn end_before(directory: &Path, number: u32) -> io::Result<Option<u32>> {
     let mut bytes = [0; 64];
     let read = File::open(SegmentFile::Segment(number).path(directory))?.read_at(&mut bytes, 0)?;
@@ -171,7 +173,7 @@ fn end_before(directory: &Path, number: u32) -> io::Result<Option<u32>> {
     })
 }
 
-/// The last segment with something in it, and from where on the log is to be read.
+/// The last segment with any records, and the segment from which to read the log.
 fn beginning(directory: &Path, numbers: &[u32]) -> io::Result<Option<(u32, u32)>> {
     let mut newest = None;
     for number in numbers.iter().rev() {
@@ -181,13 +183,14 @@ fn beginning(directory: &Path, numbers: &[u32]) -> io::Result<Option<(u32, u32)>
             let FoundRecord::Record { body, .. } = found else { continue };
             newest.get_or_insert(*number);
             let read = Record::read(body);
-            if let Some(Record::Start { from: told, .. } | Record::Checkpoint { from: told, .. }) =
-                read
+            if let Some(
+                Record::Start { from: known, .. } | Record::Checkpoint { from: known, .. },
+            ) = read
             {
-                from = Some(told);
+                from = Some(known);
             }
         }
-        // Segments from the end on, until one says where reading begins.
+        // Backwards, until a segment determines where reading starts.
         if let (Some(newest), Some(from)) = (newest, from) {
             return Ok(Some((newest, from)));
         }
@@ -195,14 +198,14 @@ fn beginning(directory: &Path, numbers: &[u32]) -> io::Result<Option<(u32, u32)>
     Ok(newest.map(|newest| (newest, 0)))
 }
 
-/// What is known while the segments are read one after the other.
+/// The state of reading the segments in order.
 struct LogReading {
     recovered: Recovered,
     dropped: BTreeSet<u32>,
-    /// Older segments, as the last checkpoint tells them.
+    /// Older segments, as listed by the last checkpoint.
     counted: BTreeMap<u32, u32>,
     gaps: Vec<IndexGap>,
-    /// Whether the last segment that was read says that there is another.
+    /// Whether the last segment read has a successor.
     is_sealed: bool,
 }
 
@@ -226,6 +229,7 @@ impl LogReading {
         is_newest: bool,
     ) -> io::Result<()> {
         let mut bytes = segment::read_whole(directory, number)?;
+        // Void copies may follow there, of writes that a failed sync made the daemon repeat.
         if let Some(ends_at) = ends_at {
             bytes.truncate(ends_at as usize);
         }
@@ -252,8 +256,8 @@ impl LogReading {
                 }
                 FoundRecord::End { offset, cut_bytes } => {
                     end = offset;
-                    // The next segment says how long this one was: an end before that is damage, not an
-                    // unfinished write.
+                    // The next segment records the length of this one: a shorter one is damage, not
+                    // an unfinished write.
                     if ends_at.is_some_and(|ends_at| offset < ends_at as usize) {
                         self.damage(Damage {
                             segment: number,
@@ -305,7 +309,7 @@ impl LogReading {
         self.gaps.extend(gap.filter(|_| self.gaps.len() < GAPS_MAX));
     }
 
-    /// Finds what is missing, and what is not needed.
+    /// Determines which segments are missing, and which are not needed.
     fn finish(&mut self, numbers: &[u32], used: &[u32]) {
         let Self { recovered, dropped, counted, .. } = self;
         let there: BTreeSet<u32> = used.iter().copied().collect();
@@ -313,7 +317,7 @@ impl LogReading {
         let mut needed: BTreeSet<u32> =
             in_window.filter(|number| !dropped.contains(number)).collect();
         needed.extend(counted.keys().filter(|number| **number < recovered.from));
-        // It may be there with nothing in it that the disk has.
+        // The successor may exist without any records on the disk.
         if self.is_sealed && !numbers.contains(&(recovered.newest + 1)) {
             needed.insert(recovered.newest + 1);
         }
@@ -331,7 +335,8 @@ impl LogReading {
             let topics = topics.collect();
             recovered.findings.missing.push(Missing { segment: number, topics });
         }
-        // One that was given up although messages in it were needed, which a checkpoint from before tells yet.
+        // A segment dropped although messages in it were needed, as an earlier checkpoint still
+        // lists them.
         for number in dropped.iter() {
             if recovered.catalog.segments.get(number).is_some_and(|segment| !segment.is_dead()) {
                 for gap in recovered.catalog.gaps_without(*number) {
@@ -341,7 +346,7 @@ impl LogReading {
                 recovered.catalog.give_up(*number);
             }
         }
-        // Positions may be left out without damage: where a write was refused.
+        // Gaps occur without damage too, where a write was refused.
         if !recovered.findings.damages.is_empty() || !recovered.findings.missing.is_empty() {
             let gaps = self.gaps.iter().filter_map(|gap| recovered.catalog.still_open(*gap));
             let gaps: Vec<IndexGap> = gaps.collect();

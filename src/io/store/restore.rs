@@ -1,8 +1,8 @@
-//! Putting a backup in the place of a store that is not there.
+//! Restoring a backup in place of a store that does not exist.
 //!
-//! Full segments never change, so where the file system can they are linked: the store has them at once, and takes room
-//! only for what is new. A segment that something else has too is never used again for another (see `keeper`), so the
-//! backup stays as it is. Everything else is copied.
+//! Full segments never change, so they are hard-linked where the file system allows it: the store
+//! is complete at once, and takes space only for what is new. A segment shared with another
+//! directory is never reused (see `keeper`), so the backup stays intact. Everything else is copied.
 
 use super::backup::{disk_bytes, list};
 use super::check::check;
@@ -14,33 +14,33 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a backup is not restored. Each says what to do.
+/// Why a backup is not restored, with advice.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// It is no backup.
-    #[error("{0} is no backup: name a directory that `fanfare topics backup` has made{1}")]
+    /// The directory is not a backup.
+    #[error("{0} is not a backup: name a directory that `fanfare topics backup` made{1}")]
     NoBackup(PathBuf, String),
-    /// There is something already.
+    /// The store's directory is not empty.
     #[error(
-        "the store {0} is there already, or something else is, and nothing is overwritten: stop \
-         the daemon, move the directory away, and restore again"
+        "{0} exists and is not empty, and nothing is overwritten: stop the \
+         daemon, move the directory away, and restore again"
     )]
     InTheWay(PathBuf),
-    /// It is of another number of owners.
+    /// The backup has another number of owners.
     #[error(
         "the backup {0} has {1} writers, among which its topics are divided, and store.writers is \
-         {2}: write writers = {1} in [store], and restore again"
+         {2}: set writers = {1} in [store], and restore again"
     )]
     Writers(PathBuf, usize, usize),
-    /// Something of it is missing or damaged.
+    /// Part of it is missing or damaged.
     #[error(
-        "the backup {0} is not whole:\n{1}\nNothing was restored. Take another backup, or say \
-         --accept-loss to have what there is of this one"
+        "the backup {0} is incomplete:\n{1}\nNothing was restored. Take another backup, or use \
+         --accept-loss to restore what this one contains"
     )]
     Damaged(PathBuf, String),
-    /// It cannot be copied.
+    /// A file cannot be copied.
     #[error(
-        "{0} cannot be restored to {1}: {2}; nothing is left there. Mend that, and restore again"
+        "{0} cannot be restored to {1}: {2}; nothing is left there. Solve that, and restore again"
     )]
     Copy(PathBuf, PathBuf, io::Error),
     /// The backup or the settings cannot be used.
@@ -48,26 +48,25 @@ pub enum RestoreError {
     Open(#[from] OpenError),
 }
 
-/// A store that was restored.
+/// A restored store.
 #[derive(Debug)]
 pub struct Restored {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Bytes of its files.
+    /// Size of its files in bytes.
     pub bytes: u64,
-    /// Bytes of them that were copied; the others it shares with the backup.
+    /// Bytes copied; the rest is shared with the backup.
     pub copied_bytes: u64,
-    /// Messages in it.
+    /// Number of messages.
     pub messages: u64,
-    /// What a look at the backup has found, a line each.
+    /// The findings of checking the backup, one a line.
     pub lines: Vec<String>,
 }
 
-/// Puts a backup in the place of a store that is not there, or empty; `copied` is told now and then how many
-/// bytes were copied, and how many the backup has. The backup stays as it is.
+/// Restores a backup in place of a store that does not exist or is empty. Calls `copied` now and
+/// then with the bytes copied and the size of the backup. The backup stays intact.
 ///
-/// # Errors
-/// When the backup is none, or not whole, or when there is a store.
+/// When the backup is invalid or incomplete, or a store exists.
 pub fn restore(
     backup: &Path,
     settings: &StoreSettings,
@@ -86,7 +85,7 @@ pub fn restore(
         return Err(OpenError::InUse(backup.into()).into());
     }
     let report = check(&StoreSettings { path: Some(backup.into()), ..settings.clone() }, false)?;
-    // Before anything is written: what is there of it is not to be taken for all.
+    // Checked before anything is written: part of a backup must not be taken for all of it.
     if report.is_damaged && !settings.accept_loss {
         return Err(RestoreError::Damaged(backup.into(), report.lines[1..].join("\n")));
     }
@@ -107,7 +106,7 @@ pub fn restore(
         }
         Err(error) => return Err(failed(error)),
     };
-    // A start that comes meanwhile waits until it is whole.
+    // A daemon starting meanwhile waits until the store is complete.
     let lock = format::lock(&store)?;
     let put = put(backup, &store, writers, copied);
     let put = put.inspect_err(|_| remove(&store, writers, is_made));
@@ -118,7 +117,7 @@ pub fn restore(
     Ok(Restored { path, bytes, copied_bytes, messages: report.messages, lines: report.lines })
 }
 
-/// The backups that there are, where none was named.
+/// A hint at the existing backups, for an error message.
 fn known(settings: &StoreSettings) -> String {
     let Some(backups) = settings.backups() else { return String::new() };
     match list(&backups).unwrap_or_default().pop() {
@@ -127,7 +126,7 @@ fn known(settings: &StoreSettings) -> String {
     }
 }
 
-/// Returns how many bytes were copied.
+/// Copies or links all files. Returns the bytes copied.
 fn put(
     backup: &Path,
     store: &Path,
@@ -142,7 +141,7 @@ fn put(
             let entry = entry?;
             let target = to.join(entry.file_name());
             let kind = SegmentFile::of(&entry.file_name().to_string_lossy());
-            // An index may be written anew where it is.
+            // Not for indexes, which may be rewritten in place.
             if matches!(kind, Some(SegmentFile::Segment(_)))
                 && fs::hard_link(entry.path(), &target).is_ok()
             {
@@ -154,14 +153,14 @@ fn put(
         }
         sync_directory(&to)?;
     }
-    // Last, so that what is not whole is no store.
+    // Written last, so that an incomplete directory is not a store.
     format::write_format(store, writers)?;
     Ok(bytes)
 }
 
-/// Takes away what was restored in part, where nothing was before.
+/// Removes a partly restored store, where there was nothing before.
 fn remove(store: &Path, writers: u32, is_made: bool) {
-    // What stays is told when the directory is used next.
+    // Leftovers are reported when the directory is used next.
     for owner in 0..writers {
         let _ = fs::remove_dir_all(format::log_path(store, owner));
     }

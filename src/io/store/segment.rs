@@ -1,4 +1,4 @@
-//! The files of a log: segments with their indexes, how they are named, read, and indexed anew.
+//! The files of a log, segments and their indexes: naming, reading and rebuilding them.
 
 use super::catalog::Catalog;
 use super::place::{Address, Index, IndexEntry, IndexGap, IndexRun};
@@ -12,17 +12,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Segments, and as many indexes, that are open at a time for reading.
+/// Limit on segments, and on indexes, open for reading at a time.
 const OPEN_MAX: usize = 16;
-/// Descriptors that a log may hold: those for reading, and the segments that are written, synced, or prepared.
+/// Limit on the descriptors of a log: those for reading, and segments being written, synced or
+/// prepared.
 pub const DESCRIPTORS_MAX: usize = 2 * OPEN_MAX + 8;
 
 const INDEX_MAGIC: &[u8; 8] = b"fanfidx2";
-/// The magic, the count of entries (u32), nothing (u32), and the check of the entries (u64).
+/// The magic, the number of entries (u32), a reserved field (u32), and the check of the entries
+/// (u64).
 const INDEX_HEAD_BYTES: usize = 24;
 const INDEX_ENTRY_BYTES: usize = 8;
 
-/// What a file of a log's directory is by its name.
+/// A file of a log's directory, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SegmentFile {
     Segment(u32),
@@ -30,11 +32,11 @@ pub(super) enum SegmentFile {
 }
 
 impl SegmentFile {
-    /// What a name means; `None` for one that the store has not given.
+    /// Parses a file name; `None` for one that the store does not use.
     pub(super) fn of(name: &str) -> Option<Self> {
         let (number, extension) = name.split_once('.')?;
         let is_number = number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit());
-        // One that leaves no room for those that follow is none of ours.
+        // A number that leaves no room for successors is not ours.
         let number = number.parse().ok().filter(|number| is_number && *number <= u32::MAX / 2)?;
         match extension {
             "segment" => Some(Self::Segment(number)),
@@ -43,7 +45,7 @@ impl SegmentFile {
         }
     }
 
-    /// Where such a file is.
+    /// The path of the file.
     pub(super) fn path(self, directory: &Path) -> PathBuf {
         directory.join(match self {
             Self::Segment(number) => format!("{number:010}.segment"),
@@ -52,7 +54,7 @@ impl SegmentFile {
     }
 }
 
-/// The segments of a directory in order, and names that the store has not given.
+/// The segments of a directory in order, and the names of foreign files.
 pub(super) fn list(directory: &Path) -> io::Result<(Vec<u32>, Vec<String>)> {
     let (mut segments, mut others) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(directory)? {
@@ -67,7 +69,7 @@ pub(super) fn list(directory: &Path) -> io::Result<(Vec<u32>, Vec<String>)> {
     Ok((segments, others))
 }
 
-/// Bytes that the files of a directory take. Some may go meanwhile.
+/// Bytes that the files of a directory take. Files may be removed meanwhile.
 pub(super) fn files_bytes(path: &Path) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
     let mut bytes = 0;
@@ -80,7 +82,7 @@ pub(super) fn files_bytes(path: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Files that are open for reading, those that were used last.
+/// Files open for reading, those used most recently.
 #[derive(Debug)]
 pub(super) struct Files {
     directory: PathBuf,
@@ -90,16 +92,16 @@ pub(super) struct Files {
     unwritten: HashMap<u32, Arc<Index>>,
 }
 
-/// Where messages are.
+/// The places of messages.
 #[derive(Debug)]
 pub(super) enum Entries {
-    /// These.
+    /// The places of the run's messages.
     There(Vec<IndexEntry>),
-    /// The index was made anew, so the run may be another now. These messages are damaged.
+    /// The index was rebuilt, so the run may have changed. These messages are damaged.
     Anew(Vec<IndexGap>),
 }
 
-/// An index that can be read.
+/// An open index file.
 #[derive(Debug)]
 struct IndexFile {
     file: File,
@@ -116,22 +118,23 @@ impl Files {
         }
     }
 
-    /// A segment that is open elsewhere, and will be read.
+    /// Adds a segment opened elsewhere that will be read.
     pub(super) fn know(&mut self, number: u32, file: Arc<File>) {
         self.segments.put(number, file);
     }
 
-    /// An index that is going to be written.
+    /// Keeps an index until its file is written.
     pub(super) fn keep(&mut self, number: u32, index: Arc<Index>) {
         self.unwritten.insert(number, index);
     }
 
-    /// The file of an index was written, or cannot be; then it is made anew when it is wanted.
+    /// Drops an index whose file was written, or failed to be; then it is rebuilt when it is
+    /// needed.
     pub(super) fn written(&mut self, number: u32) {
         self.unwritten.remove(&number);
     }
 
-    /// A segment is no more.
+    /// Forgets a removed segment.
     pub(super) fn forget(&mut self, number: u32) {
         self.segments.take(number);
         self.indexes.take(number);
@@ -140,23 +143,22 @@ impl Files {
 
     /// A segment's file.
     ///
-    /// # Errors
     /// When it cannot be opened.
     pub(super) fn segment(&mut self, number: u32) -> io::Result<Arc<File>> {
         let path = SegmentFile::Segment(number).path(&self.directory);
         self.segments.get(number, || File::open(path).map(Arc::new)).cloned()
     }
 
-    /// Where the messages of a run are. An index that is damaged or gone is made anew, which the catalog is told.
+    /// The places of a run's messages. Rebuilds a damaged or missing index, and updates the catalog
+    /// with it.
     ///
-    /// # Errors
     /// When the segment cannot be read.
     pub(super) fn entries(&mut self, run: &IndexRun, catalog: &mut Catalog) -> io::Result<Entries> {
         if let Some(entries) = self.indexed(run)? {
             return Ok(Entries::There(entries));
         }
         tracing::warn!(
-            "the index of segment {} of the store is damaged or missing: it is made anew",
+            "the index of segment {} of the store is damaged or missing; rebuilding it",
             run.segment
         );
         self.indexes.take(run.segment);
@@ -164,14 +166,14 @@ impl Files {
         let index = index(&bytes, run.segment);
         let gaps = catalog.reindex(run.segment, &index);
         let index = Arc::new(index);
-        // Where it cannot be written it stays in memory.
+        // If it cannot be written it stays in memory.
         if write_index(&self.directory, run.segment, &index).is_err() {
             self.unwritten.insert(run.segment, index);
         }
         Ok(Entries::Anew(gaps))
     }
 
-    /// The same from an index that is there.
+    /// The same, from an existing index; `None` if it has to be rebuilt.
     fn indexed(&mut self, run: &IndexRun) -> io::Result<Option<Vec<IndexEntry>>> {
         let (from, count) = (run.entry as usize, run.count as usize);
         let positions = (run.first.number()..).map(Position::of_number);
@@ -183,7 +185,7 @@ impl Files {
         let index = match self.indexes.get(run.segment, || open_index(&path, run.segment)) {
             Ok(index) if u64::from(run.entry) + u64::from(run.count) <= index.count.into() => index,
             Ok(_) => return Ok(None),
-            // Too many open files, say, are no reason to write it anew.
+            // Too many open files, for example, are no reason to rebuild it.
             Err(error) if is_transient(&error) => return Err(error),
             Err(_) => return Ok(None),
         };
@@ -193,15 +195,14 @@ impl Files {
         let (places, _) = bytes.as_chunks::<INDEX_ENTRY_BYTES>();
         let places: Vec<(u32, u32)> = places.iter().map(place).collect();
         let entries: Vec<IndexEntry> = positions.zip(&places).map(IndexEntry::of).collect();
-        // It was checked when it was opened, and the disk may have changed since.
+        // The index was checked when it was opened, but the disk may have changed since.
         let is_sound = entries.iter().all(|entry| entry.at(run.segment).is_sound());
         Ok(is_sound.then_some(entries))
     }
 
     /// The record of a topic's message at a place; `None` when it is damaged.
     ///
-    /// # Errors
-    /// When it cannot be read for another reason than damage.
+    /// When it cannot be read for a reason other than damage.
     pub(super) fn message(
         &mut self,
         at: Address,
@@ -217,7 +218,7 @@ impl Files {
     }
 }
 
-/// What a message says, of the bytes of its record.
+/// The message in the bytes of its record; `None` when it is damaged or another message.
 pub(super) fn message(
     bytes: &[u8],
     at: Address,
@@ -234,7 +235,7 @@ pub(super) fn message(
     }
 }
 
-/// Whether an error says nothing of what is stored.
+/// Whether an error is unrelated to the stored data.
 pub(super) fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let errors = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
@@ -243,12 +244,12 @@ pub(super) fn is_transient(error: &io::Error) -> bool {
         .is_some_and(|number| errors.iter().any(|errno| errno.raw_os_error() == number))
 }
 
-/// All bytes of a segment.
+/// Reads a whole segment.
 pub(super) fn read_whole(directory: &Path, segment: u32) -> io::Result<Vec<u8>> {
     fs::read(SegmentFile::Segment(segment).path(directory))
 }
 
-/// The index of a segment, of its bytes.
+/// Builds the index of a segment from its bytes.
 pub(super) fn index(bytes: &[u8], segment: u32) -> Index {
     let mut topics: BTreeMap<TopicNumber, Vec<IndexEntry>> = BTreeMap::new();
     for found in RecordScan::new(bytes, segment, 0) {
@@ -267,9 +268,8 @@ pub(super) fn index(bytes: &[u8], segment: u32) -> Index {
     index
 }
 
-/// Writes the index of a segment beside it.
+/// Writes the index of a segment next to it.
 ///
-/// # Errors
 /// When it cannot be written.
 pub(super) fn write_index(directory: &Path, segment: u32, index: &Index) -> io::Result<()> {
     let mut bytes = vec![0; INDEX_HEAD_BYTES];
@@ -284,7 +284,7 @@ pub(super) fn write_index(directory: &Path, segment: u32, index: &Index) -> io::
     fs::write(SegmentFile::Index(segment).path(directory), bytes)
 }
 
-/// Opens an index that is whole.
+/// Opens an index and checks it.
 fn open_index(path: &Path, segment: u32) -> io::Result<IndexFile> {
     let (mut file, mut bytes) = (File::open(path)?, Vec::new());
     file.read_to_end(&mut bytes)?;
@@ -294,20 +294,20 @@ fn open_index(path: &Path, segment: u32) -> io::Result<IndexFile> {
     let is_whole = &head[..8] == INDEX_MAGIC
         && rest.len() == count as usize * INDEX_ENTRY_BYTES
         && head[16..24] == xxh3_64_with_seed(rest, segment.into()).to_le_bytes();
-    // An index is only a shortcut, and is made anew rather than believed.
+    // An index is only a shortcut, so a doubtful one is rebuilt.
     if !is_whole {
         return Err(damaged.into());
     }
     Ok(IndexFile { file, count })
 }
 
-/// Offset and length of a message.
+/// Decodes the offset and length of a message.
 fn place(bytes: &[u8; INDEX_ENTRY_BYTES]) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = *bytes;
     (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
 }
 
-/// The last few that were used, by segment; the last one first.
+/// The most recently used files, by segment; the latest first.
 #[derive(Debug)]
 struct Recent<T>(Vec<(u32, T)>);
 
@@ -331,6 +331,7 @@ impl<T> Recent<T> {
 
     fn put(&mut self, number: u32, value: T) {
         self.take(number);
+        // Makes room first, so that descriptors stay within the limit at every moment.
         self.0.truncate(OPEN_MAX - 1);
         self.0.insert(0, (number, value));
     }

@@ -5,19 +5,20 @@ use schemars::JsonSchema;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 
-/// The shortest pause between two syncs that may be asked for; less is what `always` is for.
+/// Minimum pause between two syncs; `always` covers less.
 const INTERVAL_MS_MIN: u64 = 10;
-/// The longest: more than a minute of messages is nothing that anybody wants to lose.
+/// Maximum pause: more than a minute of messages is more than users want to lose.
 const INTERVAL_MS_MAX: u64 = 60_000;
-/// The smallest cache that helps: what a few topics are read ahead.
+/// The smallest useful cache: a few topics read ahead.
 const CACHE_BYTES_MIN: u64 = 1024 * 1024;
 
-/// Bytes of a segment, beyond which only a single record larger than that goes: small enough that a few of them are
-/// little on any disk, large enough that their files and indexes are few.
+/// Segment size in bytes, exceeded only by a single larger record: small enough that a few take
+/// little of any disk, large enough that there are few files and indexes.
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Where the messages of the dialect pulsar are stored; required by a [[listen]] that speaks it.
-#[allow(rustdoc::broken_intra_doc_links)] // The sample has this text, where brackets are those of TOML.
+// The sample has this text, where brackets are those of TOML.
+#[allow(rustdoc::broken_intra_doc_links)]
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSettings {
@@ -51,10 +52,10 @@ pub struct StoreSettings {
     /// /var/lib/fanfare: add ReadWritePaths= for another place.
     #[schemars(example = &"/var/backups/fanfare")]
     pub backup_path: Option<PathBuf>,
-    /// Whether to go on without what is missing; said on the command line.
+    /// Whether to continue without missing segments; set on the command line.
     #[serde(skip)]
     pub accept_loss: bool,
-    /// Bytes of a segment; smaller ones are for tests.
+    /// Segment size in bytes; smaller ones are for tests.
     #[serde(skip)]
     pub segment_bytes: usize,
 }
@@ -88,7 +89,7 @@ impl Default for StoreSettings {
 }
 
 impl StoreSettings {
-    /// What cannot run, each with what to do, when some listener needs a store or none does.
+    /// Settings that cannot work, each with advice; `is_needed` if any listener needs a store.
     #[must_use]
     pub fn problems(&self, is_needed: bool) -> Vec<String> {
         let mut problems = Vec::new();
@@ -122,7 +123,8 @@ impl StoreSettings {
         problems
     }
 
-    /// Where backups are made; nowhere for a store that has no directory beside it.
+    /// The backup directory; `None` for a store at the root of a file system without one
+    /// configured.
     #[must_use]
     pub fn backups(&self) -> Option<PathBuf> {
         if let Some(path) = &self.backup_path {
@@ -134,7 +136,7 @@ impl StoreSettings {
         Some(path.with_file_name(name))
     }
 
-    /// Bytes that the topics of one owner keep in memory.
+    /// Bytes of messages that one owner caches.
     pub(super) fn cache_share(&self) -> usize {
         (self.cache_bytes / self.writers.max(1) as u64) as usize
     }

@@ -1,6 +1,6 @@
-//! What is told of the store beside its counters: its room, and the topics that hold most of it. Looking that up takes
-//! longer than counting, so it is done a piece at a time when it is asked for, and not again for a while; and before the
-//! volume is full it is done once to be said in the log.
+//! The store's metrics beyond its counters: its size, and its largest topics. Computing these takes
+//! longer than counting, so it is done piece by piece on demand, and cached for a while; before the
+//! volume is full it is done once for a warning in the log.
 
 use super::archive::Disk;
 use super::health::StoreVolume;
@@ -13,35 +13,36 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For how long a survey is good: looking at the files and at thousands of subscriptions takes the store's thread a
-/// fraction of a millisecond, and scrapes are rarer.
+/// How long a survey is cached: visiting the files and thousands of subscriptions takes the store's
+/// thread a fraction of a millisecond, and scrapes are rarer.
 const GOOD_FOR: Duration = Duration::from_secs(2);
-/// Topics that are told because they hold most: each is two lines of every scrape.
+/// Limit on the largest topics reported: each is two lines of every scrape.
 const HOLDINGS_MAX: usize = 20;
-/// Topics that are printed because they hold most.
+/// Limit on the largest topics logged.
 pub(super) const LARGEST: usize = 3;
-/// Topics that are looked at at once.
+/// Topics visited at once.
 const TOPICS_AT_ONCE: usize = 1024;
-/// How long a survey keeps the store's thread for the topics that hold most; longer work goes on in later rounds.
+/// How long a survey may keep the store's thread while ranking topics; the rest is done in later
+/// rounds.
 const AT_ONCE: Duration = Duration::from_millis(2);
-/// How often it is looked how full the volume is.
+/// How often the volume's usage is checked.
 const WATCH_EVERY: Duration = Duration::from_secs(10);
-/// Of a hundred parts of the volume, as `df` counts them, at how many there is a warning, and below how many it may come
-/// again.
+/// The usage of the volume in percent, as `df` computes it, that triggers a warning, and the usage
+/// below which it may be repeated.
 const FULL_PERCENT: u64 = 80;
 const RELIEVED_PERCENT: u64 = 75;
 
-/// What was found.
+/// The result of a survey.
 #[derive(Clone, Debug, Default)]
 pub(in crate::io) struct Survey {
-    /// The room that the store takes.
+    /// The space that the store uses.
     pub(in crate::io) room: Room,
     /// The largest backlogs.
     pub(in crate::io) backlogs: Vec<TopicBacklog>,
 }
 
 impl Survey {
-    /// One of those of all owners.
+    /// Merges the surveys of all owners.
     pub(super) fn of_all(surveys: Vec<Self>) -> Self {
         let mut all =
             Self { room: Room { free_bytes: u64::MAX, ..Room::default() }, backlogs: Vec::new() };
@@ -50,7 +51,7 @@ impl Survey {
             all.room.needed_bytes += room.needed_bytes;
             all.room.segments += room.segments;
             all.room.delayed += room.delayed;
-            // They are on one file system, and have looked at different times.
+            // All are on one file system, queried at different times.
             all.room.free_bytes = all.room.free_bytes.min(room.free_bytes);
             all.room.volume_bytes = all.room.volume_bytes.max(room.volume_bytes);
             all.room.holdings.extend(room.holdings);
@@ -62,40 +63,40 @@ impl Survey {
     }
 }
 
-/// What an owner's surveyor has found, and is looking for.
+/// The surveys of one owner.
 pub(super) struct Surveyor {
     made: Option<(Instant, Survey)>,
-    /// The topics that hold most, the largest first, as they were last.
+    /// The largest topics in descending order, as of the last ranking.
     largest: Vec<SurveyResult>,
     ranking: Option<Ranking>,
     watched: Instant,
-    /// Whether the log has told, or soon will, that the volume is nearly full.
+    /// Whether a warning about the volume was logged, or soon will be.
     is_alarmed: bool,
-    /// Whether the topics that hold most are wanted for that.
-    is_telling: bool,
+    /// Whether the ranking in progress is for that warning.
+    is_for_warning: bool,
 }
 
-/// A topic that holds room.
+/// A topic that uses space.
 #[derive(Clone)]
 struct SurveyResult {
     number: TopicNumber,
     holding: Holding,
-    /// Its first message.
+    /// The position of its first message.
     first: Option<Position>,
 }
 
-/// The search for the topics that hold most.
+/// A ranking of the topics by size.
 #[derive(Default)]
 struct Ranking {
-    /// The last topic that was looked at; nothing more when all were.
+    /// The last topic visited; `None` after the last.
     after: Option<Arc<str>>,
     is_ranked: bool,
     found: Vec<SurveyResult>,
-    /// Of how many of those found it is known when their first message was published.
+    /// Number of topics found whose first message's date is known.
     dated: usize,
 }
 
-/// What the owners say of the topics that hold most of a volume that is nearly full. The last one tells it.
+/// The owners' largest topics, collected for a warning about the volume. The last owner logs it.
 #[derive(Debug)]
 pub(super) struct Board(Mutex<Vec<Option<Vec<Holding>>>>);
 
@@ -104,7 +105,7 @@ impl Board {
         Self(Mutex::new(vec![None; owners]))
     }
 
-    /// An owner has found these. Returns those of all when it is the last.
+    /// Adds an owner's topics. Returns the largest of all owners if it is the last.
     fn put(&self, owner: usize, holdings: Option<Vec<Holding>>) -> Option<Vec<Holding>> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *places.get_mut(owner)? = holdings;
@@ -114,11 +115,11 @@ impl Board {
     }
 }
 
-/// Topics with what they hold, for people.
-pub(super) fn told(holdings: &[Holding]) -> String {
-    let told =
+/// Topics with their sizes, for a log line.
+pub(super) fn listed(holdings: &[Holding]) -> String {
+    let listed =
         holdings.iter().map(|Holding { topic, bytes, .. }| format!("{topic} ({bytes} bytes)"));
-    told.collect::<Vec<_>>().join(", ")
+    listed.collect::<Vec<_>>().join(", ")
 }
 
 impl Surveyor {
@@ -129,22 +130,22 @@ impl Surveyor {
             ranking: None,
             watched: Instant::now(),
             is_alarmed: false,
-            is_telling: false,
+            is_for_warning: false,
         }
     }
 
-    /// The last survey if it is good enough, else another. The topics that hold most are those that were found last when
-    /// there are too many to look at all at once.
+    /// The cached survey while it is fresh, otherwise a new one. With too many topics to visit at
+    /// once, the largest topics are those of the last ranking.
     pub(super) fn survey(&mut self, topics: &mut TopicOwner<Disk>) -> Survey {
         let now = Instant::now();
         match &self.made {
             Some((made, survey)) if now - *made < GOOD_FOR => {
-                // What was being looked for then may have been found.
+                // The ranking in progress then may be finished by now.
                 let room = Room { holdings: self.holdings(), ..survey.room.clone() };
                 Survey { room, backlogs: survey.backlogs.clone() }
             }
             last => {
-                // What cannot be looked up is as it was.
+                // Values that cannot be determined stay as they were.
                 let before =
                     last.as_ref().map(|(_, survey)| survey.room.clone()).unwrap_or_default();
                 self.ranking.get_or_insert_default();
@@ -173,35 +174,35 @@ impl Surveyor {
         }
     }
 
-    /// The topics that hold most, as they were last.
+    /// The largest topics, as of the last ranking.
     fn holdings(&self) -> Vec<Holding> {
         self.largest.iter().map(|found| found.holding.clone()).collect()
     }
 
-    /// Whether there is more to look for.
+    /// Whether a ranking is in progress.
     pub(super) fn is_busy(&self) -> bool {
         self.ranking.is_some()
     }
 
-    /// When [`Surveyor::watch`] wants to be called.
+    /// When to call [`Surveyor::watch`] next.
     pub(super) fn due(&self) -> Instant {
         self.watched + WATCH_EVERY
     }
 
-    /// Looks how full the volume is, from time to time, and does a piece of the work that there is. `index` is that of the
-    /// owner.
+    /// Checks the volume's usage from time to time, and continues a ranking in progress. `index` is
+    /// the owner's.
     pub(super) fn watch(&mut self, disk: &mut Disk, board: &Board, index: usize) {
         let now = Instant::now();
         if now >= self.due() {
             self.watched = now;
             match StoreVolume::of(&disk.directory).map(|volume| volume.percent()) {
-                // Told once, and again only after it fell well below.
+                // Logged once, and again only after usage fell well below.
                 Some(FULL_PERCENT..) if !self.is_alarmed => {
-                    (self.is_alarmed, self.is_telling) = (true, true);
+                    (self.is_alarmed, self.is_for_warning) = (true, true);
                     self.ranking = Some(Ranking::default());
                 }
                 Some(..RELIEVED_PERCENT) if self.is_alarmed => {
-                    (self.is_alarmed, self.is_telling) = (false, false);
+                    (self.is_alarmed, self.is_for_warning) = (false, false);
                     board.put(index, None);
                 }
                 _ => {}
@@ -210,8 +211,8 @@ impl Surveyor {
         if self.ranking.is_some() {
             self.go_on(disk);
         }
-        if self.is_telling && self.ranking.is_none() {
-            self.is_telling = false;
+        if self.is_for_warning && self.ranking.is_none() {
+            self.is_for_warning = false;
             let largest = self.holdings();
             if let Some(largest) = board.put(index, Some(largest)) {
                 warn(disk, &largest);
@@ -219,7 +220,7 @@ impl Surveyor {
         }
     }
 
-    /// Looks at some topics, or for the date of one.
+    /// Visits the next topics, or determines the date of one.
     fn go_on(&mut self, disk: &mut Disk) {
         let Some(ranking) = &mut self.ranking else { return };
         if !ranking.is_ranked {
@@ -256,7 +257,7 @@ impl Ranking {
 }
 
 impl SurveyResult {
-    /// Finds out when its first message was published, unless that is known from before.
+    /// Determines when its first message was published, unless known from before.
     fn date(&mut self, disk: &mut Disk, known: Option<&Self>) {
         let topic = disk.catalog.topics.get_mut(&self.number);
         self.first = topic.and_then(|topic| topic.first());
@@ -266,13 +267,14 @@ impl SurveyResult {
             self.holding.oldest_ms = known.holding.oldest_ms;
             return;
         }
-        // What cannot be read is told where it matters.
+        // An unreadable message is reported where it matters.
         let read = disk.read(self.number, Position::FIRST, 1, 1).unwrap_or_default();
         self.holding.oldest_ms = read.first().map(|message| message.message().published_ms);
     }
 }
 
-/// Bytes of the segments that are needed. How long the one is that is written is known only when it is full.
+/// Bytes of segments that are needed. The length of the segment being written is unknown until it
+/// is full.
 fn needed_bytes(disk: &Disk) -> u64 {
     let (active, segments) = (disk.log.active.number, &disk.catalog.segments);
     let newest = segments.get(&active).map_or(0, |segment| segment.live + segment.delayed);
@@ -283,9 +285,9 @@ fn warn(disk: &Disk, largest: &[Holding]) {
     let Some(volume) = StoreVolume::of(&disk.directory) else { return };
     let (percent, StoreVolume { used, free }) = (volume.percent(), volume);
     let most = if largest.is_empty() {
-        "the store's messages take none of it".to_owned()
+        "the store holds no messages".to_owned()
     } else {
-        format!("most of the store is held by {}", told(largest))
+        format!("its largest topics are {}", listed(largest))
     };
     tracing::warn!(
         used,
@@ -309,7 +311,7 @@ mod tests {
         let first = vec![holding("a", 9), holding("b", 7)];
         assert_eq!(board.put(0, Some(first)), None);
         let all = board.put(1, Some(vec![holding("c", 8), holding("d", 1)])).unwrap();
-        assert_eq!(told(&all), "a (9 bytes), c (8 bytes), b (7 bytes)");
+        assert_eq!(listed(&all), "a (9 bytes), c (8 bytes), b (7 bytes)");
         // After it fell, all of them have to tell anew.
         assert_eq!(board.put(0, None), None);
         assert_eq!(board.put(1, None), None);
@@ -339,6 +341,6 @@ mod tests {
         let all = Survey::of_all(vec![one("a", 1, 70), one("b", 2, 60)]).room;
         assert_eq!((all.size_bytes, all.needed_bytes, all.segments, all.delayed), (20, 10, 6, 2));
         assert_eq!((all.free_bytes, all.volume_bytes), (60, 100));
-        assert_eq!(told(&all.holdings), "b (2 bytes), a (1 bytes)");
+        assert_eq!(listed(&all.holdings), "b (2 bytes), a (1 bytes)");
     }
 }

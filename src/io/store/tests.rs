@@ -1,5 +1,6 @@
-//! Random work on a store of very small segments, against a naive model: whatever is copied, dropped, killed, cut off or
-//! flipped, what was committed is there, in order, once, and nothing else is.
+//! Random work on a store of very small segments, against a naive model: whatever is copied,
+//! dropped, killed, cut off or flipped, what was committed is there, in order, once, and nothing
+//! else is.
 
 mod failures;
 
@@ -328,7 +329,8 @@ fn random_work_and_crashes_lose_repeat_and_invent_nothing() {
     assert!(compacted > runs() / 8, "segments were compacted in {compacted} runs only");
 }
 
-/// A record whose checks are right and whose contents may be anything: what somebody has made, or a fault of ours.
+/// A record whose checks are right and whose contents may be anything: what somebody has made, or a
+/// fault of ours.
 fn crafted(dice: &mut Dice, record: &[u8]) -> Vec<u8> {
     let mut body = record.to_vec();
     for _ in 0..1 + dice.roll(4) {

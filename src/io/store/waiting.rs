@@ -1,4 +1,5 @@
-//! Askers that are no connections, and await answers of the store: feeds, the admin listener, the metrics.
+//! Callers other than connections that await answers of the store: feeds, the admin listener, the
+//! metrics.
 
 use super::backup::Copier;
 use super::handle::{InquiryAnswer, Outside, Receipts};
@@ -8,10 +9,10 @@ use crate::service::topic::{TopicAnswer, TopicQuestion};
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
-/// The shard that stands for askers that are no connections.
+/// The shard number that represents callers other than connections.
 pub(super) const NO_SHARD: u16 = u16::MAX;
 
-/// Askers outside of any connection.
+/// The callers awaiting answers.
 #[derive(Default)]
 pub(super) struct Waiting {
     serial: u32,
@@ -21,7 +22,7 @@ pub(super) struct Waiting {
     pub(super) surveys: Vec<oneshot::Sender<Survey>>,
 }
 
-/// A feed's messages that are being stored.
+/// Messages of a feed being stored.
 struct Appending {
     results: Receipts,
     count: usize,
@@ -29,7 +30,7 @@ struct Appending {
 }
 
 impl Waiting {
-    /// The questions of an asker outside, with the connection to which their answers go.
+    /// The requests of a caller, with the connection that their answers will name.
     pub(super) fn requests(&mut self, outside: Outside) -> Vec<(ConnectionRef, TopicQuestion)> {
         self.serial = self.serial.wrapping_add(1);
         let connection = ConnectionRef { shard: NO_SHARD, id: self.serial, serial: 0 };
@@ -60,7 +61,7 @@ impl Waiting {
         }
     }
 
-    /// Passes on an answer. An asker that has left meanwhile gets none.
+    /// Passes an answer on. A caller that is gone receives none.
     pub(super) fn answer(&mut self, id: u32, reply: TopicAnswer) {
         let result = match reply {
             TopicAnswer::Answer(status, body) => {
@@ -75,7 +76,7 @@ impl Waiting {
         };
         let Some(appending) = self.appends.get_mut(&id) else { return };
         appending.results.push(result);
-        // Answers of one asker come in the order of its questions.
+        // Answers to one caller arrive in the order of its requests.
         if appending.results.len() == appending.count
             && let Some(Appending { results, sender, .. }) = self.appends.remove(&id)
         {

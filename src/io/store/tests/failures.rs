@@ -169,7 +169,7 @@ fn a_list_of_delayed_messages_that_is_told_in_part_takes_none_away() {
         catalog.apply(&message, at, 0);
     }
     let mut bodies = Vec::new();
-    catalog.topics[&1].tell(1, 2, |record| {
+    catalog.topics[&1].restate(1, 2, |record| {
         let mut body = Vec::new();
         record.write(&mut body);
         bodies.push(body);
