@@ -75,6 +75,7 @@ impl Verification {
     pub fn configure(&mut self, remotes: &Remotes, now: Now, out: &mut Answers) {
         self.place_of = places(remotes);
         self.verifiers.resize_with(remotes.len().max(self.verifiers.len()), || None);
+        // A verifier is known by its index, which its dialects keep across reloads.
         for (place, verifier) in self.verifiers.iter_mut().enumerate() {
             let remote = remotes.get(place).and_then(Option::as_ref);
             let remote = remote.filter(|_| self.place_of[place] == Some(place));
@@ -131,6 +132,7 @@ impl Service for Verification {
                 None => out.push((from, unavailable(attempt))),
             },
             TokenQuestion::Doubt { attempt } => {
+                // At most one verifier knows the asker; the others ignore this.
                 self.in_use().for_each(|verifier| verifier.checks.doubt(asker(attempt)));
             }
             TokenQuestion::Forget { attempt } => {

@@ -164,6 +164,7 @@ impl AppPresence {
         if rules.list_bytes_max.is_some_and(|max| to_list > max) {
             return Joined::TooLong;
         }
+        // Nothing has changed so far, so a refused connection leaves no trace.
         let entry = match self.channels.get_mut(channel) {
             Some(entry) => entry,
             None => {

@@ -219,11 +219,13 @@ impl<A: Archive> TopicOwner<A> {
         let real = &self.loaded.topics[sub.topic].name;
         let letters =
             consumer.options.dead_letters.clone().unwrap_or_else(|| real.dead_letters(&name));
+        // Pulsar writes -1 for a topic without partitions.
         let partition = real.partition_number().map_or(-1, i64::from);
         let origin = format!("{}:{}:{partition}", position.ledger(), position.entry());
         let real = real.as_str().to_owned();
         let old = message.message();
         let mut properties = old.properties.clone();
+        // A dead letter that dies again names only the topic it was in last.
         properties.retain(|(name, _)| ![REAL_TOPIC, ORIGIN_MESSAGE_ID].contains(name));
         properties.extend([(REAL_TOPIC, &*real), (ORIGIN_MESSAGE_ID, &*origin)]);
         let draft = MessageDraft::new(&TopicMessage {

@@ -215,6 +215,7 @@ impl<A: Archive> TopicOwner<A> {
                 shown.extend(found.map(|message| show(&message, name)));
             }
         }
+        // The pending messages come first; new ones follow from the cursor on.
         while shown.len() < count && bytes < PEEK_BYTES_MAX {
             let Some(message) = self.loaded.message_at(id, from, &mut self.archive)? else { break };
             from = message.position.after();
@@ -245,6 +246,7 @@ impl<A: Archive> TopicOwner<A> {
             }
         }
 
+        // Spliced as text, since the subscriptions are text already.
         let topic = topic.to_string();
         let topic = topic.trim_end_matches('}');
         let whole = format!("{topic},\"subscriptions\":{{{subscriptions}}}}}");

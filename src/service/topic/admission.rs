@@ -213,6 +213,7 @@ impl<A: Archive> TopicOwner<A> {
     ) -> Result<(), TopicRefusal> {
         let is_short =
             matches!(&opening.names, WantedNames::Of(names, _) if names.len() <= AT_ONCE_MAX);
+        // Registered at once, so that a second request finds the connection taken.
         if opening.question.is_some() {
             self.peers.roles.insert(connection, ConnectionRole::Opening);
         }

@@ -66,6 +66,7 @@ impl TopicCatalog {
     /// Number of topics of all owners. Owners that create topics concurrently may exceed a limit on
     /// it slightly.
     pub(super) fn count_of_all(&self) -> usize {
+        // Relaxed suffices: the limit that it serves may be exceeded slightly.
         self.all_count.load(Relaxed)
     }
 

@@ -64,6 +64,7 @@ impl<A: Archive> TopicOwner<A> {
         };
         let is_one = matches!(stage, DeletionStage::Checking);
         let mut deleting = Deleting { force, stage, names: vec![name], at: 0, deleted: 0 };
+        // One topic is little work, and need not wait for a slice.
         if is_one {
             return self.delete_some(&mut deleting, &mut Slice::whole());
         }
@@ -148,6 +149,8 @@ impl<A: Archive> TopicOwner<A> {
         self.archive.delete(self.loaded.topics[id].number)?;
         self.commits.is_uncommitted = true;
         self.commits.forget_topic(id);
+        // Out of the queues first: while its members are removed in slices, nothing of it is
+        // delivered.
         let topic = &mut self.loaded.topics[id];
         topic.is_gone = true;
         topic.is_active = false;

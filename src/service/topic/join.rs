@@ -69,6 +69,7 @@ impl<A: Archive> TopicOwner<A> {
             is_blocked: false,
             keys: BTreeSet::new(),
         });
+        // Before the next delivery: keys may have moved to the new member.
         if kind == SubscriptionType::KeyShared {
             sub.assign_all();
         }

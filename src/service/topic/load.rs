@@ -83,6 +83,8 @@ impl<A: Archive> TopicOwner<A> {
             // A subscription whose state is damaged starts from the first message: duplicates
             // rather than losses.
             let (state, pending) = SubscriptionState::read(&bytes).unwrap_or_default();
+            // The clock must not be behind the cursor of the index, or due messages would be
+            // missed.
             self.now.unix_ms = self.now.unix_ms.max(state.delayed.0);
             let sub = Subscription::new(id, (&*name).into(), true, state).with(pending);
             self.loaded.insert_sub(sub);

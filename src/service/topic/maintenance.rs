@@ -278,6 +278,7 @@ impl<A: Archive> TopicOwner<A> {
         let mut high = found.map_or(end, |found| found.place.position).number();
         // The first candidate is often the answer.
         let mut middle = if before.is_none() { low } else { low + high.saturating_sub(low) / 2 };
+        // Positions have gaps: a read at one finds the next message, which may be beyond `high`.
         while low < high {
             let read = self.archive.read(number, Position::of_number(middle), 1, 1)?;
             let mark = read.first().map(|message| Mark::of(message));

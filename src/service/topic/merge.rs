@@ -38,6 +38,7 @@ impl Merge {
     /// Merges the answers of all owners. If one is a failure, it is the answer.
     #[must_use]
     pub fn all(self, answers: Vec<(u16, Box<[u8]>)>) -> (u16, Box<[u8]>) {
+        // Without one owner's part, the rest would look complete.
         if let Some(failed) =
             answers.iter().position(|(status, _)| ![200, PARTIAL].contains(status))
         {

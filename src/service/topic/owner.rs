@@ -350,6 +350,8 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Advances the time, which does not go back.
     pub(super) fn set_time(&mut self, now: Now) {
+        // The unix time advances at least as far as the monotonic clock, so that delayed messages
+        // keep their order when the wall clock is set back.
         let passed_ms =
             (now.monotonic_ns / 1_000_000).saturating_sub(self.now.monotonic_ns / 1_000_000);
         self.now.monotonic_ns = self.now.monotonic_ns.max(now.monotonic_ns);

@@ -74,6 +74,7 @@ impl Peers {
 
     /// Makes a reader join a topic as soon as it exists.
     pub(super) fn await_topic(&mut self, id: ConsumerId, name: &TopicName) {
+        // In both directions, so that a closing reader is found without a search.
         self.awaited.entry(name.as_str().into()).or_default().insert(id);
         if let Some(consumer) = self.consumers.get_mut(id) {
             consumer.awaits.push(name.clone());

@@ -215,6 +215,7 @@ impl StatsPage {
 
         let is_only = self.topics.keys().all(|known| **known == *name);
         let topic = self.topics.entry(name.into()).or_default();
+        // A connection to several partitions is listed once for their topic.
         if topic.last.replace((self.stage, self.at)) == Some((self.stage, self.at)) {
             return;
         }

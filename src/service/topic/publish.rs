@@ -204,6 +204,7 @@ impl<A: Archive> TopicOwner<A> {
             let ahead_ms = if ahead_ms > CLOCK_SLACK_MS { ahead_ms } else { 0 };
             wanted_ms.saturating_add(ahead_ms).max(self.now.unix_ms + 1)
         });
+        // Before any count changes: a failed append leaves nothing but an unused position.
         self.archive.append(topic.number, &message, deliver_ms)?;
         if let Some(deliver_ms) = deliver_ms {
             let after_ns = self.now.ns_until(deliver_ms);

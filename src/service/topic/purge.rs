@@ -122,6 +122,7 @@ impl<A: Archive> TopicOwner<A> {
     /// settled on arrival.
     pub(super) fn give_up_pending(&mut self, id: SubId) {
         let Some(sub) = self.loaded.subs.get_mut(id) else { return };
+        // Taken out as a whole: removing tens of thousands one by one would take longer.
         let all = std::mem::take(&mut sub.pending);
         sub.pending_bytes = 0;
         sub.pending_delayed.clear();

@@ -114,6 +114,7 @@ impl Rights {
 impl Globs {
     fn new<'a>(globs: impl Iterator<Item = &'a str>) -> Self {
         let globs: Box<[Box<str>]> = globs.take(GLOBS_MAX + 1).map(Box::from).collect();
+        // Too long a list grants nothing, rather than what happens to be listed first.
         if globs.len() > GLOBS_MAX { Self::Matching([].into()) } else { Self::Matching(globs) }
     }
 

@@ -207,6 +207,7 @@ impl Routes {
             let question = TopicQuestion::Inquire(Box::new(inquiry));
             return self.asked.put(owner, connection, question);
         };
+        // Registered before the requests leave, since owners answer in any order.
         self.gathered.insert(connection, Gathered { merge, answers: Vec::new() });
         for owner in 0..self.asked.of() {
             let question = TopicQuestion::Inquire(Box::new(inquiry.clone()));

@@ -119,6 +119,7 @@ impl SubscriptionState {
         put_varint(self.delayed.0, &mut out);
         put_varint(self.delayed.1.number(), &mut out);
         put_varint(pending.len() as u64, &mut out);
+        // Positions are written as differences, most of which take one byte.
         let mut before = 0;
         for (position, pending) in pending {
             put_varint(position.number() - before, &mut out);

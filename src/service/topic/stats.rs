@@ -134,6 +134,7 @@ impl Counters {
 
     /// Each namespace with its counters for about the last minute, and the exact length in seconds.
     pub(super) fn all(&self, now_ns: u64) -> impl Iterator<Item = (&str, &NamespaceCounts, f64)> {
+        // At least a second, so that the rates are sensible right after a start.
         let now_s = now_ns.saturating_sub(self.since_ns).max(1_000_000_000) as f64 / 1e9;
         let before_s = self.before_ns as f64 / 1e9;
         self.spaces.iter().map(move |space| match self.before_ns {

@@ -34,6 +34,7 @@ impl<A: Archive> TopicOwner<A> {
         found: &mut Vec<TopicBacklog>,
         slice: &mut Slice,
     ) -> WorkProgress {
+        // By slot, since subscriptions come and go between slices.
         while *at < self.loaded.subs.capacity() {
             if !slice.take(1) {
                 return WorkProgress::More;

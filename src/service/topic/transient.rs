@@ -46,6 +46,7 @@ impl Transient {
         producer: TransientConnection,
     ) -> Result<TransientId, Hindrance> {
         let key = key_of(&producer);
+        // The holder may be dead: it is probed before the newcomer is refused.
         if let Some(holder) = self.names.get(&key).and_then(|id| self.all.get(*id)) {
             return Err(Hindrance::same_name(holder.connection, &producer.name));
         }

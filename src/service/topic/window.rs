@@ -144,6 +144,7 @@ impl ConsumerWindow {
             return None;
         }
         state.room -= 1;
+        // A turn is one message, so that owners alternate.
         state.turn = None;
         state.unreceived_bytes += bytes;
         state.awaits_receipt = state.unreceived_bytes >= SHARED_BYTES_MAX;

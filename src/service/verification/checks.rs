@@ -87,6 +87,7 @@ impl TokenChecks {
     pub fn configure(&mut self, remote: Arc<RemoteVerifier>, now: Now) {
         self.queue.concurrency_max = remote.timing().concurrency_max;
         self.remote = remote;
+        // Collected first, since settling an entry may remove it.
         let digests: Vec<Digest> = self.entries.keys().copied().collect();
         for digest in digests {
             if let Some(entry) = self.entries.get_mut(&digest) {
@@ -262,6 +263,7 @@ impl TokenChecks {
         for digest in digests {
             self.refuse_waiting(digest, Refusal::Unavailable, CheckOutcome::Unavailable);
         }
+        // Granted sessions are only forgotten: their grants are valid until they expire.
         let askers: Vec<Asker> = self.askers.keys().copied().collect();
         askers.into_iter().for_each(|asker| self.forget(asker, now));
     }

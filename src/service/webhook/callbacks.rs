@@ -64,6 +64,7 @@ impl Callbacks {
             Some((settings, endpoint))
         });
         if self.to.is_none() {
+            // Counted, so that the totals account for every webhook.
             self.tally.dropped += self.held as u64;
             self.lines.clear();
             self.ready.clear();

@@ -79,6 +79,7 @@ impl AppWebhooks {
         if self.under_way >= CONCURRENCY_MAX {
             return None;
         }
+        // Starts after the hook served last, so that a busy one does not starve the others.
         let count = self.hooks.len();
         for _ in 0..count {
             self.turn = (self.turn + 1) % count;
