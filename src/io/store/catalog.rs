@@ -316,8 +316,7 @@ impl Catalog {
         free_delayed(&mut self.segments, at);
     }
 
-    /// Adds a message of the newest segment. Returns the gap before it, unless it follows the
-    /// topic's last message directly.
+    /// Adds a message of the newest segment. Returns the gap between it and the last one, if any.
     fn append(
         &mut self,
         at: Address,
@@ -332,7 +331,7 @@ impl Catalog {
             topic.detach(position, segments);
         } else if let Some(last) = topic.last() {
             let next = last.after();
-            // After a failed sync the message is written again, and its first copy is void.
+            // Written again after a failed sync: its first copy is void.
             if position < next {
                 topic.cut_from(position, segments);
             } else if position > next && position.ledger() == next.ledger() {
@@ -370,8 +369,7 @@ impl Catalog {
         }
     }
 
-    /// Drops the messages of the newest segment from an offset on: they may be lost, and are
-    /// written again to another segment.
+    /// Drops messages of the newest segment that may be lost, and are written again to another.
     pub(super) fn forget_from(&mut self, segment: u32, offset: u32) {
         for number in &self.touched {
             let Some(topic) = self.topics.get_mut(number) else { continue };
