@@ -204,6 +204,21 @@ fn a_receipt_is_given_when_everything_has_left() {
 }
 
 #[test]
+fn what_leaves_after_the_end_is_given_no_receipt() {
+    let mut stage = Stage::new();
+    let stuck = stage.join();
+    stage.room.insert(stuck.id, 10);
+    stage.deliver(1000, &[(stuck, true)]);
+    stage.flush();
+    stage.shard.receive(stuck.id, Received::Close(&[]), stage.now);
+    assert_eq!(stage.asked(), [(stuck, "gone")]);
+    stage.room.insert(stuck.id, usize::MAX);
+    stage.shard.writable(stuck.id);
+    stage.flush();
+    assert_eq!(stage.asked(), [], "gone was the last");
+}
+
+#[test]
 fn who_has_not_read_what_was_delivered_is_not_cut_off_for_a_ping_but_for_leaving_answers_unread() {
     let mut stage = Stage::new();
     let stuck = stage.join();

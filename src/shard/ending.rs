@@ -168,6 +168,8 @@ impl Shard {
             self.report_end(id, &dialect, reason, told, now);
         }
         self.forget(id);
+        // The owner of the topics is told that it is gone, which is the last that it is told.
+        self.sessions[id as usize].owes_receipt = false;
         self.metrics.sessions[dialect.kind() as usize].sub(1);
 
         // A list of its own, because the shard's may be the one being performed.
