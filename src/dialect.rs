@@ -1,20 +1,22 @@
-//! The trait that every protocol implements, what goes in and what comes out, and the list of protocols.
+//! The trait of all protocols, their inputs and actions, and the list of protocols.
 //!
-//! A dialect is a state machine without I/O: one value per connection, fed with [`Input`], answering with
-//! [`Actions`]. A conversation with it is data, so its tests need no socket and no clock. Anything slow
-//! (a remote token check, presence, the store) is an action out and an input back.
+//! A dialect is a state machine without I/O: one value per connection, fed with [`Input`],
+//! answering with [`Actions`]. A conversation with it is data, so its tests need no socket and no
+//! clock. Anything slow (a remote token check, presence, the store) is an action out and an input
+//! back.
 //!
-//! Adding a protocol is a file and a folder in `dialect/` with its `mod`, and one line in `with_dialects!` at the top of
-//! this file, which makes the closed enum that a shard stores (no allocation and no virtual call per connection), the
-//! settings of all, and the tables of the configuration. What the rest of the daemon has to know of a protocol is in its
-//! [`Dialect`], its [`DialectTable`](table::DialectTable) and its [`DialectClient`](client::DialectClient);
+//! Adding a protocol is a file and a folder in `dialect/` with its `mod`, and one line in
+//! `with_dialects!` at the top of this file, which makes the closed enum that a shard stores (no
+//! allocation and no virtual call per connection), the settings of all, and the tables of the
+//! configuration. What the rest of the daemon has to know of a protocol is in its [`Dialect`], its
+//! [`DialectTable`](table::DialectTable) and its [`DialectClient`](client::DialectClient);
 //! [development](crate::manual::development) goes through it step by step.
 
 /// The list of protocols, handed to a macro behind what else it is given in brackets.
 ///
-/// A line has the variant of [`Kind`], the type of a session, and where the protocol has settings, the name of their
-/// table in the configuration and their type: `Echo: echo::Echo, [echo] echo::EchoSettings;`. A listener asks its
-/// protocols in this order.
+/// A line has the variant of [`Kind`], the type of a session, and where the protocol has settings,
+/// the name of their table in the configuration and their type: `Echo: echo::Echo, [echo]
+/// echo::EchoSettings;`. A listener asks its protocols in this order.
 macro_rules! with_dialects {
     ($make:ident $($argument:tt)*) => {
         $make! {
@@ -72,13 +74,13 @@ use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
 use std::borrow::Cow;
 
-/// Makes the closed set of dialects from the list, and the enum that holds any session.
+/// Makes the closed set of dialects from the list, and the enum of all sessions.
 macro_rules! dialects {
     ([] $(
         $(#[$attribute:meta])*
         $variant:ident: $type:ty $(, [$table:ident] $settings:ty)?;
     )+) => {
-        /// Which protocol.
+        /// A protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Kind {
             $(
@@ -135,7 +137,7 @@ macro_rules! dialects {
     };
 }
 
-/// What a [`Kind`]'s protocol has under a name.
+/// A constant of a [`Kind`]'s protocol.
 macro_rules! constant {
     ([$kind:ident $name:ident] $(
         $(#[$attribute:meta])*
@@ -145,7 +147,7 @@ macro_rules! constant {
     };
 }
 
-/// Asks a [`Kind`]'s protocol.
+/// Calls a function of a [`Kind`]'s protocol.
 macro_rules! function {
     ([$kind:ident $name:ident $arguments:tt] $(
         $(#[$attribute:meta])*
@@ -157,7 +159,7 @@ macro_rules! function {
     };
 }
 
-/// Asks a session, whichever it is.
+/// Calls a method of a session.
 macro_rules! method {
     ([$session:ident $name:ident $arguments:tt] $(
         $(#[$attribute:meta])*
@@ -172,7 +174,7 @@ macro_rules! method {
 with_dialects!(dialects);
 
 impl Kind {
-    /// The name that configuration and metrics use.
+    /// The name in configuration and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         with_dialects!(constant self NAME)
@@ -343,7 +345,7 @@ impl Kind {
         with_dialects!(function self deliver (message, form, draft, now))
     }
 
-    /// The longest message of a client.
+    /// The longest message of a client, in bytes.
     #[must_use]
     pub fn message_bytes_max(self, settings: &Settings) -> usize {
         with_dialects!(function self message_bytes_max (settings))
@@ -379,7 +381,7 @@ impl Kind {
         with_dialects!(constant self PING)
     }
 
-    /// Whether the first subprotocol that is offered is agreed to.
+    /// Whether the first offered subprotocol is accepted.
     #[must_use]
     pub const fn echoes_subprotocol(self) -> bool {
         with_dialects!(constant self ECHOES_SUBPROTOCOL)
@@ -425,7 +427,7 @@ impl AnyDialect {
     }
 }
 
-/// Everybody whom these settings have told by webhooks.
+/// All recipients of webhooks in these settings.
 #[must_use]
 pub fn webhook_recipients(settings: &Settings) -> Recipients {
     let mut recipients = Recipients::default();
@@ -434,20 +436,20 @@ pub fn webhook_recipients(settings: &Settings) -> Recipients {
 }
 
 impl Kind {
-    /// The dialect of a configured name.
+    /// The dialect with a configured name.
     #[must_use]
     pub fn named(name: &str) -> Option<Kind> {
         Kind::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
-    /// The dialect whose lines of a feed have this address.
+    /// The dialect whose feed lines have this address.
     #[must_use]
     pub fn of_address(address: &str) -> Option<Kind> {
         let word = address.split('/').next()?;
         Kind::ALL.iter().copied().find(|kind| kind.feed().word == word)
     }
 
-    /// The dialects that a table of the configuration is for.
+    /// The dialects of a table of the configuration.
     pub fn of_table(table: &dyn table::DialectTable) -> impl Iterator<Item = Kind> {
         table.dialects().iter().filter_map(|name| Kind::named(name))
     }
@@ -463,7 +465,7 @@ impl Kind {
         DialectId(self as u8)
     }
 
-    /// The dialect that services know by this number.
+    /// The dialect with a service's number.
     #[must_use]
     pub fn of(id: DialectId) -> Option<Kind> {
         Kind::ALL.get(usize::from(id.0)).copied()

@@ -1,16 +1,16 @@
-//! What brokers have for dialects: a message as a dialect reads it, and where it is looked for.
+//! Brokers' messages as dialects read them, and where a dialect's are found.
 
 use super::fed::Unusable;
 use smallvec::SmallVec;
 
-/// What a header says, as far as it matters here.
+/// A header's value, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AmqpHeader<'a> {
     /// UTF-8.
     Text(&'a str),
     /// Yes or no.
     Bool(bool),
-    /// Nothing, and says so.
+    /// Explicitly nothing.
     Null,
     /// Anything else.
     Other,
@@ -19,11 +19,11 @@ pub enum AmqpHeader<'a> {
 /// A message as the broker delivers it.
 #[derive(Clone, Debug, Default)]
 pub struct AmqpMessage<'a> {
-    /// Names and values; a name comes once.
+    /// Names and values; names are unique.
     pub headers: SmallVec<[(&'a str, AmqpHeader<'a>); 12]>,
-    /// What clients get, byte for byte.
+    /// The text for clients, byte for byte.
     pub body: &'a [u8],
-    /// Whether its headers could not be read, so that there are none.
+    /// Whether its headers could not be read, and are missing here.
     pub is_refused: bool,
 }
 
@@ -34,7 +34,7 @@ impl<'a> AmqpMessage<'a> {
         self.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| *value)
     }
 
-    /// The value of a header that is a text.
+    /// The value of a header that is text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&'a str> {
         match self.get(name) {
@@ -44,11 +44,12 @@ impl<'a> AmqpMessage<'a> {
     }
 }
 
-/// Makes the line of a feed of what was published on a Redis channel under a prefix: prefix, channel and payload go in.
-/// `None` when it is nothing for the dialect: others may publish under the same prefix.
+/// Makes a feed line's event of what was published on a Redis channel under a prefix: prefix,
+/// channel and payload go in. `None` when it is not for the dialect: other programs may publish
+/// under the prefix.
 pub type RedisCodec = fn(&str, &str, &[u8]) -> Result<Option<String>, Unusable>;
 
-/// Where back ends publish the events of a dialect in Redis.
+/// Where back ends publish a dialect's events in Redis.
 #[derive(Clone, Debug)]
 pub struct RedisSource {
     /// The address that the events would have in a line of a feed.
@@ -57,22 +58,25 @@ pub struct RedisSource {
     pub channels: RedisChannels,
 }
 
-/// Some channels of Redis.
+/// A set of Redis channels.
 #[derive(Clone, Debug)]
 pub enum RedisChannels {
-    /// The one that has this name behind the prefix of the feed. What is published there is as a line of a feed.
+    /// The channel with this name after the feed's prefix. Its messages are like a feed line's
+    /// events.
     Named(&'static str),
-    /// All whose names begin so.
+    /// All channels whose names begin so.
     Under(String, RedisCodec),
 }
 
 impl RedisSource {
-    /// What to subscribe to, as a pattern of Redis, where it is all channels under a prefix.
+    /// The Redis pattern to subscribe to, for channels under a prefix.
     #[must_use]
     pub fn pattern(&self) -> Option<String> {
         let RedisChannels::Under(prefix, _) = &self.channels else { return None };
+
         let mut pattern = String::with_capacity(prefix.len() + 1);
         for character in prefix.chars() {
+            // Redis' glob characters; an application's name may contain them.
             if matches!(character, '*' | '?' | '[' | ']' | '\\') {
                 pattern.push('\\');
             }

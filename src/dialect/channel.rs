@@ -1,12 +1,14 @@
-//! The channels of a Laravel application: a token in the request names the one channel that the connection is
-//! of; what a client says there goes to all of it, and so does what the back end says.
+//! The channels of a Laravel application: a token in the request names the one channel of the
+//! connection; what a client says there goes to all its members, and so does what the back end
+//! says.
 //!
-//! Whatever is wrong with a token is said after the handshake, by a close frame. Each message is acknowledged to
-//! its sender first. Who has sent it comes from the token and never from the message; which of its data go on is
-//! a matter of the channel's kind, the part before the colon, and their values go on as they were written.
+//! An invalid token is reported after the handshake, by a close frame. Each message is acknowledged
+//! to its sender first. The sender's identity comes from the token and never from the message;
+//! which of its data are passed on depends on the channel's kind, the part before the colon, and
+//! their values are passed on verbatim.
 //!
-//! A channel's topic is its name and a NUL, so it matches no other. A publication carries whom it is for, if that
-//! is one user, and the filter of each session compares that with its own id.
+//! A channel's topic is its name and a NUL, so it matches no other. A publication for one user
+//! carries that user's id, and the filter of each session compares it with its own.
 
 mod client;
 mod settings;
@@ -36,24 +38,24 @@ use std::borrow::Cow;
 const TOPIC: u8 = b'c';
 /// The only path.
 const PATH: &str = "/";
-/// Longest fed message, as long as a line of the unix feed may be; Redis would let 512 MB pass.
+/// Longest fed message, as long as a line of the unix feed may be; Redis would accept 512 MB.
 const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
-/// Who sends what is fed.
+/// The sender of fed messages.
 const SYSTEM: &str = r#"{"name":"System","id":0}"#;
 
 const MISSING: Action = Action::close(1008, "token missing");
 const INVALID: Action = Action::close(1008, "token invalid");
-/// Code and reason of a token whose time is over.
+/// Code and reason of an expired token.
 const EXPIRED: (u16, &str) = (1008, "token expired");
 
-/// One connection, which is of one channel.
+/// One connection, which belongs to one channel.
 ///
-/// Idle connections are what there is most of: all that a session keeps is one text.
+/// Most connections are idle: everything that a session keeps is one text.
 pub struct Channel {
-    /// The first moment, in unix milliseconds, at which the token is good no more.
+    /// The first moment, in unix milliseconds, at which the token is no longer valid.
     expires_at_ms: u64,
-    /// Of an open session: the channel, the id and the name of its user as JSON, and the token if there is a
-    /// callback that is to get it; a NUL between them. While the token is verified it stands here alone.
+    /// Of an open session: the channel, the id and the name of its user as JSON, and the token if a
+    /// callback needs it; separated by NULs. While the token is verified it is the token alone.
     texts: Box<str>,
     stage: ChannelStage,
 }
@@ -63,7 +65,7 @@ enum ChannelStage {
     /// The token is being verified.
     Asking,
     Open,
-    /// Never, or no more.
+    /// Not open, or no longer.
     Refused,
 }
 
@@ -87,18 +89,23 @@ impl Dialect for Channel {
             return None;
         }
         let settings = &context.settings.channel;
+
         let mut session =
             Self { expires_at_ms: 0, texts: Box::default(), stage: ChannelStage::Refused };
         if !settings.lets_in(upgrade.origin) {
             out.because(Reason::Origin).push(Action::Refuse(403, Cow::Borrowed("")));
             return Some(session);
         }
+
         out.push(Action::Accept);
+        // Browsers cannot read a refused handshake's status, so from here on a close code says what
+        // is wrong.
         let mut parameters = form_urlencoded::parse(upgrade.query.as_bytes());
         match parameters.find(|(key, _)| key == "token").filter(|(_, token)| !token.is_empty()) {
             None => out.because(Reason::TokenMissing).push(MISSING),
             Some((_, token)) => {
                 session.stage = ChannelStage::Asking;
+                // The callback sends the token on, and the verifier's answer does not repeat it.
                 if settings.callback.is_some() {
                     session.texts = (&*token).into();
                 }
@@ -132,6 +139,7 @@ impl Dialect for Channel {
             Input::Deadline => self.wait_for_expiry(context.now, out),
             Input::Gone if self.stage == ChannelStage::Open => {
                 self.stage = ChannelStage::Refused;
+                // Only open sessions have subscribed.
                 out.unsubscribe(&subscription(self.channel()), b"");
             }
             Input::Gone => {}
@@ -157,6 +165,7 @@ impl Dialect for Channel {
         if self.has_expired(now) {
             return Admission::Close(EXPIRED.0, EXPIRED.1, Reason::Expired);
         }
+        // A fed or relayed message for one user is compared by the id's one spelling.
         let meta = publication.meta();
         if meta.is_empty() || target::is_for(meta, self.id()) {
             Admission::Form(0)
@@ -179,7 +188,7 @@ impl Dialect for Channel {
         Ok(())
     }
 
-    /// An object with the channel, its sender and the data as its client has sent them.
+    /// Reads an object with the channel, its sender and the data as its client has sent them.
     fn publish_relayed(
         json: &[u8],
         settings: &crate::dialect::Settings,
@@ -188,6 +197,7 @@ impl Dialect for Channel {
         let settings = &settings.channel;
         let bytes_max = PAYLOAD_BYTES_MAX + settings.message_bytes_max;
         let Fed { channel, sender, data } = Fed::read(json, bytes_max)?;
+        // Relayed by another daemon, which has taken the sender from a token.
         let sender = sender.filter(|sender| json::is_object(sender));
         let sender = sender.ok_or_else(|| Unusable("\"sender\" must be an object".into()))?;
         put_broadcast(&channel, sender.get(), data, settings, draft);
@@ -196,7 +206,7 @@ impl Dialect for Channel {
 }
 
 impl Channel {
-    /// The `index`th of the texts of an open session.
+    /// The `index`th text of an open session.
     fn text(&self, index: usize) -> &str {
         self.texts.splitn(4, '\0').nth(index).unwrap_or_default()
     }
@@ -210,7 +220,7 @@ impl Channel {
         self.text(1)
     }
 
-    /// Who is at the other end, as JSON.
+    /// The user of the connection, as JSON.
     fn sender(&self) -> String {
         let (id, name) = (self.id(), self.text(2));
         let name = if name.is_empty() { "null" } else { name };
@@ -225,24 +235,25 @@ impl Channel {
         now.unix_ms >= self.expires_at_ms
     }
 
-    /// The token is good: opens the session, if its claims are.
+    /// Opens the session with a valid token, if its claims are valid too.
     fn admit(&mut self, grant: &Grant, settings: &ChannelSettings, now: Now, out: &mut Actions) {
         let Some(texts) = self.texts_of(grant, settings) else { return out.push(INVALID) };
         self.texts = texts;
         self.stage = ChannelStage::Open;
         self.expires_at_ms = if settings.close_on_expiry { grant.expires_at_ms } else { NEVER_MS };
+        // The subscription first: a keepalive or deadline means nothing without it.
         out.subscribe(&subscription(self.channel()), b"");
         keep_alive(settings, out);
         self.wait_for_expiry(now, out);
     }
 
-    /// What the session is to keep; `None` when a claim is not what it should be.
+    /// The texts that the session keeps; `None` when a claim is invalid.
     fn texts_of(&self, grant: &Grant, settings: &ChannelSettings) -> Option<Box<str>> {
         let channel = grant.text("channel")?;
         if !is_channel(channel) || channel.len() > settings.channel_bytes_max {
             return None;
         }
-        // A user of the application may have none of either yet.
+        // A user of the application may have neither yet.
         let is_said = |claim: &&Value| !claim.is_null();
         let id = grant.claim("id").filter(is_said).map_or(Some(String::new()), target::id)?;
         let name = match grant.claim("name").filter(is_said) {
@@ -251,6 +262,7 @@ impl Channel {
             Some(_) => return None,
         };
         let token = if settings.calls_back(channel) { &*self.texts } else { "" };
+
         Some([channel, &id, &name, token].join("\0").into())
     }
 
@@ -262,7 +274,7 @@ impl Channel {
         }
     }
 
-    /// A message of the client; `None` when it is not even text.
+    /// Handles a client's message; `None` when it is not even text.
     fn message(&mut self, json: Option<&str>, context: &mut Context<'_>, out: &mut Actions) {
         let (settings, now) = (&context.settings.channel, context.now);
         if self.stage != ChannelStage::Open {
@@ -271,34 +283,41 @@ impl Channel {
         if self.has_expired(now) {
             return out.because(Reason::Expired).push(expired());
         }
+        // As in the reference, any message shows that the client is there.
         keep_alive(settings, out);
+        // A message that cannot be used is acknowledged too, with ok false.
         let Some(data) = json.and_then(said) else {
             return out.send(|out| out.extend_from_slice(br#"{"type":"sended","ok":false}"#));
         };
         out.send(|out| out.extend_from_slice(br#"{"type":"sended","ok":true}"#));
+
+        // Published after the acknowledgement, so the sender sees both in the reference's order.
         let (channel, sender) = (self.channel(), self.sender());
         put_broadcast(channel, &sender, data, settings, context.draft);
         out.push(Action::Publish(Box::new(context.draft.finish(now))));
-        let told = || {
-            format!(
-                r#"{{"channel":{},"sender":{sender},"data":{}}}"#,
-                json::quoted(channel),
-                data.get()
-            )
-        };
         let token = self.text(3);
-        if !token.is_empty() && settings.calls_back(channel) {
-            let (channel, token, body) = (channel.into(), token.into(), told().into());
+        let calls_back = !token.is_empty() && settings.calls_back(channel);
+        if !calls_back && settings.relay != Relay::Redis {
+            return;
+        }
+
+        let body = format!(
+            r#"{{"channel":{},"sender":{sender},"data":{}}}"#,
+            json::quoted(channel),
+            data.get()
+        );
+        if calls_back {
+            let (channel, token, body) = (channel.into(), token.into(), body.as_str().into());
             let callback = webhook::Callback { channel, token, body, client: None };
             out.ask(Question::Webhook(Box::new(Webhook::Callback(callback))));
         }
         if settings.relay == Relay::Redis {
-            out.ask(Question::Relay(told().into()));
+            out.ask(Question::Relay(body.into()));
         }
     }
 }
 
-/// A message that is fed.
+/// A fed message.
 struct Fed<'a> {
     channel: Cow<'a, str>,
     sender: Option<&'a RawValue>,
@@ -310,7 +329,9 @@ impl<'a> Fed<'a> {
         if json.len() > bytes_max {
             return Err(Unusable(format!("a message has at most {bytes_max} bytes")));
         }
+
         let json = std::str::from_utf8(json).map_err(|_| Unusable("it is not UTF-8".into()))?;
+        // Browsers' JSON parsers may give up on more; the values are passed on unread.
         if !json::is_shallow(json) {
             return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")));
         }
@@ -318,6 +339,7 @@ impl<'a> Fed<'a> {
             json::last(json, ["channel", "sender", "data"]).ok_or_else(|| {
                 Unusable("not a JSON object: write {\"channel\":\"…\",\"data\":{…}}".into())
             })?;
+
         let channel = channel.and_then(json::text).filter(|channel| is_channel(channel));
         let channel = channel.ok_or_else(|| {
             Unusable(
@@ -325,13 +347,14 @@ impl<'a> Fed<'a> {
                     .into(),
             )
         })?;
+
         let data = data.filter(|data| json::is_object(data));
         let data = data.ok_or_else(|| Unusable("\"data\" must be an object".into()))?;
         Ok(Self { channel, sender, data })
     }
 }
 
-/// The data of what a client has said; `None` when it is not worth `ok`.
+/// The data of a client's message; `None` when it is not acknowledged with `ok`.
 fn said(json: &str) -> Option<&RawValue> {
     if !json::is_shallow(json) {
         return None;
@@ -360,7 +383,7 @@ fn put_broadcast(
     });
 }
 
-/// Pings begin anew: whatever comes shows that the client is there.
+/// Restarts the pings: any message shows that the client is there.
 fn keep_alive(settings: &ChannelSettings, out: &mut Actions) {
     if settings.ping_interval_s > 0 {
         out.push(Action::Keepalive {
@@ -374,7 +397,8 @@ fn expired() -> Action {
     Action::close(EXPIRED.0, EXPIRED.1)
 }
 
-/// Where a grant lets its bearer in and as whom, in words; the claims are those that a session is opened by.
+/// The place that a grant opens and the identity it gives, in words, from the claims that open a
+/// session.
 fn place_of(grant: &Grant, settings: &ChannelSettings) -> Result<String, String> {
     let channel = grant.text("channel").ok_or("it names no channel, as a text")?;
     if !is_channel(channel) || channel.len() > settings.channel_bytes_max {
@@ -383,6 +407,7 @@ fn place_of(grant: &Grant, settings: &ChannelSettings) -> Result<String, String>
             settings.channel_bytes_max
         ));
     }
+
     let said = |claim: &str| grant.claim(claim).filter(|value| !value.is_null());
     if said("id").is_some_and(|id| target::id(id).is_none()) {
         return Err("its id is neither an integer nor a text".into());
@@ -398,12 +423,12 @@ fn place_of(grant: &Grant, settings: &ChannelSettings) -> Result<String, String>
     ))
 }
 
-/// Whether a channel can have this name.
+/// Whether this can be a channel's name.
 fn is_channel(name: &str) -> bool {
     !name.is_empty() && !name.contains('\0')
 }
 
-/// The topic of a channel, in parts; the only one that begins so.
+/// The topic of a channel, in parts; no other topic begins so.
 fn subscription(channel: &str) -> [&[u8]; 3] {
     [&[TOPIC], channel.as_bytes(), b"\0"]
 }

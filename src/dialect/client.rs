@@ -1,63 +1,69 @@
-//! The client's end of every protocol: what it says and when, and what it makes of the answers. It sees no socket.
+//! The client's end of every protocol: what it says and when, and how it reads the answers. There
+//! is no socket here.
 //!
-//! Each dialect brings its own, as `Dialect::CLIENT`, in the file `client.rs` of its folder.
-//! It serves three: `fanfare subscribe`, which follows what a person wants; `fanfare bench`, which makes very many
-//! subscribers and the events for them; and the tests of the whole daemon. A [`ClientTalk`] is one conversation; who
-//! does not want to wait for the answers says everything [`at_once`](ClientWish::at_once).
+//! Each dialect brings its own, as `Dialect::CLIENT`, in the file `client.rs` of its folder. It has
+//! three users: `fanfare subscribe`, which follows what a person asks for; `fanfare bench`, which
+//! makes large numbers of subscribers and the events for them; and the tests of the whole daemon. A
+//! [`ClientTalk`] is one conversation; a user that does not wait for answers says everything
+//! [`at_once`](ClientWish::at_once).
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Width of the number of an event that a load generator makes: enough for 10¹² events, far beyond any run.
+/// Width of the number of an event that a load generator makes: enough for 10¹² events, far beyond
+/// any run.
 pub const NUMBER_DIGITS: usize = 12;
 
 /// A protocol as its clients speak it.
 pub trait DialectClient: Sync {
-    /// What a person has to know to choose it, and what it can use.
+    /// The facts by which a person chooses it, and the options it can use.
     fn profile(&self) -> ClientProfile;
 
-    /// Completes what is wanted from the path of the URL.
+    /// Completes a wish from the path of the URL.
     ///
     /// # Errors
-    /// When it cannot be had: what to give instead, for a person at a terminal.
+    /// When it cannot be met: what to give instead, for a person at a terminal.
     fn prepare(&self, _path: &str, _wish: &mut ClientWish) -> Result<(), String> {
         Ok(())
     }
 
-    /// What is said at a stage; `answer` is the one that ended the stage before. `None` when there is no such stage.
+    /// The messages of a stage; `answer` is the one that ended the stage before. `None` when there
+    /// is no such stage.
     fn step(&self, _stage: ClientStage, _wish: &ClientWish, _answer: &str) -> Option<ClientStep> {
         None
     }
 
-    /// What a message of the daemon is.
+    /// Classifies a message of the daemon.
     fn read(&self, _stage: ClientStage, _text: &str) -> ClientHeard {
         ClientHeard::Event
     }
 
-    /// What acknowledges an event, where that is owed.
+    /// The acknowledgement of an event, where one is owed.
     fn acknowledgement(&self, _event: &str) -> Option<String> {
         None
     }
 
-    /// A sentence about a refusal with this reason, which says what to do.
+    /// A sentence about a refusal with this reason, with advice.
     fn refusal(&self, _wish: &ClientWish, reason: &str) -> String {
         format!("the daemon refused: {reason}")
     }
 
-    /// What a close with this code probably means, and what to do, where the protocol has a meaning of its own.
+    /// The probable meaning of a close code, with advice, where the protocol has a meaning of its
+    /// own.
     fn meaning(&self, _code: u16, _stage: ClientStage) -> Option<&'static str> {
         None
     }
 
-    /// What to try the dialect with in the development set-up.
+    /// An example for the development set-up.
     fn example(&self) -> ClientExample;
 
-    /// The table of its own that the development set-up has for it; the file of a secret, as TOML, goes in.
+    /// The dialect's own table in the development set-up; the file of a secret, as TOML, goes in.
     fn trial_table(&self, _secret_file: &str) -> Option<String> {
         None
     }
 
-    /// What to paste where in the development set-up. The default shows a token: a protocol without tokens says its own.
+    /// What to paste where in the development set-up. The default shows a token: a protocol without
+    /// tokens says its own.
     fn welcome(&self, trial: &TrialPlace<'_>) -> String {
         let ClientExample { path, options, place, event, .. } = self.example();
         let TrialPlace { name, address, program, socket, token, .. } = trial;
@@ -70,8 +76,8 @@ pub trait DialectClient: Sync {
         )
     }
 
-    /// The table of a configuration that sets up the dialect, with tokens or requests signed by `secret`; `[name]` alone
-    /// where it needs nothing.
+    /// The table of a configuration that sets up the dialect, with tokens or requests signed by
+    /// `secret`; `[name]` alone where it needs nothing.
     fn table(&self, secret: &str) -> String;
 
     /// The claims of a subscriber's token, without its end; `None` where no token is needed.
@@ -79,15 +85,17 @@ pub trait DialectClient: Sync {
         None
     }
 
-    /// Path and query that a subscriber connects to, without its token: the given one as it is, else one for its topic.
+    /// Path and query that a subscriber connects to, without its token: the given one as it is,
+    /// else one for its topic.
     fn path(&self, subscriber: &Subscriber<'_>) -> String;
 
-    /// An event for the subscribers of a topic. The load generator puts its number, directly behind a `"`, and padding
-    /// (`x`) between head and tail, so that subscribers get exactly `size` bytes; the event and what is delivered of it
-    /// are JSON. `size` itself matters only to protocols that encode the payload.
+    /// An event for the subscribers of a topic. The load generator puts its number, directly behind
+    /// a `"`, and padding (`x`) between head and tail, so that subscribers get exactly `size`
+    /// bytes; the event and what is delivered of it are JSON. `size` itself matters only to
+    /// protocols that encode the payload.
     fn sample(&self, site: &Site, topic: &str, size: usize) -> Sample;
 
-    /// What signs requests that publish events, where the protocol has such.
+    /// A signer of requests that publish events, where the protocol has such requests.
     fn request_signer(&self, _secret: &str) -> Option<RequestSigner> {
         None
     }
@@ -97,22 +105,22 @@ pub trait DialectClient: Sync {
         false
     }
 
-    /// How to produce messages of a topic that are stored, where the protocol has such.
+    /// A producer of stored messages of a topic, where the protocol has such.
     fn producer(&self, _site: &Site, _topic: &str) -> Option<DurableProducer> {
         None
     }
 }
 
-/// Where a dialect is spoken in the development set-up, and how to come there.
+/// A dialect's place in the development set-up.
 #[derive(Clone, Copy)]
 pub struct TrialPlace<'a> {
     /// The name of the dialect.
     pub name: &'a str,
     /// Address and port.
     pub address: &'a str,
-    /// Address and port with TLS, if it is spoken there.
+    /// Address and port with TLS, if enabled.
     pub over_tls: Option<&'a str>,
-    /// The way to call this program.
+    /// The command that calls this program.
     pub program: &'a str,
     /// The option of `fanfare publish` that names the feed, with a space before it; or nothing.
     pub socket: &'a str,
@@ -122,7 +130,7 @@ pub struct TrialPlace<'a> {
     pub secret: &'a str,
 }
 
-/// What to try a dialect with in the development set-up.
+/// An example for the development set-up.
 #[derive(Debug)]
 pub struct ClientExample {
     /// The path that a client connects to.
@@ -137,14 +145,15 @@ pub struct ClientExample {
     pub event: &'static str,
 }
 
-/// What a person has to know of a protocol to choose it, and what it can use.
+/// The facts by which a person chooses a protocol, and the options it can use.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientProfile {
     /// Whose protocol it is, as in "--echo is for Laravel Echo".
     pub whose: &'static str,
-    /// The option of `fanfare subscribe` that chooses it, where no path does; one of those in `cli/subscribe.rs`.
+    /// The option of `fanfare subscribe` that chooses it, where no path does; one of those in
+    /// `cli/subscribe.rs`.
     pub option: Option<&'static str>,
-    /// Whether a path is one of this protocol alone.
+    /// Whether a path belongs to this protocol alone.
     pub owns: fn(&str) -> bool,
     /// Where the token goes.
     pub token: TokenPlace,
@@ -155,13 +164,14 @@ pub struct ClientProfile {
 }
 
 impl ClientProfile {
-    /// One without any options.
+    /// A profile without any options.
     #[must_use]
     pub const fn new(whose: &'static str, token: TokenPlace) -> Self {
         Self { whose, option: None, owns: |_| false, token, has_rules: false, has_secret: false }
     }
 
-    /// Path and query, or a URL, with the token where it belongs there; or the token for the header `X-Auth-Token`.
+    /// Path and query, or a URL, with the token if it belongs there; or the token for the header
+    /// `X-Auth-Token`.
     #[must_use]
     pub fn request<'t>(&self, target: &str, token: Option<&'t str>) -> (String, Option<&'t str>) {
         match (self.token, token) {
@@ -185,7 +195,7 @@ pub enum TokenPlace {
     Header,
 }
 
-/// What is wanted of one connection.
+/// The wishes for one connection.
 #[derive(Clone, Default)]
 pub struct ClientWish {
     /// The token; never shown.
@@ -203,9 +213,12 @@ pub struct ClientWish {
 }
 
 impl ClientWish {
-    /// Everything that can be said without waiting for an answer, and how many successes make a subscriber of it.
+    /// Everything that can be said without waiting for an answer, and the number of successes that
+    /// make a subscriber.
     #[must_use]
     pub fn at_once(&self, client: &dyn DialectClient) -> ClientStep {
+        // Without answers there is no socket id to sign for: of echo's channels only public ones
+        // work.
         let mut all = ClientStep { say: Vec::new(), answers: 0 };
         let steps =
             ClientStage::BEFORE.into_iter().filter_map(|stage| client.step(stage, self, ""));
@@ -217,7 +230,7 @@ impl ClientWish {
     }
 }
 
-/// How far a client is.
+/// The progress of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientStage {
     /// It is being let in.
@@ -233,7 +246,7 @@ impl ClientStage {
     const BEFORE: [Self; 2] = [Self::Token, Self::Subscription];
 }
 
-/// What is said at a stage.
+/// The messages of a stage.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClientStep {
     /// The messages.
@@ -250,20 +263,20 @@ impl ClientStep {
     }
 }
 
-/// What a message of the daemon is.
+/// The class of a message of the daemon.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientHeard {
     /// An event.
     Event,
-    /// Something that was asked for has succeeded; a word for it, or nothing.
+    /// A request has succeeded; a word for it, or nothing.
     Success(&'static str),
-    /// Something that a person may want to see.
+    /// Something a person may want to see.
     Note,
-    /// Something with a token in it, which is not to be shown.
+    /// Something that contains a token and must not be shown.
     Secret,
-    /// A question, and its answer.
+    /// A question, with its answer.
     Question(&'static str),
-    /// What was asked for is refused, for this reason.
+    /// A request was refused, for this reason.
     Refusal(String),
 }
 
@@ -277,7 +290,7 @@ pub struct ClientTalk {
 }
 
 impl ClientTalk {
-    /// One that has not begun.
+    /// A conversation that has not begun.
     #[must_use]
     pub fn new(client: &'static dyn DialectClient, wish: ClientWish) -> Self {
         Self { client, wish, stage: ClientStage::Token, left: 0 }
@@ -289,21 +302,22 @@ impl ClientTalk {
         self.client
     }
 
-    /// How far it is.
+    /// Its progress.
     #[must_use]
     pub fn stage(&self) -> ClientStage {
         self.stage
     }
 
-    /// What is said first.
+    /// The first messages.
     pub fn open(&mut self) -> Vec<String> {
         self.advance(&ClientStage::BEFORE, "")
     }
 
-    /// Reads a message of the daemon: what it is, and what is said to it.
+    /// Reads a message of the daemon: its class, and the messages in reply.
     pub fn hear(&mut self, text: &str) -> (ClientHeard, Vec<String>) {
         let told = self.client.read(self.stage, text);
         let say = match told {
+            // Later successes belong to messages that the person has sent.
             ClientHeard::Success(_) if self.stage != ClientStage::Following => {
                 self.left = self.left.saturating_sub(1);
                 let is_first = self.stage == ClientStage::Token;
@@ -325,7 +339,7 @@ impl ClientTalk {
         self.client.refusal(&self.wish, reason)
     }
 
-    /// What a close with this code probably means, and what to do.
+    /// The probable meaning of a close code, with advice.
     #[must_use]
     pub fn meaning(&self, code: u16) -> &'static str {
         self.client.meaning(code, self.stage).unwrap_or_else(|| usual_meaning(code))
@@ -336,6 +350,7 @@ impl ClientTalk {
         let found = stages
             .iter()
             .find_map(|&stage| Some((stage, self.client.step(stage, &self.wish, answer)?)));
+        // No stage is left to wait for: the events come by themselves.
         let Some((stage, step)) = found else {
             self.stage = ClientStage::Following;
             return Vec::new();
@@ -345,7 +360,7 @@ impl ClientTalk {
     }
 }
 
-/// What a close with this code probably means, and what to do, in any protocol.
+/// The probable meaning of a close code in any protocol, with advice.
 #[must_use]
 pub fn usual_meaning(code: u16) -> &'static str {
     match code {
@@ -353,8 +368,8 @@ pub fn usual_meaning(code: u16) -> &'static str {
         1001 => "the daemon is stopping; connect again later",
         1002 | 1007 => "the daemon found our WebSocket frames faulty; is there a proxy between?",
         1008 => {
-            "the daemon's policy does not allow this session; check the token, and that it is for the protocol \
-                 of this listener"
+            "the daemon's policy does not allow this session; check the token, and that it is \
+             for the protocol of this listener"
         }
         1009 => "a message that we sent is longer than the daemon takes; see --send",
         1011 => "the daemon met an error of its own; see its log",
@@ -364,7 +379,7 @@ pub fn usual_meaning(code: u16) -> &'static str {
     }
 }
 
-/// Where the events of a daemon belong whose URL has such a path.
+/// The site of the events of a URL's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     /// The cell.
@@ -374,7 +389,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// What a URL's path means: `/{cell}/…` or `/{cell}/__topic/{box}/…`.
+    /// Reads a URL's path: `/{cell}/…` or `/{cell}/__topic/{box}/…`.
     #[must_use]
     pub fn of_path(path: &str) -> Self {
         let mut parts = path.split('/').skip(1).map(str::to_owned);
@@ -383,21 +398,21 @@ impl Site {
     }
 }
 
-/// One of many subscribers that a load generator makes.
+/// One of the many subscribers of a load generator.
 #[derive(Clone, Copy, Debug)]
 pub struct Subscriber<'a> {
     /// Path and query of the URL that was given, if one was.
     pub given: Option<&'a str>,
-    /// Where the events belong.
+    /// The site of the events.
     pub site: &'a Site,
-    /// Which of them it is.
+    /// Its number.
     pub index: usize,
-    /// What it follows.
+    /// The topic that it follows.
     pub topic: &'a str,
 }
 
 impl Subscriber<'_> {
-    /// What it wants.
+    /// Its wishes.
     #[must_use]
     pub fn wish(&self, token: Option<String>) -> ClientWish {
         ClientWish {
@@ -410,21 +425,22 @@ impl Subscriber<'_> {
     }
 }
 
-/// An event of a load generator. Its number of [`NUMBER_DIGITS`] digits, and padding, go between head and tail.
+/// An event of a load generator. Its number of [`NUMBER_DIGITS`] digits, and padding, go between
+/// head and tail.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// The address of its line in a feed.
+    /// The address of its feed line.
     pub address: String,
-    /// Head and tail as it is fed.
+    /// Head and tail as fed.
     pub fed: (String, &'static str),
-    /// Head and tail as subscribers get it.
+    /// Head and tail as delivered to subscribers.
     pub delivered: (String, &'static str),
-    /// Whether the head is longer where it is delivered, as subscribers are told more of it.
+    /// Whether the head is longer as delivered, because subscribers get more of it.
     pub is_wrapped: bool,
 }
 
 impl Sample {
-    /// One that is delivered as it is fed.
+    /// An event that is delivered as it is fed.
     #[must_use]
     pub fn unchanged(address: String, head: String, tail: &'static str) -> Self {
         let text = (head, tail);
@@ -432,7 +448,7 @@ impl Sample {
     }
 }
 
-/// A string, or something else that has one, as JSON.
+/// A string, or a type that serializes as one, as JSON.
 pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("strings become JSON without fail")
 }
@@ -442,7 +458,7 @@ pub(super) fn token_table(name: &str, secret: &str) -> String {
     format!("[{name}]\ntoken = {{ jwt = {{ algorithms = [\"HS256\"], secret = \"{secret}\" }} }}")
 }
 
-/// Path and query of a request with this body that is made now (unix time in s).
+/// Path and query of a request with this body made at this time (unix time in s).
 pub type RequestSigner = Box<dyn Fn(&[u8], u64) -> String>;
 
 /// A producer of stored messages.
@@ -452,13 +468,13 @@ pub struct DurableProducer {
     pub path: String,
     /// A message with this payload.
     pub message: fn(&[u8]) -> String,
-    /// Head and tail of the same in a feed's line; between them goes the number.
+    /// Head and tail of such a message in a feed line; the number goes between them.
     pub numbered: fn(&[u8]) -> (String, &'static str),
-    /// What the answer to a message that was stored begins with.
+    /// The beginning of the answer to a stored message.
     pub stored: &'static str,
 }
 
-/// A path or URL with the token in its query, after what is there.
+/// A path or URL with the token added to its query.
 fn with_token(target: &str, token: &str) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     let query = query.append_pair("token", token).finish();

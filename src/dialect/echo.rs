@@ -1,15 +1,18 @@
 //! Laravel Echo: Pusher Channels, protocol 7.
 //!
-//! An app's topics begin with its id, so apps never meet. A channel's topic is the id, a NUL, the channel's name
-//! and a NUL. Subscriptions, cached events and the rate of client events are this shard's; who is in which channel
-//! is known to the shard that owns the channel's presence (see [`presence`](crate::service::presence)), which every subscription is
-//! noted to. A presence channel is joined when that shard has answered, any other at once.
+//! An app's topics begin with its id, so apps never meet. A channel's topic is the id, a NUL, the
+//! channel's name and a NUL. Subscriptions, cached events and the rate of client events are this
+//! shard's; who is in which channel is known to the shard that owns the channel's presence (see
+//! [`presence`](crate::service::presence)), which every subscription is noted to. A presence
+//! channel is joined when that shard has answered, any other at once.
 //!
-//! In reading order: `app`, `limit`, `table` and `problems` are the settings, `name`, `topic` and `socket` what channels
-//! and connections are called, `signature` what the app's own server has signed. Of a session, `entrance` lets a client
-//! in, `live` is what it has then, `message` reads what it says, `auth` and `member` what was signed for it,
-//! `subscription` and `presence` are its channels, `refusal` why it does not get one, `client_event` and `signin` the
-//! rest of what it can do, `closes` its end. `event`, `rest` and `redis` are the publishers' side, `announce` the owner's.
+//! In reading order: `app`, `limit`, `table` and `problems` are the settings, `name`, `topic` and
+//! `socket` what channels and connections are called, `signature` what the app's own server has
+//! signed. Of a session, `entrance` lets a client in, `live` is what it has then, `message` reads
+//! what it says, `auth` and `member` what was signed for it, `subscription` and `presence` are its
+//! channels, `refusal` why it does not get one, `client_event` and `signin` the rest of what it can
+//! do, `closes` its end. `event`, `rest` and `redis` are the publishers' side, `announce` the
+//! owner's.
 
 mod announce;
 mod app;
@@ -237,14 +240,16 @@ impl EchoLive {
 
     fn hear(&mut self, now: Now, out: &mut Actions) {
         self.heard_ns = now.monotonic_ns;
-        // The time for the answer may well be longer than the silence after which it is asked again.
+        // The time for the answer may well be longer than the silence after which it is asked
+        // again.
         if std::mem::take(&mut self.is_asked) {
             out.push(Action::Deadline(now.monotonic_ns + activity_timeout_ns(&self.place)));
         }
     }
 
-    /// Asks a client that has been silent whether it is there, and ends one that has not said so. One that was heard
-    /// meanwhile is looked at again when it could have been silent for long enough.
+    /// Asks a client that has been silent whether it is there, and ends one that has not said so.
+    /// One that was heard meanwhile is looked at again when it could have been silent for long
+    /// enough.
     fn deadline(&mut self, now: Now, out: &mut Actions) {
         if self.is_asked {
             let (code, reason) = Echo::CLOSE_UNANSWERED;

@@ -1,6 +1,7 @@
-//! What feeds and dialects tell each other: the address of a line, and why an event cannot be published.
+//! The feed's side of a dialect: the addresses of its lines, and the error for an event that cannot
+//! be published.
 
-/// The addresses of a dialect's lines in a feed.
+/// The addresses of a dialect's feed lines.
 #[derive(Clone, Copy, Debug)]
 pub struct FeedAddress {
     /// The word that starts each.

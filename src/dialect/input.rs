@@ -1,4 +1,4 @@
-//! What goes into a session: what it is told, and what it is lent.
+//! A session's input, and what it may use to handle it.
 
 use super::Settings;
 use crate::event::Parser;
@@ -8,7 +8,7 @@ use crate::service::Answer;
 use crate::wheel::Now;
 use std::any::Any;
 
-/// What a session is told.
+/// An input of a session.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A whole text message.
@@ -17,19 +17,19 @@ pub enum Input<'a> {
     Binary(&'a [u8]),
     /// A ping or a pong: the client lives. The pings of `Keepalive` are counted without it.
     Alive,
-    /// A service answers a question of [`Action::Ask`](super::Action::Ask), or says something unasked.
+    /// A service answers a question of [`Action::Ask`](super::Action::Ask), or reports unasked.
     Answer(Answer),
     /// The settings have been replaced. Keepalive and deadline stay as they were asked for.
     Configured,
-    /// The moment asked for by [`Action::Deadline`](super::Action::Deadline) has come.
+    /// The moment set by [`Action::Deadline`](super::Action::Deadline) has come.
     Deadline,
-    /// The session is over, whoever ended it. The last input: whatever is subscribed is given back by
-    /// [`Action::Unsubscribe`](super::Action::Unsubscribe) and told by [`Action::Ask`](super::Action::Ask), and no
-    /// other action is done.
+    /// The session is over, on either side's account. The last input: subscriptions are undone by
+    /// [`Action::Unsubscribe`](super::Action::Unsubscribe) and services told by
+    /// [`Action::Ask`](super::Action::Ask); other actions have no effect.
     Gone,
 }
 
-/// What a dialect is given beside its input.
+/// What a dialect may use besides its input.
 pub struct Context<'a> {
     /// The moment of the turn.
     pub now: Now,
@@ -39,24 +39,25 @@ pub struct Context<'a> {
     pub parser: &'a mut Parser,
     /// Builds publications with the shard's own buffers.
     pub draft: &'a mut Draft,
-    /// What the sessions of a dialect share on this shard.
+    /// State that the sessions of a dialect share on this shard.
     pub shared: &'a mut PerShard,
-    /// The last publications of topics, as far as they are kept.
+    /// The last publications of topics that keep one.
     pub retained: &'a Retained,
-    /// Draws numbers that nobody outside can guess.
+    /// Draws numbers that outsiders cannot guess.
     pub rng: &'a mut Rng,
 }
 
-/// A source of numbers that nobody outside can guess, each drawn once. Tests give one that counts.
+/// A source of numbers that outsiders cannot guess, each drawn once. Tests use a counter.
 pub type Rng = Box<dyn FnMut() -> u64>;
 
-/// What the sessions of a dialect share on one shard, whatever it is: one value of each type.
+/// State that the sessions of a dialect share on one shard: one value of each type.
 #[derive(Default)]
 pub struct PerShard(Vec<Box<dyn Any>>);
 
 impl PerShard {
-    /// The value of this type, which is made when it is asked for first.
+    /// The value of this type, made on first use.
     pub fn get<T: Default + 'static>(&mut self) -> &mut T {
+        // A handful of types at most, so a search is quicker than a map.
         let place = match self.0.iter().position(|value| value.is::<T>()) {
             Some(place) => place,
             None => {

@@ -1,7 +1,9 @@
-//! Sends every message back, for the conformance tests of WebSocket itself; only with the feature `conformance`.
+//! Sends every message back, for the conformance tests of WebSocket itself; only with the feature
+//! `conformance`.
 //!
-//! A message is published under a topic that its connection alone subscribes to. So it goes the way of every event:
-//! handshake, reader, trie, outbox and writer are those of the other protocols, and so are the frames.
+//! A message is published under a topic to which only its own connection subscribes. So it goes the
+//! way of every event: handshake, reader, trie, outbox, writer and frames are those of the other
+//! protocols.
 
 use crate::dialect::client::{
     ClientExample, ClientProfile, DialectClient, Sample, Site, Subscriber, TokenPlace,
@@ -28,14 +30,14 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// All topics have the same length, so none begins like another.
+    /// All topics have one length, so none is a prefix of another.
     fn topic(&self) -> [u8; 9] {
         let mut topic = [TOPIC; 9];
         topic[1..].copy_from_slice(&self.id.to_be_bytes());
         topic
     }
 
-    /// Publishes the form that `fill` makes of a message.
+    /// Publishes a message in the form that `fill` makes of it.
     fn reflect(&self, fill: impl FnOnce(&mut Draft), context: &mut Context<'_>, out: &mut Actions) {
         context.draft.address(&[&self.topic()], b"");
         fill(context.draft);
@@ -96,7 +98,7 @@ impl Dialect for Mirror {
     }
 }
 
-/// A client that is sent back what it says.
+/// A client of the mirror.
 struct MirrorClient;
 
 impl DialectClient for MirrorClient {

@@ -1,4 +1,4 @@
-//! What the two Personium dialects have in common: the table `[personium]`, how a request and a token name a
+//! Shared by the two Personium dialects: the table `[personium]`, how a request and a token name a
 //! cell, and the replies that both give.
 //!
 //! Each dialect is a file below.

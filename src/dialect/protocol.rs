@@ -1,4 +1,4 @@
-//! What every protocol implements.
+//! The trait that every protocol implements.
 
 use super::client::DialectClient;
 use super::{
@@ -23,7 +23,7 @@ pub const FORMS_MAX: usize = 4;
 pub enum Admission {
     /// Not to this one.
     No,
-    /// Not to this one, because its token does not let it have the event.
+    /// Not to this one, because its token does not permit the event.
     Denied,
     /// In this form (see [`Publication::frame`]), below [`FORMS_MAX`].
     Form(u8),
@@ -33,66 +33,68 @@ pub enum Admission {
     Last(u8, u16, &'static str),
 }
 
-/// Which bytes a durable message has for a session. Sessions with the same form share them.
+/// The form of a durable message for a session. Sessions with equal forms share the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryForm {
-    /// How often it came before.
+    /// Earlier deliveries.
     pub redeliveries: u32,
     /// The partition in its id.
     pub partition: Option<u32>,
-    /// What else tells its bytes apart; the dialect's to say.
+    /// Any other difference in the bytes; defined by the dialect.
     pub variant: u8,
 }
 
 /// One protocol: the state of one connection and the rules for events.
 ///
-/// A value is stored for each connection: at most 40 bytes with the tag of the enum, which a test holds. Box what is
-/// larger or rare.
+/// A value is stored for each connection: at most 40 bytes with the tag of the enum, which a test
+/// holds. Box what is larger or rare.
 pub trait Dialect: Sized {
-    /// The name that configuration and metrics use.
+    /// The name in configuration and metrics.
     const NAME: &'static str;
-    /// The addresses of its lines in a feed.
+    /// The addresses of its feed lines.
     const FEED: FeedAddress;
     /// The paths that it takes.
     const PATHS: ClaimedPaths = ClaimedPaths::Own;
-    /// Whether its sessions ask for durable topics: a store is opened for them, and [`Upgrade::remote`] says where the
-    /// client is.
+    /// Whether its sessions ask for durable topics: a store is opened for them, and
+    /// [`Upgrade::remote`] says where the client is.
     const HAS_TOPICS: bool = false;
-    /// What follows "the clients of NAME have no tokens", such as ": whoever reaches the listener is let in"; empty
-    /// where they have tokens.
+    /// What follows "the clients of NAME have no tokens", such as ": whoever reaches the listener
+    /// is let in"; empty where they have tokens.
     const WITHOUT_TOKENS: &'static str = "";
     /// The other end: a client of the protocol, for `subscribe`, `bench` and the tests.
     const CLIENT: &'static dyn DialectClient;
-    /// The first byte of its topics, which no other dialect has: two equal ones are an unreachable pattern in
-    /// `Kind::of_topic`. The dialect itself puts it first in [`Draft::address`] and [`Actions::subscribe`].
+    /// The first byte of its topics, which no other dialect has: two equal ones are an unreachable
+    /// pattern in `Kind::of_topic`. The dialect itself puts it first in [`Draft::address`] and
+    /// [`Actions::subscribe`].
     const TOPIC: u8;
     /// Payload of its pings, at most 125 bytes.
     const PING: &'static [u8];
-    /// The code and reason that end a session whose pings stay unanswered.
+    /// The code and reason that end a session with unanswered pings.
     const CLOSE_UNANSWERED: (u16, &'static str);
-    /// Whether the first subprotocol that is offered is agreed to; none is otherwise.
+    /// Whether the first offered subprotocol is accepted; otherwise none is.
     const ECHOES_SUBPROTOCOL: bool = false;
     /// The code and reason that end a session which reads too slowly.
     const CLOSE_SLOW: (u16, &'static str) = (1013, "too slow");
-    /// The code and reason that end a session when the bus is away that feeds its dialect; `None` where none does.
+    /// The code and reason that end a session when the bus that feeds its dialect is away; `None`
+    /// where no bus does.
     const CLOSE_BUS_LOST: Option<(u16, &'static str)> = None;
-    /// What its sessions count, with the word by which the client is told, if it is.
+    /// The events that its sessions count, with the word by which the client is told, if it is.
     const TALLIES: &'static [(DialectTally, &'static str)] = &[];
-    /// The longest message a client may send, in bytes.
+    /// The longest message of a client, in bytes.
     fn message_bytes_max(settings: &Settings) -> usize;
 
-    /// The longest message that this client may send, where they differ.
+    /// The longest message of this client, where they differ.
     fn own_message_bytes_max(&self, settings: &Settings) -> usize {
         Self::message_bytes_max(settings)
     }
 
-    /// Who is at the other end, for the log: the subject of the token, or what is as good.
+    /// The identity of the client, for the log: the subject of the token, or an equivalent.
     fn subject(&self) -> Option<Cow<'_, str>> {
         None
     }
 
-    /// The text of the close frame (code 1009) after a message of `bytes` where `bytes_max` are allowed; empty for the
-    /// usual words. The shard closes; the session does not see the message.
+    /// The text of the close frame (code 1009) after a message of `bytes` where `bytes_max` are
+    /// allowed; empty for the usual words. The shard closes; the session does not see the message.
     fn too_long(_bytes: u64, _bytes_max: usize) -> String {
         String::new()
     }
@@ -102,31 +104,33 @@ pub trait Dialect: Sized {
         (1001, "")
     }
 
-    /// Claims the request with a session and [`Action::Accept`](super::Action::Accept), now or later; or claims it with
-    /// a session and [`Action::Refuse`](super::Action::Refuse); or declines with `None`, so that the next dialect of the
-    /// listener is asked (404 when all decline).
+    /// Claims the request with a session and [`Action::Accept`](super::Action::Accept), now or
+    /// later; or claims it with a session and [`Action::Refuse`](super::Action::Refuse); or
+    /// declines with `None`, so that the next dialect of the listener is asked (404 when all
+    /// decline).
     ///
-    /// Also called for requests that ask for no WebSocket, to learn whose path it is: session and actions are dropped
-    /// then without [`Input::Gone`], so it changes nothing outside of them.
+    /// Also called for requests that ask for no WebSocket, to learn whose path it is: session and
+    /// actions are dropped then without [`Input::Gone`], so it changes nothing outside of them.
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self>;
 
-    /// The HTTP status for a request that it would claim but that asks for no WebSocket.
+    /// The HTTP status for a request that it would claim but that is no WebSocket handshake.
     fn plain(_method: &str, _path: &str) -> u16 {
         405
     }
 
-    /// The longest body of a request that it answers itself; `None` when there is nothing of its own at this path.
+    /// The longest body of a request that it answers itself; `None` when it has no resource at this
+    /// path.
     fn body_bytes_max(_method: &str, _path: &str, _settings: &Settings) -> Option<usize> {
         None
     }
 
-    /// Answers a request that asks for no WebSocket, at a path that [`Dialect::body_bytes_max`] has taken. Of the
-    /// actions, publications and webhooks are done.
+    /// Answers a request without a WebSocket, at a path that [`Dialect::body_bytes_max`] has
+    /// claimed. Of the actions, only publications and webhooks take effect.
     fn serve(_request: &Request<'_>, _context: &mut Context<'_>, _out: &mut Actions) -> Served {
         Served::Answer { status: 404, content_type: "text/plain; charset=utf-8", body: Vec::new() }
     }
 
-    /// The body that answers a request which has asked for presence.
+    /// The body of the response to a request that has asked for presence.
     fn answer(_: &PresenceQuestion, _: &PresenceAnswer, _: &Context<'_>) -> Vec<u8> {
         b"{}".to_vec()
     }
@@ -136,31 +140,31 @@ pub trait Dialect: Sized {
         None
     }
 
-    /// What a token that its verifier has found good lets its bearer do, in words, or why it opens no session all the
-    /// same.
+    /// What a valid token permits, in words, or why it opens no session nevertheless.
     ///
     /// # Errors
-    /// What is missing in it.
+    /// What the token lacks.
     fn granted(_grant: &Grant, _settings: &Settings) -> Result<String, String> {
         Ok("everything: its clients have no tokens".into())
     }
 
-    /// How it tells of presence; `None` when it has none.
+    /// The dialect's wording of presence; `None` when it has none.
     fn presence(_settings: &Settings) -> Option<&dyn PresenceVoice> {
         None
     }
 
-    /// Adds those who are told by webhooks.
+    /// Adds the recipients of its webhooks.
     fn add_recipients(_settings: &Settings, _recipients: &mut Recipients) {}
 
-    /// The next step of the conversation. After it has closed or refused, only [`Input::Gone`] follows.
+    /// The next step of the conversation. After it has closed or refused, only [`Input::Gone`]
+    /// follows.
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions);
 
-    /// The exact filter, asked once per publication whose address matched a subscription; `Form(0)` where there is
-    /// nothing to filter.
+    /// The exact filter, asked once per publication whose address matched a subscription; `Form(0)`
+    /// where there is nothing to filter.
     fn admits(&self, publication: &Publication, now: Now) -> Admission;
 
-    /// Which bytes a durable message has for this session, which gets it now.
+    /// The form of a durable message for this session, which gets it now.
     fn delivery_form(&self, recipient: &Recipient, _now: Now) -> DeliveryForm {
         DeliveryForm {
             redeliveries: recipient.redeliveries,
@@ -169,7 +173,7 @@ pub trait Dialect: Sized {
         }
     }
 
-    /// The bytes of a durable message in a form, as the one form of a publication; else its payload as it is.
+    /// A durable message in a form, as the only form of a publication; by default its payload.
     fn deliver(
         message: &StoredMessage,
         _form: DeliveryForm,
@@ -181,11 +185,13 @@ pub trait Dialect: Sized {
         draft.finish(now)
     }
 
-    /// Turns an event that was fed for `place` into publications, given to `publish` in order: usually one, or one for
-    /// each channel that it is for. Runs once per event, however many receive it.
+    /// Turns an event that was fed for `place` into publications, given to `publish` in order:
+    /// usually one, or one for each channel that it is for. Runs once per event, however many
+    /// receive it.
     ///
-    /// `place` is the feed's address without the dialect's word, as it was written: nothing is percent-decoded, it has as
-    /// many parts as [`FeedAddress`] says, none of them empty, in at most 1,024 bytes.
+    /// `place` is the feed's address without the dialect's word, as it was written: nothing is
+    /// percent-decoded, it has as many parts as [`FeedAddress`] says, none of them empty, in at
+    /// most 1,024 bytes.
     ///
     /// # Errors
     /// When the place is malformed or the dialect cannot use the event; then nothing is published.
@@ -198,8 +204,8 @@ pub trait Dialect: Sized {
         publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable>;
 
-    /// What an event comes to that is fed for `place` and is stored before it is delivered; `None` where it is
-    /// published at once.
+    /// The message to store of an event that is fed for `place`; `None` where it is published at
+    /// once.
     fn append(
         _place: &str,
         _event: &Event<'_, '_>,
@@ -208,10 +214,11 @@ pub trait Dialect: Sized {
         None
     }
 
-    /// Fills `draft` with the event in the body of a message of the bus, addressed by its headers, or by the body alone.
+    /// Fills `draft` with the event in the body of a message of the bus, addressed by its headers,
+    /// or by its body alone.
     ///
     /// # Errors
-    /// When it is no event of the dialect.
+    /// When it is not an event of the dialect.
     fn publish_message(
         _message: &AmqpMessage<'_>,
         _has_headers: bool,
@@ -221,10 +228,11 @@ pub trait Dialect: Sized {
         Err(Unusable("no bus feeds this dialect".into()))
     }
 
-    /// Fills `draft` with what a client of another daemon has said, as a session has it relayed.
+    /// Fills `draft` with a message of another daemon's client, in the form in which a session
+    /// relays it.
     ///
     /// # Errors
-    /// When it is no such thing.
+    /// When it is not such a message.
     fn publish_relayed(
         _json: &[u8],
         _settings: &Settings,
@@ -233,6 +241,6 @@ pub trait Dialect: Sized {
         Err(Unusable("nothing is relayed in this dialect".into()))
     }
 
-    /// Lets what is counted go on where settings take the place of others.
+    /// Carries counters over when settings are replaced.
     fn carry_on(_before: &Settings, _after: &Settings) {}
 }

@@ -1,10 +1,11 @@
 //! The WebSocket API of Pulsar: producers, consumers and readers of topics.
 //!
-//! A request names a topic and a role there. The token is verified first, then the owner of the topics is asked, whose
-//! decision answers the handshake: where it refuses, the first version of the API completes the handshake and closes,
-//! the later ones answer an HTTP status. All that lasts is the owner's: a session passes on what each side says.
+//! A request names a topic and a role. The token is verified first, then the owner of the topics is
+//! asked, whose decision answers the handshake: if it refuses, the first version of the API
+//! completes the handshake and closes, later ones answer an HTTP status. All lasting state is the
+//! owner's: a session forwards what each side sends.
 //!
-//! The messages of topics that are not persistent are ordinary publications; see `volatile`.
+//! Messages of non-persistent topics are ordinary publications; see `volatile`.
 
 mod client;
 mod consumer;
@@ -47,28 +48,28 @@ use crate::token::{Grant, Refusal as Judged, Verdict, Verifier};
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, ticks};
 use std::cell::Cell;
 
-/// Longest message of a client, which is the reference's `webSocketMaxTextFrameSize`.
+/// Longest message of a client, in bytes: the reference's `webSocketMaxTextFrameSize`.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-/// Longest body of a request for statistics, which needs none.
+/// Longest body of a request for statistics, in bytes; it needs none.
 const BODY_BYTES_MAX: usize = 1024;
-/// Seconds that the owner of the topics has for its first answer. It may load a topic from a slow disk meanwhile; the
-/// reference's clients give up after so many.
+/// Seconds for the first answer of the owner of the topics, which may have to load a topic from a
+/// slow disk. The reference's clients give up after as many.
 const ANSWER_S: u64 = 30;
 
-/// Close codes are those of the reference and 4000: codes below 1000 break clients.
+/// Close codes are the reference's plus 4000: codes below 1000 break clients.
 const BAD_JSON: Action = Action::close(4003, "Failed to de-serialize from JSON");
 const UNAUTHENTICATED: Action = Action::close(4005, "Failed to authenticate client");
 const UNAUTHORIZED: Action = Action::close(4006, "Client is not authorized");
 
 /// One connection.
 pub struct Pulsar {
-    /// When something went over it last.
+    /// The last tick with traffic.
     heard: Cell<Tick>,
-    /// When its token ends.
+    /// The expiry of its token.
     ends_at: Tick,
-    /// Whether it was asked for the next one.
+    /// Whether it was asked for the next token.
     is_challenged: bool,
-    /// Whether its token lets it do less than everything.
+    /// Whether its token grants less than everything.
     is_narrow: bool,
     version: ApiVersion,
     role: PulsarRole,
@@ -85,7 +86,7 @@ enum PulsarStage {
     /// The owner of the topics is being asked.
     Asking,
     Open,
-    /// It has come to nothing.
+    /// Refused or ended.
     Refused,
 }
 
@@ -159,6 +160,8 @@ impl Dialect for Pulsar {
         let params = Params::read(request.query);
         let token = credentials::token(request.authorization, &params);
         let verified = |token| {
+            // Answered within the request: there is no session here that could wait for a remote
+            // verifier.
             settings.verifier.as_ref().map(|verifier| verifier.verify(token, context.now.unix_ms))
         };
         let rights = match token.and_then(verified) {
@@ -172,6 +175,7 @@ impl Dialect for Pulsar {
             }
             _ => return answer(401, "Failed to authenticate"),
         };
+
         Served::Asked(Question::Topic(TopicQuestion::Inquire(Box::new(match statistics {
             Statistics::Metrics => TopicInquiry::ProxyMetrics(rights),
             Statistics::All => match params::page(&params) {
@@ -189,7 +193,9 @@ impl Dialect for Pulsar {
         if matches!(input, Input::Text(_) | Input::Binary(_) | Input::Alive) {
             self.heard.set(context.now.tick());
         }
+
         match input {
+            // The deadline may be later in this turn than the message.
             Input::Text(_) if self.is_over(context.now) => self.expire(out),
             Input::Text(text) if self.stage == PulsarStage::Open => {
                 self.message(text, context, out)
@@ -205,7 +211,7 @@ impl Dialect for Pulsar {
 
     fn delivery_form(&self, recipient: &Recipient, now: Now) -> DeliveryForm {
         self.heard.set(now.tick());
-        // Those that are not told how often it came share its bytes.
+        // Sessions that do not report redeliveries share the bytes of all of them.
         let redeliveries =
             if self.version == ApiVersion::First { 0 } else { recipient.redeliveries };
         DeliveryForm { redeliveries, partition: recipient.partition, variant: self.version as u8 }
@@ -230,8 +236,10 @@ impl Dialect for Pulsar {
 
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
         let RoleState::Listener(listener) = &self.part else { return Admission::No };
+
         let admission = listener.admits(publication, self.version);
         if admission != Admission::No {
+            // A delivery counts as traffic too: the client reads.
             self.heard.set(now.tick());
         }
         admission
@@ -249,8 +257,10 @@ impl Dialect for Pulsar {
         if topic.domain() == TopicDomain::Persistent {
             return Err(Unusable("a persistent topic is fed where there is a store".into()));
         }
+
         let message = fed::message(event, now)?;
-        // Nobody counts what is fed.
+        // Fed messages have no producer that numbers them, and equal ones must not all go to one
+        // consumer.
         let serial = volatile::hash(event.json) ^ now.monotonic_ns;
         publish(volatile::publication(&topic, &message, serial, draft, now));
         Ok(())
@@ -272,7 +282,7 @@ impl Pulsar {
         Self { heard, ends_at, is_challenged, is_narrow, version, role, stage, is_known, part }
     }
 
-    /// Has the token judged, where there is a verifier.
+    /// Has the token verified, if there is a verifier.
     fn verify(&mut self, upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) {
         if context.settings.pulsar.anonymous {
             return self.ask(Rights::ALL, context.now, out);
@@ -283,10 +293,12 @@ impl Pulsar {
         }
     }
 
-    /// The verifier has spoken: of the token of the handshake, of the next one, or once more of the same.
+    /// Handles the verifier's answer: for the token of the handshake, the next one, or the current
+    /// one verified again.
     fn verified(&mut self, answer: TokenAnswer, context: &mut Context<'_>, out: &mut Actions) {
         let settings = &context.settings.pulsar;
         match (answer, self.stage) {
+            // The close is on its way.
             (_, PulsarStage::Refused) => {}
             (TokenAnswer::Revoked, PulsarStage::Open) => out.push(UNAUTHENTICATED),
             (TokenAnswer::Granted(grant), PulsarStage::Judging) => {
@@ -314,7 +326,7 @@ impl Pulsar {
         }
     }
 
-    /// Asks the owner of the topics, if that is among the rights.
+    /// Asks the owner of the topics, if the rights permit it.
     fn ask(&mut self, rights: Rights, now: Now, out: &mut Actions) {
         let RoleState::Wish(wish) = &mut self.part else { return };
         match wish.request.take() {
@@ -322,6 +334,8 @@ impl Pulsar {
                 self.end(403, "Not authorized", UNAUTHORIZED, out);
             }
             Some(Ok(mut request)) => {
+                // Only of a pattern: the topics that match later are checked one by one, by these
+                // rights.
                 if let TopicQuestion::Consume(consuming) = &mut request
                     && matches!(consuming.topics, WantedTopics::Matching { .. })
                     && !rights.are_all()
@@ -330,6 +344,7 @@ impl Pulsar {
                 }
                 (self.stage, self.is_known) = (PulsarStage::Asking, true);
                 out.ask(Question::Topic(request));
+                // The owner answers in every case; this is for a store that hangs.
                 out.push(Action::Deadline(
                     now.monotonic_ns.saturating_add(ANSWER_S * 1_000_000_000),
                 ));
@@ -339,13 +354,13 @@ impl Pulsar {
         }
     }
 
-    /// A token takes the place of the one before, with its end and its rights.
+    /// Replaces the token, with its expiry and its rights.
     fn renew(&mut self, grant: &Grant, context: &Context<'_>, out: &mut Actions) {
         self.ends_at = credentials::end_of(grant, context.now);
         self.is_challenged = false;
         let rights = rights(grant, &context.settings.pulsar);
         let was_narrow = std::mem::replace(&mut self.is_narrow, !rights.are_all());
-        // The owner knows what the connection does.
+        // The owner knows what the connection does, and ends what the new rights do not permit.
         if was_narrow || self.is_narrow {
             out.ask(Question::Topic(TopicQuestion::Renew(Box::new(rights))));
         }
@@ -354,21 +369,22 @@ impl Pulsar {
         }
     }
 
-    /// A client hands in its next token, or says that it does.
+    /// Handles a client's next token, or a message that should contain one.
     fn hand_in(&mut self, token: Option<&str>, context: &Context<'_>, out: &mut Actions) {
         match token {
-            // Nobody asks for tokens.
+            // Tokens are not verified.
             _ if context.settings.pulsar.anonymous => {}
             Some(token) => out.verify(token),
             None => self.deauthenticate("the AUTH_RESPONSE has no token", out),
         }
     }
 
-    /// The session ends with its token.
+    /// Ends the session with its token.
     fn expire(&mut self, out: &mut Actions) {
         self.deauthenticate("the token has expired", out);
     }
 
+    /// Ends the session with the reason. No more messages: the subscription goes before the close.
     fn deauthenticate(&mut self, reason: &str, out: &mut Actions) {
         self.silence(out);
         self.stage = PulsarStage::Refused;
@@ -379,18 +395,18 @@ impl Pulsar {
         self.stage == PulsarStage::Open && self.ends_at <= now.tick()
     }
 
-    /// The token is not good.
+    /// Ends a session whose token is not valid.
     fn reject(&mut self, status: u16, reason: &str, out: &mut Actions) {
         self.end(status, reason, UNAUTHENTICATED, out);
     }
 
-    /// It cannot be what it wants to be.
+    /// Ends a session that cannot have its role.
     fn fail(&mut self, status: u16, reason: &str, out: &mut Actions) {
         let (code, text) = self.role.failed();
         self.end(status, reason, Action::close(code, text), out);
     }
 
-    /// Ends by a status, or where the handshake is over, and in the first version always, by a close.
+    /// Ends by a status, or after the handshake, and in the first version always, by a close.
     fn end(&mut self, status: u16, reason: &str, close: Action, out: &mut Actions) {
         self.silence(out);
         let was_open =
@@ -403,13 +419,13 @@ impl Pulsar {
         out.push(close);
     }
 
-    /// Takes part from now on.
+    /// Begins to take part.
     fn begin(&mut self, context: &Context<'_>, out: &mut Actions) {
         self.stage = PulsarStage::Open;
         if let RoleState::Wish(wish) = &mut self.part {
             self.part = std::mem::replace(&mut wish.then, RoleState::None);
         }
-        // First, so that who finds no room for a subscription is told so.
+        // First, so that a client without room for a subscription is told by a close.
         out.push(Action::Accept);
         if let RoleState::Listener(listener) = &self.part {
             out.subscribe(&volatile::prefix(&listener.topic), b"");
@@ -423,7 +439,7 @@ impl Pulsar {
         out.push(Action::Deadline(self.due_ns(context)));
     }
 
-    /// The moment at which it has been idle for too long, if nothing comes until then.
+    /// The moment at which it has been idle for too long, without further traffic.
     fn idle_until_ns(&self, context: &Context<'_>) -> u64 {
         match context.settings.pulsar.idle_timeout_s {
             0 => u64::MAX,
@@ -434,7 +450,7 @@ impl Pulsar {
         }
     }
 
-    /// When its client is asked for the next token, if it still is.
+    /// The moment to ask its client for the next token, `NEVER` if that has been done.
     fn challenge_at(&self, context: &Context<'_>) -> Tick {
         match context.settings.pulsar.auth_challenge_s {
             seconds if seconds > 0 && !self.is_challenged && self.ends_at < NEVER => {
@@ -444,7 +460,7 @@ impl Pulsar {
         }
     }
 
-    /// When there is something to be done if nothing comes until then.
+    /// The next moment at which something is due without further traffic.
     fn due_ns(&self, context: &Context<'_>) -> u64 {
         let token_at = self.ends_at.min(self.challenge_at(context));
         let token_ns =
@@ -454,10 +470,12 @@ impl Pulsar {
 
     fn deadline(&mut self, context: &mut Context<'_>, out: &mut Actions) {
         match self.stage {
+            // A store that hangs; the client may retry, so the owner is told by `Gone` afterwards.
             PulsarStage::Asking => {
                 self.fail(500, &self.role.failed_because("there is no answer now"), out)
             }
             PulsarStage::Open if self.is_over(context.now) => self.expire(out),
+            // Traffic has moved the deadline since it was set.
             PulsarStage::Open if self.idle_until_ns(context) > context.now.monotonic_ns => {
                 if self.challenge_at(context) <= context.now.tick() {
                     self.is_challenged = true;
@@ -476,12 +494,12 @@ impl Pulsar {
         }
     }
 
-    /// What the owner of the topics says.
+    /// Handles an answer of the owner of the topics.
     fn told(&mut self, reply: TopicAnswer, context: &mut Context<'_>, out: &mut Actions) {
         let version = self.version;
         match (reply, self.stage) {
             (TopicAnswer::Opened, PulsarStage::Asking) => self.begin(context, out),
-            // A consumer of a pattern that cannot have a new topic of it.
+            // A consumer of a pattern, to which a new topic of it is refused.
             (TopicAnswer::Refused(refusal), PulsarStage::Open) => {
                 self.silence(out);
                 self.stage = PulsarStage::Refused;
@@ -504,6 +522,8 @@ impl Pulsar {
             (TopicAnswer::EndOfTopic(has_ended), PulsarStage::Open) => {
                 out.send(|out| delivery::put_end_of_topic(has_ended, out));
             }
+            // Also before the handshake is answered: shares are given when the consumer is
+            // registered.
             (TopicAnswer::Share { place, of }, _) => match &mut self.part {
                 RoleState::Listener(listener) => listener.share(place, of),
                 RoleState::Wish(wish) => {
@@ -513,7 +533,10 @@ impl Pulsar {
                 }
                 _ => {}
             },
+            // The subscription has other consumers; the reference answers with its code for bad
+            // JSON.
             (TopicAnswer::StillSubscribed, PulsarStage::Open) => out.push(BAD_JSON),
+            // A renewed token may permit less than the one before.
             (TopicAnswer::Forbidden, PulsarStage::Asking | PulsarStage::Open) => {
                 self.end(403, "Not authorized", UNAUTHORIZED, out);
             }
@@ -534,10 +557,11 @@ impl Pulsar {
         }
     }
 
-    /// A consumer says something.
+    /// Handles a consumer's message.
     fn command(&mut self, text: &str, context: &Context<'_>, out: &mut Actions) {
         let Ok(command) = ConsumerCommand::read(text) else { return out.push(BAD_JSON) };
         let asked = match (&self.part, command) {
+            // An id that cannot be read is a server error (1011), as in the reference.
             (_, ConsumerCommand::Ack(Err(reason)) | ConsumerCommand::Nack(Err(reason))) => {
                 return out.close_saying(1011, reason);
             }
@@ -552,9 +576,10 @@ impl Pulsar {
             (RoleState::Pull, ConsumerCommand::Permit(permits)) if permits > 0 => {
                 TopicQuestion::Permit(permits)
             }
-            // Who is pushed to has nothing to ask for.
+            // In push mode there is nothing to ask for.
             (_, ConsumerCommand::Permit(_)) => return,
             (_, ConsumerCommand::Unsubscribe) => {
+                // No more messages of a subscription that is about to end.
                 self.silence(out);
                 TopicQuestion::Unsubscribe
             }
@@ -566,7 +591,7 @@ impl Pulsar {
         out.ask(Question::Topic(asked));
     }
 
-    /// A reader says something: whatever it is makes room for another message.
+    /// Handles a reader's message: any of them makes room for another message.
     fn read_on(&mut self, text: &str, context: &Context<'_>, out: &mut Actions) {
         let asked = match (&self.part, ConsumerCommand::read(text)) {
             (_, Err(_)) => return out.push(BAD_JSON),
@@ -578,6 +603,7 @@ impl Pulsar {
             (_, Ok(ConsumerCommand::Ack(Ok(id)) | ConsumerCommand::Nack(Ok(id)))) => {
                 TopicQuestion::Ack(id)
             }
+            // Readers keep no position: only the room for another message counts.
             (_, Ok(_)) => {
                 TopicQuestion::Ack(MessageId { position: Position::END, partition: None })
             }
@@ -585,7 +611,7 @@ impl Pulsar {
         out.ask(Question::Topic(asked));
     }
 
-    /// Listens to nothing more.
+    /// Stops listening.
     fn silence(&mut self, out: &mut Actions) {
         if let (RoleState::Listener(listener), PulsarStage::Open) = (&self.part, self.stage) {
             out.unsubscribe(&volatile::prefix(&listener.topic), b"");
@@ -595,6 +621,7 @@ impl Pulsar {
 
     fn leave(&mut self, out: &mut Actions) {
         self.silence(out);
+        // Connections that were refused before they were asked for have nothing to give back.
         if std::mem::take(&mut self.is_known) {
             out.ask(Question::Topic(TopicQuestion::Gone));
         }

@@ -17,7 +17,7 @@ macro_rules! settings {
                 #[doc = concat!("The table `[", stringify!($table), "]`.")]
                 pub $table: super::$($settings)::+,
             )?)+
-            /// The proxies that are believed when they name their clients.
+            /// The proxies that are trusted to name their clients.
             pub trusted_proxies: Networks,
         }
 
@@ -33,8 +33,8 @@ macro_rules! settings {
 with_dialects!(settings);
 
 impl Settings {
-    /// How many publications may be kept of the topics that one of them belongs to, any number when 0; nothing when
-    /// none is to be kept.
+    /// How many publications may be kept of the topics that one of them belongs to, any number when
+    /// 0; nothing when none is to be kept.
     #[must_use]
     pub fn retained_max(&self, topic: &[u8]) -> Option<usize> {
         self.tables().find_map(|table| table.retained_max(topic))

@@ -1,8 +1,8 @@
-//! What comes over HTTP: requests to switch to WebSocket, and those that a dialect answers itself.
+//! HTTP requests: those that switch to WebSocket, and those that a dialect answers itself.
 
 use crate::service::Question;
 
-/// A request to switch to WebSocket, as far as a dialect looks at it.
+/// A request to switch to WebSocket, as far as dialects read it.
 #[derive(Clone, Copy, Default)]
 pub struct Upgrade<'a> {
     /// The path without the query, as sent.
@@ -15,24 +15,25 @@ pub struct Upgrade<'a> {
     pub auth_token: &'a str,
     /// The `Authorization` header, or nothing; it is never logged either.
     pub authorization: &'a str,
-    /// The client's address and port, as the log would show it; empty where no dialect of the listener has durable
-    /// topics.
+    /// The client's address and port, as the log would show it; empty where no dialect of the
+    /// listener has durable topics.
     pub remote: &'a str,
-    /// The `Origin` header, if there is one: it may be empty, and it need not be text.
+    /// The `Origin` header, if present: it may be empty, and need not be text.
     pub origin: Option<&'a [u8]>,
-    /// The `Sec-WebSocket-Protocol` header, or nothing: what the client offers, separated by commas.
+    /// The `Sec-WebSocket-Protocol` header, or nothing: what the client offers, separated by
+    /// commas.
     pub subprotocols: &'a str,
 }
 
 impl<'a> Upgrade<'a> {
-    /// The first subprotocol that is offered.
+    /// The first offered subprotocol.
     #[must_use]
     pub fn first_subprotocol(&self) -> Option<&'a str> {
         self.subprotocols.split(',').map(str::trim).next().filter(|first| !first.is_empty())
     }
 }
 
-/// A whole HTTP request that asks for no WebSocket.
+/// A complete HTTP request without a WebSocket.
 #[derive(Clone, Copy, Default)]
 pub struct Request<'a> {
     /// The method; `GET` for `HEAD` too.
@@ -45,11 +46,11 @@ pub struct Request<'a> {
     pub query: &'a str,
     /// The `Authorization` header, or nothing; it is never logged either.
     pub authorization: &'a str,
-    /// The body, whatever way it came.
+    /// The body, decoded.
     pub body: &'a [u8],
 }
 
-/// What a dialect says to a request.
+/// A dialect's response to a request.
 #[derive(Debug)]
 pub enum Served {
     /// A complete answer.
@@ -63,11 +64,11 @@ pub enum Served {
     },
     /// 405: the path takes only these methods.
     NotAllowed(&'static str),
-    /// What a service says; see [`Dialect::answer`](super::Dialect::answer).
+    /// A service's answer; see [`Dialect::answer`](super::Dialect::answer).
     Asked(Question),
 }
 
-/// The paths that a dialect takes.
+/// The paths that a dialect claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimedPaths {
     /// Those of its own shape.

@@ -1,13 +1,15 @@
-//! Wazo's websocketd: a token in the request, then subscriptions by event names, then the events that the
-//! token's access control list and the event's addressing let through.
+//! Wazo's websocketd: a token in the request, then subscriptions by event names, then the events
+//! that the token's access control list and the event's addressing let through.
 //!
-//! Any path is taken. Whatever is wrong with a request is said after the handshake, by a close frame. Nothing
-//! is said before the token is verified; what a client says while a verifier is being asked waits, as it would in
-//! the original, which does not read meanwhile. Version 1 of the protocol falls silent with `start`: from
-//! then on a client receives the events' own bytes. Version 2 wraps them.
+//! Any path is accepted. An invalid request is reported after the handshake, by a close frame.
+//! Nothing is sent before the token is verified; messages that arrive during the verification wait,
+//! as in the original, which does not read meanwhile. Version 1 of the protocol falls silent with
+//! `start`: from then on a client receives the events' own bytes. Version 2 wraps them.
 //!
-//! An event's topic is its name. The event that tells a session's end has that session's uuid as its facet,
-//! and every session watches for its own, beside what its client subscribes to.
+//! An event's topic is its name. The event that announces the end of a Wazo session has that
+//! session's uuid as facet; every connection subscribes to its own in addition to what its client
+//! asks for. A connection ends with code 4003 when its token expires (`deadline`, `admits`), is
+//! revoked by its verifier (`handle`), or its Wazo session is deleted (`admits`).
 
 mod acl;
 mod bus;
@@ -46,15 +48,15 @@ use std::borrow::Cow;
 /// The event name that stands for every name.
 const EVERY: &str = "*";
 
-/// Longest event name that can be subscribed to; Wazo's longest has some 60 characters.
+/// Longest event name that can be subscribed to, in bytes; Wazo's longest has some 60 characters.
 const NAME_BYTES_MAX: usize = 1024;
-/// All event names of one session together: a thousand long ones.
+/// Bytes of all event names of one session: a thousand long ones.
 const NAMES_BYTES_MAX: usize = 64 * 1024;
 
 const NO_TOKEN: Action = Action::close(4001, "no token");
 const UNAUTHENTICATED: Action = Action::close(4002, "authentication failed");
 const PROTOCOL_ERROR: Action = Action::close(4004, "");
-/// Code and reason of a token that expired or was deleted.
+/// Code and reason of a token that has expired or was deleted.
 const EXPIRED: (u16, &str) = (4003, "authentication expired");
 
 /// One connection to websocketd.
@@ -64,12 +66,12 @@ pub struct Wazo {
     started: bool,
     /// Whether an answer about a token is awaited.
     verifying: bool,
-    /// What the client has said while it was.
+    /// Messages of the client while one was.
     early: Option<Box<Early>>,
     live: Option<Box<WazoLive>>,
 }
 
-/// What an accepted token has brought, and what the client has subscribed to with it.
+/// An accepted token, and the subscriptions of the client.
 struct WazoLive {
     pass: Pass,
     names: SmallVec<[Box<str>; 1]>,
@@ -94,6 +96,7 @@ impl Dialect for Wazo {
     }
 
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
+        // Browsers cannot read a refused handshake's status, so every error is a close code.
         out.push(Action::Accept);
         let mut session = Self {
             version: WazoVersion::One,
@@ -110,6 +113,7 @@ impl Dialect for Wazo {
                 return Some(session);
             }
         }
+
         let token = parameter(upgrade.query, "token").unwrap_or(Cow::Borrowed(upgrade.auth_token));
         if token.is_empty() {
             out.because(Reason::TokenMissing).push(NO_TOKEN);
@@ -119,7 +123,7 @@ impl Dialect for Wazo {
         Some(session)
     }
 
-    /// A browser that is sent here to accept a certificate sees a page.
+    /// A browser that is sent here to accept a certificate gets a page.
     fn plain(method: &str, path: &str) -> u16 {
         if (method, path) == ("GET", "/") { 200 } else { 426 }
     }
@@ -131,7 +135,7 @@ impl Dialect for Wazo {
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
         match input {
             Input::Text(text) if self.verifying => self.wait(text, out),
-            // No text is as little of a request as any binary message.
+            // Empty text is no request either, so it fails in order once the token is verified.
             Input::Binary(_) if self.verifying => self.wait("", out),
             Input::Text(text) => self.message(text, context, out),
             Input::Binary(_) => out.push(PROTOCOL_ERROR),
@@ -142,6 +146,7 @@ impl Dialect for Wazo {
                 }
             }
             Input::Answer(Answer::Token(_, TokenAnswer::Refused(_))) => self.reject(out),
+            // The token in use, verified again.
             Input::Answer(Answer::Token(_, TokenAnswer::Revoked)) => {
                 out.push(Action::close(EXPIRED.0, EXPIRED.1))
             }
@@ -163,12 +168,16 @@ impl Dialect for Wazo {
         let Some(live) = &self.live else { return Admission::No };
         let pass = &live.pass;
         if pass.has_expired(now) {
+            // The deadline may be later in this turn than the event.
             return Admission::Close(EXPIRED.0, EXPIRED.1, Reason::Expired);
         }
 
-        // The issuer tells that the token's session was deleted.
+        // wazo-auth announces that the token's session was deleted. No subscription of the client's
+        // is needed.
         if pass.is_of(publication.facet()) {
             return Admission::Close(EXPIRED.0, EXPIRED.1, Reason::Revoked);
+
+            // The cheap test first: addressing is a comparison, access is patterns.
         }
         match EventTarget::of(publication) {
             Some(target) if self.started && pass.reaches(&target) => {
@@ -190,6 +199,7 @@ impl Dialect for Wazo {
         draft: &mut Draft,
         publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable> {
+        // The feed's address narrows the receivers where the event's body cannot.
         let mut parts = place.split('/');
         let tenant = parts.next().filter(|tenant| !tenant.is_empty());
         let user: Option<[&str; 1]> = parts.next().map(|user| [user]);
@@ -211,9 +221,10 @@ impl Dialect for Wazo {
 }
 
 impl Wazo {
-    /// Has a token verified; everything else waits until it is.
+    /// Has a token verified; everything else waits for it.
     fn verify(&mut self, token: &str, context: &mut Context<'_>, out: &mut Actions) {
         self.verifying = true;
+        // Without a verifier any token opens everything.
         if !context.settings.wazo.anonymous {
             return out.verify(token);
         }
@@ -223,24 +234,28 @@ impl Wazo {
         }
     }
 
-    /// Keeps a message that has come too early.
+    /// Keeps a message that has arrived too early.
     fn wait(&mut self, text: &str, out: &mut Actions) {
         if !self.early.get_or_insert_default().keep(text) {
             out.push(PROTOCOL_ERROR);
         }
     }
 
-    /// The token is good: the first one, one that the client has sent since, or the same one verified again.
+    /// Admits a valid token: the first one, a later one of the client, or the current one verified
+    /// again.
     fn admit(&mut self, pass: Pass, context: &mut Context<'_>, out: &mut Actions) {
         out.push(Action::Deadline(pass.expires_at_ns));
         let asked = std::mem::take(&mut self.verifying);
         match &mut self.live {
             Some(live) => {
+                // The later token may belong to another session of Wazo's, whose deletion ends this
+                // one then.
                 if live.pass.session() != pass.session() {
                     watch(live.pass.session(), Actions::unsubscribe, out);
                     watch(pass.session(), Actions::subscribe, out);
                 }
                 live.pass.renew(pass);
+                // Only a token that the client has sent is answered.
                 if asked {
                     self.answer("token", "null", out);
                 }
@@ -260,10 +275,12 @@ impl Wazo {
                 self.answer("init", data, out);
             }
         }
+
+        // After the reply: the messages that waited are answered in order.
         self.catch_up(context, out);
     }
 
-    /// The token is not good: one that was sent by the client, or the one in use, verified again.
+    /// Refuses a token: one sent by the client, or the one in use, verified again.
     fn reject(&self, out: &mut Actions) {
         out.push(if self.verifying {
             UNAUTHENTICATED
@@ -272,7 +289,7 @@ impl Wazo {
         });
     }
 
-    /// Does what the client has said while its token was being judged, as far as the next token.
+    /// Handles the messages that arrived while the token was being verified, up to the next token.
     fn catch_up(&mut self, context: &mut Context<'_>, out: &mut Actions) {
         let Some(early) = self.early.take() else { return };
         for text in &early.into_messages() {
@@ -285,10 +302,12 @@ impl Wazo {
     }
 
     fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
+        // The parser is borrowed while it reads, and verifying needs the whole context.
         let mut token = None;
         let subscriptions_max = context.settings.wazo.subscriptions_max as usize;
         let read = context.parser.parse(text.as_bytes(), |event| match WazoRequest::read(event)? {
             WazoRequest::Subscribe(name) => self.subscribe(name, subscriptions_max, out),
+            // Answered before events flow: version 1 is silent afterwards.
             WazoRequest::Start => {
                 self.answer("start", "null", out);
                 self.started = true;
@@ -305,6 +324,8 @@ impl Wazo {
                 Some(())
             }
         });
+
+        // Unknown operations and malformed ones end the session, as in the original.
         match (read, token) {
             (Ok(Some(())), None) => {}
             (Ok(Some(())), Some(token)) => self.verify(&token, context, out),
@@ -312,9 +333,10 @@ impl Wazo {
         }
     }
 
-    /// `None` when there is no room for it.
+    /// Subscribes to a name; `None` when a limit is exceeded.
     fn subscribe(&mut self, name: &str, subscriptions_max: usize, out: &mut Actions) -> Option<()> {
         let names = &mut self.live.as_mut()?.names;
+        // A name that is known is confirmed again, and counts once.
         if !names.iter().any(|known| **known == *name) {
             let bytes: usize = names.iter().map(|name| name.len()).sum();
             if names.len() >= subscriptions_max
@@ -330,7 +352,7 @@ impl Wazo {
         Some(())
     }
 
-    /// Answers, unless the client listens to events alone.
+    /// Answers, unless the client receives events only.
     fn answer(&self, op: &str, data: &str, out: &mut Actions) {
         if self.version == WazoVersion::Two || !self.started {
             message::answer(self.version, op, data, out);
@@ -353,8 +375,9 @@ impl Wazo {
     }
 }
 
-/// Begins or ends to watch for the end of a session.
+/// Begins or ends to watch for the deletion of a session.
 fn watch(session: &str, act: impl Fn(&mut Actions, &[&[u8]], &[u8]), out: &mut Actions) {
+    // Tokens without a session, static ones for example, cannot lose it.
     if !session.is_empty() {
         let facet = [session.as_bytes(), b"\0"].concat();
         act(out, &prefix(SESSION_DELETED), &facet);
@@ -366,7 +389,7 @@ fn prefix(name: &str) -> [&[u8]; 3] {
     if name == EVERY { [&[TOPIC], b"", b""] } else { [&[TOPIC], name.as_bytes(), b"\0"] }
 }
 
-/// The first value of a query's parameter that is not blank, as Python's `parse_qs` reads it.
+/// The first non-blank value of a query's parameter, as Python's `parse_qs` reads it.
 fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)

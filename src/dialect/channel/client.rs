@@ -1,5 +1,5 @@
-//! The client's end of channels of a Laravel application: the token in the URL names the channel; then messages come,
-//! and answers to ours.
+//! The client's end of a Laravel application's channels: the token in the URL names the channel;
+//! then come messages, and answers to ours.
 
 use crate::dialect::client::{
     ClientExample, ClientHeard, ClientProfile, ClientStage, DialectClient, Sample, Site,
@@ -24,8 +24,8 @@ impl DialectClient for ChannelClient {
 
     fn meaning(&self, code: u16, _: ClientStage) -> Option<&'static str> {
         (code == 1008).then_some(
-            "give a token that names a channel, with --token-file or FANFARE_TOKEN; `fanfare token --channel NAME` \
-             makes one",
+            "give a token that names a channel, with --token-file or FANFARE_TOKEN; `fanfare \
+             token --channel NAME` makes one",
         )
     }
 

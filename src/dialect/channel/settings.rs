@@ -9,11 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
-/// Longest name of a channel that may be allowed: what a subscription can be, less what stands around it.
+/// Longest channel name that may be configured: the longest subscription, less its delimiters.
 pub const CHANNEL_BYTES_MAX: usize = 4000;
 
-/// Longest message of a client that is relayed: around it stand the channel's and the sender's name, and a token is
-/// hardly longer than what is left for them of the longest message that a feed takes.
+/// Longest message of a client that is relayed. Another daemon gets it with the channel's and the
+/// sender's name, and these fit into the rest of the longest message that a feed takes.
 const RELAYED_BYTES_MAX: usize = 1024 * 1024 - 128 * 1024;
 
 /// The dialect channel: what pages of a Laravel application speak.
@@ -23,7 +23,8 @@ pub struct ChannelSettings {
     /// true ends a session when its token expires; false checks the token only once, as the
     /// original does.
     pub close_on_expiry: bool,
-    /// The kinds of channels, the part of the name before the colon, where target_user_id sends a message to one user.
+    /// The kinds of channels, the part of the name before the colon, where target_user_id sends a
+    /// message to one user.
     pub targeted: Vec<String>,
     /// The keys of a message's data that are passed on, in this order, for each kind of channel; a
     /// kind that is not listed passes everything. This replaces the whole default.
@@ -117,8 +118,9 @@ impl DialectTable for ChannelSettings {
         let value = self.message_bytes_max;
         let problem = (outbox_bytes_max < value).then(|| {
             format!(
-                "limits.outbox_bytes_max ({outbox_bytes_max}) is less than channel.message_bytes_max ({value}): one event \
-                 could close every client"
+                "limits.outbox_bytes_max ({outbox_bytes_max}) is less than \
+                 channel.message_bytes_max ({value}): one event could close every client; raise \
+                 it, or lower the other"
             )
         });
         problem.into_iter().collect()
@@ -152,25 +154,33 @@ impl DialectTable for ChannelSettings {
 }
 
 impl ChannelSettings {
-    /// What cannot run, each with what to do. `is_spoken` tells whether any listener speaks the dialect.
+    /// Settings that cannot work, each with what to do. `is_spoken`: whether any listener speaks
+    /// the dialect.
     #[must_use]
     pub fn problems(&self, is_spoken: bool) -> Vec<String> {
         let mut problems = Vec::new();
         if is_spoken && self.token.is_none() {
             problems.push(
-                "[channel]: no token verifier: add token = { jwt = { secret_file = … } } or { static = { … } }"
+                "[channel]: no token verifier: add token = { jwt = { secret_file = … } } or { \
+                 static = { … } }"
                     .into(),
             );
         }
-        let unfit = "it is the token that names the channel: use jwt with the application's secret, or static";
+        // The other verifiers answer with claims of their own, none of which is "channel".
+        let unfit = "it is the token that names the channel: use jwt with the application's \
+                     secret, or static";
         let unfit = [("introspection", unfit), ("wazo_auth", unfit)];
         problems.extend(self.token.as_ref().and_then(|token| token.problem("channel", &unfit)));
+
         if self.ping_interval_s > 0 && self.ping_misses_max == 0 {
             problems.push(
-                "[channel]: ping_misses_max = 0 closes everybody: write at least 1, or ping_interval_s = 0"
+                "[channel]: ping_misses_max = 0 closes every client: set at least 1, or \
+                 ping_interval_s = 0"
                     .into(),
             );
         }
+
+        // Compared as bytes: a browser sends scheme, host and port, never a slash.
         if let Some(origin) = self.origins.iter().find(|origin| origin.ends_with('/')) {
             problems.push(format!(
                 "[channel] origins: {origin:?} ends with a slash, and browsers send none"
@@ -178,11 +188,12 @@ impl ChannelSettings {
         }
         if self.relay == Relay::Redis && self.message_bytes_max > RELAYED_BYTES_MAX {
             problems.push(format!(
-                "channel.message_bytes_max = {}: with relay = \"redis\" at most {RELAYED_BYTES_MAX}, or other daemons \
-                 take no long messages",
+                "channel.message_bytes_max = {}: with relay = \"redis\" at most \
+                 {RELAYED_BYTES_MAX}, or other daemons refuse long messages",
                 self.message_bytes_max
             ));
         }
+
         let callback = self.callback.iter().flat_map(CallbackSettings::problems);
         problems.extend(callback.map(|problem| format!("[channel.callback] {problem}")));
         problems
@@ -193,14 +204,15 @@ impl ChannelSettings {
         self.callback.as_ref().is_some_and(|callback| callback.wants(channel))
     }
 
-    /// Whether a page of this origin may connect. Who is no page has none, and could claim any.
+    /// Whether a page of this origin may connect. Clients other than pages send none, and could
+    /// forge any.
     pub(super) fn lets_in(&self, origin: Option<&[u8]>) -> bool {
         let Some(origin) = origin.filter(|_| !self.origins.is_empty()) else { return true };
         self.origins.iter().any(|allowed| allowed.as_bytes() == origin)
     }
 }
 
-/// Where else the messages of clients are sent.
+/// Where else clients' messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Relay {
@@ -210,7 +222,7 @@ pub enum Relay {
     Redis,
 }
 
-/// The algorithm need not be named.
+/// The algorithm is optional.
 fn token<'de, D: Deserializer<'de>>(from: D) -> Result<Option<TokenSettings>, D::Error> {
     TokenSettings::deserialize(from).map(|token| Some(token.or_hs256()))
 }

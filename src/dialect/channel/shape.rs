@@ -1,39 +1,38 @@
-//! What of a message's data goes on to the others, and to whom.
+//! The part of a message's data that is passed on, and to which users.
 
 use super::settings::ChannelSettings;
 use super::target::MessageTarget;
 use crate::json::{self, RawValue, quoted};
 
-/// The key that says whom a message is for.
+/// The key that names the user whom a message is for.
 const TARGET: &str = "target_user_id";
 
-/// The data of a message in the form in which they are broadcast.
+/// The data of a message as they are broadcast.
 pub(super) struct Shaped<'a> {
     data: &'a RawValue,
     keys: Option<&'a [String]>,
-    /// Whom they are for, where messages of this kind can be for one user.
+    /// The user they are for, where messages of this kind can be for one user.
     target: Option<MessageTarget<'a>>,
 }
 
 impl<'a> Shaped<'a> {
-    /// The data of a message in this channel; they are an object.
+    /// The data of a message in this channel; an object.
     pub(super) fn new(channel: &str, data: &'a RawValue, settings: &'a ChannelSettings) -> Self {
         let kind = kind(channel);
         let is_targeted = settings.targeted.iter().any(|targeted| targeted == kind);
-        let target = || json::last(data.get(), [TARGET]).and_then(|[value]| value);
-        Self {
-            data,
-            keys: settings.shape.get(kind).map(Vec::as_slice),
-            target: is_targeted.then(|| MessageTarget::read(target())),
-        }
+        // Read only where it counts: elsewhere the key is data like any other.
+        let target = is_targeted.then(|| {
+            MessageTarget::read(json::last(data.get(), [TARGET]).and_then(|[value]| value))
+        });
+        Self { data, keys: settings.shape.get(kind).map(Vec::as_slice), target }
     }
 
-    /// Whom they are for.
+    /// The user they are for.
     pub(super) fn target(&self) -> &MessageTarget<'a> {
         self.target.as_ref().unwrap_or(&MessageTarget::Everyone)
     }
 
-    /// Appends them as JSON, the values as they were written.
+    /// Appends them as JSON, with the values verbatim.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         match self.keys {
             Some(keys) => self.put_keys(keys, out),
@@ -44,7 +43,9 @@ impl<'a> Shaped<'a> {
 
     fn put_keys(&self, keys: &[String], out: &mut Vec<u8>) {
         let members = json::all(self.data.get()).unwrap_or_default();
+        // In the order of the settings, not of the message.
         let shown = keys.iter().filter(|key| !self.hides(key)).filter_map(|key| {
+            // The last of a repeated key, as in JavaScript and PHP.
             let (_, value) = members.iter().rev().find(|(name, _)| json::is(name, key))?;
             Some((quoted(key), *value))
         });
@@ -62,7 +63,7 @@ impl<'a> Shaped<'a> {
     }
 }
 
-/// The kind of a channel, which says what becomes of its messages.
+/// The kind of a channel, which decides how its messages are passed on.
 fn kind(channel: &str) -> &str {
     channel.split(':').next().unwrap_or(channel)
 }

@@ -1,6 +1,6 @@
-//! Whom a message is for: `target_user_id`, held against the `id` of a token.
+//! The receivers of a message: `target_user_id`, compared with the `id` of a token.
 //!
-//! Both come down to one spelling, so that whether they are the same is a comparison of bytes: an integer without
+//! Both are brought to one spelling, so that the comparison is one of bytes: an integer without
 //! point and exponent, however it was written, or a string in quotes.
 
 use crate::json::{self, RawValue, quoted};
@@ -10,14 +10,14 @@ use std::borrow::Cow;
 /// Digits of the longest integer that an id can be.
 const DIGITS_MAX: usize = 20;
 
-/// Whom a message is for.
+/// The receivers of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum MessageTarget<'a> {
-    /// All of the channel.
+    /// The whole channel.
     Everyone,
     /// A value that no user's id can have.
     Nobody,
-    /// The user whose id is spelled so.
+    /// The user with this id, in its spelling.
     User(Cow<'a, str>),
 }
 
@@ -25,6 +25,7 @@ impl<'a> MessageTarget<'a> {
     /// Reads the value of the key, or its absence.
     pub(super) fn read(value: Option<&'a RawValue>) -> Self {
         let Some(value) = value else { return Self::Everyone };
+        // Falsy values of the reference's JavaScript mean no target.
         match value.get() {
             "null" | "false" | "\"\"" => Self::Everyone,
             text if text.starts_with('"') => {
@@ -37,11 +38,12 @@ impl<'a> MessageTarget<'a> {
                     Some(integer) => Self::User(Cow::Owned(integer.into())),
                 }
             }
+            // Objects, arrays and true equal no id.
             _ => Self::Nobody,
         }
     }
 
-    /// What a publication carries for [`is_for`].
+    /// The bytes that a publication carries for [`is_for`].
     pub(super) fn as_meta(&self) -> &[u8] {
         match self {
             Self::Everyone => b"",
@@ -51,12 +53,13 @@ impl<'a> MessageTarget<'a> {
     }
 }
 
-/// Whether a publication that carries this is for the user whose id is spelled so; empty when there is none.
+/// Whether a publication that carries this is for the user with this id; empty when the user has
+/// none.
 pub(super) fn is_for(meta: &[u8], id: &str) -> bool {
     meta.is_empty() || meta == id.as_bytes()
 }
 
-/// The one spelling of the `id` of a token; `None` when it is neither an integer nor a string.
+/// The spelling of a token's `id`; `None` when it is neither an integer nor a string.
 pub(super) fn id(claim: &Value) -> Option<String> {
     match claim {
         Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
@@ -65,19 +68,23 @@ pub(super) fn id(claim: &Value) -> Option<String> {
     }
 }
 
-/// A JSON number as an integer without point and exponent; `None` when it is none, or longer than any id. No
-/// floating point is used: 9007199254740993 and 9007199254740992 are two users.
+/// A JSON number as an integer without point and exponent; `None` when it has a fraction, or is
+/// longer than any id. No floating point is used: 9007199254740993 and 9007199254740992 are two
+/// users.
 fn integer(number: &str) -> Option<String> {
     let (sign, number) = number.strip_prefix('-').map_or(("", number), |number| ("-", number));
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+
     let digits = format!("{whole}{fraction}");
     let significant = digits.trim_start_matches('0').trim_end_matches('0');
+    // All forms of zero, "-0" and "0e5" among them, mean no target.
     if significant.is_empty() {
         return Some("0".into());
     }
+
     let zeros_before = digits.len() - digits.trim_start_matches('0').len();
-    // Where the point stands, counted from the first significant digit.
+    // The position of the point, counted from the first significant digit.
     let exponent: i64 = exponent.parse().ok()?;
     let point = (whole.len() as i64 - zeros_before as i64).checked_add(exponent)?;
     let point = usize::try_from(point).ok().filter(|point| *point <= DIGITS_MAX)?;

@@ -1,4 +1,5 @@
-//! How presence is told: changes as frames for subscribers and as webhooks, and the answers to those who join or ask.
+//! The wording of presence: changes as frames for subscribers and as webhooks, and the answers to
+//! members who join and to inquiries.
 
 use super::app::EchoSettings;
 use super::topic::{topic, topic_of};
@@ -21,7 +22,7 @@ impl PresenceVoice for EchoSettings {
         PresenceRules {
             members_max: settings.map_or(0, |app| app.presence_members_max),
             counts: settings.is_some_and(|app| app.subscription_count),
-            // No list of members is longer, or a client that gets it would be taken for slow.
+            // A longer list of members would make a client that gets it look slow.
             list_bytes_max: Some(outbox_bytes_max.saturating_sub(LIST_BYTES)),
         }
     }
@@ -39,6 +40,7 @@ impl PresenceVoice for EchoSettings {
         app: &str,
         change: &PresenceChange<'_>,
         draft: &mut Draft,
+
         now: Now,
     ) -> Option<Publication> {
         let (event, channel, data) = match *change {
@@ -66,9 +68,11 @@ impl PresenceVoice for EchoSettings {
     }
 
     fn webhook(&self, app: &str, change: &PresenceChange<'_>) -> Option<Webhook> {
+        // Before the JSON is made, as most apps have none.
         if !self.by_id(app)?.has_webhooks() {
             return None;
         }
+
         let (name, channel, user) = match *change {
             PresenceChange::Occupied(channel) => (WebhookName::ChannelOccupied, channel, None),
             PresenceChange::Vacated(channel) => (WebhookName::ChannelVacated, channel, None),
@@ -85,7 +89,10 @@ impl PresenceVoice for EchoSettings {
             PresenceChange::Count(_, count) => format!(r#","subscription_count":{count}"#),
             _ => user.map_or_else(String::new, |user| format!(r#","user_id":{}"#, quoted(user))),
         };
+
         let json = format!(r#"{{"name":"{}","channel":{}{more}}}"#, name_of(name), quoted(channel));
+        // Events of one subject cancel each other out while they wait: a leave and the join that
+        // follows it.
         let subject = user.map_or_else(|| channel.to_owned(), |user| format!("{channel}\0{user}"));
         Some(webhook(app, name, &subject, json))
     }
@@ -96,7 +103,7 @@ impl PresenceVoice for EchoSettings {
     }
 }
 
-/// A webhook for the webhooks of an app.
+/// An event for an app's webhooks.
 pub(super) fn webhook(app: &str, name: WebhookName, subject: &str, json: String) -> Webhook {
     Webhook::Event(WebhookEvent {
         app: app.into(),
@@ -106,12 +113,12 @@ pub(super) fn webhook(app: &str, name: WebhookName, subject: &str, json: String)
     })
 }
 
-/// Something for the owner of a channel of an app.
+/// A question to the owner of a channel of an app.
 pub(super) fn question(app: &Arc<str>, request: PresenceRequest) -> Question {
     Question::Presence(Box::new(PresenceQuestion::new(Arc::clone(app), request)))
 }
 
-/// What a change of the presence is called.
+/// The protocol's name of a change of presence.
 fn name_of(name: WebhookName) -> &'static str {
     match name {
         WebhookName::ChannelOccupied => "channel_occupied",
@@ -124,20 +131,22 @@ fn name_of(name: WebhookName) -> &'static str {
     }
 }
 
-/// Bytes of the frame that tells who is in a presence channel, beside the members themselves: 200 of texts, 10 of the
-/// header, 10 digits of the count, and the longest name of a channel.
+/// Bytes of the frame with the list of a presence channel's members, besides the members
+/// themselves: 200 of text, 10 of the header, 10 digits of the count, and the longest name of a
+/// channel.
 pub(super) const LIST_BYTES: usize = 512;
 
-/// Bytes that a member takes in that frame, where all of it stands in a string.
+/// Bytes of a member in that frame, in which the list is a JSON string.
 #[must_use]
 pub fn listed_bytes(user: &str, info: &str) -> usize {
-    // The quotes of the string are not each member's; a colon and two commas are.
+    // The string's quotes are not each member's; a colon and two commas are.
     let inside = |json: &str| quoted(json).len() - 2;
     2 * inside(&quoted(user)) + inside(info) + 3
 }
 
-/// Who is in a presence channel, for a member who joins: JSON.
+/// The members of a presence channel, for a member who joins: JSON.
 fn list(channel: &str, presence: &AppPresence) -> String {
+    // Twice through the members, because the protocol lists the ids before the members' info.
     let members = presence.members(channel);
     let mut data = format!(r#"{{"presence":{{"count":{},"ids":["#, members.len());
     for (place, (user, _)) in members.enumerate() {
@@ -155,7 +164,7 @@ fn list(channel: &str, presence: &AppPresence) -> String {
     data
 }
 
-/// What tells one who joins who is in a presence channel. It goes to that one alone.
+/// The reply to a member who joins, with the list of members. It goes to that member alone.
 pub(super) fn succeeded(
     app: &str,
     channel: &str,
@@ -168,21 +177,22 @@ pub(super) fn succeeded(
     draft.finish(context.now)
 }
 
-/// The last event of a cache channel as its subscribers got it, JSON, with the seconds for which it is kept yet. `None`
-/// when there is none.
+/// The last event of a cache channel as subscribers received it, JSON, with the seconds for which
+/// it is still kept. `None` when there is none.
 #[must_use]
 fn kept(app: &str, channel: &str, retained: &Retained, now: Now) -> Option<String> {
     let publication = retained.last(&topic_of(app, channel), now)?;
+    // The frame is the stored form, so the event is read back from it rather than kept twice.
     let event = std::str::from_utf8(payload(publication.frame(0))).ok()?;
     let event = event.strip_suffix('}')?;
     let passed_s = now.monotonic_ns.saturating_sub(publication.accepted.monotonic_ns) / SECOND_NS;
-    // One that is kept for ever has no time to live.
+    // An event that is kept forever has no time to live.
     let left = (publication.retain_s < u32::MAX)
         .then(|| format!(r#","ttl":{}"#, u64::from(publication.retain_s).saturating_sub(passed_s)));
     Some(format!("{event}{}}}", left.unwrap_or_default()))
 }
 
-/// The payload of a frame that the server sends.
+/// The payload of a frame that the server sends: unmasked, and never fragmented.
 fn payload(frame: &[u8]) -> &[u8] {
     let header = match frame.get(1) {
         Some(126) => 4,
@@ -192,7 +202,7 @@ fn payload(frame: &[u8]) -> &[u8] {
     frame.get(header..).unwrap_or_default()
 }
 
-/// The body that answers an inquiry about channels of an app.
+/// The body of the response to an inquiry about an app's channels.
 pub(super) fn answer(
     app: &str,
     inquiry: &ChannelInquiry,
@@ -208,7 +218,7 @@ pub(super) fn answer(
     let found = |name: &str| channels.iter().find(|channel| &*channel.name == name);
     match inquiry {
         ChannelInquiry::Channels { wanted, .. } => {
-            // A user's own channel is the app's alone to see.
+            // A user's own channel is for the app alone to see.
             let listed = channels.iter().filter(|channel| !channel.name.starts_with('#'));
             let entries = listed.map(|channel| {
                 format!("{}:{{{}}}", quoted(&channel.name), counts(Some(channel), *wanted))
@@ -216,6 +226,7 @@ pub(super) fn answer(
             format!(r#"{{"channels":{{{}}}}}"#, joined(entries))
         }
         ChannelInquiry::Channel(name, wanted) => {
+            // Every count that was asked for is in the answer, 0 for an empty channel.
             let occupied = found(name).is_some();
             let counts = counts(found(name), *wanted);
             let comma = if counts.is_empty() { "" } else { "," };
@@ -227,7 +238,7 @@ pub(super) fn answer(
             let users = users.iter().map(|user| format!(r#"{{"id":{}}}"#, quoted(user)));
             format!(r#"{{"users":[{}]}}"#, joined(users))
         }
-        // Its connections have been told.
+        // The connections have been closed already.
         ChannelInquiry::Dismiss(_) => "{}".to_owned(),
         ChannelInquiry::Counts(named) => {
             let entries = named.iter().map(|(name, wanted)| {
@@ -249,8 +260,9 @@ fn joined(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(",")
 }
 
-/// The counts that are wanted of a channel, which may not be occupied, as members of an object.
+/// The counts that were asked for of a channel, which may be empty, as members of an object.
 fn counts(channel: Option<&ChannelCounts>, wanted: WantedCounts) -> String {
+    // The owner counts users of presence channels only.
     let users = channel.and_then(|channel| channel.users).unwrap_or(0);
     let users = wanted.users.then(|| format!(r#""user_count":{users}"#));
     let subscriptions = channel.map_or(0, |channel| channel.subscriptions);
@@ -259,7 +271,7 @@ fn counts(channel: Option<&ChannelCounts>, wanted: WantedCounts) -> String {
     joined(users.into_iter().chain(subscriptions))
 }
 
-/// A server's event: `data` is JSON, and is sent as a string that holds it.
+/// A server event: `data` is JSON, sent as a string that contains it.
 pub(super) fn put_frame(event: &str, channel: &str, data: &str, out: &mut Vec<u8>) {
     for (key, value) in
         [(r#"{"event":"#, event), (r#","channel":"#, channel), (r#","data":"#, data)]

@@ -1,4 +1,4 @@
-//! The apps that `echo` serves, which never see each other: their names, secrets and limits.
+//! The apps that `echo` serves, isolated from each other: names, secrets and limits.
 
 use super::limit::MESSAGE_BYTES_MAX;
 use crate::service::webhook::{WebhookApp, WebhookSettings};
@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-/// The dialect echo: Laravel Echo by the protocol of Pusher Channels, with its HTTP API for publishers on the same port.
+/// The dialect echo: Laravel Echo by the protocol of Pusher Channels, with its HTTP API for
+/// publishers on the same port.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EchoSettings {
@@ -19,13 +20,13 @@ pub struct EchoSettings {
     /// The code that sessions end with when the daemon stops: 1001, or 4100.
     #[schemars(with = "u16", extend("default" = 1001, "enum" = [1001, 4100]))]
     pub drain_code: DrainCode,
-    /// Laravel's `redis` broadcaster: the app whose channels get what is published in the Redis of [feed.redis] on
-    /// channels with this prefix, which is that of the application's Redis connection. No other application's prefix on
-    /// that Redis may begin like it.
+    /// Laravel's `redis` broadcaster: the app whose channels get what is published in the Redis of
+    /// [feed.redis] on channels with this prefix, which is that of the application's Redis
+    /// connection. No other application's prefix on that Redis may begin like it.
     #[schemars(extend("x-restart" = true))]
     pub redis: Option<Broadcaster>,
-    /// As many [[echo.app]] as there are applications; they never see each other. Their files are read where some
-    /// [[listen]] has echo among its dialects. A limit of 0 is none.
+    /// As many [[echo.app]] as there are applications; they never see each other. Their files are
+    /// read where some [[listen]] has echo among its dialects. A limit of 0 is none.
     #[allow(rustdoc::broken_intra_doc_links)]
     // The sample has this text, where brackets are those of TOML.
     pub app: Vec<AppSettings>,
@@ -172,41 +173,42 @@ impl Default for AppSettings {
     }
 }
 
-/// An app at work.
+/// An app in service.
 #[derive(Debug)]
 pub struct App {
     /// Its id, as notes to the owner of its presence have it.
     pub id: Arc<str>,
     /// Its settings.
     pub settings: AppSettings,
-    /// What signatures are made with.
+    /// The key of signatures.
     pub secret: Secret,
-    /// Sessions of the whole daemon that have been let in under these settings. A reload makes new settings, and
-    /// each session moves on to them.
+    /// Sessions of the whole daemon that were admitted under these settings. A reload makes new
+    /// settings, to which each session moves.
     pub connections: AtomicUsize,
     /// Events that were taken for it, from all sides.
     pub events: AtomicU64,
 }
 
 impl AppSettings {
-    /// Bytes that the list of a full presence channel may come to; 0 where one of its limits is none. In the frame it
-    /// stands in a string, where a quote takes two.
+    /// Largest size of a full presence channel's list, in bytes; 0 where one of its limits is none.
+    /// In the frame it is a JSON string, in which a quote takes two bytes.
     #[must_use]
     pub fn list_bytes(&self) -> usize {
         (self.presence_members_max as usize).saturating_mul(self.member_bytes_max).saturating_mul(2)
     }
 
-    /// Bytes that an event may come to: its data as they are written, which is up to six for each that they have, and
-    /// never more than the request. 0 where neither has a limit.
+    /// Largest size of an event, in bytes: its data as written, up to six bytes for each, and never
+    /// more than the request. 0 where neither has a limit.
     #[must_use]
     pub fn event_bytes(&self) -> usize {
+        // Six bytes is "\u0000", the longest escape.
         let written = self.data_bytes_max.saturating_mul(6);
         [written, self.request_bytes_max].into_iter().filter(|max| *max > 0).min().unwrap_or(0)
     }
 }
 
 impl App {
-    /// An app with its secret at hand.
+    /// An app with its secret.
     #[must_use]
     pub fn new(settings: AppSettings, secret: Secret) -> Self {
         let id = settings.id.as_str().into();
@@ -216,13 +218,14 @@ impl App {
     /// The longest message of a client.
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
+        // The app's "no limit" cannot exceed what the ranges of actions can address.
         match self.settings.message_bytes_max {
             0 => MESSAGE_BYTES_MAX,
             max => max.min(MESSAGE_BYTES_MAX),
         }
     }
 
-    /// Whether anybody is told of what happens.
+    /// Whether the app has any webhooks.
     #[must_use]
     pub fn has_webhooks(&self) -> bool {
         !self.settings.webhook.is_empty()
@@ -230,19 +233,19 @@ impl App {
 }
 
 impl EchoSettings {
-    /// The app that clients name so.
+    /// The app with a client's key.
     #[must_use]
     pub fn by_key(&self, key: &str) -> Option<&Arc<App>> {
         self.apps.iter().find(|app| app.settings.key == key)
     }
 
-    /// The app that publishers name so.
+    /// The app with a publisher's id.
     #[must_use]
     pub fn by_id(&self, id: &str) -> Option<&Arc<App>> {
         self.apps.iter().find(|app| app.settings.id == id)
     }
 
-    /// The webhooks of the apps that are served.
+    /// The webhooks of the enabled apps.
     pub(in crate::dialect) fn webhooks(
         &self,
     ) -> impl Iterator<Item = (WebhookApp, WebhookSettings)> {

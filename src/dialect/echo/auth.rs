@@ -1,11 +1,12 @@
-//! The signatures of clients: an app's own server has signed what a client may do, with the secret that it shares
-//! with us. They hold for one connection, whose socket id is in what was signed.
+//! The signatures of clients: an app's own server has signed what a client may do, with the secret
+//! that it shares with us. A signature holds for one connection, whose socket id is part of the
+//! signed text.
 
 use super::app::App;
 use super::signature::is_signed;
 use super::socket::SocketId;
 
-/// What may be signed.
+/// A signed permission.
 #[derive(Clone, Copy)]
 pub(super) enum Signed<'a> {
     /// A subscription: the channel, and who subscribes.
@@ -14,11 +15,14 @@ pub(super) enum Signed<'a> {
     User(&'a str),
 }
 
-/// Whether `auth`, the app's key and a signature in lower-case hexadecimal digits with a colon between, is good.
+/// Whether `auth` is valid: the app's key, a colon, and a signature in lower-case hexadecimal
+/// digits.
 pub(super) fn is_good(app: &App, socket: SocketId, signed: Signed<'_>, auth: &str) -> bool {
+    // The key is compared first: a signature of another app would fail anyway, but costs an HMAC.
     let digits = auth.strip_prefix(&*app.settings.key).and_then(|rest| rest.strip_prefix(':'));
     let Some(digits) = digits else { return false };
     let socket = socket.to_string();
+    // Libraries sign `channel_data` only if there is one; an empty one has its colon nevertheless.
     let parts: &[&str] = match signed {
         Signed::Subscription(channel, None) => &[&socket, ":", channel],
         Signed::Subscription(channel, Some(data)) => &[&socket, ":", channel, ":", data],

@@ -1,5 +1,6 @@
-//! The client's end of Laravel Echo: the socket's id first, then subscriptions, which a secret signs where they are
-//! not public, then events; and the requests that publish events, signed with the same secret.
+//! The client's end of Laravel Echo: first the socket's id, then subscriptions, signed with a
+//! secret where they are not public, then events; and requests that publish events, signed with
+//! that secret too.
 
 use crate::dialect::client::{
     ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
@@ -11,16 +12,16 @@ use ring::hmac;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Id and key of the app of a daemon that is started for a measurement.
+/// Id and key of the app of a daemon started for a measurement.
 const APP: (&str, &str) = ("bench", "bench-key");
 
-/// Those of the app of the development set-up.
+/// Id and key of the development set-up's app.
 const TRIAL_APP: (&str, &str) = ("app-id", "app-key");
 
 /// A client of an app.
 pub(super) struct EchoClient;
 
-/// What a message begins with.
+/// The beginning of a message.
 #[derive(Deserialize)]
 struct EventHead {
     event: String,
@@ -46,18 +47,23 @@ impl DialectClient for EchoClient {
             );
         };
         key.clone_into(&mut wish.key);
-        let needs_secret =
-            |name: &&String| name.starts_with("private-") || name.starts_with("presence-");
-        match wish.names.iter().find(needs_secret).filter(|_| wish.secret.is_none()) {
+        // Before connecting: the daemon would only say that the signature is missing.
+        let secured = wish
+            .names
+            .iter()
+            .find(|name| name.starts_with("private-") || name.starts_with("presence-"));
+        match secured.filter(|_| wish.secret.is_none()) {
             None => Ok(()),
             Some(channel) => Err(format!(
-                "{channel} is for those who are let in: give the app's secret with --secret-file, which signs for it"
+                "{channel} needs authorization: give the app's secret with --secret-file, which \
+                 signs for it"
             )),
         }
     }
 
     fn step(&self, stage: ClientStage, wish: &ClientWish, answer: &str) -> Option<ClientStep> {
         match stage {
+            // The greeting comes unasked; its socket id is part of what is signed.
             ClientStage::Token => Some(ClientStep { say: Vec::new(), answers: 1 }),
             ClientStage::Subscription => {
                 let socket = socket_id(answer).unwrap_or_default();
@@ -79,7 +85,7 @@ impl DialectClient for EchoClient {
             "pusher:ping" => ClientHeard::Question(r#"{"event":"pusher:pong","data":{}}"#),
             "pusher_internal:subscription_succeeded" => ClientHeard::Success("subscribed"),
             "pusher:subscription_error" => ClientHeard::Refusal(text.to_owned()),
-            // What is wrong with the connection is said again by the close.
+            // Errors of the connection are repeated by its close.
             "pusher:error" | "pusher:cache_miss" => ClientHeard::Note,
             _ => ClientHeard::Event,
         }
@@ -93,14 +99,14 @@ impl DialectClient for EchoClient {
 
     fn meaning(&self, code: u16, _: ClientStage) -> Option<&'static str> {
         Some(match code {
-            4001 => "the key of the URL is no app's of the daemon",
+            4001 => "the key in the URL belongs to no app of the daemon",
             4003 => "the app is not enabled, or a reload has removed it",
             4004 => "the app has no room; see its max_connections",
             4009 => {
-                "allowed_origins of the app lets pages in that say who they are, and this command is none; or the \
-                 application has ended the connection"
+                "the app's allowed_origins admits pages of certain origins only, and this \
+                 command has none; or the application has closed the connection"
             }
-            4100 => "we read too slowly, or the daemon stops; connect again",
+            4100 => "we read too slowly, or the daemon is stopping; connect again",
             _ => return None,
         })
     }
@@ -131,10 +137,11 @@ impl DialectClient for EchoClient {
             "\necho\n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n\
              \n  Laravel    its .env, then `php artisan config:clear`\n\
              BROADCAST_CONNECTION=pusher\nPUSHER_APP_ID={id}\nPUSHER_APP_KEY={key}\n\
-             PUSHER_APP_SECRET={secret}\nPUSHER_HOST={host}\nPUSHER_PORT={port}\nPUSHER_SCHEME=http\nPUSHER_APP_CLUSTER=mt1\n\
+             PUSHER_APP_SECRET={secret}\nPUSHER_HOST={host}\nPUSHER_PORT={port}\n\
+             PUSHER_SCHEME=http\nPUSHER_APP_CLUSTER=mt1\n\
              \n  its page   with laravel-echo and pusher-js\n\
-             new Echo({{broadcaster:\"pusher\",key:\"{key}\",cluster:\"mt1\",wsHost:\"{host}\",wsPort:{port},\
-             wssPort:{tls_port},forceTLS:false,enabledTransports:[\"ws\",\"wss\"]}})\n\
+             new Echo({{broadcaster:\"pusher\",key:\"{key}\",cluster:\"mt1\",wsHost:\"{host}\",\
+             wsPort:{port},wssPort:{tls_port},forceTLS:false,enabledTransports:[\"ws\",\"wss\"]}})\n\
              \n  follow it  {program} subscribe ws://{address}{path} --echo room\n\
              \n  publish    {program} publish{socket} {place} '{event}'\n"
         )
@@ -165,15 +172,17 @@ impl DialectClient for EchoClient {
     }
 }
 
-/// The id that the daemon's greeting gives the connection.
+/// The connection's id in the daemon's greeting.
 fn socket_id(greeting: &str) -> Option<String> {
     let EventHead { data, .. } = serde_json::from_str(greeting).ok()?;
+    // The data are JSON in a string, as in every event of the protocol.
     let data: Value = serde_json::from_str(data.as_str()?).ok()?;
     Some(data["socket_id"].as_str()?.to_owned())
 }
 
 /// The message that subscribes a connection to a channel.
 fn subscribe(wish: &ClientWish, socket: &str, channel: &str) -> String {
+    // Presence channels need a member, who must not collide with a user of the application.
     let member = channel.starts_with("presence-").then(|| {
         let user = format!("fanfare-{socket}");
         json!({ "user_id": user, "user_info": { "name": "fanfare subscribe" } }).to_string()
@@ -187,7 +196,7 @@ fn subscribe(wish: &ClientWish, socket: &str, channel: &str) -> String {
     json!({ "event": "pusher:subscribe", "data": data }).to_string()
 }
 
-/// Signs in the name of an app.
+/// Signs on behalf of an app.
 #[derive(Clone, Debug)]
 pub struct Signer {
     id: String,
@@ -196,7 +205,7 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Of the app with this id, key and secret.
+    /// A signer with the app's id, key and secret.
     #[must_use]
     pub fn new(id: &str, key: &str, secret: &str) -> Self {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
@@ -209,14 +218,15 @@ impl Signer {
         hex(hmac::sign(&self.secret, text.as_bytes()).as_ref())
     }
 
-    /// What lets a connection into a channel, as a member if there is one.
+    /// The authorization of a connection for a channel, as a member if one is given.
     #[must_use]
     pub fn channel(&self, socket: &str, channel: &str, member: Option<&str>) -> String {
         let member = member.map_or_else(String::new, |member| format!(":{member}"));
         format!("{}:{}", self.key, self.sign(&format!("{socket}:{channel}{member}")))
     }
 
-    /// Path and query of a request that is made now (unix time in s). More may stand in the query of `target`.
+    /// Path and query of a request made now (unix time in s). The query of `target` may have more
+    /// parameters.
     #[must_use]
     pub fn request(&self, method: &str, target: &str, body: &[u8], now_s: u64) -> String {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -225,6 +235,7 @@ impl Signer {
             "auth_key={}&auth_timestamp={now_s}&auth_version=1.0&body_md5={digest}",
             self.key
         );
+        // Signed in the order of the names, whatever the order in which they are sent.
         let query = if query.is_empty() {
             own
         } else {

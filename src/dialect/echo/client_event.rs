@@ -1,4 +1,4 @@
-//! Events that clients send each other: Echo's whispers.
+//! Events from clients to clients: Echo's whispers.
 
 use super::announce::webhook;
 use super::limit::is_over;
@@ -20,7 +20,7 @@ const NOT_ALLOWED: u16 = 4009;
 const REJECTED: u16 = 4301;
 
 impl EchoLive {
-    /// Hands a client's event to the others of its channel.
+    /// Forwards a client's event to the other subscribers of its channel.
     pub(super) fn client_event(
         &mut self,
         event: &ClientEvent,
@@ -31,9 +31,12 @@ impl EchoLive {
             out.count(DialectTally::ClientEvent);
             return channel_error(&event.channel, code, message, out);
         }
+
         let channel = &event.channel;
         let sender = self.channels.iter().find(|known| *known.name == **channel);
+        // On a presence channel receivers learn who has sent it; clients cannot forge this.
         let user = sender.and_then(|known| known.user.as_deref());
+
         let mut text = format!(
             r#"{{"event":{},"channel":{},"data":{}"#,
             quoted(&event.name),
@@ -44,18 +47,21 @@ impl EchoLive {
             text.push_str(&format!(r#","user_id":{}"#, quoted(user)));
         }
         text.push('}');
+
+        // The sender has its own event already.
         let (meta, length) = EchoReach::AllBut(self.socket).meta();
         context.draft.address(&topic(&self.place.id, channel), b"");
         context.draft.meta(&meta[..length]);
         context.draft.text(|payload| payload.extend_from_slice(text.as_bytes()));
         self.place.events.fetch_add(1, Relaxed);
         out.push(Action::Publish(Box::new(context.draft.finish(context.now))));
+
         if self.place.has_webhooks() {
             self.tell(event, user, out);
         }
     }
 
-    /// Tells the app's webhooks.
+    /// Informs the app's webhooks.
     fn tell(&self, event: &ClientEvent, user: Option<&str>, out: &mut Actions) {
         let mut json = format!(
             r#"{{"name":"client_event","channel":{},"event":{},"data":{},"socket_id":"{}""#,
@@ -72,7 +78,7 @@ impl EchoLive {
         out.ask(Question::Webhook(Box::new(webhook)));
     }
 
-    /// Why an event is refused; one that is not is counted for the second.
+    /// Checks that an event may be sent; if so it counts against the client's rate.
     fn may_send(&mut self, event: &ClientEvent, now: Now) -> Result<(), (u16, &'static str)> {
         let app = &self.place.settings;
         if !app.client_events {
@@ -81,9 +87,11 @@ impl EchoLive {
         if is_over(event.name.chars().count(), app.event_name_chars_max) {
             return Err((REJECTED, "The event's name is too long."));
         }
+        // The text of a string counts, not its escapes.
         if is_over(event.data_bytes, app.data_bytes_max) {
             return Err((REJECTED, "The event's data are too long."));
         }
+
         let may_have_them = match ChannelKind::of(&event.channel).map(|kind| kind.access) {
             Some(Access::Private | Access::Presence) => true,
             Some(Access::Public) => app.public_client_events,
@@ -92,22 +100,28 @@ impl EchoLive {
         if !may_have_them {
             return Err((NOT_ALLOWED, "Client events are for private and presence channels."));
         }
+        // The channel may have been asked for and not be joined yet.
         if !self.channels.iter().any(|known| known.is_in && *known.name == *event.channel) {
             return Err((NOT_ALLOWED, "The connection is not subscribed to the channel."));
         }
+        // Last, because an event that is refused for another reason does not count.
         if !self.is_within_rate(now) {
             return Err((REJECTED, "The connection sends too many client events."));
         }
         Ok(())
     }
 
+    /// Counts an event against the client's rate. A sliding second: a limit that starts anew each
+    /// second would let twice as many pass around its turn.
     fn is_within_rate(&mut self, now: Now) -> bool {
         let max = self.place.settings.client_events_per_s_max as usize;
         if max == 0 {
             return true;
         }
+
         let sent_ns = &mut self.rare().sent_ns;
         while sent_ns.pop_front_if(|at_ns| *at_ns + SECOND_NS <= now.monotonic_ns).is_some() {}
+
         let is_within = sent_ns.len() < max;
         if is_within {
             sent_ns.push_back(now.monotonic_ns);

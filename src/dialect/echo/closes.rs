@@ -1,15 +1,17 @@
-//! The ends of connections, which clients are told twice.
+//! The ends of connections, of which clients are informed twice.
 
 use super::message;
 use crate::dialect::Actions;
 use crate::reason::Reason;
 
-/// Code and reason of a user's connections that the app has ended.
+/// Code and reason of connections that the app has terminated.
 pub(super) const TERMINATED: (u16, &str) = (4009, "Connection terminated by the app.");
 
-/// Ends a connection that may not stay, and tells it twice why: pages see the one, those who debug the other.
+/// Ends a connection, and says why twice: pages see the message, developer tools the close.
 pub(super) fn send_away(code: u16, message: &str, out: &mut Actions) {
     message::error(code, message, out);
+
+    // The codes that this dialect sends; those below 4100 tell pusher-js not to reconnect.
     let reason = match code {
         4001 | 4003 => Reason::App,
         4004 | 4100 => Reason::AppLimit,

@@ -1,4 +1,5 @@
-//! Who is let in: the app, the version of the protocol, the page that a browser shows, the number of connections.
+//! Admission of clients: the app, the protocol's version, the page's origin, the number of
+//! connections.
 
 use super::app::{App, EchoSettings};
 use crate::dialect::Upgrade;
@@ -7,59 +8,65 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Why a client is not let in, or has to go: the code, and the message that is the reason too.
+/// Why a client is not admitted, or has to go: the code, and the message that is also the reason.
 pub(super) type AppRefusal = (u16, String);
 
-/// The versions that are served as the one that this is, as sent. Without a version it is that one too.
+/// The versions that are served alike, as sent. A client without a version counts as one of them.
 const VERSIONS: [&str; 3] = ["5", "6", "7"];
 
-/// A session's place among the connections of an app. It is given back when it is dropped.
+/// A session's place among the connections of an app, released on drop.
 pub(super) struct AppPlace(Arc<App>);
 
-/// The key of the app that a path names; `None` when it is no path of this dialect's.
+/// The key of the app that a path names; `None` when the path is not this dialect's.
 pub(super) fn key_of<'a>(path: &'a str, settings: &EchoSettings) -> Option<&'a str> {
     let key = path.strip_prefix(&*settings.path)?.strip_prefix("/app/")?;
     (!key.is_empty() && !key.contains('/')).then_some(key)
 }
 
-/// Gives a client a place, or says why it gets none.
+/// Gives a client a place, or the reason why it gets none.
 pub(super) fn admit(
     key: &str,
     upgrade: &Upgrade<'_>,
     settings: &EchoSettings,
 ) -> Result<AppPlace, AppRefusal> {
+    // The order of the checks is that of the codes' advice: a wrong key is the commonest mistake.
     let app =
         settings.by_key(key).ok_or_else(|| (4001, format!("App key {key} does not exist.")))?;
     if !app.settings.enabled {
         return Err(not_enabled());
     }
+
     let version =
         form_urlencoded::parse(upgrade.query.as_bytes()).find(|(name, _)| name == "protocol");
     if version.is_some_and(|(_, version)| !VERSIONS.contains(&&*version)) {
         return Err((4007, "Unsupported protocol version.".into()));
     }
+
     if !app.settings.allowed_origins.iter().any(|allowed| allows(allowed, upgrade.origin)) {
         return Err((4009, "Origin not allowed.".into()));
     }
+    // Last, so that a refused client never takes the last place, not even for a moment.
     AppPlace::take(app).ok_or_else(|| (4004, "Over connection limit.".into()))
 }
 
-/// What the clients of a disabled or removed app are told.
+/// The refusal for clients of a disabled or removed app.
 pub(super) fn not_enabled() -> AppRefusal {
     (4003, "The app is not enabled.".into())
 }
 
 impl AppPlace {
-    /// A place, unless all are taken.
+    /// Takes a place, unless all are taken.
     fn take(app: &Arc<App>) -> Option<Self> {
+        // One atomic step: shards admit clients at the same time.
         let max = app.settings.max_connections;
         let more = |count: usize| (max == 0 || count < max).then_some(count + 1);
         app.connections.fetch_update(Relaxed, Relaxed, more).ok()?;
         Some(Self(Arc::clone(app)))
     }
 
-    /// Moves on to other settings, which leave everybody in.
+    /// Moves to other settings, whatever their limit: admitted clients stay.
     pub(super) fn move_to(&mut self, app: &Arc<App>) {
+        // The old place is released by the assignment's drop.
         app.connections.fetch_add(1, Relaxed);
         *self = Self(Arc::clone(app));
     }
@@ -79,17 +86,20 @@ impl Drop for AppPlace {
     }
 }
 
-/// Whether a page of this origin may connect. As in Laravel Reverb the origin's host counts; one that is allowed with
-/// its port or its scheme is compared with these too. Whoever sends no origin is let in only where all are.
+/// Whether a page of this origin may connect. As in Laravel Reverb the origin's host is compared,
+/// or an allowed origin with port or scheme with these too. A client without an origin is admitted
+/// only where all are.
 fn allows(allowed: &str, origin: Option<&[u8]>) -> bool {
     if allowed == "*" {
         return true;
     }
+
     let Some(Ok(origin)) = origin.map(std::str::from_utf8) else { return false };
     let Some((_, authority)) = origin.split_once("://") else { return false };
-    // An IPv6 address has colons of its own, and brackets around them.
+    // An IPv6 address contains colons, within brackets.
     let port = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
     let host = &authority[..port.unwrap_or(authority.len())];
+
     let compared = if allowed.contains("://") {
         origin
     } else if allowed.trim_start_matches('[').contains(':') && !allowed.ends_with(']') {

@@ -1,4 +1,4 @@
-//! Events of publishers, whatever way they come: what a good one is, and the publications that it comes to.
+//! Events of publishers, from all sources: which are valid, and the publications made of them.
 
 use super::app::{App, AppSettings};
 use super::limit::is_over;
@@ -14,10 +14,10 @@ use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What the names of our own events begin with; nobody else's do.
+/// The prefixes of the server's own event names, which publishers may not use.
 const OURS: [&str; 2] = ["pusher:", "pusher_internal:"];
 
-/// How an event is written.
+/// The form of an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum BroadcastForm {
     /// As the body of a request.
@@ -28,22 +28,22 @@ pub(super) enum BroadcastForm {
     Feed,
 }
 
-/// A good event, whose data may still be too long.
+/// A valid event, whose data may still be too long.
 pub(super) struct Broadcast<'a> {
-    /// As it is written, quotes and escapes included.
+    /// As written, quotes and escapes included.
     name: &'a [u8],
-    /// Likewise; a string.
+    /// As written; a string.
     data: Cow<'a, [u8]>,
     /// Of the data, decoded.
     data_bytes: usize,
-    /// Each name once.
+    /// Without repetitions.
     pub(super) channels: SmallVec<[(&'a str, ChannelKind); 1]>,
     reach: EchoReach,
-    /// What is to be told of its channels, if anything.
+    /// The counts that the publisher asks for, if any.
     pub(super) info: Option<WantedCounts>,
 }
 
-/// The fields of an event, the last of each name.
+/// The fields of an event; the last of a repeated name counts.
 #[derive(Default)]
 struct BroadcastFields<'a> {
     name: BroadcastField<'a>,
@@ -54,7 +54,7 @@ struct BroadcastFields<'a> {
     info: BroadcastField<'a>,
 }
 
-/// A value with its text; nothing when it is absent, or null and not data.
+/// A value with its text; `None` when it is absent, or null and not the data.
 type BroadcastField<'a> = Option<(Value<'a, 'a>, &'a [u8])>;
 
 impl<'a> BroadcastFields<'a> {
@@ -63,7 +63,7 @@ impl<'a> BroadcastFields<'a> {
         for (key, value, written) in entries(object, text) {
             let field = match key {
                 "name" => &mut fields.name,
-                // In a feed that is data like any other.
+                // In a feed null is data like any other.
                 "data" => {
                     fields.data = Some((value, written));
                     continue;
@@ -84,7 +84,7 @@ impl<'a> Broadcast<'a> {
     /// Reads an event, written as `text`.
     ///
     /// # Errors
-    /// With the reason why it is none, or beyond the app's limits.
+    /// When it is not an event, or beyond the app's limits: the reason.
     pub(super) fn read(
         object: &Object<'a, 'a>,
         text: &'a [u8],
@@ -93,7 +93,9 @@ impl<'a> Broadcast<'a> {
     ) -> Result<Self, Unusable> {
         let fields = BroadcastFields::read(object, text);
         let name = string(fields.name.as_ref()).filter(|name| !name.is_empty());
+
         let name = name.ok_or_else(|| bad("\"name\" must be a string that is not empty"))?;
+        // A client could not tell a forged "subscription_succeeded" from ours.
         if OURS.iter().any(|ours| name.starts_with(ours)) {
             return Err(bad(
                 "names that begin with \"pusher:\" or \"pusher_internal:\" are the server's own",
@@ -105,7 +107,9 @@ impl<'a> Broadcast<'a> {
                 app.event_name_chars_max
             )));
         }
+
         let (data, data_bytes) = data(fields.data.as_ref(), form)?;
+
         let channels = match &fields.channels {
             Some((list, _)) if form != BroadcastForm::Batch => channels(*list, app)?,
             _ => {
@@ -113,14 +117,18 @@ impl<'a> Broadcast<'a> {
                 SmallVec::from_iter([(name, kind(name)?)])
             }
         };
+
         let reach = match &fields.socket_id {
             None => EchoReach::All,
             Some((id, _)) => {
+                // An id that is well-formed and none of ours excludes nobody: it may be another
+                // daemon's.
                 let id = id.into_string().and_then(|id| SocketId::read(id).ok());
                 let id = id.ok_or_else(|| bad("\"socket_id\" must be two numbers with a dot"))?;
                 id.map_or(EchoReach::All, EchoReach::AllBut)
             }
         };
+
         let info = match &fields.info {
             None => None,
             Some((info, _)) => Some(wanted(&words(*info)?)),
@@ -145,9 +153,10 @@ impl<'a> Broadcast<'a> {
         let (meta, length) = self.reach.meta();
         for (channel, kind) in &self.channels {
             draft.address(&topic(&app.settings.id, channel), b"");
+            // The connection that has caused the event does not get it, see `EchoReach`.
             draft.meta(&meta[..length]);
             if kind.is_cache {
-                // No limit is the longest time there is.
+                // No limit is the longest time that can be given.
                 draft.retain(if app.settings.cache_ttl_s == 0 {
                     u32::MAX
                 } else {
@@ -168,7 +177,7 @@ impl<'a> Broadcast<'a> {
     }
 }
 
-/// The counts that a list of them asks for.
+/// The counts in a list of them.
 pub(super) fn wanted(info: &str) -> WantedCounts {
     let has = |name| info.split(',').any(|word| word.trim() == name);
     WantedCounts {
@@ -190,12 +199,13 @@ fn words<'a>(info: Value<'a, 'a>) -> Result<Cow<'a, str>, Unusable> {
     ))
 }
 
-/// What of it a publisher is told of such a channel: only presence channels have users, and it knows what it publishes.
+/// The counts that a publisher gets for a channel of this kind: only presence channels have users,
+/// and it knows the event that it publishes.
 pub(super) fn of_kind(wanted: WantedCounts, kind: ChannelKind) -> WantedCounts {
     WantedCounts { users: wanted.users && kind.access == Access::Presence, kept: false, ..wanted }
 }
 
-/// What a channel's name says.
+/// The kind of a channel by its name.
 pub(super) fn kind(name: &str) -> Result<ChannelKind, Unusable> {
     ChannelKind::of(name).ok_or_else(|| bad("a channel's name has 1 to 164 of -a-zA-Z0-9_=@,.;"))
 }
@@ -212,7 +222,7 @@ fn written<'a>(field: Option<&(Value<'a, 'a>, &'a [u8])>) -> &'a [u8] {
     field.map_or(b"\"\"", |(_, written)| written)
 }
 
-/// The data as a JSON string, and how long it is decoded.
+/// The data as a JSON string, and their length decoded.
 fn data<'a>(
     field: Option<&(Value<'a, 'a>, &'a [u8])>,
     form: BroadcastForm,
@@ -222,6 +232,7 @@ fn data<'a>(
     }
     match field {
         Some((_, written)) if form == BroadcastForm::Feed => {
+            // Laravel's Redis broadcaster publishes an object, which clients expect as a string.
             let text = String::from_utf8_lossy(written);
             let string = serde_json::to_vec(&text).map_err(|error| Unusable(error.to_string()))?;
             Ok((Cow::Owned(string), text.len()))
@@ -231,7 +242,7 @@ fn data<'a>(
     }
 }
 
-/// The channels of a list, each once.
+/// The channels of a list, without repetitions.
 fn channels<'a>(
     list: Value<'a, 'a>,
     app: &AppSettings,
@@ -243,6 +254,7 @@ fn channels<'a>(
     if is_over(list.len(), app.channels_per_event_max) {
         return Err(bad(&format!("more than {} channels", app.channels_per_event_max)));
     }
+
     let mut seen = ahash::AHashSet::new();
     let mut channels = SmallVec::new();
     for name in list.iter() {

@@ -1,9 +1,9 @@
-//! Limits of the apps, where 0 is none.
+//! Limits of the apps, where 0 means none.
 
-/// Longest message where an app has no limit: what the ranges of actions can point into.
+/// Longest message where an app has no limit, in bytes: what the ranges of actions can address.
 pub(super) const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
 
-/// Whether a limit is passed; 0 is none.
+/// Whether a limit is exceeded; 0 means none.
 pub(super) fn is_over(value: usize, max: usize) -> bool {
     max > 0 && value > max
 }

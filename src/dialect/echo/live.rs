@@ -1,4 +1,4 @@
-//! What a connection has that was let in: its app, its channels, and what only few connections need.
+//! The state of an admitted connection: its app, its channels, and what only few connections need.
 
 use super::entrance::AppPlace;
 use super::member::EchoMember;
@@ -6,43 +6,43 @@ use super::socket::SocketId;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
-/// A connection that was let in.
+/// An admitted connection.
 pub(super) struct EchoLive {
     pub(super) place: AppPlace,
     pub(super) socket: SocketId,
-    /// When the client was heard last.
+    /// When the client was last heard.
     pub(super) heard_ns: u64,
-    /// Whether it was asked since whether it is there.
+    /// Whether it was pinged since.
     pub(super) is_asked: bool,
-    /// Counts the presence channels that were asked for.
+    /// Number of presence channels asked for.
     pub(super) asked: u32,
     pub(super) channels: SmallVec<[EchoChannel; 1]>,
     pub(super) rare: Option<Box<Rare>>,
 }
 
-/// What most connections never have, or not for long.
+/// State that most connections never have, or not for long.
 #[derive(Default)]
 pub(super) struct Rare {
     /// Who has signed in.
     pub(super) user: Option<EchoMember>,
     /// What the owners of channels' presence have not answered, in order.
     pub(super) joins: VecDeque<Join>,
-    /// When the events of the last second were sent to other clients.
+    /// When the client events of the last second were sent.
     pub(super) sent_ns: VecDeque<u64>,
 }
 
-/// A channel that a connection is in, or has asked to join.
+/// A channel that a connection has joined, or has asked to join.
 pub(super) struct EchoChannel {
     pub(super) name: Box<str>,
-    /// On a presence channel, who the connection is there.
+    /// The connection's member of a presence channel.
     pub(super) user: Option<Box<str>>,
-    /// Which of the connection's wishes to join it was made by; 0 for a channel without members.
+    /// The wish by which it was first asked for; 0 for a channel without members.
     pub(super) wish: u32,
-    /// Whether its events flow.
+    /// Whether its events are received.
     pub(super) is_in: bool,
 }
 
-/// A wish to join that has not been answered.
+/// A wish to join without an answer.
 pub(super) struct Join {
     pub(super) channel: Box<str>,
     /// The number of the channel's first wish.
@@ -51,7 +51,7 @@ pub(super) struct Join {
 }
 
 impl EchoLive {
-    /// What a rare connection has.
+    /// The state for few connections, made on first use.
     pub(super) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -61,8 +61,8 @@ impl EchoLive {
 mod tests {
     use super::*;
 
-    /// Measured over 200,000 connections with a channel of its own each: 97 bytes for the session beyond a bare
-    /// connection, and 162 for the channel's name, the trie and the owner's presence.
+    /// Measured over 200,000 connections with a channel of its own each: 97 bytes for the session
+    /// beyond a bare connection, and 162 for the channel's name, the trie and the owner's presence.
     #[test]
     fn a_connection_with_one_channel_takes_96_bytes_beside_the_name() {
         assert!(size_of::<EchoLive>() <= 96, "{}", size_of::<EchoLive>());

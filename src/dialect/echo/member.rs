@@ -1,12 +1,12 @@
-//! Who a client is, as the app's own server has written it: `channel_data` of a presence channel, and `user_data` of
-//! a sign-in.
+//! The identity of a client, as the app's own server has written it: `channel_data` of a presence
+//! channel, and `user_data` of a sign-in.
 
 use super::app::AppSettings;
 use super::limit::is_over;
 use super::name::{channel_of, user_of};
 use crate::event::{Event, Parser, ValueIntoString as _};
 
-/// A user, and what is shown of it.
+/// A user, and the public information about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EchoMember {
     pub(super) user: Box<str>,
@@ -15,7 +15,7 @@ pub(super) struct EchoMember {
 }
 
 impl EchoMember {
-    /// Reads `channel_data`. The user's id may be a number, which is its text then.
+    /// Reads `channel_data`. The user's id may be a number, which counts as its text.
     pub(super) fn of_channel_data(
         data: &str,
         app: &AppSettings,
@@ -25,7 +25,7 @@ impl EchoMember {
         parser.parse(data.as_bytes(), read).ok()?
     }
 
-    /// Reads `user_data`. The id may be a number here too.
+    /// Reads `user_data`. Here too the id may be a number.
     pub(super) fn of_user_data(data: &str, app: &AppSettings, parser: &mut Parser) -> Option<Self> {
         let read = |event: &Event<'_, '_>| {
             let user = text_of(event, "id")?;
@@ -40,12 +40,13 @@ impl EchoMember {
         if user.is_empty() || is_over(user.chars().count(), app.user_id_chars_max) {
             return None;
         }
+        // Kept as written: members get it byte for byte.
         let info = std::str::from_utf8(event.written("user_info").unwrap_or(b"null")).ok()?;
         Some(Self { user: user.into(), info: info.into() })
     }
 }
 
-/// The text of a field that is one or a number.
+/// The text of a field that is a string or a number.
 fn text_of<'a>(event: &Event<'a, 'a>, key: &str) -> Option<&'a str> {
     match event.last(key)?.into_string() {
         Some(text) => Some(text),
@@ -53,7 +54,7 @@ fn text_of<'a>(event: &Event<'a, 'a>, key: &str) -> Option<&'a str> {
     }
 }
 
-/// The text of a number, as it is written.
+/// The text of a number, as written: ids of 64 bits lose nothing.
 fn number(written: &[u8]) -> Option<&str> {
     let is_number = written.first().is_some_and(|first| *first == b'-' || first.is_ascii_digit());
     std::str::from_utf8(written).ok().filter(|_| is_number)

@@ -1,8 +1,9 @@
 //! What clients say, and what they are answered with.
 //!
-//! A message is one JSON object with a string `event`; of a key that is written twice the last counts, and keys that
-//! an event does not know are ignored. The `data` of the protocol's own events is an object, or a string that holds
-//! one. What a client is told is written compactly, with `data` as a string that holds JSON, except in errors.
+//! A message is one JSON object with a string `event`; of a key that is written twice the last
+//! counts, and keys that an event does not know are ignored. The `data` of the protocol's own
+//! events is an object, or a string that holds one. What a client is told is written compactly,
+//! with `data` as a string that holds JSON, except in errors.
 
 use super::announce::put_frame;
 use crate::dialect::Actions;

@@ -1,4 +1,4 @@
-//! Names of channels, and what they say of the channel.
+//! Names of channels, and what a name says about its channel.
 
 /// Longest name of a channel, in bytes; Pusher's.
 const NAME_BYTES_MAX: usize = 164;
@@ -10,35 +10,40 @@ const USER: &str = "#server-to-user-";
 /// Who may subscribe to a channel, and what is known of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Everybody.
+    /// Every client.
     Public,
-    /// Whoever has a signature. Events of `private-encrypted-` channels are opaque here.
+    /// Clients with a signature. Events of `private-encrypted-` channels are opaque here.
     Private,
-    /// Whoever has a signature of who they are; the members know each other.
+    /// Clients with a signature of their identity; the members know each other.
     Presence,
-    /// The user of this id, signed in.
+    /// The user with this id, signed in.
     User,
 }
 
-/// What a channel's name says.
+/// The properties of a channel that its name determines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChannelKind {
     /// Who may subscribe.
     pub(super) access: Access,
-    /// Whether the last event is kept for those who come later.
+    /// Whether the last event is kept for later subscribers.
     pub(super) is_cache: bool,
 }
 
 impl ChannelKind {
-    /// Reads a channel's name; `None` when it is none.
+    /// Reads a channel's name; `None` when it is invalid.
     pub(super) fn of(name: &str) -> Option<Self> {
+        // First, because the id in it may have any characters.
         if user_of(name).is_some() {
             return Some(Self { access: Access::User, is_cache: false });
         }
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=@,.;".contains(&byte);
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
+        // Pusher's set: names go into URLs of the HTTP API as they are.
+        let is_valid = (1..=NAME_BYTES_MAX).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=@,.;".contains(&byte));
+        if !is_valid {
             return None;
         }
+
+        // The longer prefix first: the shorter one is part of it.
         let (access, rest) = if let Some(rest) = name.strip_prefix("private-encrypted-") {
             (Access::Private, rest)
         } else if let Some(rest) = name.strip_prefix("private-") {
@@ -52,17 +57,18 @@ impl ChannelKind {
     }
 }
 
-/// Whether a public name has that of a private or presence channel inside. On a Redis whose applications have prefixes
-/// of which one begins like the other it is how a private channel of the longer prefix looks from the shorter one.
+/// Whether a public name contains that of a private or presence channel. On a Redis with two
+/// prefixes of which one begins like the other, this is how a private channel of the longer prefix
+/// looks from the shorter one.
 pub(super) fn hides_private(name: &str) -> bool {
     let marks = ["private-", "presence-"];
     !marks.iter().any(|mark| name.starts_with(mark)) && marks.iter().any(|mark| name.contains(mark))
 }
 
-/// The user whose own channel it is.
+/// The user whose own channel this is.
 pub(super) fn user_of(channel: &str) -> Option<&str> {
     let user = channel.strip_prefix(USER)?;
-    // A NUL ends a topic: the user before it would get what is for this one.
+    // A NUL ends a topic: the user whose id ends there would get this user's events.
     ((1..=USER_CHARS_MAX).contains(&user.chars().count()) && !user.contains('\0')).then_some(user)
 }
 

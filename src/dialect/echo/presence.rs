@@ -1,11 +1,12 @@
-//! Presence channels, on the side of one connection.
+//! Presence channels, on one connection's side.
 //!
-//! The owner of the channel's presence decides who joins, and is asked each time a client subscribes. Until its answer
-//! comes nothing of the channel is received; the answer is the list of who is there, and the changes after it follow
-//! in the same mailbox. Answers for one channel come in the order of the wishes, so a list of these is enough to know
-//! which is answered, and whether the client still wants it: the channel that a wish was for bears the wish's number,
-//! and is gone when the client has unsubscribed. Different channels may have different owners, which answer in any
-//! order.
+//! The owner of the channel's presence decides who joins, and is asked each time a client
+//! subscribes. Until its answer comes nothing of the channel is received; the answer is the list of
+//! who is there, and the changes after it follow in the same mailbox. Answers for one channel come
+//! in the order of the wishes, so a list of these is enough to know which is answered, and whether
+//! the client still wants it: the channel that a wish was for bears the wish's number, and is gone
+//! when the client has unsubscribed. Different channels may have different owners, which answer in
+//! any order.
 
 use super::announce::succeeded;
 use super::closes::{TERMINATED, send_away};
@@ -19,12 +20,12 @@ use crate::dialect::{Action, Actions, Context};
 use crate::service::presence::{PresenceAnswer, PresenceRequest};
 use std::sync::Arc;
 
-/// Wishes of one connection that wait for an answer, where the app does not limit subscriptions. A client that
-/// subscribes and unsubscribes without waiting makes more of them than it has channels.
+/// Wishes of one connection that wait for an answer, where the app does not limit subscriptions. A
+/// client that subscribes and unsubscribes without waiting has more of them than channels.
 const JOINS_MAX: usize = 1000;
 
 impl EchoLive {
-    /// Asks to join a presence channel, for which the signature is good.
+    /// Asks to join a presence channel with a valid signature.
     pub(super) fn join(
         &mut self,
         wish: &SubscribeMessage,
@@ -32,6 +33,7 @@ impl EchoLive {
         out: &mut Actions,
     ) -> Result<(), SubscriptionRefused> {
         let member = self.member(wish.data.as_deref(), context)?;
+
         let joins_max = match self.place.settings.subscriptions_max {
             0 => JOINS_MAX,
             max => max,
@@ -39,16 +41,21 @@ impl EchoLive {
         if self.rare().joins.len() >= joins_max {
             return Err(SubscriptionRefused::Subscriptions);
         }
+
         let known = self.channels.iter().find(|channel| *channel.name == *wish.channel);
+        // A second subscription to the channel changes its member: the owner gets both, under one
+        // number.
         let number = match known {
             Some(channel) => channel.wish,
             None => {
+                // 0 is for channels without members.
                 self.asked = self.asked.wrapping_add(1).max(1);
                 let (name, wish) = (wish.channel.as_str().into(), self.asked);
                 self.add(EchoChannel { name, user: None, wish, is_in: false })?;
                 wish
             }
         };
+
         let channel: Box<str> = wish.channel.as_str().into();
         let join = Join { channel: channel.clone(), wish: number, user: member.user.clone() };
         self.rare().joins.push_back(join);
@@ -57,7 +64,7 @@ impl EchoLive {
         Ok(())
     }
 
-    /// Who the client is in a channel: what was signed with its wish, or whoever has signed in.
+    /// The member that a client is in a channel: the signed one of its wish, or the signed-in user.
     fn member(
         &self,
         data: Option<&str>,
@@ -73,6 +80,7 @@ impl EchoLive {
                     .as_ref()
                     .and_then(|rare| rare.user.as_ref())
                     .ok_or(SubscriptionRefused::Member)?;
+                // A sign-in is not limited by this setting, the list of members is.
                 if is_over(user.info.len(), app.member_bytes_max) {
                     return Err(SubscriptionRefused::MemberBytes);
                 }
@@ -81,7 +89,7 @@ impl EchoLive {
         }
     }
 
-    /// Hears what the owner says to the oldest wish.
+    /// Handles the owner's answer to the oldest wish.
     pub(super) fn answer(
         &mut self,
         answer: PresenceAnswer,
@@ -92,37 +100,45 @@ impl EchoLive {
             PresenceAnswer::Present { channel, list } => (channel, Ok(list)),
             PresenceAnswer::Full(channel) => (channel, Err(SubscriptionRefused::Full)),
             PresenceAnswer::TooLong(channel) => (channel, Err(SubscriptionRefused::List)),
+            // The app has terminated the user's connections; the owner knows them by their members.
             PresenceAnswer::Dismissed => return send_away(TERMINATED.0, TERMINATED.1, out),
             PresenceAnswer::Channels(_) | PresenceAnswer::Users(_) => return,
         };
+
+        // Unsubscribed meanwhile, or subscribed anew: then a later answer is the one that counts.
         let Some(Join { wish, user, .. }) = self.answered(&name) else { return };
         let is_wanted = |channel: &EchoChannel| channel.wish == wish && channel.name == name;
         let Some(at) = self.channels.iter().position(is_wanted) else { return };
+
         let list = match joined {
             Ok(list) => list,
             Err(refused) => {
                 let is_last = |rare: &Rare| rare.joins.iter().all(|join| join.wish != wish);
-                // Who is a member already stays one, even if the list has become too long to be sent once more.
+                // An existing member stays one, even if the list has become too long to be sent
+                // again.
                 if !self.channels[at].is_in && self.rare.as_deref().is_none_or(is_last) {
                     self.channels.swap_remove(at);
                 }
                 return refuse(&name, refused, out);
             }
         };
+
         let channel = &mut self.channels[at];
+        // The subscription follows the owner's decision, so no event reaches a client that may not
+        // join.
         if !channel.is_in {
             channel.is_in = true;
             channel.user = Some(user);
             out.subscribe(&topic(&self.place.id, &name), b"");
         }
-        // As what is published, it is offered to the client before it counts against it: a page that comes to many
-        // channels at once gets the lists of all.
+        // Like a publication, the list is offered to the client before it counts against its
+        // outbox: a page that joins many channels at once gets all their lists.
         let list = succeeded(&self.place.id, &name, &list, context);
         out.push(Action::Forward(Arc::new(list), 0));
         self.show_last(&name, context, out);
     }
 
-    /// Takes the oldest wish for a channel, and lets go of what held it if nothing else is there.
+    /// Takes the oldest wish for a channel, and releases the rare state if nothing else is in it.
     fn answered(&mut self, channel: &str) -> Option<Join> {
         let rare = self.rare.as_mut()?;
         let place = rare.joins.iter().position(|join| *join.channel == *channel)?;

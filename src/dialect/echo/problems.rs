@@ -1,11 +1,11 @@
-//! What is wrong with the settings of `echo`, each with what to do.
+//! Problems of the settings of `echo`, each with what to do.
 
 use super::app::{AppSettings, EchoSettings};
 use crate::service::webhook::WebhookSettings;
 use ahash::AHashSet;
 
 impl EchoSettings {
-    /// What is readable but cannot run, when some listener speaks the dialect or none does.
+    /// Settings that parse and cannot work; `is_spoken`: whether any listener speaks the dialect.
     #[must_use]
     pub fn problems(&self, is_spoken: bool) -> Vec<String> {
         let mut problems = Vec::new();
@@ -19,8 +19,9 @@ impl EchoSettings {
             ));
         }
         if self.path.contains(|c: char| !c.is_ascii_graphic() || "?#%".contains(c)) {
-            problems.push("[echo] path: write it as it stands in URLs, without a query".into());
+            problems.push("[echo] path: write it as in URLs, without a query".into());
         }
+
         let (mut ids, mut keys) = (AHashSet::new(), AHashSet::new());
         for (place, app) in self.app.iter().enumerate() {
             let name = if app.id.is_empty() {
@@ -28,20 +29,24 @@ impl EchoSettings {
             } else {
                 format!("{:?}", app.id)
             };
-            let problem = |what: &str| format!("[[echo.app]] {name}: {what}");
             if !ids.insert(&app.id) && !app.id.is_empty() {
-                problems.push(problem("two apps have this id: give each its own"));
+                let problem = "two apps have this id: give each its own";
+                problems.push(format!("[[echo.app]] {name}: {problem}"));
             }
             if !keys.insert(&app.key) && !app.key.is_empty() {
-                problems.push(problem("two apps have this key: give each its own"));
+                let problem = "two apps have this key: give each its own";
+                problems.push(format!("[[echo.app]] {name}: {problem}"));
             }
-            problems.extend(app.problems().iter().map(|what| problem(what)));
+            problems
+                .extend(app.problems().iter().map(|what| format!("[[echo.app]] {name}: {what}")));
         }
+
         if let Some(redis) = &self.redis
             && !self.app.iter().any(|app| app.id == redis.app)
         {
             problems.push(format!(
-                "[echo.redis] app = {:?}: there is no [[echo.app]] with this id",
+                "[echo.redis] app = {:?}: there is no [[echo.app]] with this id; add one, or \
+                 correct this",
                 redis.app
             ));
         }
@@ -53,6 +58,8 @@ impl AppSettings {
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for (name, value) in [("id", &self.id), ("key", &self.key)] {
+            // They are part of URLs, topics and signatures, where other characters would be
+            // delimiters.
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             if value.is_empty() || !value.bytes().all(is_plain) {
                 problems.push(format!(
@@ -60,21 +67,23 @@ impl AppSettings {
                 ));
             }
         }
+
         match (&self.secret, &self.secret_file) {
             (None, None) => problems.push("no secret: add secret_file (or secret)".into()),
-            (Some(_), Some(_)) => {
-                problems.push("both secret and secret_file: leave one out".into())
-            }
+            (Some(_), Some(_)) => problems.push("both secret and secret_file: keep one".into()),
             (Some(secret), None) if secret.0.is_empty() => problems.push("secret is empty".into()),
             _ => {}
         }
+
         let (member, message) = (self.member_bytes_max, self.message_bytes_max);
         if message > 0 && member >= message {
             problems.push(format!(
-                "member_bytes_max = {member} does not fit into message_bytes_max = {message}: whoever shows as much would \
-                 be closed, each time it comes; raise that, or lower this"
+                "member_bytes_max = {member} does not fit into message_bytes_max = {message}: a \
+                 member with that much data would be closed on every attempt; raise that, or \
+                 lower this"
             ));
         }
+
         let webhooks = self.webhook.iter().flat_map(WebhookSettings::problems);
         problems.extend(webhooks.map(|problem| format!("webhook {problem}")));
         problems

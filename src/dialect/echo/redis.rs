@@ -1,49 +1,56 @@
-//! What Laravel's `redis` broadcaster publishes, made into what the unix feed takes for `echo/<app>`.
+//! Messages of Laravel's `redis` broadcaster, converted into what the unix feed takes for
+//! `echo/<app>`.
 //!
-//! `{"event":"App\\Events\\X","data":{…,"socket":null},"socket":"1.2"}` on `<prefix><channel>` becomes
-//! `{"name":"App\\Events\\X","channels":["<channel>"],"data":"{…}","socket_id":"1.2"}`. Values keep their bytes:
-//! nothing is read as a number and written anew, and no key changes its place.
+//! `{"event":"App\\Events\\X","data":{…,"socket":null},"socket":"1.2"}` on `<prefix><channel>`
+//! becomes `{"name":"App\\Events\\X","channels":["<channel>"],"data":"{…}","socket_id":"1.2"}`.
+//! Values keep their bytes: no number is read and written anew, and no key changes its place.
 
 use super::name::hides_private;
 use super::socket::SocketId;
 use crate::dialect::Unusable;
 use crate::json::{self, RawValue, quoted};
 
-/// The event of a message on a Redis channel under a prefix, as a publisher of the unix feed would write it. `None`
-/// when the message is nothing of the broadcaster's: others may publish under the same prefix.
+/// The event of a message on a Redis channel under a prefix, as a publisher of the unix feed would
+/// write it. `None` when the message is not the broadcaster's: other programs may publish under the
+/// prefix.
 ///
 /// # Errors
-/// When the channel is public here, but may be a private one of an application with a longer prefix, whose events
-/// are not for everybody.
+/// When the channel is public here, but may be a private one of an application with a longer
+/// prefix, whose events are not public.
 pub(super) fn event(
     prefix: &str,
     channel: &str,
     payload: &[u8],
 ) -> Result<Option<String>, Unusable> {
     let Some(channel) = channel.strip_prefix(prefix) else { return Ok(None) };
+    // Read before the name is judged: other programs' messages are no mistakes.
     let Some(event) = written(channel, payload) else { return Ok(None) };
     if hides_private(channel) {
         return Err(Unusable(format!(
-            "after the prefix {prefix:?} the channel is public here, but looks like a private one under a longer prefix: \
-             let no application's prefix begin like another's, and no public channel have \"private-\" or \
-             \"presence-\" in its name"
+            "after the prefix {prefix:?} the channel is public here, but looks like a private \
+             one under a longer prefix: let no application's prefix begin like another's, and no \
+             public channel have \"private-\" or \"presence-\" in its name"
         )));
     }
     Ok(Some(event))
 }
 
-/// What the broadcaster has published in a channel, as a publisher of the unix feed would write it.
+/// The broadcaster's message in a channel, as a publisher of the unix feed would write it.
 fn written(channel: &str, payload: &[u8]) -> Option<String> {
     let broadcast: LaravelBroadcast<'_> = serde_json::from_slice(payload).ok()?;
     let name = broadcast.event.get();
     if !name.starts_with('"') {
         return None;
     }
-    // Whatever else a page has sent as its id, such as the "undefined" of one without a connection, leaves nobody out.
-    let is_id = |raw: &&RawValue| json::text(raw).is_some_and(|text| SocketId::read(&text).is_ok());
-    let socket = broadcast.socket.filter(is_id).map_or("null", RawValue::get);
+    // Any other text that a page has sent as its id, such as the "undefined" of one without a
+    // connection, excludes no connection.
+    let socket = broadcast
+        .socket
+        .filter(|raw| json::text(raw).is_some_and(|text| SocketId::read(&text).is_ok()));
+    let socket = socket.map_or("null", RawValue::get);
+
     let data = broadcast.data.get();
-    // An event without data has an empty list, as PHP writes it.
+    // PHP writes the data of an event without any as an empty list.
     let data = if data.starts_with('[') { quoted(data) } else { quoted(&without(data, "socket")?) };
     let channel = quoted(channel);
     Some(format!(
@@ -51,7 +58,7 @@ fn written(channel: &str, payload: &[u8]) -> Option<String> {
     ))
 }
 
-/// What the broadcaster writes; other keys are not its own, and left aside.
+/// The keys that the broadcaster writes; others are ignored.
 #[derive(serde::Deserialize)]
 struct LaravelBroadcast<'a> {
     #[serde(borrow)]

@@ -1,4 +1,4 @@
-//! Why a client does not get a channel, and what it is told then.
+//! Why a client does not get a channel, and what it receives instead.
 
 use super::message::subscription_error;
 use crate::dialect::{Actions, DialectTally};
@@ -17,7 +17,7 @@ pub(super) enum SubscriptionRefused {
 }
 
 impl SubscriptionRefused {
-    /// The type, the text and the status that the client is told, and what is counted.
+    /// The type, text and status for the client, and what is counted.
     fn told(self) -> (&'static str, &'static str, u16, DialectTally) {
         let (text, tally) = match self {
             Self::Name => ("The channel name is invalid.", DialectTally::BadName),
@@ -35,6 +35,8 @@ impl SubscriptionRefused {
                 ("The list of the channel's members is too long.", DialectTally::OverLimit)
             }
         };
+
+        // The types of Pusher's own errors, by which pusher-js and our `TALLIES` tell them apart.
         let (kind, status) = match self {
             Self::Name => ("InvalidChannel", 400),
             Self::Signature | Self::Member | Self::User => ("AuthError", 401),

@@ -1,4 +1,4 @@
-//! The HTTP API of publishers, Pusher's: who asks for what, and the answer.
+//! The HTTP API of publishers, Pusher's: routes, checks and responses.
 
 use super::announce::{self, question};
 use super::app::{App, EchoSettings};
@@ -24,15 +24,18 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
-/// The longest body where an app sets no limit: a body is held until it is whole, and it may come from anybody.
+/// The longest body where an app sets no limit: it is held until it is complete, and anybody may
+/// send it.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The longest body of a request that names no app.
 const NAMELESS_BYTES_MAX: usize = 1024 * 1024;
 
-/// The longest body of a request, if its path is one of ours.
+/// The longest body of a request, if its path is part of the API.
 pub(super) fn body_bytes_max(path: &str, settings: &EchoSettings) -> Option<usize> {
     let path = own_path(path, settings)?;
     if let Some(rest) = path.strip_prefix("/apps/") {
+        // Before the signature is checked, which covers the body: an unknown app's limit must not
+        // be larger than known ones'.
         let id = rest.split('/').next().and_then(percent_decoded).unwrap_or_default();
         let limit = settings.by_id(&id).map(|app| app.settings.request_bytes_max);
         return Some(match limit {
@@ -44,8 +47,9 @@ pub(super) fn body_bytes_max(path: &str, settings: &EchoSettings) -> Option<usiz
     Some(NAMELESS_BYTES_MAX)
 }
 
-/// The path without `[echo] path`, if it is one of ours. Requests are served with that and without: PHP's library loses
-/// it where it resolves the path of a batch, or a `path` without a slash at its end (RFC 3986 section 5.3).
+/// The path without `[echo] path`, if it is part of the API. Requests are served with that prefix
+/// and without: PHP's library drops it where it resolves the path of a batch, or a `path` without a
+/// slash at its end (RFC 3986 section 5.3).
 fn own_path<'a>(path: &'a str, settings: &EchoSettings) -> Option<&'a str> {
     let is_ours =
         |path: &&str| *path == "/up" || path.starts_with("/apps/") || path.starts_with("/users/");
@@ -59,27 +63,33 @@ pub(super) fn serve(request: &Request<'_>, context: &mut Context<'_>, out: &mut 
     let Some(route) = Route::of(path) else {
         return refusal(404, "There is nothing at this path.");
     };
+
     let method = route.method();
     if request.method != method {
         return Served::NotAllowed(method);
     }
+    // Load balancers ask without a signature.
     if matches!(route, Route::Up) {
         return json(br#"{"health":"OK"}"#);
     }
+
     let query = Query::of(request.query);
     let (app, unknown) = match route.app() {
         Some(id) => (settings.by_id(id), (404, "There is no such app.")),
         None => (settings.by_key(query.text("auth_key")), (401, "auth_key is no app's key.")),
     };
     let Some(app) = app else { return refusal(unknown.0, unknown.1) };
+    // After the key, so that a disabled app is told apart from a wrong one.
     if !app.settings.enabled {
         return refusal(403, "The app is not enabled.");
     }
+
     let paths = signature::Paths { sent: request.path, own: path, prefix: &settings.path };
     if let Err(reason) = signature::check(request, paths, &query, app, context.now) {
         return refusal(401, &format!("The request is not signed as it should be: {reason}."));
     }
     let served = match &route {
+        // Answered above.
         Route::Up => Ok(json(b"{}")),
         Route::Events(_) => publish(request.body, app, context, out),
         Route::Batch(_) => publish_batch(request.body, app, context, out),
@@ -92,7 +102,7 @@ pub(super) fn serve(request: &Request<'_>, context: &mut Context<'_>, out: &mut 
     served.unwrap_or_else(|RequestRefused(status, reason)| refusal(status, &reason))
 }
 
-/// What a path asks for; the first part is the app's id.
+/// A route; the first part is the app's id.
 enum Route<'a> {
     Up,
     Events(Cow<'a, str>),
@@ -101,7 +111,7 @@ enum Route<'a> {
     Channel(Cow<'a, str>, Cow<'a, str>),
     Members(Cow<'a, str>, Cow<'a, str>),
     Connections(Cow<'a, str>),
-    /// Without an id, the app is that of the key.
+    /// Without an id, the key names the app.
     Terminate(Option<Cow<'a, str>>, Cow<'a, str>),
 }
 
@@ -110,7 +120,9 @@ impl<'a> Route<'a> {
         if path == "/up" {
             return Some(Self::Up);
         }
+
         let mut parts = path.strip_prefix('/')?.split('/');
+        // Six parts are the longest route and one more, so that a longer path matches none.
         let parts: [Option<&str>; 6] = [(); 6].map(|()| parts.next());
         match parts.map(Option::unwrap_or_default) {
             ["users", user, "terminate_connections", ..] if parts[3].is_none() => {
@@ -138,7 +150,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The one method that it takes.
+    /// Its one method.
     fn method(&self) -> &'static str {
         match self {
             Self::Events(_) | Self::Batch(_) | Self::Terminate(..) => "POST",
@@ -159,7 +171,7 @@ impl<'a> Route<'a> {
     }
 }
 
-/// A status and the reason for it.
+/// A status and its reason.
 struct RequestRefused(u16, String);
 
 impl From<Unusable> for RequestRefused {
@@ -168,7 +180,7 @@ impl From<Unusable> for RequestRefused {
     }
 }
 
-/// One event.
+/// Publishes one event.
 fn publish(
     body: &[u8],
     app: &Arc<App>,
@@ -179,6 +191,8 @@ fn publish(
     read(context.parser.parse(body, |event| {
         let broadcast =
             Broadcast::read(event.object(), event.json, BroadcastForm::Request, &app.settings)?;
+        // All of a request's publications are made before its counts are asked for: they include
+        // nobody who comes later.
         send(std::slice::from_ref(&broadcast), app, now, draft, out)?;
         let Some(info) = broadcast.info else { return Ok(json(b"{}")) };
         let channels = broadcast.channels.iter();
@@ -187,7 +201,7 @@ fn publish(
     }))
 }
 
-/// Some events, for one channel each.
+/// Publishes several events, each for one channel.
 fn publish_batch(
     body: &[u8],
     app: &Arc<App>,
@@ -197,10 +211,13 @@ fn publish_batch(
     let (now, draft) = (context.now, &mut *context.draft);
     read(context.parser.parse(body, |event| {
         let broadcasts = batch(event, app)?;
+
         send(&broadcasts, app, now, draft, out)?;
         if broadcasts.iter().all(|broadcast| broadcast.info.is_none()) {
             return Ok(json(b"{}"));
         }
+        // Answers are in the order of the events, with an empty object for each that asks for
+        // nothing.
         let wish = |broadcast: &Broadcast<'_>| {
             let (name, kind) = broadcast.channels.first()?;
             Some(((*name).into(), of_kind(broadcast.info?, *kind)))
@@ -220,6 +237,7 @@ fn batch<'a>(event: &Event<'a, 'a>, app: &App) -> Result<Vec<Broadcast<'a>>, Req
         ))
         .into());
     }
+
     let texts = elements(event.written("batch").unwrap_or_default());
     let read = |(one, text): (crate::event::Value<'a, 'a>, &'a [u8])| {
         let object = one.as_object().ok_or_else(|| bad("an event must be an object"))?;
@@ -244,18 +262,19 @@ fn send(
         );
         return Err(RequestRefused(413, reason));
     }
+
     let publish = &mut |publication| out.push(Action::Publish(Box::new(publication)));
     broadcasts.iter().for_each(|broadcast| broadcast.publish(app, now, draft, publish));
     Ok(())
 }
 
-/// The channels that somebody is in.
+/// The occupied channels.
 fn channels(query: &Query<'_>, app: &App) -> Result<Served, RequestRefused> {
     let (prefix, wanted) = (query.text("filter_by_prefix"), wanted(query.text("info")));
     if wanted.users && !prefix.starts_with("presence-") {
         return Err(bad("user_count needs a filter_by_prefix that begins with presence-").into());
     }
-    // The kept events of all channels would make an answer without bound.
+    // The kept events of all channels would make a response without bound.
     let wanted = WantedCounts { kept: false, ..wanted };
     Ok(asked(app, ChannelInquiry::Channels { prefix: prefix.into(), wanted }))
 }
@@ -272,7 +291,7 @@ fn channel(name: &str, query: &Query<'_>, app: &App) -> Result<Served, RequestRe
     Ok(asked(app, ChannelInquiry::Channel(name.into(), wanted)))
 }
 
-/// How many connections the app has.
+/// The number of the app's connections.
 fn connections(app: &App) -> Served {
     json(format!(r#"{{"connections":{}}}"#, app.connections.load(Relaxed)).as_bytes())
 }
@@ -285,8 +304,8 @@ fn members(name: &str, app: &App) -> Result<Served, RequestRefused> {
     Ok(asked(app, ChannelInquiry::Users(name.into())))
 }
 
-/// Ends every connection of a user: here those that have signed in, and where the presence are those by which the user is
-/// a member of some channel.
+/// Ends every connection of a user: here the signed-in ones, and at the channels' owners those that
+/// are members of a presence channel as this user.
 fn terminate(
     user: &str,
     body: &[u8],
@@ -298,9 +317,13 @@ fn terminate(
     if user_of(&channel).is_none() {
         return Err(bad("a user's id has 1 to 128 characters, none of them a NUL").into());
     }
+    // Pusher's libraries send "{}"; anything else that is JSON is as good.
     if !body.is_empty() {
         read(context.parser.parse(body, |_| Ok(json(b"{}"))))?;
     }
+
+    // Signed-in connections subscribe to the user's own channel, so one publication reaches them on
+    // all shards.
     let draft = &mut *context.draft;
     draft.address(&topic(&app.settings.id, &channel), b"");
     let (meta, length) = EchoReach::Last.meta();
@@ -328,7 +351,7 @@ fn refusal(status: u16, reason: &str) -> Served {
     Served::Answer { status, content_type: TEXT, body: format!("{reason}\n").into_bytes() }
 }
 
-/// The body that answers what a request has asked of presence.
+/// The body of the response to an inquiry about presence.
 pub(super) fn answer(
     asked: &PresenceQuestion,
     answer: &PresenceAnswer,

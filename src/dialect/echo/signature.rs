@@ -1,4 +1,5 @@
-//! Signatures: HMAC-SHA256 with an app's secret, in hexadecimal digits; and those of requests, which publishers sign.
+//! Signatures: HMAC-SHA256 with an app's secret, in hexadecimal digits; and those of publishers'
+//! requests.
 
 use super::app::App;
 use crate::dialect::Request;
@@ -12,10 +13,11 @@ use smallvec::SmallVec;
 use std::borrow::Cow;
 use subtle::ConstantTimeEq as _;
 
-/// Seconds by which the clock of a publisher may differ from ours; Pusher's.
+/// Seconds by which the clock of a publisher may differ from ours; Pusher's limit.
 const CLOCK_DIFFERENCE_S_MAX: u64 = 600;
 
-/// Whether `signature` is what the app's secret makes of a text, given in parts; in lower-case hexadecimal digits.
+/// Whether `signature` is that of a text, given in parts, with the app's secret; in lower-case
+/// hexadecimal digits.
 pub(super) fn is_signed<'a>(
     app: &App,
     text: impl Iterator<Item = &'a [u8]>,
@@ -24,6 +26,7 @@ pub(super) fn is_signed<'a>(
     let key = hmac::Key::new(hmac::HMAC_SHA256, app.secret.0.as_bytes());
     let mut mac = hmac::Context::with_key(&key);
     text.for_each(|part| mac.update(part));
+
     let ours = hex(mac.sign().as_ref());
     ours.as_bytes().ct_eq(signature.as_bytes()).into()
 }
@@ -31,7 +34,7 @@ pub(super) fn is_signed<'a>(
 /// The parameters of a query, decoded, in the order in which they are signed.
 pub(super) struct Query<'a> {
     sent: QueryParameters<'a>,
-    /// The same with each list as one parameter; nothing when there is none.
+    /// With each list as one parameter; `None` when there is no list.
     joined: Option<QueryParameters<'a>>,
 }
 
@@ -43,17 +46,10 @@ type Parameter<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 impl<'a> Query<'a> {
     /// Reads a query.
     pub(super) fn of(text: &'a str) -> Self {
-        let decoded = |text: &'a str| Cow::<[u8]>::from(percent_decode_str(text));
-        let pair = |pair: &'a str| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let mut key = decoded(key);
-            if key.iter().any(u8::is_ascii_uppercase) {
-                key.to_mut().make_ascii_lowercase();
-            }
-            (key, decoded(value))
-        };
         let mut sent: SmallVec<_> =
-            text.split('&').filter(|text| !text.is_empty()).map(pair).collect();
+            text.split('&').filter(|pair| !pair.is_empty()).map(parameter).collect();
+
+        // Lists are joined in the order in which they were sent, and only then sorted.
         let mut joined = join_lists(&sent);
         let by_key = |(one, _): &Parameter<'_>, (other, _): &Parameter<'_>| one.cmp(other);
         sent.sort_by(by_key);
@@ -61,7 +57,8 @@ impl<'a> Query<'a> {
         Self { sent, joined }
     }
 
-    /// A parameter's bytes; the last when it is there twice, and those of a list with commas between them.
+    /// A parameter's bytes: the last of a repeated one, and those of a list with commas between
+    /// them.
     pub(super) fn bytes(&self, key: &str) -> Option<&[u8]> {
         let parameters = self.joined.as_ref().unwrap_or(&self.sent);
         parameters
@@ -71,12 +68,13 @@ impl<'a> Query<'a> {
             .map(|(_, value)| &**value)
     }
 
-    /// A parameter's text; nothing when it is none.
+    /// A parameter's text; empty when it is absent or not UTF-8.
     pub(super) fn text(&self, key: &str) -> &str {
         self.bytes(key).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
     }
 
-    /// What may be signed of it: what was sent, or the same with lists as PHP's library joins them.
+    /// The texts that may have been signed: the parameters as sent, or with lists joined as by
+    /// PHP's library.
     fn signed(&self) -> impl Iterator<Item = Vec<u8>> {
         [Some(&self.sent), self.joined.as_ref()].into_iter().flatten().map(|parameters| {
             let mut text = Vec::new();
@@ -93,22 +91,36 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The parameters with those of a list, which PHP sends as `key[0]=a&key[1]=b`, made one, in the order in which they
-/// come: `key=a,b`. `None` when there is no list.
+/// Reads a name and its value.
+fn parameter(pair: &str) -> Parameter<'_> {
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let mut key = Cow::from(percent_decode_str(key));
+    // Pusher signs names in lower case.
+    if key.iter().any(u8::is_ascii_uppercase) {
+        key.to_mut().make_ascii_lowercase();
+    }
+    (key, Cow::from(percent_decode_str(value)))
+}
+
+/// The name of the list that a parameter is an item of: `key[]` or `key[0]`.
+fn list_name(key: &[u8]) -> Option<Vec<u8>> {
+    let start = key.strip_suffix(b"]").and_then(|key| memchr::memrchr(b'[', key))?;
+    let index = &key[start + 1..key.len() - 1];
+    (start > 0 && index.iter().all(u8::is_ascii_digit)).then(|| key[..start].to_vec())
+}
+
+/// The parameters with each list, which PHP sends as `key[0]=a&key[1]=b`, as one parameter, in the
+/// order of its items: `key=a,b`. `None` when there is no list.
 fn join_lists<'a>(sent: &[Parameter<'a>]) -> Option<QueryParameters<'a>> {
-    let list = |key: &[u8]| {
-        let start = key.strip_suffix(b"]").and_then(|key| memchr::memrchr(b'[', key))?;
-        let index = &key[start + 1..key.len() - 1];
-        (start > 0 && index.iter().all(u8::is_ascii_digit)).then(|| key[..start].to_vec())
-    };
-    if !sent.iter().any(|(key, _)| list(key).is_some()) {
+    if !sent.iter().any(|(key, _)| list_name(key).is_some()) {
         return None;
     }
+
     let mut joined = QueryParameters::new();
-    // Where in `joined` each list stands; a query of the longest head has some thousand.
+    // The position of each list in `joined`: a query in the longest head has some thousand lists.
     let mut places = AHashMap::new();
     for (key, value) in sent {
-        let Some(name) = list(key) else {
+        let Some(name) = list_name(key) else {
             joined.push((key.clone(), value.clone()));
             continue;
         };
@@ -124,23 +136,26 @@ fn join_lists<'a>(sent: &[Parameter<'a>]) -> Option<QueryParameters<'a>> {
             }
         }
     }
+
     Some(joined)
 }
 
-/// What publishers may mean by the path of a request.
+/// The paths that publishers may have signed.
 #[derive(Clone, Copy)]
 pub(super) struct Paths<'a> {
-    /// As it was sent.
+    /// As sent.
     pub(super) sent: &'a str,
-    /// Without `[echo] path`, which is what PHP's library signs when it is given that as its own `path`.
+    /// Without `[echo] path`, which is what PHP's library signs when it is given that as its own
+    /// `path`.
     pub(super) own: &'a str,
-    /// `[echo] path`, which a proxy may have taken away.
+    /// `[echo] path`, which a proxy may have removed.
     pub(super) prefix: &'a str,
 }
 
 impl<'a> Paths<'a> {
-    /// What may be signed, that which nearly everybody signs first: each as it is written, and then decoded, as a library
-    /// that is given a user's id signs it as it is, and what it sends with is another one, which encodes it.
+    /// The paths that may have been signed, the usual one first: each as written, and then decoded,
+    /// because a library that is given a user's id signs it verbatim, while the HTTP client that
+    /// sends the request encodes it.
     fn signed(self) -> impl Iterator<Item = Cow<'a, [u8]>> {
         let Self { sent, own, prefix } = self;
         let written = move || {
@@ -151,6 +166,7 @@ impl<'a> Paths<'a> {
             let others = others.chain(std::iter::once_with(restored)).flatten();
             std::iter::once(Cow::Borrowed(sent)).chain(others)
         };
+
         let bytes = |path: Cow<'a, str>| match path {
             Cow::Borrowed(path) => Cow::Borrowed(path.as_bytes()),
             Cow::Owned(path) => Cow::Owned(path.into_bytes()),
@@ -162,10 +178,10 @@ impl<'a> Paths<'a> {
     }
 }
 
-/// Whether a request is signed by an app's publisher.
+/// Checks that a request is signed by an app's publisher.
 ///
 /// # Errors
-/// With the reason why not.
+/// Why it is not.
 pub(super) fn check(
     request: &Request<'_>,
     paths: Paths<'_>,
@@ -179,24 +195,29 @@ pub(super) fn check(
     if query.bytes("auth_version") != Some(b"1.0") {
         return Err("auth_version must be 1.0");
     }
+
     let then_s = query.text("auth_timestamp").parse::<u64>().ok();
     if then_s.is_none_or(|then_s| then_s.abs_diff(now.unix_ms / 1000) > CLOCK_DIFFERENCE_S_MAX) {
         return Err(
             "auth_timestamp must be the unix time in seconds, within 600 s of this server's clock",
         );
     }
+
+    // Required of every body: the signature covers it by this digest only.
     let body_md5 = query.bytes("body_md5");
     let is_body = |md5: &[u8]| md5 == hex(&Md5::digest(request.body)).as_bytes();
     if !body_md5.map_or(request.body.is_empty(), is_body) {
         return Err("body_md5 is not the MD5 of the body");
     }
     let signature = query.text("auth_signature");
-    // HEAD is asked by whoever has a signed GET, and by libraries that sign what they send.
+    // HEAD comes from clients with a signed GET, and from libraries that sign the actual method.
     let methods = || std::iter::once(request.method).chain(request.is_head.then_some("HEAD"));
     let is_of = |method: &str, path: &[u8], parameters: &[u8]| {
         let text: [&[u8]; 5] = [method.as_bytes(), b"\n", path, b"\n", parameters];
         is_signed(app, text.into_iter(), signature)
     };
+
+    // One of several texts may be signed; nearly every request passes with the first.
     let is_good = paths.signed().any(|path| {
         query.signed().any(|parameters| methods().any(|method| is_of(method, &path, &parameters)))
     });

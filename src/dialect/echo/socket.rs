@@ -1,4 +1,4 @@
-//! Socket ids: how publishers and signatures name a connection.
+//! Socket ids, by which publishers and signatures name a connection.
 
 use std::fmt;
 
@@ -13,20 +13,21 @@ impl SocketId {
     /// Reads an id as publishers write it: digits, a dot, digits.
     ///
     /// # Errors
-    /// When it is none. One that is well-formed and cannot be any of ours is nobody's: `Ok(None)`.
+    /// When it is malformed. A well-formed id that cannot be one of ours is `Ok(None)`.
     pub fn read(text: &str) -> Result<Option<Self>, NoSocketId> {
         let (high, low) = text.split_once('.').ok_or(NoSocketId)?;
-        let is_number =
-            |half: &str| !half.is_empty() && half.bytes().all(|byte| byte.is_ascii_digit());
-        if !is_number(high) || !is_number(low) {
-            return Err(NoSocketId);
-        }
-        let half =
-            |half: &str| (half.len() <= DIGITS_MAX).then(|| half.parse::<u32>().ok()).flatten();
-        Ok(half(high)
-            .zip(half(low))
-            .map(|(high, low)| Self(u64::from(high) << 32 | u64::from(low))))
+        let (high, low) = (half(high)?, half(low)?);
+        Ok(high.zip(low).map(|(high, low)| Self(u64::from(high) << 32 | u64::from(low))))
     }
+}
+
+/// Reads one half of an id; `None` when it does not fit into 32 bits.
+fn half(digits: &str) -> Result<Option<u32>, NoSocketId> {
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(NoSocketId);
+    }
+    // Ids of other servers may be longer than ours: they are valid, and exclude no connection here.
+    Ok((digits.len() <= DIGITS_MAX).then(|| digits.parse().ok()).flatten())
 }
 
 /// Why a text names no connection.
@@ -39,25 +40,26 @@ impl fmt::Display for SocketId {
     }
 }
 
-/// For whom a channel's publication is not, or what it does beside being delivered; its
-/// [`meta`](crate::frame::Publication::meta).
+/// The receivers of a channel's publication, or its effect besides being delivered; the
+/// publication's [`meta`](crate::frame::Publication::meta).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EchoReach {
     /// For all subscribers.
     All,
     /// For all but this connection.
     AllBut(SocketId),
-    /// For all, and it is the last that they get: the app has terminated their connections.
+    /// For all, as the last that they receive: the app has terminated their connections.
     Last,
 }
 
 impl EchoReach {
-    /// The bytes that say so.
+    /// Its encoding, and the length of that.
     #[must_use]
     pub fn meta(self) -> ([u8; 9], usize) {
         let mut bytes = [0; 9];
         match self {
             Self::All => (bytes, 0),
+            // A byte before the id tells it from `Last`, which has that byte alone.
             Self::AllBut(SocketId(id)) => {
                 bytes[1..].copy_from_slice(&id.to_be_bytes());
                 (bytes, 9)
@@ -66,7 +68,7 @@ impl EchoReach {
         }
     }
 
-    /// What the bytes say.
+    /// Decodes the bytes.
     #[must_use]
     pub fn of(meta: &[u8]) -> Self {
         match meta {

@@ -1,8 +1,9 @@
 //! The channels of a connection: who may subscribe, and what follows.
 //!
-//! A channel without members is subscribed to at once: its events begin with the next publication that comes to this
-//! shard, and the owner of the channel's presence counts it. A user's own channel is subscribed to by signing in, so that
-//! its events come once, whether or not the client asks for them.
+//! A channel without members is subscribed to at once: its events begin with the next publication
+//! that comes to this shard, and the owner of the channel's presence counts it. A user's own
+//! channel is subscribed to by signing in, so that its events come once, whether or not the client
+//! asks for them.
 
 use super::announce::question;
 use super::auth::{Signed, is_good};
@@ -46,6 +47,7 @@ impl EchoLive {
                 self.join(wish, context, out)
             }
             Access::User => {
+                // The connection receives these events since its sign-in; this only confirms it.
                 let user = self.rare.as_ref().and_then(|rare| rare.user.as_ref());
                 if user.is_none_or(|member| user_of(&wish.channel) != Some(&member.user)) {
                     return Err(SubscriptionRefused::User);
@@ -56,9 +58,10 @@ impl EchoLive {
         }
     }
 
-    /// Looks at a signature.
+    /// Checks a signature.
     fn verify(&self, wish: &SubscribeMessage) -> Result<(), SubscriptionRefused> {
         let data = wish.data.as_deref();
+        // Before the HMAC, whose cost grows with the data.
         if is_over(data.map_or(0, str::len), self.place.settings.member_bytes_max) {
             return Err(SubscriptionRefused::MemberBytes);
         }
@@ -75,6 +78,7 @@ impl EchoLive {
         context: &Context<'_>,
         out: &mut Actions,
     ) -> Result<(), SubscriptionRefused> {
+        // A second subscription is confirmed, and shown the kept event, but changes nothing.
         if !self.channels.iter().any(|channel| *channel.name == *name) {
             self.add(EchoChannel { name: name.into(), user: None, wish: 0, is_in: true })?;
             self.tell_presence(PresenceRequest::Enter(name.into()), out);
@@ -94,17 +98,19 @@ impl EchoLive {
         Ok(())
     }
 
-    /// Sends a newcomer the event that a cache channel keeps, or tells that there is none.
+    /// Sends a new subscriber the event that a cache channel keeps, or a cache miss.
     pub(super) fn show_last(&self, name: &str, context: &Context<'_>, out: &mut Actions) {
         if !ChannelKind::of(name).is_some_and(|kind| kind.is_cache) {
             return;
         }
+
         let topic = topic(&self.place.id, name).concat();
         if let Some(publication) = context.retained.last(&topic, context.now) {
             return out.push(Action::Forward(Arc::clone(publication), 0));
         }
         cache_miss(name, out);
-        // However many miss it, whoever is to fill it is told once, by the owner of the channel's presence.
+        // However many miss it, whoever is to fill it is told once, by the owner of the channel's
+        // presence.
         if self.place.has_webhooks() {
             self.tell_presence(PresenceRequest::Miss(name.into()), out);
         }
@@ -117,7 +123,7 @@ impl EchoLive {
         }
     }
 
-    /// Leaves everything: the connection is over.
+    /// Leaves every channel: the connection is over.
     pub(super) fn leave_all(&mut self, out: &mut Actions) {
         for channel in std::mem::take(&mut self.channels) {
             self.give_back(&channel, out);
@@ -131,11 +137,11 @@ impl EchoLive {
         if channel.is_in {
             out.unsubscribe(&topic(&self.place.id, &channel.name), b"");
         }
-        // One that has only asked to join is known to the owner by now, or will be before this note.
+        // A channel that was only asked for is known to the owner by now, or will be before this.
         self.tell_presence(PresenceRequest::Leave(channel.name.clone()), out);
     }
 
-    /// Tells the owner of a channel.
+    /// Sends a request to the owner of a channel.
     pub(super) fn tell_presence(&self, request: PresenceRequest, out: &mut Actions) {
         out.ask(question(&self.place.id, request));
     }

@@ -1,4 +1,4 @@
-//! What the rest of the daemon asks of the settings of `echo`.
+//! The settings of `echo` as the rest of the daemon uses them.
 
 use super::app::{App, AppSettings, EchoSettings};
 use super::redis;
@@ -68,6 +68,7 @@ impl DialectTable for EchoSettings {
 
     fn describe(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
+
         for app in &self.apps {
             let AppSettings { id, key, enabled, webhook, .. } = &app.settings;
             let state = if *enabled { "" } else { ", not enabled" };
@@ -91,36 +92,40 @@ impl DialectTable for EchoSettings {
         facts.collect()
     }
 
-    /// How many events the cache channels keep of the topic's app.
+    /// The number of events that the cache channels of the topic's app keep.
     fn retained_max(&self, topic: &[u8]) -> Option<usize> {
+        // The id is all that precedes the first NUL.
         let id = topic.strip_prefix(&[TOPIC])?.split(|byte| *byte == 0).next()?;
         Some(self.by_id(std::str::from_utf8(id).ok()?)?.settings.cache_entries_max)
     }
 }
 
-/// The secret of an app; nothing when its settings have none.
+/// The secret of an app; `None` when its settings have none.
 fn secret(app: &AppSettings, read: &SecretReader<'_>) -> Result<Option<Secret>, String> {
     let Some(path) = &app.secret_file else { return Ok(app.secret.clone()) };
     read(&format!("[[echo.app]] {:?} secret_file", app.id), path).map(Some)
 }
 
-/// Limits of an app that promise what no client could be sent.
+/// Limits of an app that promise more than a client could be sent.
 fn unsendable(app: &AppSettings, outbox: usize) -> Vec<String> {
     let name = format!("[[echo.app]] {:?}", app.id);
     let mut problems = Vec::new();
     let list = app.list_bytes();
     if list > outbox {
         problems.push(format!(
-            "{name}: the list of {} members of {} bytes each may come to {list} bytes, but limits.outbox_bytes_max \
-             is {outbox}: raise that, or lower presence_members_max or member_bytes_max",
+            "{name}: the list of {} members of {} bytes each may have {list} bytes, but \
+             limits.outbox_bytes_max is {outbox}: raise that, or lower presence_members_max or \
+             member_bytes_max",
             app.presence_members_max, app.member_bytes_max
         ));
     }
+
     let event = app.event_bytes();
     if event > outbox {
         problems.push(format!(
-            "{name}: an event may come to {event} bytes, but limits.outbox_bytes_max is {outbox}, so one event \
-             could close every client: raise that, or lower data_bytes_max or request_bytes_max"
+            "{name}: an event may have {event} bytes, but limits.outbox_bytes_max is {outbox}, \
+             so one event could close every client: raise that, or lower data_bytes_max or \
+             request_bytes_max"
         ));
     }
     problems

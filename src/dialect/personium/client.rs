@@ -1,11 +1,11 @@
-//! What the clients' ends of both dialects share: how an answer is read, and what a token has to say.
+//! Shared by the clients' ends of both dialects: how an answer is read, and the claims of a token.
 
 use crate::dialect::client::{ClientHeard, ClientStage, Subscriber, claims};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json as value};
 
-/// The keys by which answers are told from what is followed, in every spelling of both Personium dialects.
+/// The keys that distinguish answers from events, in every spelling of both Personium dialects.
 #[derive(Deserialize)]
 pub(super) struct AnswerKeys {
     /// Events have a type.
@@ -25,15 +25,17 @@ pub(super) struct AnswerKeys {
 }
 
 impl AnswerKeys {
-    /// What the message is that has these keys.
+    /// Classifies the message with these keys.
     pub(super) fn read(self, stage: ClientStage) -> ClientHeard {
         let Self { event_type, response, result, reason, access_token, .. } = self;
+        // A reply with a token is recognized by that key alone, and never shown.
         if access_token.is_some() {
             return ClientHeard::Secret;
         }
         let Some(response) = response.filter(|_| event_type.is_none()) else {
             return ClientHeard::Event;
         };
+
         let mut words = [Some(response), result].into_iter().flatten();
         let has_failed = words.any(|word| word.eq_ignore_ascii_case("error"));
         match stage {
@@ -45,10 +47,11 @@ impl AnswerKeys {
     }
 }
 
-/// What a close of an open session means in both Personium dialects.
-pub(super) const SESSION_ENDED: &str = "the session ended: the token expired or a later one was refused; connect again with a new token";
+/// The meaning of a close of an open session in both Personium dialects.
+pub(super) const SESSION_ENDED: &str =
+    "the session ended: its token expired or a later one was refused; connect with a new token";
 
-/// The claims of a token of a cell, with a scope.
+/// The claims of a token for a cell, with a scope.
 pub(super) fn personium_claims(
     subscriber: &Subscriber<'_>,
     scope: &str,

@@ -1,13 +1,14 @@
-//! The Personium event bus, `/{cell}/__event`: a token first, then subscriptions by prefixes of an event's
-//! Type and Object, then events.
+//! The Personium event bus, `/{cell}/__event`: a token first, then subscriptions by prefixes of an
+//! event's Type and Object, then events.
 //!
-//! Two spellings live on one endpoint. The *classic* one (Personium 1.6.2) has lower-case keys and seconds
-//! and passes events on as they were fed; the *current* one (1.6.3 and later) has capitalised keys and
-//! milliseconds and events in a shape of its own. So every event has two forms, and a session takes the
-//! spelling of its first token. Every end that the application decides is close code 1000 without a reason.
+//! Two spellings share one endpoint. The *classic* one (Personium 1.6.2) has lower-case keys and
+//! seconds and passes events on as they were fed; the *current* one (1.6.3 and later) has
+//! capitalised keys and milliseconds and its own form of events. So every event has two forms, and
+//! a session takes the spelling of its first token. Every end that the application decides is close
+//! code 1000 without a reason.
 //!
-//! An event's topic is its cell and its Object, its facet is its Type. A session that has expired gives up
-//! its subscriptions and watches its whole cell instead: whatever happens there first ends it.
+//! An event's topic is its cell and its Object, its facet is its Type. An expired session gives up
+//! its subscriptions and watches its whole cell instead: the first event there ends it.
 
 mod address;
 mod client;
@@ -39,8 +40,8 @@ use crate::wheel::{Now, SECOND_NS};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// All Types and Objects of one session's rules together: a thousand ordinary URLs. It bounds what a session
-/// costs and what one request for its state makes the daemon write.
+/// Bytes of all Types and Objects of one session's rules: a thousand ordinary URLs. It bounds the
+/// memory of a session and the length of the answer to one request for its state.
 const RULES_BYTES_MAX: usize = 256 * 1024;
 
 /// One connection to the event bus of a cell.
@@ -51,19 +52,19 @@ pub struct PersoniumEvent {
     spelling: Spelling,
     /// Whether an answer about a token is awaited.
     verifying: bool,
-    /// What the client has said while it was.
+    /// Messages of the client while one was.
     early: Option<Box<Early>>,
     live: Option<Box<EventLive>>,
 }
 
-/// What an accepted token has brought.
+/// The session that an accepted token has opened.
 struct EventLive {
     expires_at_ns: u64,
     expired: bool,
     rules: SmallVec<[EventRule; 1]>,
-    /// Prefixes that the token narrows Types and Objects to.
+    /// The prefixes of Types and Objects to which the token is restricted.
     narrow: Option<Box<Narrow>>,
-    /// Subject and schema of what the client may publish; `None` when the token allows reading only.
+    /// The author of events that the client may publish; `None` when the token allows reading only.
     author: Option<Box<Author>>,
 }
 
@@ -87,10 +88,11 @@ impl Dialect for PersoniumEvent {
 
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
         let cell = cell_of(upgrade)?;
+
         let settings = &context.settings.personium;
         out.push(Action::Accept);
         out.push(Action::Deadline(after(context.now, settings.token_timeout_s)));
-        // A proxy has no more patience with those that have yet to send their token.
+        // Proxies cut idle connections, those without a token yet included.
         out.push(keepalive(settings));
         Some(Self {
             cell_and_host: format!("{cell}{}", upgrade.host).into(),
@@ -116,6 +118,7 @@ impl Dialect for PersoniumEvent {
                 self.granted(&grant, context, out);
                 self.catch_up(context, out);
             }
+            // Refused or revoked: the reference has one close code for every end.
             Input::Answer(_) => out.close(CLOSE),
             Input::Deadline => self.deadline(context, out),
             Input::Gone => self.unsubscribe_all(out),
@@ -135,6 +138,8 @@ impl Dialect for PersoniumEvent {
         if live.expires_at_ns <= now.monotonic_ns {
             return Admission::Close(CLOSE, "", Reason::Expired);
         }
+
+        // The address is the cell's name and three bytes, then the Object.
         if let Some(narrow) = &live.narrow {
             let object = &publication.topic()[usize::from(self.cell_bytes) + 3..];
             if !narrow.allows(object, publication.facet()) {
@@ -154,9 +159,11 @@ impl Dialect for PersoniumEvent {
     ) -> Result<(), Unusable> {
         if !is_name(place) {
             return Err(Unusable(format!(
-                "the address is event/CELL, and a cell has 1 to {CELL_BYTES_MAX} visible characters without a slash"
+                "the address is event/CELL, and a cell has 1 to {CELL_BYTES_MAX} visible \
+                 characters without a slash"
             )));
         }
+
         let fields = text::EventFields::read(event)?;
         fields.address(place, draft);
         draft.text(|payload| payload.extend_from_slice(event.json));
@@ -178,6 +185,7 @@ impl PersoniumEvent {
     fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
         let Context { now, settings, parser, draft, .. } = context;
         let (now, settings) = (*now, &settings.personium);
+        // Before the first token a session has no spelling, so either is accepted.
         let own = self.live.as_ref().map(|_| self.spelling);
         let parsed = parser.parse(text.as_bytes(), |event| {
             let (spelling, command) = EventCommand::read(event, own);
@@ -202,6 +210,7 @@ impl PersoniumEvent {
         }
         let cell = &self.cell_and_host[..usize::from(self.cell_bytes)];
         let Some(live) = &mut self.live else {
+            // As in the reference, text that is no command is not answered before a token.
             if !matches!(command, EventCommand::BadToken | EventCommand::Unreadable) {
                 text::error(spelling, Some("AccessToken"), ErrorReason::Unauthorized, now, out);
             }
@@ -210,9 +219,11 @@ impl PersoniumEvent {
         if live.expires_at_ns <= now.monotonic_ns {
             return out.because(Reason::Expired).close(CLOSE);
         }
+
         let spelling = self.spelling;
         match command {
             EventCommand::Subscribe(rule) if live.has_room(&rule, settings) => {
+                // Two rules may select the same events: one subscription serves both.
                 if !live.rules.iter().any(|other| other.selects_the_same(&rule)) {
                     out.subscribe(&rule.prefix(cell), rule.facet());
                 }
@@ -235,7 +246,7 @@ impl PersoniumEvent {
                 text::state(spelling, wanted, cell, expires_in_s, &live.rules, now, out);
             }
             EventCommand::Publish(external) => {
-                // Whatever is wrong with it, a client's event is never answered.
+                // As in the reference, a client's event is never answered, not even an invalid one.
                 if let (Some(author), Some(external)) = (&live.author, external)
                     && let Some(publication) = external.publication(cell, author, now, draft)
                 {
@@ -263,6 +274,7 @@ impl PersoniumEvent {
         now: Now,
         out: &mut Actions,
     ) {
+        // A later token may be written in either spelling, and does not change the session's.
         if self.live.is_none() {
             self.spelling = spelling;
         }
@@ -274,17 +286,18 @@ impl PersoniumEvent {
         }
     }
 
-    /// Keeps a message that has come too early.
+    /// Keeps a message that has arrived too early.
     fn wait(&mut self, text: &str, out: &mut Actions) {
         if !self.early.get_or_insert_default().keep(text) {
             out.close(CLOSE);
         }
     }
 
-    /// Does what the client has said while its token was being judged, as far as the next token.
+    /// Handles the messages that arrived while the token was being verified, up to the next token.
     fn catch_up(&mut self, context: &mut Context<'_>, out: &mut Actions) {
         let Some(early) = self.early.take() else { return };
         for text in &early.into_messages() {
+            // One of them may be another token, after which the rest waits again.
             if self.verifying {
                 self.wait(text, out);
             } else {
@@ -296,6 +309,7 @@ impl PersoniumEvent {
     fn granted(&mut self, grant: &Grant, context: &mut Context<'_>, out: &mut Actions) {
         let (now, settings) = (context.now, &context.settings.personium);
         let may = |wanted: &[&str]| grant.words("scope").any(|word| wanted.contains(&word));
+
         let left_ms = grant.expires_at_ms.saturating_sub(now.unix_ms);
         if !may(&["root", "event", "event-read"])
             || !is_for(grant, self.cell(), self.host())
@@ -303,11 +317,13 @@ impl PersoniumEvent {
         {
             return out.close(CLOSE);
         }
+
         let types = prefixes(grant, "event_types");
         let objects = prefixes(grant, "event_objects");
         let narrow =
             (types.is_some() || objects.is_some()).then(|| Box::new(Narrow { types, objects }));
         let text = |claim: &str| grant.text(claim).map(Box::from);
+        // "event-read" alone may not publish. Apps and users name their schema by different claims.
         let author = may(&["root", "event"]).then(|| {
             let schema = text("schema").or_else(|| text("azp")).or_else(|| text("client_id"));
             Box::new(Author { subject: text("sub"), schema, cell_id: text("cell_id") })
@@ -316,7 +332,7 @@ impl PersoniumEvent {
         self.begin(length_ms, narrow, author, settings, now, out);
     }
 
-    /// Starts the session, prolongs it, or revives it with the rules that it had.
+    /// Starts the session, prolongs it, or revives it with its earlier rules.
     fn begin(
         &mut self,
         length_ms: u64,
@@ -326,10 +342,12 @@ impl PersoniumEvent {
         now: Now,
         out: &mut Actions,
     ) {
+        // A session outlives its tokens: the rules are kept when a new one arrives.
         let expires_at_ns = now.monotonic_ns + length_ms * 1_000_000;
         let mut rules = SmallVec::new();
         if let Some(live) = self.live.take() {
             rules = live.rules;
+            // Expired sessions have only the subscription by which they notice their end.
             if live.expired {
                 out.unsubscribe(&watch(self.cell()), b"");
                 rules
@@ -344,15 +362,17 @@ impl PersoniumEvent {
         out.push(keepalive(settings));
     }
 
-    /// The token's time, the session's time or the expired session's time is over.
+    /// The time for a token, the session or the expired session is over.
     fn deadline(&mut self, context: &mut Context<'_>, out: &mut Actions) {
         let now = context.now;
         let cell = &self.cell_and_host[..usize::from(self.cell_bytes)];
         match &mut self.live {
             Some(live) if live.expires_at_ns > now.monotonic_ns => {
+                // A new token has prolonged it meanwhile.
                 out.push(Action::Deadline(live.expires_at_ns));
             }
             Some(live) if !live.expired => {
+                // Not closed yet: a new token within the grace revives it, as in the reference.
                 live.expired = true;
                 live.rules
                     .iter()
@@ -386,6 +406,7 @@ impl EventLive {
 }
 
 impl Narrow {
+    // Absent restrictions allow everything, empty ones nothing.
     fn allows(&self, object: &[u8], kind: &[u8]) -> bool {
         let allows = |prefixes: &Option<Box<[Box<str>]>>, value: &[u8]| {
             prefixes
@@ -396,18 +417,18 @@ impl Narrow {
     }
 }
 
-/// The claim's prefixes; `*` is the one that allows everything. `None` when the token has no such claim.
+/// The claim's prefixes; `*` is the empty one. `None` when the token has no such claim.
 fn prefixes(grant: &Grant, claim: &str) -> Option<Box<[Box<str>]>> {
     let list = grant.list(claim)?;
     Some(list.into_iter().map(|prefix| if prefix == "*" { "" } else { prefix }.into()).collect())
 }
 
-/// The moment so many seconds from now.
+/// The moment this many seconds from now.
 fn after(now: Now, seconds: u32) -> u64 {
     now.monotonic_ns + u64::from(seconds) * SECOND_NS
 }
 
-/// What a token grants, in words.
+/// A token's grant in words.
 fn granted(grant: &Grant) -> Result<String, String> {
     if !may(grant, &["root", "event", "event-read"]) {
         return Err("its scope has neither event-read nor event nor root".into());

@@ -1,4 +1,4 @@
-//! What both dialects say: pings, the close code, and the replies to a token.
+//! Shared by both dialects: pings, the close code, and the replies to a token.
 
 use super::settings::PersoniumSettings;
 use crate::dialect::Action;
@@ -11,18 +11,20 @@ pub(super) const CLOSE: u16 = 1000;
 /// Payload of the pings.
 pub(super) const PING: &[u8] = &[1, 2, 3];
 
-/// Pings from now on, as the settings want them.
+/// Pings as configured, from now on.
 pub(super) fn keepalive(settings: &PersoniumSettings) -> Action {
     Action::Keepalive { interval_s: settings.ping_interval_s, misses_max: settings.ping_misses_max }
 }
 
 /// Writing to a `Vec` cannot fail; this says so once.
 macro_rules! put {
-    ($out:expr, $($argument:tt)*) => { write!($out, $($argument)*).expect("writing to a Vec cannot fail") };
+    ($out:expr, $($argument:tt)*) => {
+        write!($out, $($argument)*).expect("writing to a Vec cannot fail")
+    };
 }
 pub(super) use put;
 
-/// Appends the reply to a token that was accepted, in the order of the reference's hash map.
+/// Appends the reply to an accepted token, in the order of the reference's hash map.
 pub(super) fn put_session(expires_in_s: u64, now: Now, out: &mut Vec<u8>) {
     put!(
         out,
@@ -31,7 +33,7 @@ pub(super) fn put_session(expires_in_s: u64, now: Now, out: &mut Vec<u8>) {
     );
 }
 
-/// Appends the reply to what was refused. Neither text may need an escape; `None` is a null.
+/// Appends an error reply. Neither text may need an escape; `None` is null.
 pub(super) fn put_error(response: Option<&str>, reason: &str, now: Now, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"Response":"#);
     match response {

@@ -19,10 +19,11 @@ pub struct PersoniumSettings {
     /// Sessions of personium-topic last as long as their tokens, or this long if those have no end.
     #[schemars(range(min = 1))]
     pub session_s_max: u32,
-    /// Seconds that a connection may stay without an accepted token, or with an expired one. personium-topic ends such
-    /// connections with the first ping if that is later.
+    /// Seconds that a connection may stay without an accepted token, or with an expired one.
+    /// personium-topic ends such connections with the first ping if that is later.
     pub token_timeout_s: u32,
-    /// Seconds between pings. Keep it below the read timeout of every proxy on the way; nginx's is 60 unless changed.
+    /// Seconds between pings. Keep it below the read timeout of every proxy on the way; nginx's is
+    /// 60 unless changed.
     #[schemars(range(min = 1))]
     pub ping_interval_s: u32,
     /// Unanswered pings in a row that end a session.
@@ -85,7 +86,7 @@ impl DialectTable for PersoniumSettings {
 
     fn review(&self, claims: &Map<String, Value>) -> Result<Option<&'static str>, String> {
         let scope = claims.get("scope").and_then(Value::as_str).unwrap_or_default();
-        // The privileges of the event bus and of topics, whose tokens must name their cell.
+        // The privileges of the event bus and of topics, whose tokens have to name their cell.
         let is_for_a_cell = scope
             .split(' ')
             .any(|word| matches!(word, "root" | "event" | "event-read" | "stream-receive" | "all"));
@@ -101,14 +102,15 @@ impl DialectTable for PersoniumSettings {
 }
 
 impl PersoniumSettings {
-    /// What cannot run, each with what to do. `is_spoken` tells whether any listener speaks one of the dialects.
+    /// Settings that cannot work, each with what to do. `is_spoken`: whether any listener speaks
+    /// one of the dialects.
     #[must_use]
     pub fn problems(&self, is_spoken: bool) -> Vec<String> {
         let mut problems = Vec::new();
         if is_spoken && self.token.is_none() && !self.anonymous {
             problems.push(
-                "[personium]: no token verifier: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, or \
-                 anonymous = true where everybody may read"
+                "[personium]: no token verifier: add token = { jwt = { … } }, { introspection = \
+                 { … } } or { static = { … } }, or anonymous = true where everybody may read"
                     .into(),
             );
         }
@@ -118,16 +120,19 @@ impl PersoniumSettings {
                 &[("wazo_auth", "wazo_auth knows no cells: use introspection")],
             )
         }));
+
+        // Each glob is tried for each token, so the list is bounded like a token's.
         let globs = self.topics.as_deref().unwrap_or_default();
         if globs.len() > GLOBS_MAX {
             problems.push(format!(
-                "[personium] topics: more than {GLOBS_MAX}; say more with a *, as in \"cell1/box1/*\""
+                "[personium] topics: more than {GLOBS_MAX}; combine them with a *, as in \
+                 \"cell1/box1/*\""
             ));
         }
         if let Some(glob) = globs.iter().find(|glob| !is_glob(glob)) {
             problems.push(format!(
-                "[personium] topics: {:?} matches no topic: write CELL/BOX/PATH, where * stands for any text without a \
-                 slash",
+                "[personium] topics: {:?} matches no topic: write CELL/BOX/PATH, where * stands \
+                 for any text without a slash",
                 start(glob, 64)
             ));
         }

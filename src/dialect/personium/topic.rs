@@ -1,11 +1,13 @@
-//! A topic of a Personium stream collection, `/{cell}/__topic/{box}/{path}`: a token first, then the data that
-//! is sent to the topic, as it was fed.
+//! A topic of a Personium stream collection, `/{cell}/__topic/{box}/{path}`: a token first, then
+//! the data sent to the topic, as they were fed.
 //!
-//! One connection follows one topic, which its path names; the token opens it. Every error is told and then
-//! ends the connection with close code 1000 and no reason. Nobody looks at the clock but the heartbeat, which
-//! ends what has expired, and whatever comes: after its time a session is not even revived by a good token.
+//! One connection follows one topic, which its path names; the token opens it. Every error is
+//! reported and then ends the connection with close code 1000 and no reason. Expiry is noticed by
+//! the heartbeat and by the next message or datum: an expired session is not revived even by a
+//! valid token.
 //!
-//! A topic's address is `cell/box/path`, and a subscription is that and a NUL, so it matches no other.
+//! A topic's address is `cell/box/path`, and a subscription is that and a NUL, so it matches no
+//! other.
 
 mod client;
 mod glob;
@@ -34,21 +36,22 @@ use crate::wheel::{Now, TICK_MS, ticks};
 /// The byte that starts this dialect's topics.
 const TOPIC: u8 = b't';
 
-/// Most seconds from one heartbeat to the next, which are the reference's. Pings may be rarer, even as good as
-/// never; what has expired is not to stay for that.
+/// Most seconds between heartbeats; the reference's interval. Pings may be configured to be rarer,
+/// even practically never, and expired sessions must not stay for that long.
 const BEAT_S_MAX: u32 = 60;
 
 /// One connection to a topic.
 pub struct PersoniumTopic {
-    /// The topic's `cell/box/path`, a NUL, then the request's `Host`: tokens may name the cell by its URL.
+    /// The topic's `cell/box/path`, a NUL, then the request's `Host`: tokens may name the cell by
+    /// its URL.
     place_and_host: Box<str>,
     term: Term,
 }
 
-/// How long a session lasts: the grace without a token, then the token's time.
+/// The time limit of a session: the grace without a token, then the token's time.
 ///
-/// The lowest bit of the nanoseconds tells whether a token was accepted. A field for that would cost every idle
-/// connection of any dialect 8 bytes.
+/// The lowest bit of the nanoseconds tells whether a token was accepted. A field for it would cost
+/// every idle connection of any dialect 8 bytes.
 #[derive(Clone, Copy)]
 struct Term(u64);
 
@@ -109,7 +112,7 @@ impl Dialect for PersoniumTopic {
             Input::Answer(Answer::Token(_, TokenAnswer::Refused(_))) => {
                 self.verified(false, None, settings, now, out);
             }
-            // Nothing was asked, so nothing is answered.
+            // Revoked, for example; an answer without a question ends the session as well.
             Input::Answer(_) => out.close(CLOSE),
             Input::Deadline if self.term.is_over(now) => {
                 let has_expired = self.term.is_accepted();
@@ -118,6 +121,7 @@ impl Dialect for PersoniumTopic {
             }
             Input::Deadline => out.push(Action::Deadline(self.next_look(now, settings))),
             Input::Gone if self.term.is_accepted() => {
+                // Subscribed only once a token was accepted.
                 out.unsubscribe(&subscription(self.place()), b"")
             }
             Input::Gone => {}
@@ -152,16 +156,19 @@ impl Dialect for PersoniumTopic {
         let [cell, inbox, path] = [(); 3].map(|()| parts.next().unwrap_or_default());
         if !is_name(cell) || !is_name(inbox) || !is_segment(path) {
             return Err(Unusable(format!(
-                "the address is topic/CELL/BOX/PATH; cell and box have 1 to {CELL_BYTES_MAX} visible characters, \
-                 and the path has dots where the collection's URL has slashes"
+                "the address is topic/CELL/BOX/PATH; cell and box have 1 to {CELL_BYTES_MAX} \
+                 visible characters, and the path has dots where the collection's URL has slashes"
             )));
         }
         if !is_topic(path) {
             return Err(Unusable("the path of a topic ends in COLLECTION.topic.NAME".into()));
         }
+        // Receivers attribute a datum to this cell.
         if sender(event)?.is_none_or(|from| from.into_string().is_none()) {
             return Err(Unusable(
-                "\"From\" must be a string, the URL of the cell that sends: {\"From\":\"https://…/\",\"Body\":…}".into(),
+                "\"From\" must be a string, the URL of the cell that sends: \
+                 {\"From\":\"https://…/\",\"Body\":…}"
+                    .into(),
             ));
         }
         draft.address(&subscription(place), b"");
@@ -181,13 +188,15 @@ impl PersoniumTopic {
         self.place_and_host.split_once('\0').expect("open puts a NUL between them")
     }
 
-    /// When to look at the session again: with the next heartbeat, or when the grace is over if that is before.
+    /// The next check of the session: with the next heartbeat, or at the end of the grace if that
+    /// is sooner.
     fn next_look(&self, now: Now, settings: &PersoniumSettings) -> u64 {
         let beat = next_beat(now, settings);
         if self.term.is_accepted() { beat } else { beat.min(self.term.end_ns()) }
     }
 
     fn message(&mut self, text: &str, settings: &PersoniumSettings, now: Now, out: &mut Actions) {
+        // The heartbeat has not come yet, but the time is over.
         if self.term.is_over(now) {
             return refuse("Unknown", "Session expired", now, out);
         }
@@ -201,7 +210,7 @@ impl PersoniumTopic {
         }
     }
 
-    /// A token was found to open the topic, until `end_ms` unless for ever, or not to.
+    /// Handles a verified token: whether it opens the topic, and until `end_ms`, `None` for no end.
     fn verified(
         &mut self,
         opens: bool,
@@ -210,21 +219,25 @@ impl PersoniumTopic {
         now: Now,
         out: &mut Actions,
     ) {
+        // One answer for a bad token and a missing topic: a stranger learns nothing about topics.
         if !opens || !self.exists(settings) {
             return refuse("AccessToken", "Token inactive", now, out);
         }
+
         let longest_ms = u64::from(settings.session_s_max) * 1000;
         let length_ms = end_ms.map_or(longest_ms, |end_ms| end_ms.saturating_sub(now.unix_ms));
         let end_ns = now.monotonic_ns.saturating_add(length_ms.saturating_mul(1_000_000));
         let is_first = !self.term.is_accepted();
         self.term = Term::until(end_ns, true);
         out.send(|out| put_session(length_ms / 1000, now, out));
+
+        // The reply is sent before the subscription, so no datum precedes it.
         if is_first {
             out.subscribe(&subscription(self.place()), b"");
         }
     }
 
-    /// Whether there is such a topic.
+    /// Whether the topic exists.
     fn exists(&self, settings: &PersoniumSettings) -> bool {
         let place = self.place();
         let path = place.rsplit_once('/').map_or("", |(_, path)| path);
@@ -236,6 +249,8 @@ impl PersoniumTopic {
     fn is_opened_by(&self, grant: &Grant) -> bool {
         let (place, host) = self.parts();
         let cell = place.split_once('/').map_or(place, |(cell, _)| cell);
+
+        // A restriction to topics counts besides the privileges.
         let may = |wanted: &str| grant.words("scope").any(|word| word == wanted);
         let narrow = grant.list("topics");
         ((may("read") && may("stream-receive")) || may("all"))
@@ -244,7 +259,7 @@ impl PersoniumTopic {
     }
 }
 
-/// Who sends a datum. Of two senders, receivers might see either.
+/// The sender of a datum. A repeated key is refused: receivers might see either.
 fn sender<'t, 'i>(event: &Event<'t, 'i>) -> Result<Option<Value<'t, 'i>>, Unusable> {
     let mut senders = event.fields().filter(|(key, _)| *key == "From").map(|(_, sender)| sender);
     let sender = senders.next();
@@ -259,7 +274,7 @@ fn refuse(response: &str, reason: &str, now: Now, out: &mut Actions) {
     out.close(CLOSE);
 }
 
-/// The topic of a place, in parts; the only one that begins so.
+/// The topic of a place, in parts; no other topic begins so.
 fn subscription(place: &str) -> [&[u8]; 3] {
     [&[TOPIC], place.as_bytes(), b"\0"]
 }
@@ -269,14 +284,14 @@ fn next_beat(now: Now, settings: &PersoniumSettings) -> u64 {
     on_a_tick(now, settings.ping_interval_s.min(BEAT_S_MAX))
 }
 
-/// The moment so many seconds from the tick that it is. The grace ends on one, so that it is over when the
-/// heartbeat looks.
+/// The moment this many seconds from the current tick. The grace ends on a tick too, so that it is
+/// over when the heartbeat checks.
 fn on_a_tick(now: Now, seconds: u32) -> u64 {
     let ticks = u64::from(now.tick()) + u64::from(ticks(seconds.into()));
     ticks * TICK_MS * 1_000_000
 }
 
-/// What a token grants, in words.
+/// A token's grant in words.
 fn granted(grant: &Grant) -> Result<String, String> {
     if !(may(grant, &["all"]) || (may(grant, &["read"]) && may(grant, &["stream-receive"]))) {
         return Err("its scope has neither read with stream-receive nor all".into());

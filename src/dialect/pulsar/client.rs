@@ -1,5 +1,6 @@
-//! The client's end of Pulsar's WebSocket API: a consumer or reader gets messages at once and acknowledges each; a
-//! producer sends messages, each of which is answered.
+//! The client's end of Pulsar's WebSocket API, for `subscribe`, `bench` and the tests: a consumer
+//! or reader gets messages at once and acknowledges each; a producer sends messages, each of which
+//! is answered.
 
 use crate::dialect::client::{
     ClientExample, ClientProfile, ClientStage, DialectClient, DurableProducer, NUMBER_DIGITS,
@@ -14,10 +15,10 @@ use std::borrow::Cow;
 /// A consumer or reader.
 pub(super) struct PulsarClient;
 
-/// What a message ends with whose key is its number.
+/// The end of a message whose key is its number.
 const TAIL: &str = r#""}"#;
 
-/// What a message is acknowledged by.
+/// The part of a message that its acknowledgement repeats.
 #[derive(Deserialize)]
 struct Delivered<'a> {
     #[serde(borrow, rename = "messageId")]
@@ -30,7 +31,8 @@ impl DialectClient for PulsarClient {
     }
 
     fn acknowledgement(&self, event: &str) -> Option<String> {
-        // The daemon tells the id first, and one has nothing to escape: a generator takes very many of them.
+        // The daemon writes the id first, and without escapes; a generator reads large numbers of
+        // them.
         let first = event.strip_prefix(r#"{"messageId":""#).and_then(|rest| rest.split_once('"'));
         match first {
             Some((id, _)) if !id.contains('\\') => Some(format!(r#"{{"messageId":"{id}"}}"#)),
@@ -44,11 +46,13 @@ impl DialectClient for PulsarClient {
     fn meaning(&self, code: u16, _: ClientStage) -> Option<&'static str> {
         Some(match code {
             4002 => {
-                "the subscription cannot be had: another consumer has it, or the daemon's log says more"
+                "the subscription is not available: another consumer has it, or the daemon's log \
+                 says more"
             }
-            4003 => "a message that we sent was not understood; see --send",
+            4003 => "a message that we sent could not be parsed; see --send",
             4005 => {
-                "no token was given, or it is expired or signed with another secret; use --token-file or FANFARE_TOKEN"
+                "no token was given, or it is expired or signed with another secret; use \
+                 --token-file or FANFARE_TOKEN"
             }
             4006 => "the token does not let its bearer consume from this topic",
             _ => return None,
@@ -75,7 +79,8 @@ impl DialectClient for PulsarClient {
         format!(
             "\npulsar\n  producer   ws://{address}{producer}?token={token}\n\
              \n  consumer   ws://{address}{path}?token={token}\n\
-             \n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n  token      {token}\n\
+             \n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n\
+             \x20 token      {token}\n\
              \n  follow it  {program} subscribe ws://{address}{path} --token {token}\n\
              \n  publish    {program} publish{socket} {place} '{event}'\n\
              \n  look at it {program} topics list\n"
@@ -111,20 +116,20 @@ impl DialectClient for PulsarClient {
     }
 }
 
-/// Whether a path is one of a consumer or a reader.
+/// Whether a path is a consumer's or a reader's.
 fn is_listener(path: &str) -> bool {
     let Some(rest) = path.strip_prefix("/ws/") else { return false };
     let rest = rest.strip_prefix("v2/").or_else(|| rest.strip_prefix("v3/")).unwrap_or(rest);
     ["consumer/", "reader/"].iter().any(|role| rest.starts_with(role))
 }
 
-/// A durable topic as paths have it.
+/// A durable topic as paths write it.
 fn durable_topic(site: &Site, name: &str) -> String {
     format!("persistent/{}/{}/{name}", site.cell, site.folder)
 }
 
-/// What a message of so many bytes begins with: its payload; its key is the number. What is left over of a whole number
-/// of base64's groups is blank.
+/// The beginning of a message with this many bytes: its payload; its key is the number. The
+/// remainder of base64's groups is blank.
 fn durable_head(size: usize) -> String {
     let (before, after) = (r#"{"payload":""#, r#""key":""#);
     let around = before.len() + 2 + after.len() + NUMBER_DIGITS + 2;

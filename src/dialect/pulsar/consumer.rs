@@ -1,23 +1,23 @@
-//! What consumers and readers say: acknowledgements, mostly.
+//! Messages of consumers and readers: mostly acknowledgements.
 
 use super::credentials;
 use super::jackson::{self, JacksonError};
 use crate::service::topic::MessageId;
 
-/// What a consumer wants.
+/// A consumer's request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConsumerCommand {
-    /// A message has been dealt with; or this is no message's id, and why.
+    /// Acknowledges a message; or why this is not a message's id.
     Ack(Result<MessageId, &'static str>),
-    /// A message is to come again; likewise.
+    /// Asks for a message again; likewise.
     Nack(Result<MessageId, &'static str>),
-    /// So many more.
+    /// Permits this many more messages.
     Permit(u32),
-    /// The end of the subscription.
+    /// Ends the subscription.
     Unsubscribe,
-    /// Whether there will be more.
+    /// Asks whether there will be more messages.
     AskEnd,
-    /// Its next token; see `credentials`. `None` when there is none in it.
+    /// The next token; see `credentials`. `None` when the message has none.
     Renew(Option<Box<str>>),
 }
 
@@ -35,13 +35,14 @@ impl ConsumerCommand {
             }
             Ok(())
         })?;
+
         let id = || id.as_deref().map_or(Err("the message has no messageId"), MessageId::read);
         Ok(match kind.as_deref() {
             Some("permit") => {
                 let permits = permits.and_then(|permits| i32::try_from(permits).ok());
                 let permits =
                     permits.ok_or("Missing required permitMessages field for 'permit' command")?;
-                // What takes permits back does not exist.
+                // Negative permits, which would take some back, have no effect.
                 Self::Permit(permits.max(0).unsigned_abs())
             }
             Some("unsubscribe") => Self::Unsubscribe,
@@ -50,6 +51,7 @@ impl ConsumerCommand {
             Some(credentials::RESPONSE) => {
                 Self::Renew(auth_response.map(credentials::renewal).transpose()?.flatten())
             }
+            // Anything else is an acknowledgement, as in the reference, whatever its type says.
             _ => Self::Ack(id()),
         })
     }

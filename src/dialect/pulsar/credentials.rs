@@ -1,9 +1,11 @@
-//! Tokens: where a request has its own, what its claims grant, and how a client hands in the next one.
+//! Tokens: where a request carries its own, what its claims grant, and how a client presents the
+//! next one.
 //!
-//! A token is renewed over the connection as Pulsar's PIP-292 has it. The server may ask with an `AUTH_CHALLENGE` a
-//! while before the token's end; whoever knows the end of its token need not wait for that. Either way the client sends
-//! `{"type":"AUTH_RESPONSE","authResponse":{"response":{"authMethodName":"token","authData":"TOKEN"}}}`. A good token is
-//! not answered, any other ends the session.
+//! A token is renewed over the connection as in Pulsar's PIP-292. The server may ask with an
+//! `AUTH_CHALLENGE` some time before the token's expiry; clients that know it need not wait. Either
+//! way the client sends
+//! `{"type":"AUTH_RESPONSE","authResponse":{"response":{"authMethodName":"token","authData":"TOKEN"}}}`.
+//! A valid token is not answered, any other ends the session.
 
 use super::jackson::{self, JacksonError};
 use super::params::Params;
@@ -15,22 +17,23 @@ use crate::token::{Grant, NEVER_MS};
 use crate::wheel::{NEVER, Now, TICK_MS, Tick};
 use std::borrow::Cow;
 
-/// What asks a client for its next token, byte for byte as PIP-292 has it.
+/// The message that asks a client for its next token, byte for byte as in PIP-292.
 pub(super) const CHALLENGE: &[u8] = br#"{"type":"AUTH_CHALLENGE","authChallenge":{"challenge":{"authMethodName":"token","authData":"token"},"protocolVersion":0}}"#;
-/// The type of a client's message that holds a token.
+/// The type of a client's message with a token.
 pub(super) const RESPONSE: &str = "AUTH_RESPONSE";
 
-/// The token of a request: that of the header, else that of the query, where its scheme may be missing.
+/// The token of a request: the header's, else the query's, where its scheme is optional.
 pub(super) fn token<'a>(authorization: &'a str, params: &'a Params<'_>) -> Option<&'a str> {
     let token = match authorization.strip_prefix("Bearer ") {
         Some(token) => Some(token),
         None if authorization.is_empty() => params.get("token").map(bare),
+        // Another scheme is a mistake, which a token in the query must not hide.
         None => None,
     };
     token.map(str::trim).filter(|token| !token.is_empty())
 }
 
-/// The token of the object `authResponse`, if it has one.
+/// The token in the object `authResponse`, if it has one.
 pub(super) fn renewal(response: &RawValue) -> Result<Option<Box<str>>, JacksonError> {
     let mut token = None;
     jackson::each(response.get(), |key, value| {
@@ -58,8 +61,8 @@ fn bare(token: &str) -> &str {
     token.strip_prefix("Bearer ").unwrap_or(token)
 }
 
-/// What a token lets its holder do: what its claims say, of which one that is missing grants nothing; without any of
-/// them what the settings say. A claim that is no list of texts grants nothing.
+/// The rights of a token: those of its claims, where a missing one grants nothing; without any of
+/// them those of the settings. A claim that is not a list of texts grants nothing.
 #[must_use]
 pub fn rights(grant: &Grant, settings: &PulsarSettings) -> Rights {
     let [produce, consume, read] = CLAIMS.map(|claim| grant.list(claim));
@@ -73,24 +76,29 @@ pub fn rights(grant: &Grant, settings: &PulsarSettings) -> Rights {
     Rights::new(produce, consume, read)
 }
 
-/// The moment at which a grant ends.
+/// The tick at which a grant ends.
 pub(super) fn end_of(grant: &Grant, now: Now) -> Tick {
     if grant.expires_at_ms == NEVER_MS {
         return NEVER;
     }
+    // Rounded up: the session never ends before its token.
     let end_ns = now.monotonic_ns.saturating_add(now.ns_until(grant.expires_at_ms));
     Tick::try_from(end_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER)
 }
 
-/// What a token grants, in words.
+/// A token's grant in words.
 pub(super) fn granted(grant: &Grant, settings: &PulsarSettings) -> Result<String, String> {
     let verbs =
         [("produce", "pulsar_produce"), ("consume", "pulsar_consume"), ("read", "pulsar_read")];
     if verbs.iter().all(|(_, claim)| grant.list(claim).is_none()) {
         return match settings.default_rights {
-            DefaultRights::All => Ok("produce, consume and read, all topics (pulsar.default_rights)".into()),
+            DefaultRights::All => {
+                Ok("produce, consume and read, all topics (pulsar.default_rights)".into())
+            }
             DefaultRights::None => {
-                Err("it has none of pulsar_produce, pulsar_consume and pulsar_read, and pulsar.default_rights is none".into())
+                Err("it has none of pulsar_produce, pulsar_consume and pulsar_read, and \
+                     pulsar.default_rights is none"
+                    .into())
             }
         };
     }

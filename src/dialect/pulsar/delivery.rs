@@ -1,4 +1,4 @@
-//! What is said to clients: messages, acknowledgements and errors, byte for byte.
+//! Messages to clients: deliveries, acknowledgements and errors, byte for byte.
 
 use super::jackson::put_string;
 use super::path::ApiVersion;
@@ -10,7 +10,7 @@ use crate::text::put_base64;
 use crate::wheel::Now;
 use std::io::Write as _;
 
-/// The frame of a stored message, as the one form of a publication.
+/// The frame of a stored message, as the only form of a publication.
 pub(super) fn deliver(
     message: &StoredMessage,
     form: DeliveryForm,
@@ -25,7 +25,7 @@ pub(super) fn deliver(
     draft.finish(now)
 }
 
-/// Appends a message as consumers and readers get it.
+/// Appends a message as consumers and readers receive it.
 pub(super) fn put_message(
     message: &TopicMessage<'_>,
     id: MessageId,
@@ -33,7 +33,7 @@ pub(super) fn put_message(
     version: ApiVersion,
     out: &mut Vec<u8>,
 ) {
-    // Most of it is the payload; around it stand some 130 bytes.
+    // Mostly payload; there are some 130 bytes around it.
     out.reserve(message.payload.len() / 3 * 4 + 200);
     out.extend_from_slice(br#"{"messageId":""#);
     id.write(out);
@@ -54,6 +54,7 @@ pub(super) fn put_message(
         ApiVersion::Later => time::put_iso(message.published_ms, out),
     }
     out.push(b'"');
+    // The first version has the producer's context, later ones the redeliveries, in the same place.
     match version {
         ApiVersion::First => put_field("context", message.context, out),
         ApiVersion::Later => {
@@ -74,7 +75,7 @@ pub(super) fn put_message(
     out.push(b'}');
 }
 
-/// Appends what a producer is told whose message is stored.
+/// Appends the answer to a producer whose message is stored.
 pub(super) fn put_ack(
     id: MessageId,
     context: Option<&str>,
@@ -88,18 +89,18 @@ pub(super) fn put_ack(
     put_end(version, out);
 }
 
-/// What is wrong with a producer's message, by the numbers of the API.
+/// A producer's error, by the numbers of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendError {
-    /// It is not JSON, or not of the right kinds.
+    /// The message is not JSON, or a value has the wrong type.
     Json = 3,
-    /// Its payload or its event time is not what it should be.
+    /// Its payload or its event time is invalid.
     Encoding = 7,
     /// It could not be stored.
     Unknown = 8,
 }
 
-/// Appends what a producer is told whose message is not stored.
+/// Appends the answer to a producer whose message is not stored.
 pub(super) fn put_error(
     error: SendError,
     reason: &str,

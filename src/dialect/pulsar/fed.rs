@@ -1,4 +1,4 @@
-//! Events that a feed has for a topic: each is as a producer's message.
+//! Events fed for a topic: each is like a producer's message.
 
 use super::producer::{self, ProducerMessage, SenderDefaults, Unsendable};
 use crate::dialect::Unusable;
@@ -6,8 +6,8 @@ use crate::event::Event;
 use crate::service::topic::{MessageDraft, TopicDomain, TopicName};
 use crate::wheel::Now;
 
-/// Lays out a fed event for its topic, when that is stored: its place is `persistent/…`. The event is as a producer's
-/// message.
+/// Lays out a fed event for its topic, if that is persistent: its place is `persistent/…`. The
+/// event is like a producer's message.
 pub(super) fn append(
     place: &str,
     event: &Event<'_, '_>,

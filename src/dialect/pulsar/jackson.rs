@@ -1,25 +1,27 @@
-//! JSON as Jackson reads it for Pulsar: what stands where a text should is made one, of keys that are written twice the
-//! last counts, and nobody looks at what follows the object.
+//! JSON as Jackson reads it for Pulsar: scalars become texts where texts are expected, the last of
+//! a repeated key counts, and anything after the object is ignored.
 
 use crate::json::{self, Escapes, RawValue};
 use crate::text::excerpt;
 use std::borrow::Cow;
 
-/// Why a text is not what it should be.
+/// Why a value cannot be read.
 pub(super) type JacksonError = String;
 
-/// Shows each field of the object that a text begins with to `each`: the key, and the value as it is written.
+/// Calls `each` with each field of the object that a text begins with: the key, and the value as
+/// written.
 pub(super) fn each<'a>(
     text: &'a str,
     mut each: impl FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), JacksonError>,
 ) -> Result<(), JacksonError> {
+    // The error is the client's to read, and the parser's own would speak of Rust's types.
     if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
         return Err("this is not a JSON object".into());
     }
     json::leading_members(text, |name, value| each(string(name)?, value))
 }
 
-/// The text that a value stands for; `None` for null.
+/// The text of a value; `None` for null.
 pub(super) fn text<'a>(
     key: &str,
     value: &'a RawValue,
@@ -28,11 +30,12 @@ pub(super) fn text<'a>(
         [b'"', ..] => string(value).map(Some),
         [b'n', ..] => Ok(None),
         [b'{' | b'[', ..] => Err(format!("{} is not a string", shown(key))),
+        // Numbers and booleans count as their text, as Jackson coerces them.
         _ => Ok(Some(Cow::Borrowed(value.get()))),
     }
 }
 
-/// The whole number that a value stands for; `None` for null and for an empty string.
+/// The whole number of a value; `None` for null and for an empty string.
 pub(super) fn integer(key: &str, value: &RawValue) -> Result<Option<i64>, JacksonError> {
     let wrong = || format!("{} is not a whole number of 64 bits", shown(key));
     let written = value.get();
@@ -42,9 +45,10 @@ pub(super) fn integer(key: &str, value: &RawValue) -> Result<Option<i64>, Jackso
             "" => Ok(None),
             digits => digits.parse().map(Some).map_err(|_| wrong()),
         },
+        // Jackson cuts the fraction off: 1.9 is 1.
         [b'-' | b'0'..=b'9', ..] if written.contains(['.', 'e', 'E']) => {
             let number: f64 = written.parse().map_err(|_| wrong())?;
-            // Casts saturate, and what is cut off there is out of range.
+            // The cast saturates; the value just below the upper limit is the last that fits.
             let fits = number.trunc() >= i64::MIN as f64 && number.trunc() < i64::MAX as f64;
             fits.then_some(Some(number as i64)).ok_or_else(wrong)
         }
@@ -52,21 +56,22 @@ pub(super) fn integer(key: &str, value: &RawValue) -> Result<Option<i64>, Jackso
     }
 }
 
-/// Names and values as texts; null for a value is `None`.
+/// Names and values as texts; a null value is `None`.
 pub(super) type Properties<'a> = Vec<(Cow<'a, str>, Option<Cow<'a, str>>)>;
 
-/// Characters of a wrong value that its client is shown: enough to know it again.
+/// Characters of a wrong value that its client is shown: enough to recognize it.
 const SHOWN_CHARS_MAX: usize = 64;
-/// From how many properties on names are looked up in a table rather than one by one.
+/// Number of properties from which names are looked up in a table rather than one by one.
 const FEW_PROPERTIES: usize = 16;
 
-/// The object of texts that a value is; none for null.
+/// The object of texts that a value is; empty for null.
 pub(super) fn properties<'a>(
     key: &str,
     value: &'a RawValue,
 ) -> Result<Properties<'a>, JacksonError> {
     let mut found: Properties<'a> = Vec::new();
     let mut places: ahash::AHashMap<Cow<'a, str>, usize> = ahash::AHashMap::new();
+    // Nearly every message has a few: no table for these.
     match value.get().as_bytes() {
         [b'n', ..] => return Ok(found),
         [b'{', ..] => {}
@@ -81,6 +86,7 @@ pub(super) fn properties<'a>(
         };
         match place {
             Some(place) => found[place].1 = value,
+            // The table starts when the few are exceeded, with the names so far.
             None => {
                 if found.len() == FEW_PROPERTIES {
                     places
@@ -97,17 +103,17 @@ pub(super) fn properties<'a>(
     Ok(found)
 }
 
-/// Appends a string with its quotes, escaped as Jackson does.
+/// Appends a string with its quotes, escaped as by Jackson.
 pub(super) fn put_string(text: &str, out: &mut Vec<u8>) {
     json::put_string(text, Escapes::Needed, out);
 }
 
-/// The first characters of what a client has written, quoted.
+/// The first characters of a client's text, quoted.
 pub(super) fn shown(text: &str) -> String {
     format!("\"{}\"", excerpt(text, SHOWN_CHARS_MAX))
 }
 
-/// The text of a string as it is written.
+/// The text of a string as written.
 fn string(value: &RawValue) -> Result<Cow<'_, str>, JacksonError> {
     json::text(value).ok_or_else(|| "a string has half of a surrogate pair".into())
 }

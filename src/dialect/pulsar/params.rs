@@ -1,5 +1,5 @@
-//! The parameters of a request, with the checks of the reference and what it says about them. Of a key that is written
-//! twice the first value counts; what is not known is ignored.
+//! The parameters of a request, with the reference's checks and messages. Of a repeated key the
+//! first value counts; unknown ones are ignored.
 
 use super::jackson::shown;
 use crate::dialect::Rng;
@@ -13,20 +13,22 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
-/// Messages that may be with a push consumer, which is the reference's bound.
+/// Most messages that may be with a push consumer; the reference's bound.
 const WINDOW_MAX: i32 = 1000;
-/// Least milliseconds of an acknowledgement time-out, by the reference.
+/// Least milliseconds of an acknowledgement time-out; the reference's bound.
 const ACK_TIMEOUT_MS_MIN: i32 = 1000;
-/// Those that a consumer with dead letters has if it says nothing, by the reference.
+/// The reference's default for a consumer with dead letters.
 const DEAD_LETTER_ACK_TIMEOUT_MS: i32 = 30_000;
-/// Longest name of a producer, consumer or reader: names are stored with messages, and part of statistics.
+/// Longest name of a producer, consumer or reader, in bytes: names are stored with messages, and
+/// part of statistics.
 const NAME_BYTES_MAX: usize = 255;
-/// Longest pattern of topics; longer ones are no patterns but lists.
+/// Longest pattern of topics, in bytes; longer ones are lists rather than patterns.
 const PATTERN_BYTES_MAX: usize = 1024;
-/// Longest map of encryption keys; each is what RSA makes of 32 bytes, some hundred characters.
+/// Longest map of encryption keys, in bytes; each is 32 bytes encrypted by RSA, some hundred
+/// characters.
 const ENCRYPTION_BYTES_MAX: usize = 8 * 1024;
 
-/// What the reference says of a parameter that it cannot use.
+/// The reference's message about a parameter that it cannot use.
 pub(super) type ParamError = String;
 
 /// The parameters of one request.
@@ -41,7 +43,7 @@ impl<'a> Params<'a> {
         self.0.iter().find(|(known, _)| known == key).map(|(_, value)| &**value)
     }
 
-    /// As `Boolean.parseBoolean` has it.
+    /// Like Java's `Boolean.parseBoolean`.
     fn is_true(&self, key: &str) -> bool {
         self.get(key).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
@@ -51,7 +53,7 @@ impl<'a> Params<'a> {
         self.get(key).map(|value| value.parse().map_err(|_| wrong(value))).transpose()
     }
 
-    /// A number of at least so many; `what` is what the reference says else.
+    /// A number of at least `least`; `what` is the reference's message otherwise.
     fn at_least<T: FromStr + PartialOrd + Display>(
         &self,
         key: &str,
@@ -86,7 +88,8 @@ impl<'a> Params<'a> {
     }
 }
 
-/// The page of the statistics of all topics that a query asks for: those behind a name, and at most how many.
+/// The page of the statistics of all topics that a query asks for: the topics after a name, and how
+/// many at most.
 pub(super) fn page(params: &Params<'_>) -> Result<(Box<str>, usize), ParamError> {
     let wrong = format!("count: write a number from 1 to {PAGE_TOPICS_MAX}");
     let count = match params.get("count") {
@@ -99,7 +102,7 @@ pub(super) fn page(params: &Params<'_>) -> Result<(Box<str>, usize), ParamError>
     Ok((params.get("after").unwrap_or_default().into(), count))
 }
 
-/// What a producer wants to be, and the keys with which its messages are encrypted, as JSON.
+/// A producer's options, and the keys with which its messages are encrypted, as JSON.
 pub(super) fn producing(
     params: &Params<'_>,
     topic: TopicName,
@@ -109,6 +112,8 @@ pub(super) fn producing(
     let routing =
         [("SinglePartition", false), ("RoundRobinPartition", true), ("CustomPartition", false)];
     let compression = ["NONE", "LZ4", "ZLIB", "ZSTD", "SNAPPY"].map(|word| (word, ()));
+    // Batching happens in the reference's proxy; here the values are only checked, so that clients
+    // see the same errors.
     params.at_least("sendTimeoutMillis", 0, "sendTimeout needs to be >= 0")?;
     if params.is_true("batchingEnabled") {
         params.at_least("batchingMaxMessages", 0, "batchingMaxMessages needs to be >= 0")?;
@@ -133,20 +138,22 @@ fn encryption(params: &Params<'_>) -> Result<Option<Box<str>>, ParamError> {
     let Some(given) = params.get("encryptionKeys").filter(|given| !given.trim().is_empty()) else {
         return Ok(None);
     };
-    // A plus sign of base64 that was not encoded has become a space.
+    // An unencoded plus sign of base64 has become a space.
     let map = LENIENT_BASE64.decode(given.replace(' ', "+")).ok();
     let map = map.and_then(|map| serde_json::from_slice::<serde_json::Map<String, _>>(&map).ok());
     match map {
         Some(map) if !map.is_empty() && given.len() <= ENCRYPTION_BYTES_MAX => {
             Ok(Some(serde_json::Value::Object(map).to_string().into()))
         }
-        _ => Err("encryptionKeys: the daemon has no keys to encrypt with; encrypt in the client, and give the keys as \
-                  base64 of a JSON object with at most 8 KiB"
-            .into()),
+        _ => Err(
+            "encryptionKeys: the daemon has no keys to encrypt with; encrypt in the client, and \
+          give the keys as base64 of a JSON object with at most 8 KiB"
+                .into(),
+        ),
     }
 }
 
-/// What a consumer wants to be.
+/// A consumer's options.
 pub(super) fn consuming(
     params: &Params<'_>,
     topics: WantedTopics,
@@ -168,6 +175,7 @@ pub(super) fn consuming(
     let durable = params.one_of("subscriptionMode", &[("Durable", true), ("NonDurable", false)])?;
     let positions = [("Latest", false), ("Earliest", true)];
     let earliest = params.one_of("subscriptionInitialPosition", &positions)?;
+
     let window = window(params)?;
     let name = params.name("consumerName")?;
     let priority = params.at_least("priorityLevel", 0, "priorityLevel needs to be >= 0")?;
@@ -175,8 +183,11 @@ pub(super) fn consuming(
         params.at_least("negativeAckRedeliveryDelay", 0_i32, "redeliveryDelay needs to be >= 0")?;
     let redeliveries_max: u32 =
         params.number::<i32>("maxRedeliverCount")?.unwrap_or(0).try_into().unwrap_or(0);
+
     let dead_letters = params.get("deadLetterTopic").map(full_name).transpose()?;
     if dead_letters.is_some() || params.get("maxRedeliverCount").is_some() {
+        // As in Pulsar: a dead-letter policy without a positive count is an error, and needs a
+        // time-out to count by.
         if redeliveries_max == 0 {
             return Err("MaxRedeliverCount must be > 0.".into());
         }
@@ -184,6 +195,7 @@ pub(super) fn consuming(
             ack_timeout_ms = DEAD_LETTER_ACK_TIMEOUT_MS;
         }
     }
+    // A dead letter has to outlive its consumer.
     if dead_letters.as_ref().is_some_and(|topic| topic.domain() == TopicDomain::NonPersistent) {
         return Err("deadLetterTopic must be persistent".into());
     }
@@ -209,20 +221,20 @@ pub(super) fn consuming(
     })
 }
 
-/// How the query spells the type of the subscription: the first daemons of the API looked for the second spelling, so
-/// there are clients that write it.
+/// The query's spelling of the subscription's type: the first versions of the API used the misspelt
+/// one, so there are clients that write it.
 fn subscription_type(params: &Params<'_>) -> &'static str {
     let spellings = ["subscriptionType", "suscriptionType"];
     spellings.into_iter().find(|key| params.get(key).is_some()).unwrap_or(spellings[0])
 }
 
-/// The topics for dead letters that get their names from a subscription have to be topics that somebody can consume.
+/// Checks that dead-letter topics named after a subscription are valid topics.
 fn check_dead_letters(topics: &WantedTopics, subscription: &str) -> Result<(), ParamError> {
     let example = |namespace: &str| TopicName::read(&format!("{namespace}x")).ok();
     let known: Vec<TopicName> = match topics {
         WantedTopics::One(topic) => vec![topic.clone()],
         WantedTopics::Several(topics) => topics.clone(),
-        // Their names are not known yet.
+        // Their names are unknown yet; they all have this form.
         WantedTopics::Matching { namespace, .. } => example(namespace).into_iter().collect(),
     };
     let bad = known
@@ -233,7 +245,7 @@ fn check_dead_letters(topics: &WantedTopics, subscription: &str) -> Result<(), P
     })
 }
 
-/// What a reader wants to be.
+/// A reader's options.
 pub(super) fn reading(
     params: &Params<'_>,
     topic: TopicName,
@@ -243,7 +255,7 @@ pub(super) fn reading(
     let start = match params.get("messageId").filter(|id| !id.trim().is_empty()) {
         None | Some("latest") => ReaderStart::Latest,
         Some("earliest") => ReaderStart::Earliest,
-        // A plus sign of base64 that was not encoded has become a space.
+        // An unencoded plus sign of base64 has become a space.
         Some(id) => ReaderStart::After(MessageId::read(&id.replace(' ', "+"))?),
     };
     let name = params.name("readerName")?;
@@ -251,7 +263,7 @@ pub(super) fn reading(
     Ok(ReaderOptions { topic, start, window: window(params)?, name, remote: remote.into() })
 }
 
-/// The topics that the query of a consumer of several names.
+/// The topics in the query of a consumer of several.
 pub(super) fn wanted(params: &Params<'_>) -> Result<WantedTopics, ParamError> {
     match (params.get("topics"), params.get("topicsPattern")) {
         (Some(_), Some(_)) => Err("Topics must be null when use topicsPattern".into()),
@@ -263,12 +275,14 @@ pub(super) fn wanted(params: &Params<'_>) -> Result<WantedTopics, ParamError> {
             for name in names {
                 topics.push(full_name(name)?);
             }
-            // Each once, in the order they are given.
+            // Without repetitions, in order.
             let mut seen = std::collections::HashSet::new();
             topics.retain(|topic| seen.insert(topic.clone()));
+            // A session listens to one non-persistent topic at most, see `volatile`.
             if topics.iter().any(|topic| topic.domain() == TopicDomain::NonPersistent) {
                 return Err(
-                    "topics: each must be persistent; a non-persistent one is consumed by /ws/v2/consumer"
+                    "topics: each must be persistent; a non-persistent one is consumed by \
+                     /ws/v2/consumer"
                         .into(),
                 );
             }
@@ -281,7 +295,7 @@ pub(super) fn wanted(params: &Params<'_>) -> Result<WantedTopics, ParamError> {
     }
 }
 
-/// All topics of a namespace whose name matches. Without a namespace it is Pulsar's default.
+/// All topics of a namespace with a matching name. Without a namespace it is Pulsar's default.
 fn pattern(text: &str) -> Result<WantedTopics, ParamError> {
     if text.len() > PATTERN_BYTES_MAX {
         return Err(format!("topicsPattern has more than {PATTERN_BYTES_MAX} bytes"));
@@ -299,8 +313,9 @@ fn pattern(text: &str) -> Result<WantedTopics, ParamError> {
         (Some(pattern), None, None) => ("persistent://public/default/".into(), pattern),
         _ => return Err("topicsPattern is persistent://TENANT/NAMESPACE/PATTERN".into()),
     };
-    // Its parts are as those of any topic.
+    // The parts follow the rules of any topic.
     TopicName::read(&format!("{namespace}x")).map_err(|error| error.0)?;
+    // Anchored, because Java's `matches` is; the group keeps alternatives within.
     let whole = format!("^{}(?:{pattern})$", regex::escape(&namespace));
     let pattern = TopicPattern::new(&whole).map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => "topicsPattern is too complex".to_owned(),
@@ -311,7 +326,8 @@ fn pattern(text: &str) -> Result<WantedTopics, ParamError> {
     Ok(WantedTopics::Matching { namespace: namespace.into(), pattern })
 }
 
-/// A topic by its full name, without its domain, or with nothing but its own name, as Pulsar's clients have it.
+/// A topic by its full name, without its domain, or by its own name only, as Pulsar's clients write
+/// it.
 fn full_name(name: &str) -> Result<TopicName, ParamError> {
     let full = match (name.contains("://"), name.matches('/').count()) {
         (true, _) => Cow::Borrowed(name),
@@ -327,7 +343,7 @@ fn window(params: &Params<'_>) -> Result<u32, ParamError> {
     Ok(size.unwrap_or(WINDOW_MAX).clamp(1, WINDOW_MAX).unsigned_abs())
 }
 
-/// A name for somebody who has none.
+/// A random name for a client without one.
 fn drawn(rng: &mut Rng) -> Box<str> {
     format!("{:010x}", rng() & 0xff_ffff_ffff).into()
 }

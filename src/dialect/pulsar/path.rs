@@ -1,13 +1,14 @@
-//! What the paths of the API name: `/ws/…` of the first version, `/ws/v2/…`, `/ws/v3/…`, and those of the statistics.
+//! The paths of the API: `/ws/…` of the first version, `/ws/v2/…`, `/ws/v3/…`, and those of the
+//! statistics.
 
 use crate::service::topic::{TopicDomain, TopicName};
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
 
-/// Longest name of a subscription, as long as a part of a topic's name.
+/// Longest subscription name, in bytes: as long as a part of a topic's name.
 const SUBSCRIPTION_BYTES_MAX: usize = 255;
 
-/// Which version of the API a path is of; it decides about the shapes of what is said.
+/// The version of the API of a path; it determines the form of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ApiVersion {
     /// That of 2016.
@@ -16,7 +17,7 @@ pub(super) enum ApiVersion {
     Later,
 }
 
-/// What somebody wants to be.
+/// The role and topic that a path names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PulsarEndpoint {
     /// A connection that only answers pings.
@@ -31,16 +32,16 @@ pub(super) enum PulsarEndpoint {
     Reader(TopicName),
 }
 
-/// Why a path names nothing.
+/// Why a path is invalid.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PathError {
-    /// It is none.
+    /// The path itself.
     Malformed(&'static str),
-    /// Its subscription is none.
+    /// Its subscription.
     Subscription(&'static str),
 }
 
-/// Reads the path of a WebSocket; `None` for one that is not of this API.
+/// Reads the path of a WebSocket; `None` for one outside this API.
 pub(super) fn read(path: &str) -> Option<(ApiVersion, Result<PulsarEndpoint, PathError>)> {
     let parts: Vec<&str> = path.strip_prefix("/ws/")?.split('/').collect();
     Some(match parts[..] {
@@ -54,20 +55,22 @@ pub(super) fn read(path: &str) -> Option<(ApiVersion, Result<PulsarEndpoint, Pat
             ApiVersion::Later,
             Err(PathError::Malformed("the path is /ws/v3/consumer/SUBSCRIPTION")),
         ),
+        // The names of the roles keep other dialects' paths below /ws/ out.
         [role @ ("producer" | "consumer" | "reader"), ref rest @ ..] => {
             (ApiVersion::First, endpoint(role, rest, 3))
         }
-        // It may be somebody else's.
+        // It may be another dialect's.
         _ => return None,
     })
 }
 
-const SHAPE: &str = "the path is /ws/v2/producer, consumer or reader, then /persistent/TENANT/NAMESPACE/TOPIC, and /SUBSCRIPTION";
+const SHAPE: &str = "the path is /ws/v2/producer, consumer or reader, then \
+                     /persistent/TENANT/NAMESPACE/TOPIC, and /SUBSCRIPTION";
 
-/// What a role and the rest of a path name, with so many parts before the topic's own name.
+/// The endpoint of a role and the rest of a path, with this many parts before the topic's own name.
 fn endpoint(role: &str, rest: &[&str], spaces: usize) -> Result<PulsarEndpoint, PathError> {
     let (topic, subscription) = match (role, rest) {
-        // No slash may be in the topic then.
+        // Exactly these parts: a topic with a slash could not be told from a subscription.
         ("consumer", [topic @ .., subscription]) if topic.len() == spaces + 2 => {
             (topic, Some(subscription))
         }
@@ -82,13 +85,14 @@ fn endpoint(role: &str, rest: &[&str], spaces: usize) -> Result<PulsarEndpoint, 
     })
 }
 
-/// The topic of a domain, so many spaces and the rest, which may have slashes.
+/// The topic of a domain, a number of spaces and the rest, which may have slashes.
 fn topic_of(parts: &[&str], spaces: usize) -> Result<TopicName, &'static str> {
     let (domain, parts) = parts.split_first().ok_or(SHAPE)?;
     let domain = TopicDomain::named(domain).ok_or("the domain is persistent or non-persistent")?;
     let (spaces, own) = parts.split_at_checked(spaces).ok_or(SHAPE)?;
     let mut own = own.iter().enumerate();
     let mut name = String::new();
+    // The reference drops empty parts within a topic's name, but not its first.
     for (at, part) in own.by_ref().filter(|(at, part)| *at == 0 || !part.is_empty()) {
         name.push_str(if at == 0 { "" } else { "/" });
         name.push_str(part);
@@ -113,21 +117,22 @@ fn subscription_of(part: &str) -> Result<String, PathError> {
     }
 }
 
-/// Which statistics are asked for.
+/// The requested statistics.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Statistics {
-    /// The metrics of namespaces.
+    /// Metrics of namespaces.
     Metrics,
-    /// Of all topics.
+    /// All topics.
     All,
-    /// Of this topic.
+    /// This topic.
     Of(TopicName),
 }
 
-/// What the path of a request for statistics names.
+/// The statistics that the path of a request names.
 pub(super) fn statistics(path: &str) -> Option<Statistics> {
     let parts: Vec<&str> = path.strip_prefix("/admin/")?.split('/').collect();
     let (parts, spaces) = match parts[..] {
+        // Two parts of a namespace, or three with the cluster of old.
         ["v2", "proxy-stats", ref rest @ ..] => (rest, 2),
         ["proxy-stats", ref rest @ ..] => (rest, 3),
         _ => return None,
@@ -142,11 +147,12 @@ pub(super) fn statistics(path: &str) -> Option<Statistics> {
     }
 }
 
-/// A part of a path as Java decodes it: a plus sign is a space. `None` when it is not well encoded.
+/// A part of a path as Java decodes it: a plus sign is a space. `None` when it is malformed.
 fn decoded(part: &str) -> Option<Cow<'_, str>> {
     let encoded = |rest: &str| {
         rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
     };
+    // The decoder passes on a percent sign without digits, where Java refuses it.
     if !part.split('%').skip(1).all(encoded) {
         return None;
     }

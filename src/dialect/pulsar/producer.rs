@@ -1,4 +1,4 @@
-//! What a producer sends: one JSON object a message, read once and laid out as it will be stored.
+//! A producer's messages: one JSON object each, read once and laid out as it will be stored.
 
 use super::credentials;
 use super::delivery::SendError;
@@ -11,33 +11,33 @@ use base64::Engine as _;
 use std::borrow::Cow;
 use std::io::Write as _;
 
-/// What all messages of a producer have in common.
+/// The properties that all messages of a producer share.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SenderDefaults<'a> {
-    /// The name that the producer has given itself.
+    /// The name that the producer has chosen.
     pub(super) name: Option<&'a str>,
     /// The keys with which its clients encrypt, as JSON.
     pub(super) encryption: Option<&'a str>,
 }
 
-/// What a producer has sent.
+/// A message of a producer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ProducerMessage {
-    /// A message that is ready to be stored, with what its producer has called it.
+    /// A message that is ready to be stored, with its producer's name for it.
     Message(MessageDraft, Option<Box<str>>),
-    /// Its next token; see `credentials`. `None` when there is none in it.
+    /// The next token; see `credentials`. `None` when the message has none.
     Token(Option<Box<str>>),
 }
 
-/// Why a message is not sent: its producer is told, with the message's context, and goes on. No message ends the connection,
-/// which would lose the answers to those before it.
+/// Why a message is not sent: its producer is told, with the message's context, and goes on. No
+/// message ends the connection, which would lose the answers to earlier ones.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unsendable {
     /// Its number.
     pub(super) error: SendError,
     /// The reason, for people.
     pub(super) reason: String,
-    /// What the producer has called the message.
+    /// The producer's name for the message.
     pub(super) context: Option<Box<str>>,
 }
 
@@ -53,6 +53,8 @@ pub(super) fn read(
         let token = said.auth_response.map(credentials::renewal).transpose().map_err(json_error)?;
         return Ok(ProducerMessage::Token(token.flatten()));
     }
+    // The error of a message that can be read carries its context, so the producer knows which one
+    // it is.
     let context: Option<Box<str>> = said.context.as_deref().map(Box::from);
     match lay_out(&said, sender, now_ms) {
         Ok(draft) => Ok(ProducerMessage::Message(draft, context)),
@@ -60,7 +62,7 @@ pub(super) fn read(
     }
 }
 
-/// Lays out a message that could be read, or says what is wrong with what it holds.
+/// Lays out a message whose fields could be read, or says what is wrong with their contents.
 fn lay_out(
     said: &ProducerFields<'_>,
     sender: SenderDefaults<'_>,
@@ -70,7 +72,8 @@ fn lay_out(
 
     let mut properties = Vec::with_capacity(said.properties.len());
     for (name, value) in &said.properties {
-        // The reference's own words, though it closes the connection with them (apache/pulsar issue 2751).
+        // The reference's words, although it closes the connection with them (apache/pulsar issue
+        // 2751).
         let value = value
             .as_ref()
             .ok_or_else(|| format!("Need Non-Null value for key: {}", jackson::shown(name)))?;
@@ -91,13 +94,14 @@ fn lay_out(
         properties,
         payload: &[],
     };
+    // Decoded into the draft itself: the payload is not copied twice.
     MessageDraft::with(&message, base64::decoded_len_estimate(payload.len()), |out| {
         LENIENT_BASE64.decode_vec(payload, out)
     })
     .map_err(|error| format!("Invalid Base64 message-payload error={error}"))
 }
 
-/// The time of an event, which is later than the start of unix time.
+/// The time of an event, which must be later than 1970.
 fn event_ms(text: &str) -> Result<u64, String> {
     match time::read(text) {
         Some(event_ms) if event_ms > 0 => Ok(event_ms.unsigned_abs()),
@@ -106,7 +110,7 @@ fn event_ms(text: &str) -> Result<u64, String> {
     }
 }
 
-/// What is read of a message. Schemas and clusters mean nothing here.
+/// The fields of a message that are read. Schemas and clusters are ignored.
 #[derive(Default)]
 struct ProducerFields<'a> {
     payload: Option<Cow<'a, str>>,
@@ -152,23 +156,25 @@ impl<'a> ProducerFields<'a> {
         Ok(())
     }
 
-    /// Whether it is no message but a token.
+    /// Whether this is a token rather than a message.
     fn is_renewal(&self) -> bool {
         let kind = self.kind.and_then(|kind| jackson::text("type", kind).ok().flatten());
         kind.is_some_and(|kind| kind == credentials::RESPONSE)
     }
 
-    /// When the message is to be delivered, if that is not at once.
+    /// The time of delivery, if that is not at once.
     fn deliver_ms(&self, now_ms: u64) -> Option<u64> {
+        // The delay wins over the time.
         let deliver_ms = match (self.deliver_at_ms, self.deliver_after_ms) {
             (_, after_ms) if after_ms > 0 => now_ms.saturating_add(after_ms.unsigned_abs()),
             (at_ms, _) if at_ms > 0 => at_ms.unsigned_abs(),
             _ => return None,
         };
+        // A time that has passed means at once.
         (deliver_ms > now_ms).then_some(deliver_ms)
     }
 
-    /// How the message is encrypted, as consumers are told.
+    /// The encryption context that consumers receive.
     fn encryption(&self, keys: &str) -> String {
         let mut out = format!("{{\"keys\":{keys}").into_bytes();
         for (name, value) in

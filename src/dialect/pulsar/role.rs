@@ -1,4 +1,4 @@
-//! What a connection is for, what it has for that, and what it is told when that cannot be.
+//! The roles of connections, their state, and the errors when a role is refused.
 
 use super::delivery;
 use super::params::ParamError;
@@ -9,7 +9,7 @@ use crate::dialect::{Action, Actions, Context};
 use crate::service::Question;
 use crate::service::topic::{Cause, TopicDomain, TopicName, TopicQuestion};
 
-/// What a connection is for.
+/// The role of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum PulsarRole {
     PingPong,
@@ -19,7 +19,8 @@ pub(super) enum PulsarRole {
 }
 
 impl PulsarRole {
-    /// What the first version says when there can be none, and all say, with a reason, when there can be none any more.
+    /// The first version's close when a role is refused, and every version's, with a reason, when
+    /// it is lost.
     pub(super) fn failed(self) -> (u16, &'static str) {
         match self {
             Self::Producer => (4001, "Failed to create producer"),
@@ -37,12 +38,13 @@ impl PulsarRole {
     }
 }
 
-/// What belongs to a role. A consumer or reader of a persistent topic has nothing to keep.
+/// The state of a role. A consumer or reader of a persistent topic has none.
 pub(super) enum RoleState {
     None,
-    /// It pulls.
+    /// A consumer in pull mode.
     Pull,
-    /// What is to be asked, or what is wrong with it, and what comes of it. Until the owner has answered.
+    /// The question for the owner, or what is wrong with it, and the state to follow. Until the
+    /// owner has answered.
     Wish(Box<PulsarWish>),
     Producer(Box<ProducerState>),
     Listener(Box<VolatileListener>),
@@ -50,19 +52,19 @@ pub(super) enum RoleState {
 
 pub(super) struct ProducerState {
     pub(super) topic: TopicName,
-    /// The name that it has given itself.
+    /// The name that it has chosen.
     pub(super) name: Option<Box<str>>,
     /// The keys with which its clients encrypt.
     pub(super) encryption: Option<Box<str>>,
-    /// Messages that were sent to a topic that is not persistent.
+    /// Number of messages sent to a non-persistent topic.
     pub(super) sent: u64,
 }
 
-/// What is to be asked of the owner of the topics, and what the session has when it has agreed.
+/// The question for the owner of the topics, and the session's state when it is granted.
 pub(super) struct PulsarWish {
-    /// What is to be asked, or what is wrong with it. Until it was asked.
+    /// The question, or what is wrong with it. `None` once it was asked.
     pub(super) request: Option<Result<TopicQuestion, ParamError>>,
-    /// What belongs to the role then.
+    /// The state of the role then.
     pub(super) then: RoleState,
 }
 
@@ -73,7 +75,7 @@ impl PulsarWish {
 }
 
 impl ProducerState {
-    /// Sends a message, or returns the token that there is in the place of one.
+    /// Sends a message, or returns the token that the message is instead.
     pub(super) fn send(
         &mut self,
         text: &str,
@@ -87,6 +89,7 @@ impl ProducerState {
             Ok(ProducerMessage::Message(draft, name))
                 if self.topic.domain() == TopicDomain::Persistent =>
             {
+                // Acknowledged when the owner says that it is stored.
                 out.ask(Question::Topic(TopicQuestion::Send { draft, context: name }));
             }
             Ok(ProducerMessage::Message(message, name)) => {
@@ -94,6 +97,7 @@ impl ProducerState {
                 let (draft, now) = (&mut *context.draft, context.now);
                 let publication =
                     volatile::publication(&self.topic, &message, self.sent, draft, now);
+                // Nothing is stored, so the acknowledgement is immediate.
                 out.push(Action::Publish(Box::new(publication)));
                 out.send(|out| delivery::put_ack(volatile::ID, name.as_deref(), version, out));
             }
@@ -106,7 +110,7 @@ impl ProducerState {
     }
 }
 
-/// The HTTP status for what stands in the way.
+/// The HTTP status for the cause of a refusal.
 pub(super) fn status_of(cause: Cause) -> u16 {
     match cause {
         Cause::Invalid => 400,

@@ -7,25 +7,27 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// The claims that narrow a grant: lists of globs of `TENANT/NAMESPACE/TOPIC`.
+/// The claims that restrict a grant: lists of globs of `TENANT/NAMESPACE/TOPIC`.
 pub const CLAIMS: [&str; 3] = ["pulsar_produce", "pulsar_consume", "pulsar_read"];
 
-/// Partitioned topics that may be configured; each is looked through when a topic is opened.
+/// Most partitioned topics that may be configured; each is compared when a topic is opened.
 const PARTITIONED_MAX: usize = 10_000;
-/// Partitions that a topic may have: each is a topic of its own, and a consumer may want all of them.
+/// Most partitions of a topic: each is a topic of its own, and a consumer may ask for all of them.
 const PARTITIONS_MAX: u32 = 1024;
 
 /// The dialect pulsar: the WebSocket API of Pulsar, with topics that are stored.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PulsarSettings {
-    /// true lets any client produce and consume, as Pulsar does by default; for closed networks and trials.
+    /// true lets any client produce and consume, as Pulsar does by default; for closed networks and
+    /// trials.
     pub anonymous: bool,
     /// The rights of tokens without any of the claims pulsar_produce, pulsar_consume and
     /// pulsar_read: "all" or "none".
     pub default_rights: DefaultRights,
-    /// Seconds before the end of its token at which a client is asked for the next one by an AUTH_CHALLENGE; 0 asks for
-    /// none, as most clients take the question for a message. The proxy of the original has it off as well.
+    /// Seconds before the end of its token at which a client is asked for the next one by an
+    /// AUTH_CHALLENGE; 0 asks for none, as most clients take the question for a message. The proxy
+    /// of the original has it off as well.
     pub auth_challenge_s: u32,
     /// Seconds between pings; 0 sends none.
     pub ping_interval_s: u32,
@@ -44,8 +46,8 @@ pub struct PulsarSettings {
     pub message_ttl_s: u64,
     /// Maximum bytes that wait for the slowest subscription of a topic; 0 means no limit.
     pub backlog_quota_bytes: u64,
-    /// What happens then: "producer_exception" refuses what producers send, "consumer_backlog_eviction" drops the oldest
-    /// that waits.
+    /// What happens then: "producer_exception" refuses what producers send,
+    /// "consumer_backlog_eviction" drops the oldest that waits.
     pub backlog_quota_policy: BacklogPolicy,
     /// Maximum number of messages of a subscription that are unacknowledged, or wait for
     /// redelivery.
@@ -67,8 +69,8 @@ pub struct PulsarSettings {
     /// Topics with partitions; all others have none.
     #[schemars(example = &json!([{ "topic": "persistent://public/default/orders", "partitions": 4 }]))]
     pub partitioned: Vec<Partitioned>,
-    /// What verifies tokens. Their claims pulsar_produce, pulsar_consume and pulsar_read are lists of globs of
-    /// TENANT/NAMESPACE/TOPIC.
+    /// What verifies tokens. Their claims pulsar_produce, pulsar_consume and pulsar_read are lists
+    /// of globs of TENANT/NAMESPACE/TOPIC.
     #[schemars(extend("x-verifiers" = ["jwt", "introspection", "static"]))]
     pub token: Option<TokenSettings>,
     /// Made from `token` when the daemon starts.
@@ -157,17 +159,19 @@ impl DialectTable for PulsarSettings {
     }
 
     fn review(&self, claims: &Map<String, Value>) -> Result<Option<&'static str>, String> {
+        // Found when a token is made: sessions only see that it grants nothing.
         for globs in CLAIMS.iter().filter_map(|claim| claims.get(*claim)?.as_array()) {
             if globs.len() > GLOBS_MAX {
                 return Err(format!(
-                    "a token opens nothing with more than {GLOBS_MAX} globs: name a namespace, such as 'acme/orders/*'"
+                    "a token opens nothing with more than {GLOBS_MAX} globs: name a namespace, \
+                     such as 'acme/orders/*'"
                 ));
             }
             let mut globs = globs.iter().filter_map(Value::as_str);
             if let Some(bad) = globs.find(|glob| !is_glob(glob)) {
                 return Err(format!(
-                    "{bad:?} names no topic of Pulsar: write TENANT/NAMESPACE/TOPIC, such as 'acme/orders/*', without \
-                     persistent://"
+                    "{bad:?} names no topic of Pulsar: write TENANT/NAMESPACE/TOPIC, such as \
+                     'acme/orders/*', without persistent://"
                 ));
             }
         }
@@ -180,7 +184,7 @@ impl DialectTable for PulsarSettings {
 }
 
 impl PulsarSettings {
-    /// What topics are allowed.
+    /// The rules of topics.
     #[must_use]
     pub fn rules(&self) -> TopicRules {
         let read =
@@ -201,14 +205,16 @@ impl PulsarSettings {
         }
     }
 
-    /// What cannot run, each with what to do. `is_spoken` tells whether any listener speaks the dialect.
+    /// Settings that cannot work, each with what to do. `is_spoken`: whether any listener speaks
+    /// the dialect.
     #[must_use]
     pub fn problems(&self, is_spoken: bool) -> Vec<String> {
         let mut problems = Vec::new();
         if is_spoken && self.token.is_none() && !self.anonymous {
             problems.push(
-                "[pulsar]: no token verifier: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, \
-                 or anonymous = true where everybody may produce and consume"
+                "[pulsar]: no token verifier: add token = { jwt = { … } }, { introspection = { … \
+                 } } or { static = { … } }, or anonymous = true where everybody may produce and \
+                 consume"
                     .into(),
             );
         }
@@ -216,15 +222,19 @@ impl PulsarSettings {
             token
                 .problem("pulsar", &[("wazo_auth", "wazo_auth knows no topics: use introspection")])
         }));
+
+        // Pongs are the only traffic of a quiet consumer.
         if self.idle_timeout_s > 0 && self.ping_interval_s >= self.idle_timeout_s {
             problems.push(format!(
-                "[pulsar]: ping_interval_s = {} is no less than idle_timeout_s = {}, so quiet consumers would be closed",
+                "[pulsar]: ping_interval_s = {} is no less than idle_timeout_s = {}, so quiet \
+                 consumers would be closed; lower the first, or raise the other",
                 self.ping_interval_s, self.idle_timeout_s
             ));
         }
         if self.ping_interval_s > 0 && self.ping_misses_max == 0 {
             problems.push(
-                "[pulsar]: ping_misses_max = 0 closes everybody: write at least 1, or ping_interval_s = 0"
+                "[pulsar]: ping_misses_max = 0 closes every client: set at least 1, or \
+                 ping_interval_s = 0"
                     .into(),
             );
         }
@@ -235,8 +245,10 @@ impl PulsarSettings {
     fn partitioned_problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.partitioned.len() > PARTITIONED_MAX {
-            problems.push(format!("[[pulsar.partitioned]]: more than {PARTITIONED_MAX}"));
+            problems
+                .push(format!("[[pulsar.partitioned]]: more than {PARTITIONED_MAX}; remove some"));
         }
+
         let mut names = std::collections::BTreeSet::new();
         for Partitioned { topic, .. } in &self.partitioned {
             let problem = match TopicName::read(topic) {
@@ -247,7 +259,7 @@ impl PulsarSettings {
                 Ok(name) if name.partition_number().is_some() => {
                     Some("it is a partition itself".into())
                 }
-                Ok(_) if !names.insert(topic) => Some("it stands there twice".into()),
+                Ok(_) if !names.insert(topic) => Some("it is listed twice; remove one".into()),
                 Ok(_) => None,
             };
             problems.extend(

@@ -1,4 +1,4 @@
-//! Times as clients read and write them: that of the first version of the API, and ISO 8601 with an offset.
+//! Times as clients read and write them: the first version's format, and ISO 8601 with an offset.
 
 use crate::calendar::{self, Utc};
 use std::io::Write as _;
@@ -8,7 +8,8 @@ pub(super) fn put_plain(unix_ms: u64, out: &mut Vec<u8>) {
     write!(out, "{}", Utc::of(unix_ms)).expect("writing to a Vec cannot fail");
 }
 
-/// Appends `2016-08-30T16:45:57.785Z`; zeros at the end of the fraction are left out, as is a fraction of nothing else.
+/// Appends `2016-08-30T16:45:57.785Z`, without trailing zeros of the fraction, nor a fraction of
+/// zeros only.
 pub(super) fn put_iso(unix_ms: u64, out: &mut Vec<u8>) {
     let (fraction, seconds) = (unix_ms % 1000, Utc::of(unix_ms));
     let seconds = seconds.seconds('T');
@@ -21,7 +22,8 @@ pub(super) fn put_iso(unix_ms: u64, out: &mut Vec<u8>) {
     written.expect("writing to a Vec cannot fail");
 }
 
-/// Reads ISO 8601 with `T` and an offset; seconds and their fraction may be missing. Milliseconds of unix time.
+/// Reads ISO 8601 with `T` and an offset; seconds and their fraction are optional. Milliseconds of
+/// unix time.
 pub(super) fn read(text: &str) -> Option<i64> {
     let mut rest = Rest(text.as_bytes());
     let year = rest.digits(4)?;
@@ -47,7 +49,7 @@ pub(super) fn read(text: &str) -> Option<i64> {
     Some(calendar::unix_ms([year, month, day], [hour, minute, second], offset_s)? + fraction_ms)
 }
 
-/// What is left to be read.
+/// The unread rest.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
@@ -77,7 +79,7 @@ impl Rest<'_> {
         )
     }
 
-    /// `Z`, or hours with or without minutes and seconds, colons between them or not.
+    /// `Z`, or hours with optional minutes and seconds, with or without colons.
     fn offset_s(&mut self) -> Option<i64> {
         if self.one_of(b"Zz").is_some() {
             return Some(0);
@@ -91,7 +93,7 @@ impl Rest<'_> {
             let _ = self.one_of(b":");
             seconds += self.digits(2).filter(|value| *value < 60)? * unit;
         }
-        // No place on earth is further from Greenwich, says Java.
+        // Java's limit: no zone is further from Greenwich.
         (seconds <= 18 * 3600).then_some(sign * seconds)
     }
 }

@@ -1,7 +1,8 @@
-//! Topics that are not persistent: their messages are ordinary publications, which whoever is there gets, or misses.
+//! Non-persistent topics: their messages are ordinary publications, received by those who are
+//! connected.
 //!
-//! The owner of the topics knows only who is there, and gives each consumer of a subscription its share. A consumer
-//! that has no room for a message misses it, as with Pulsar.
+//! The owner of the topics knows only the members of each subscription, and gives each consumer its
+//! share. A consumer without room for a message misses it, as in Pulsar.
 
 use super::delivery;
 use super::path::ApiVersion;
@@ -13,13 +14,13 @@ use std::cell::Cell;
 
 /// The byte that starts this dialect's topics.
 pub(super) const TOPIC: u8 = b'P';
-/// Messages that a consumer may have asked for and not got. Permits beyond are as good as these.
+/// Most permits that a consumer may have left. More would be as good as these.
 const PERMITS_MAX: u32 = i32::MAX as u32;
 
-/// The id of every such message: none is kept to be named.
+/// The id of every such message: none is kept, so none needs a name.
 pub(super) const ID: MessageId = MessageId { position: Position::FIRST, partition: None };
 
-/// Makes a message a publication. `serial` tells it from others of its topic, so that they can be shared out.
+/// Makes a message a publication. `serial` distinguishes it from others of its topic, for sharing.
 pub(super) fn publication(
     topic: &TopicName,
     message: &MessageDraft,
@@ -29,21 +30,24 @@ pub(super) fn publication(
 ) -> Publication {
     let message = message.message().unwrap_or_default();
     draft.address(&prefix(topic), b"");
+    // Key_Shared consumers share by key; a message without one is shared like any other.
     let by_key = message.key.map_or(serial, |key| hash(key.as_bytes()));
     draft.meta(&serial.to_le_bytes());
     draft.meta(&by_key.to_le_bytes());
+    // The forms of both versions, once for all who receive the message.
     for version in [ApiVersion::First, ApiVersion::Later] {
         draft.text(|out| delivery::put_message(&message, ID, 0, version, out));
     }
     draft.finish(now)
 }
 
-/// The topic of publications, in parts; the only one that begins so.
+/// The topic of publications, in parts; no other topic begins so.
 pub(super) fn prefix(topic: &TopicName) -> [&[u8]; 3] {
     [&[TOPIC], topic.as_str().as_bytes(), b"\0"]
 }
 
-/// A number for bytes: FNV-1a, then mixed so that its remainders are even (the end of SplitMix64).
+/// A hash of bytes: FNV-1a, then mixed so that its remainders are evenly distributed (the end of
+/// SplitMix64).
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let mut hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, step);
@@ -53,11 +57,11 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
     hash ^ hash >> 31
 }
 
-/// Somebody who listens to such a topic.
+/// A consumer or reader of such a topic.
 pub(super) struct VolatileListener {
     pub(super) topic: TopicName,
     kind: SubscriptionType,
-    /// Its place among those who share, and how many they are.
+    /// Its place among the sharing consumers, and their number.
     share: (u32, u32),
     flow: Flow,
     /// Messages that it has room for.
@@ -65,7 +69,7 @@ pub(super) struct VolatileListener {
 }
 
 impl VolatileListener {
-    /// A consumer. One that is not alone gets nothing before it has its share.
+    /// A consumer. One that shares gets nothing before it has its share.
     pub(super) fn consumer(topic: TopicName, kind: SubscriptionType, flow: Flow) -> Self {
         let share = (0, u32::from(kind == SubscriptionType::Exclusive));
         let room = match flow {
@@ -75,7 +79,7 @@ impl VolatileListener {
         Self { topic, kind, share, flow, room: Cell::new(room) }
     }
 
-    /// A reader, which shares with nobody.
+    /// A reader, which shares with no other.
     pub(super) fn reader(topic: TopicName, window: u32) -> Self {
         Self::consumer(topic, SubscriptionType::Exclusive, Flow::Push(window))
     }
@@ -84,21 +88,21 @@ impl VolatileListener {
         self.share = (place, of);
     }
 
-    /// A message has been dealt with.
+    /// Makes room for one more message.
     pub(super) fn free(&self) {
         if let Flow::Push(window) = self.flow {
             self.room.set((self.room.get() + 1).min(window));
         }
     }
 
-    /// So many more are wanted.
+    /// Makes room for this many more, in pull mode.
     pub(super) fn permit(&self, permits: u32) {
         if self.flow == Flow::Pull {
             self.room.set(self.room.get().saturating_add(permits).min(PERMITS_MAX));
         }
     }
 
-    /// Whether it gets a message, in which form.
+    /// Whether it gets a message, and in which form.
     pub(super) fn admits(&self, publication: &Publication, version: ApiVersion) -> Admission {
         let Some((serial, by_key)) = publication.meta().split_at_checked(8) else {
             return Admission::No;
@@ -107,9 +111,11 @@ impl VolatileListener {
         let number = number.try_into().map_or(0, u64::from_le_bytes);
         let (place, of) = self.share;
         let room = self.room.get();
+        // Every consumer of the subscription computes this, and exactly one finds its place.
         if of == 0 || number % u64::from(of) != u64::from(place) || room == 0 {
             return Admission::No;
         }
+        // Only now: room is for messages of its own share.
         self.room.set(room - 1);
         Admission::Form(match version {
             ApiVersion::First => 0,

@@ -1,4 +1,4 @@
-//! What somebody wants to be, from the path and the query of a handshake.
+//! The role that a handshake asks for, from its path and query.
 
 use super::params::{self, ParamError, Params};
 use super::path::PulsarEndpoint;
@@ -7,20 +7,17 @@ use super::volatile::VolatileListener;
 use crate::dialect::{Context, Upgrade};
 use crate::service::topic::{Flow, TopicDomain, TopicQuestion, WantedTopics};
 
-/// What somebody wants to be, from the path and the query.
+/// The role that a handshake asks for, and the question for the owner of the topics.
 pub(super) fn wish(
     endpoint: PulsarEndpoint,
     upgrade: &Upgrade<'_>,
     context: &mut Context<'_>,
 ) -> (PulsarRole, PulsarWish) {
     let (params, remote) = (Params::read(upgrade.query), upgrade.remote);
-    let of = |made: Result<(TopicQuestion, RoleState), ParamError>| match made {
-        Ok((request, then)) => PulsarWish { request: Some(Ok(request)), then },
-        Err(reason) => PulsarWish::none(reason),
-    };
     let mut consumer = |topics: Result<WantedTopics, ParamError>, subscription: &str| {
         let consuming = params::consuming(&params, topics?, subscription, remote, context.rng)?;
         let then = match &consuming.topics {
+            // These messages do not pass the owner: the session filters them itself.
             WantedTopics::One(topic) if topic.domain() == TopicDomain::NonPersistent => {
                 let listener =
                     VolatileListener::consumer(topic.clone(), consuming.kind, consuming.flow);
@@ -33,10 +30,10 @@ pub(super) fn wish(
     };
     match endpoint {
         PulsarEndpoint::Consumer(topic, subscription) => {
-            (PulsarRole::Consumer, of(consumer(Ok(WantedTopics::One(topic)), &subscription)))
+            (PulsarRole::Consumer, wish_of(consumer(Ok(WantedTopics::One(topic)), &subscription)))
         }
         PulsarEndpoint::Several(subscription) => {
-            (PulsarRole::Consumer, of(consumer(params::wanted(&params), &subscription)))
+            (PulsarRole::Consumer, wish_of(consumer(params::wanted(&params), &subscription)))
         }
         PulsarEndpoint::Producer(topic) => {
             let made = params::producing(&params, topic, remote).map(|(producing, encryption)| {
@@ -47,7 +44,7 @@ pub(super) fn wish(
                     RoleState::Producer(Box::new(producer)),
                 )
             });
-            (PulsarRole::Producer, of(made))
+            (PulsarRole::Producer, wish_of(made))
         }
         PulsarEndpoint::Reader(topic) => {
             let made = params::reading(&params, topic, remote, context.rng).map(|reading| {
@@ -59,8 +56,15 @@ pub(super) fn wish(
                 };
                 (TopicQuestion::Read(Box::new(reading)), then)
             });
-            (PulsarRole::Reader, of(made))
+            (PulsarRole::Reader, wish_of(made))
         }
         PulsarEndpoint::PingPong => (PulsarRole::PingPong, PulsarWish::none(String::new())),
+    }
+}
+
+fn wish_of(made: Result<(TopicQuestion, RoleState), ParamError>) -> PulsarWish {
+    match made {
+        Ok((request, then)) => PulsarWish { request: Some(Ok(request)), then },
+        Err(reason) => PulsarWish::none(reason),
     }
 }

@@ -1,11 +1,13 @@
-//! Access control lists: which events a token may see, compiled once and shared by all who have the same.
+//! Access control lists: the events that a token permits, compiled once and shared by all tokens
+//! with equal lists.
 //!
-//! A list is patterns (see [`pattern`](super::pattern)); those that begin with `!` are negative. What a
-//! negative pattern matches is denied, else what a positive one matches is allowed, else it is denied.
-//! `me` and `my_session` are resolved while matching, so that the users of one policy share one list.
+//! A list consists of patterns (see [`pattern`](super::pattern)); those that begin with `!` are
+//! negative. Whatever a negative pattern matches is denied; otherwise whatever a positive one
+//! matches is allowed; anything else is denied. `me` and `my_session` are resolved while matching,
+//! so that the users of one policy share one list.
 //!
-//! Patterns are kept by the texts that they begin with, so a list of hundreds costs about what a list of ten
-//! does.
+//! Patterns are arranged by the texts that they begin with, so a list of hundreds costs about as
+//! much as a list of ten.
 
 use super::pattern::Who;
 use super::tree::Tree;
@@ -16,16 +18,16 @@ use std::sync::{Arc, Weak};
 
 /// Most patterns of a list. Wazo's widest policies have some five hundred.
 const PATTERNS_MAX: usize = 4096;
-/// All patterns of a list together, in bytes: Wazo's widest policy has about 20 KB. With the longest
-/// `required_acl` it bounds what one match can cost, whoever wrote the list.
+/// Bytes of all patterns of a list: Wazo's widest policy has about 20 KB. With the longest
+/// `required_acl` it bounds the cost of one match, even for a hostile list.
 const ACL_BYTES_MAX: usize = 64 * 1024;
 
-/// What a token allows.
+/// The permissions of a token.
 #[derive(Debug)]
 pub struct Acl(Tree);
 
 impl Acl {
-    /// Compiles the patterns of a token; `None` when they are more than anybody needs.
+    /// Compiles the patterns of a token; `None` when they exceed the limits.
     #[must_use]
     pub fn new(patterns: &[&str]) -> Option<Self> {
         let bytes: usize = patterns.iter().map(|pattern| pattern.len()).sum();
@@ -35,22 +37,23 @@ impl Acl {
         Some(Self(Tree::new(patterns)))
     }
 
-    /// Whether it allows what an event requires: at most [`TEXT_BYTES_MAX`](super::TEXT_BYTES_MAX) bytes.
+    /// Whether it allows what an event requires: at most [`TEXT_BYTES_MAX`](super::TEXT_BYTES_MAX)
+    /// bytes.
     #[must_use]
     pub fn allows(&self, required: &[u8], who: Who<'_>) -> bool {
         self.0.allows(required, who)
     }
 }
 
-/// The lists that are in use on one shard.
+/// The lists in use on one shard.
 pub struct Acls {
-    /// By a digest of their patterns, in an order that does not depend on the token's.
+    /// By a digest of their patterns, in an order independent of the token's.
     lists: HashMap<[u8; 32], Weak<Acl>, RandomState>,
-    /// How many entries there may be before those that nobody uses any more are looked for.
+    /// Number of entries at which unused ones are searched for.
     sweep_at: usize,
 }
 
-/// The least that a search for unused lists is worth.
+/// Fewest entries that are worth a search for unused ones.
 const SWEEP_AT_LEAST: usize = 64;
 
 impl Default for Acls {
@@ -67,11 +70,14 @@ impl Acls {
         patterns.dedup();
         // Unlike a separator, JSON tells one pattern with any text in it from two.
         let key = sha256(serde_json::to_string(&patterns).ok()?.as_bytes());
+
         if let Some(acl) = self.lists.get(&key).and_then(Weak::upgrade) {
             return Some(acl);
         }
+
         let acl = Arc::new(Acl::new(&patterns)?);
         if self.lists.len() >= self.sweep_at {
+            // Doubling, so that the search costs each new list a constant.
             self.lists.retain(|_, acl| acl.strong_count() > 0);
             self.lists.shrink_to_fit();
             self.sweep_at = (self.lists.len() * 2).max(SWEEP_AT_LEAST);

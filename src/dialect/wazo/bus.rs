@@ -1,5 +1,5 @@
-//! One message of the bus, and whom it is for: on the headers exchange of today its headers say that, on the topic
-//! exchange of old its body.
+//! Messages of the bus and their receivers: on today's headers exchange these are in the headers,
+//! on the former topic exchange in the body.
 
 use super::event::{Addressed, RequiredAcl, Scope, name};
 use crate::dialect::Unusable;
@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::frame::Draft;
 use smallvec::SmallVec;
 
-/// Starts the headers that name a user.
+/// The prefix of headers that name a user.
 const USER: &str = "user_uuid:";
 /// Stands for every user.
 const EVERYONE: &str = "*";
@@ -24,6 +24,7 @@ pub(super) fn publish(
         return Addressed::by_body(event, None)?.publish(event, draft);
     }
 
+    // Wazo sends the name in both; the header needs no parsing.
     let name = message.text("name").or_else(|| name(event)).ok_or_else(|| {
         Unusable("the event has no name, neither as a header nor in its body".into())
     })?;
@@ -36,6 +37,7 @@ pub(super) fn publish(
 }
 
 fn required_acl<'a>(message: &AmqpMessage<'a>) -> Result<RequiredAcl<'a>, Unusable> {
+    // Missing and null are opposites: nobody gets the event, or everybody.
     match message.get("required_acl") {
         None => Ok(RequiredAcl::Missing),
         Some(AmqpHeader::Null) => Ok(RequiredAcl::Nothing),
@@ -44,7 +46,7 @@ fn required_acl<'a>(message: &AmqpMessage<'a>) -> Result<RequiredAcl<'a>, Unusab
     }
 }
 
-/// The users for whom a header says that the event is for them.
+/// The users that the headers name as receivers.
 fn users<'a>(message: &AmqpMessage<'a>) -> impl Iterator<Item = &'a str> {
     let named = message.headers.iter().filter(|(_, value)| *value == AmqpHeader::Bool(true));
     named.filter_map(|(name, _)| name.strip_prefix(USER))

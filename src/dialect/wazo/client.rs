@@ -1,5 +1,6 @@
-//! The client's end of Wazo's websocketd: the token goes with the request; the daemon says `init`, gets the names and
-//! `start`, and answers each. In version 1 of the protocol, which is spoken here, nothing but events comes after that.
+//! The client's end of Wazo's websocketd, for `subscribe`, `bench` and the tests: the token goes
+//! with the request; the daemon sends `init`, gets the names and `start`, and answers each. In
+//! version 1 of the protocol, which is spoken here, only events come after that.
 
 use crate::dialect::client::{
     ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
@@ -8,13 +9,14 @@ use crate::dialect::client::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json as value};
 
-/// Patterns of each load token's ACL beside the one for `websocketd`: what a token of a real user has.
+/// Patterns of each load token's ACL besides the one for `websocketd`: as many as a real user's
+/// token has.
 const ACL_PATTERNS: usize = 20;
 
 /// A client of websocketd.
 pub(super) struct WazoClient;
 
-/// What answers begin with.
+/// The beginning of an answer.
 #[derive(Deserialize)]
 struct WazoAnswer {
     op: String,
@@ -61,25 +63,25 @@ impl DialectClient for WazoClient {
     fn meaning(&self, code: u16, _: ClientStage) -> Option<&'static str> {
         Some(match code {
             1008 => {
-                "this listener speaks the channels of a Laravel application and not Wazo's protocol; see [[listen]] \
-                 for the port of wazo (9502 in the development set-up)"
+                "this listener speaks the channels of a Laravel application and not Wazo's \
+                 protocol; see [[listen]] for the port of wazo (9502 in the development set-up)"
             }
             1011 => {
                 "the daemon has lost its RabbitMQ, or our pings; connect again, and see its log"
             }
             4001 => {
-                "no token was given; use --token-file or FANFARE_TOKEN, and `fanfare token --acl websocketd \
-                 --acl 'events.#'` to make one"
+                "no token was given; use --token-file or FANFARE_TOKEN, and `fanfare token --acl \
+                 websocketd --acl 'events.#'` to make one"
             }
             4002 => {
-                "the token was refused: is it expired, signed with another secret, or without \"websocketd\" \
-                 among its acl? Or its issuer does not answer, as the daemon's log says then; \
-                 `fanfare token --check` tells which"
+                "the token was refused: is it expired, signed with another secret, or without \
+                 \"websocketd\" among its acl? Or its issuer does not answer, as the daemon's \
+                 log says then; `fanfare token --check` tells which"
             }
             4003 => "the token expired or its session was deleted; connect again with a new token",
             4004 => {
-                "a message or the version in the URL was not understood, or there are too many subscriptions; see --send \
-                 and --event"
+                "a message or the version in the URL was not understood, or there are too many \
+                 subscriptions; see --send and --event"
             }
             _ => return None,
         })
@@ -114,7 +116,7 @@ impl DialectClient for WazoClient {
     }
 }
 
-/// A user's rights: one pattern lets the generator's events through, the others are no other user's.
+/// A user's rights: one pattern admits the generator's events, the others are unique to the user.
 fn acl(index: usize) -> Vec<String> {
     const RIGHTS: [&str; 6] = [
         "events.users.{}.#",

@@ -1,8 +1,9 @@
-//! What an event is addressed to, and how a publication carries it to the sessions' filter.
+//! An event's receivers, and how a publication carries them to the sessions' filter.
 //!
-//! A feed says where an event goes: by its body alone, by the feed's address, or by the headers of a broker.
-//! All come to an [`Addressed`], which with the event's bytes makes a publication: the name is its topic, and
-//! what the filter asks for each candidate lies ready behind it, so that nothing is parsed again.
+//! A feed states an event's receivers by the body alone, by the feed's address, or by a broker's
+//! headers. All become an [`Addressed`], which with the event's bytes makes a publication: the name
+//! is its topic, and what the filter needs for each candidate is stored beside it, so that nothing
+//! is parsed again.
 
 use super::pattern::TEXT_BYTES_MAX;
 use crate::dialect::Unusable;
@@ -11,13 +12,13 @@ use crate::frame::{Draft, Publication};
 
 /// The byte that starts this dialect's topics.
 pub(super) const TOPIC: u8 = b'w';
-/// The event that tells that a session of the authentication service has ended.
+/// The event that announces the end of a session of the authentication service.
 pub(super) const SESSION_DELETED: &str = "auth_session_deleted";
 
-/// Longest uuid of a tenant, a user or a session; real ones have 36 characters.
+/// Longest uuid of a tenant, a user or a session, in bytes; real ones have 36 characters.
 pub(super) const ID_BYTES_MAX: usize = 255;
-/// Most users that one event is addressed to by name. A conference or a group of a thousand is beyond what
-/// one Wazo serves; each filter goes through them.
+/// Most users that one event names. A conference or a group of a thousand is more than one Wazo
+/// serves; each filter goes through them.
 const USERS_MAX: usize = 1000;
 
 /// What an event requires of a token's access control list.
@@ -48,7 +49,7 @@ impl<'a> RequiredAcl<'a> {
     }
 }
 
-/// The users that an event is for; an event without is for all who may have it.
+/// The users that an event is for; an event without a scope is for all who may have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scope<'a> {
     /// The tenant that it belongs to; without one only the master tenant gets it.
@@ -59,19 +60,19 @@ pub struct Scope<'a> {
     pub users: &'a [&'a str],
 }
 
-/// Where an event goes. Its origin is not here: a feed takes events of the right origin only.
+/// The receivers of an event. Its origin is not here: feeds select events of the right origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addressed<'a> {
-    /// What sessions subscribe to.
+    /// The name that sessions subscribe to.
     pub name: &'a str,
-    /// What it requires.
+    /// The required access.
     pub required_acl: RequiredAcl<'a>,
-    /// The users that it is for, where the feed says so.
+    /// The users that it is for, if the feed names any.
     pub scope: Option<Scope<'a>>,
 }
 
 impl<'a> Addressed<'a> {
-    /// An event whose body says everything but the users.
+    /// An event whose body has everything but the users.
     ///
     /// # Errors
     /// When the body has no name, or an unusable `required_acl`.
@@ -85,21 +86,26 @@ impl<'a> Addressed<'a> {
         Ok(Self { name, required_acl: RequiredAcl::read(event.last("required_acl"))?, scope })
     }
 
-    /// Fills `draft` with the address, what the filter needs, and the event in both forms: verbatim, and as
-    /// version 2 of the protocol wraps it.
+    /// Fills `draft` with the address, the filter's data, and the event in both forms: verbatim,
+    /// and as version 2 of the protocol wraps it.
     ///
     /// # Errors
-    /// When a part cannot be carried.
+    /// When a part does not fit.
     pub fn publish(&self, event: &Event<'_, '_>, draft: &mut Draft) -> Result<(), Unusable> {
+        // It would end the topic, and the event be another name's.
         if self.name.contains('\0') {
             return Err(Unusable("the event's name has a NUL character".into()));
         }
+
+        // Only this event has a facet; all others match by their name alone.
         let deleted = if self.name == SESSION_DELETED { deleted_session(event) } else { None };
         let facet = deleted.map(|uuid| [uuid.as_bytes(), b"\0"].concat()).unwrap_or_default();
         draft.address(&[&[TOPIC], self.name.as_bytes(), b"\0"], &facet);
+
         self.describe(draft)?;
         draft.text(|payload| payload.extend_from_slice(event.json));
         draft.text(|payload| {
+            // The spaces are those of Python's json module, as in the original.
             payload.extend_from_slice(br#"{"op": "event", "code": 0, "data": "#);
             payload.extend_from_slice(event.json);
             payload.push(b'}');
@@ -107,7 +113,7 @@ impl<'a> Addressed<'a> {
         Ok(())
     }
 
-    /// Lays out what [`EventTarget::of`] reads: the flags, then texts, each behind its length.
+    /// Stores what [`EventTarget::of`] reads: the flags, then texts, each after its length.
     fn describe(&self, draft: &mut Draft) -> Result<(), Unusable> {
         let scope = self.scope.unwrap_or_default();
         let (acl, acl_flag) = match self.required_acl {
@@ -120,6 +126,7 @@ impl<'a> Addressed<'a> {
         if scope.users.len() > USERS_MAX {
             return Err(Unusable(format!("the event is for more than {USERS_MAX} users by name")));
         }
+
         draft.meta(&[acl_flag | scope_flag | everyone_flag]);
         put("required_acl", acl, TEXT_BYTES_MAX, draft)?;
         put("the tenant", scope.tenant.unwrap_or(""), ID_BYTES_MAX, draft)?;
@@ -127,14 +134,14 @@ impl<'a> Addressed<'a> {
     }
 }
 
-/// The event's name as its body has it.
+/// The event's name in its body.
 #[must_use]
 pub fn name<'a>(event: &Event<'_, 'a>) -> Option<&'a str> {
     event.last("name")?.into_string()
 }
 
-/// The session whose end the event tells. A uuid with a NUL would be looked at by sessions whose uuid is what
-/// stands before it.
+/// The session whose end the event announces. A uuid with a NUL would match sessions whose uuid is
+/// the part before it.
 fn deleted_session<'a>(event: &Event<'_, 'a>) -> Option<&'a str> {
     let uuid = last(&event.last("data")?.as_object()?, "uuid")?.into_string()?;
     (!uuid.is_empty() && !uuid.contains('\0')).then_some(uuid)
@@ -144,7 +151,7 @@ fn deleted_session<'a>(event: &Event<'_, 'a>) -> Option<&'a str> {
 const OPEN: u8 = 1;
 /// `required_acl` is a text.
 const GUARDED: u8 = 2;
-/// Tenant and users say who gets it.
+/// Tenant and users restrict the receivers.
 const SCOPED: u8 = 4;
 /// Every user of the tenant.
 const EVERYONE: u8 = 8;
@@ -162,7 +169,7 @@ fn put(what: &str, text: &str, bytes_max: usize, draft: &mut Draft) -> Result<()
     }
 }
 
-/// What the filter sees of a publication.
+/// The filter's data of a publication.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EventTarget<'p> {
     flags: u8,
@@ -172,7 +179,7 @@ pub(super) struct EventTarget<'p> {
 }
 
 impl<'p> EventTarget<'p> {
-    /// Reads what [`Addressed::publish`] has laid out.
+    /// Reads what [`Addressed::publish`] has stored.
     pub(super) fn of(publication: &'p Publication) -> Option<Self> {
         let (flags, rest) = publication.meta().split_first()?;
         let (required_acl, rest) = take(rest)?;
@@ -185,17 +192,18 @@ impl<'p> EventTarget<'p> {
         self.flags & OPEN != 0
     }
 
-    /// What a list must match; an event that is not open either is for nobody.
+    /// The text that a list must match; an event without it that is not open either is for nobody.
     pub(super) fn required_acl(&self) -> Option<&'p [u8]> {
         (self.flags & GUARDED != 0).then_some(self.required_acl)
     }
 
-    /// Whether tenant and users say who gets it.
+    /// Whether tenant and users restrict the receivers.
     pub(super) fn is_scoped(&self) -> bool {
         self.flags & SCOPED != 0
     }
 
     pub(super) fn is_of_tenant(&self, tenant: &str) -> bool {
+        // A token without a tenant is of none, not of the empty one.
         !tenant.is_empty() && self.tenant == tenant.as_bytes()
     }
 
@@ -215,7 +223,7 @@ impl<'p> EventTarget<'p> {
     }
 }
 
-/// A text and what follows it.
+/// A text and the bytes after it.
 fn take(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first()?;
     rest.split_at_checked(usize::from(*length))

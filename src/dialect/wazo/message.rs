@@ -1,13 +1,13 @@
-//! What clients say and are answered, in both versions of the protocol.
+//! Clients' requests and their answers, in both versions of the protocol.
 //!
-//! A request is one JSON object with a string `op`; of a key that is written twice the last counts, and keys
-//! that an operation does not know are ignored. Answers have one space after `:` and `,`, as Python writes
-//! them; version 1 has a `msg` that version 2 has not.
+//! A request is one JSON object with a string `op`; the last of a repeated key counts, and keys
+//! that an operation does not know are ignored. Answers have one space after `:` and `,`, as Python
+//! writes them; version 1 has a `msg`, version 2 does not.
 
 use crate::dialect::Actions;
 use crate::event::{Event, ValueIntoString as _, last};
 
-/// The version of the protocol that a client asked for. The number is that of the events' form.
+/// The version of the protocol that a client asked for. Its number is that of the events' form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum WazoVersion {
@@ -24,9 +24,9 @@ pub(super) enum WazoRequest<'a> {
     Subscribe(&'a str),
     /// Let events flow.
     Start,
-    /// Go on with this token.
+    /// Continue with this token.
     Token(&'a str),
-    /// Answer with the same payload.
+    /// Answer with this payload.
     Ping(&'a str),
 }
 
@@ -54,9 +54,9 @@ pub(super) fn answer(version: WazoVersion, op: &str, data: &str, out: &mut Actio
     out.send(|payload| parts.iter().for_each(|part| payload.extend_from_slice(part.as_bytes())));
 }
 
-/// Answers a `ping`, which version 2 alone does.
+/// Answers a `ping`, in version 2 only.
 pub(super) fn pong(payload: &str, out: &mut Actions) {
-    // Only what cannot be written fails, and text can.
+    // Serializing fails only for values that JSON lacks; every text has a form.
     let payload = serde_json::to_string(payload).unwrap_or_default();
     answer(WazoVersion::Two, "pong", &format!(r#"{{"payload": {payload}}}"#), out);
 }

@@ -1,6 +1,6 @@
-//! What a token lets through: until when, which accesses, and the events of whom.
+//! A token's permissions: until when, which accesses, and whose events.
 //!
-//! A pass is made of a grant, whatever verifier gave it, and is asked once for each candidate of an event.
+//! A pass is made of any verifier's grant, and is asked once for each candidate of an event.
 
 use super::acl::{Acl, Acls};
 use super::event::{EventTarget, ID_BYTES_MAX};
@@ -14,21 +14,23 @@ use std::sync::Arc;
 /// The access that a token needs to connect at all.
 pub(in crate::dialect) const ACCESS: &[u8] = b"websocketd";
 
-/// What a token lets through.
+/// A token's permissions.
 pub(super) struct Pass {
     pub(super) expires_at_ns: u64,
     acl: Arc<Acl>,
     reach: WazoReach,
-    /// The uuids of user, session and tenant, one after the other; behind them that of the list's user if `is_lent`.
+    /// The uuids of user, session and tenant, concatenated; after them that of the list's user if
+    /// `is_lent`.
     ids: Box<str>,
     user_bytes: u8,
     session_bytes: u8,
     tenant_bytes: u8,
-    /// Whether the list came with the token of another user than the one that events are addressed to.
+    /// Whether the list came with the token of a user other than the one that events are addressed
+    /// to.
     is_lent: bool,
 }
 
-/// Which addressed events a token gets.
+/// The addressed events that a token gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WazoReach {
     /// Those for its user.
@@ -40,21 +42,25 @@ enum WazoReach {
 }
 
 impl Pass {
-    /// What a grant lets through; `None` when it does not let its holder connect.
+    /// The permissions of a grant; `None` when it does not permit to connect.
     pub(super) fn new(grant: &Grant, context: &mut Context<'_>) -> Option<Self> {
         let ids =
             ["sub", "session_uuid", "tenant_uuid"].map(|claim| grant.text(claim).unwrap_or(""));
         let [user, session, tenant] = ids;
+        // A token without a list has no access at all.
         let acl = context.shared.get::<Acls>().get(&grant.list("acl")?)?;
         let is_admin = grant.claim("admin").and_then(|admin| admin.as_bool()).unwrap_or(false)
             || grant
                 .text("purpose")
                 .is_some_and(|purpose| matches!(purpose, "external_api" | "internal"));
+
         let reach = match context.settings.wazo.master_tenant_uuid.as_deref() {
             Some(master) if !master.is_empty() && master == tenant => WazoReach::Everything,
             _ if is_admin => WazoReach::Tenant,
             _ => WazoReach::User,
         };
+
+        // Their lengths are kept in a byte each.
         if ids.iter().any(|id| id.len() > ID_BYTES_MAX) {
             return None;
         }
@@ -71,7 +77,7 @@ impl Pass {
         pass.acl.allows(ACCESS, pass.who()).then_some(pass)
     }
 
-    /// What everybody may where tokens are not verified.
+    /// The permissions of every client where tokens are not verified.
     pub(super) fn of_anyone(context: &mut Context<'_>) -> Option<Self> {
         let acl = context.shared.get::<Acls>().get(&["#"])?;
         Some(Self {
@@ -86,9 +92,10 @@ impl Pass {
         })
     }
 
-    /// Goes on with a token that the client has sent. Its list, with whom the list means by `me` and `my_session`, its
-    /// end and the session that it ends with are its own; events are still those that are addressed to the user and the
-    /// tenant of the first token, as in the original, whose queue stays bound as it was.
+    /// Continues with a token that the client has sent. Its list (and the user and session that the
+    /// list means by `me` and `my_session`), its expiry and its session replace the former ones;
+    /// events remain those addressed to the user and the tenant of the first token, as in the
+    /// original, whose queue stays bound as it was.
     pub(super) fn renew(&mut self, new: Self) {
         let is_lent = new.user() != self.user();
         let lender = if is_lent { new.user() } else { "" };
@@ -110,7 +117,7 @@ impl Pass {
         &self.ids[start..][..usize::from(self.tenant_bytes)]
     }
 
-    /// Whom the list means.
+    /// The user and session that the list means.
     fn who(&self) -> Who<'_> {
         let end =
             [self.user_bytes, self.session_bytes, self.tenant_bytes].map(usize::from).iter().sum();
@@ -127,7 +134,7 @@ impl Pass {
         facet.strip_suffix(b"\0").is_some_and(|deleted| deleted == self.session().as_bytes())
     }
 
-    /// Whether the event is for such a token, by tenant and user.
+    /// Whether the event's addressing includes this token, by tenant and user.
     pub(super) fn reaches(&self, target: &EventTarget<'_>) -> bool {
         !target.is_scoped()
             || match self.reach {
@@ -139,14 +146,14 @@ impl Pass {
             }
     }
 
-    /// Whether the token has what the event requires.
+    /// Whether the token has the access that the event requires.
     pub(super) fn allows(&self, target: &EventTarget<'_>) -> bool {
         let matches = |required| self.acl.allows(required, self.who());
         target.is_open() || target.required_acl().is_some_and(matches)
     }
 }
 
-/// The moment from which a token is no longer good; `None` when it has come.
+/// The moment from which a token is no longer valid; `None` when it has passed.
 fn expiry(at_ms: u64, now: Now) -> Option<u64> {
     if at_ms == NEVER_MS {
         return Some(u64::MAX);
@@ -155,7 +162,7 @@ fn expiry(at_ms: u64, now: Now) -> Option<u64> {
     Some(now.monotonic_ns.saturating_add(left_ms.saturating_mul(1_000_000)))
 }
 
-/// What a token grants, in words.
+/// A token's grant in words.
 pub(super) fn granted(grant: &Grant) -> Result<String, String> {
     let list = grant.list("acl").ok_or("it has no acl")?;
     let acl = Acl::new(&list).ok_or("its acl has a pattern that cannot be read, or too many")?;

@@ -1,19 +1,22 @@
-//! One pattern of an access control list: a text with wildcards, matched against the whole of another.
+//! One pattern of an access control list: a text with wildcards, matched against the whole of
+//! another.
 //!
-//! `*` is any run of characters but `.` and `#`; `#` is any run of characters but the newline. A word between
-//! dots that is `me`, `my_session` or `edit` stands for two texts. Everything else is itself. The rule is that
-//! of Wazo's `auth_verifier.py`, which writes it as a regular expression.
+//! `*` is any run of characters except `.` and `#`; `#` is any run of characters except the
+//! newline. A word between dots that is `me`, `my_session` or `edit` stands for two texts.
+//! Everything else matches itself. This is the rule of Wazo's `auth_verifier.py`, which writes it
+//! as a regular expression.
 //!
-//! Matching goes through the pattern once. While only one place of the text can be meant, that place is a
-//! number; where a wildcard leaves several open, the places are a set of bits. So the cost is at most the
-//! pattern's length times the text's, whatever the pattern: nothing is tried twice.
+//! Matching goes through the pattern once. While only one position in the text is possible, it is a
+//! number; where a wildcard leaves several, they are a set of bits. So the cost is at most the
+//! pattern's length times the text's, for any pattern: there is no backtracking.
 
 use memchr::{memchr, memchr2};
 
-/// Longest `required_acl`. Wazo's own, uuids included, have at most about a hundred characters.
+/// Longest `required_acl`, in bytes. Wazo's own, uuids included, have at most about a hundred
+/// characters.
 pub const TEXT_BYTES_MAX: usize = 255;
 
-/// Who `me` and `my_session` are. An empty text is nobody's.
+/// The meaning of `me` and `my_session`. An empty text is nobody's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Who<'a> {
     /// The uuid of the token's user.
@@ -27,8 +30,8 @@ pub(super) struct AclSubject<'a> {
     /// At most [`TEXT_BYTES_MAX`] bytes.
     text: &'a [u8],
     who: Who<'a>,
-    /// Where a run began that was looked at last, and where it ends. Patterns that begin with the same text
-    /// ask about the same.
+    /// Start and end of the last run that was examined. Patterns that begin with the same text ask
+    /// for the same one.
     run: (usize, usize),
 }
 
@@ -37,7 +40,7 @@ impl<'a> AclSubject<'a> {
         Self { text, who, run: (usize::MAX, 0) }
     }
 
-    /// Where a run of `*` from `at` ends at the latest.
+    /// The latest end of a `*` run from `at`.
     fn run_end(&mut self, at: usize) -> usize {
         if self.run.0 != at {
             let length = memchr2(b'.', b'#', &self.text[at..]);
@@ -47,11 +50,12 @@ impl<'a> AclSubject<'a> {
     }
 }
 
-/// What follows the text that a pattern begins with.
+/// The rest of a pattern after its initial text.
 #[derive(Debug)]
 pub(super) struct Pattern {
     parts: Box<[PatternPart]>,
-    /// The byte that every match ends with, if the pattern ends with a text. Most patterns can be told from it.
+    /// The byte that every match ends with, if the pattern ends with text. It rules most patterns
+    /// out.
     last: Option<u8>,
 }
 
@@ -61,13 +65,13 @@ enum PatternPart {
     Reserved(Reserved),
     /// `*`
     Run,
-    /// `*` before a dot or at the end, so that there is one place where it can end.
+    /// `*` before a dot or at the end, where it can end at one position only.
     Word,
     /// `#`
     Rest,
 }
 
-/// A word that stands for itself or for another.
+/// A word that stands for itself or for another text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Reserved {
     Me,
@@ -85,7 +89,7 @@ impl Reserved {
         }
     }
 
-    /// The two texts; the second is empty where there is none.
+    /// The two texts; the second is empty if there is none.
     fn texts<'a>(self, who: Who<'a>) -> [&'a [u8]; 2] {
         match self {
             Self::Me => [b"me", who.user.as_bytes()],
@@ -96,7 +100,7 @@ impl Reserved {
 }
 
 impl Pattern {
-    /// Takes a pattern apart: into the text that every match begins with, and what follows.
+    /// Splits a pattern: into the text that every match begins with, and the rest.
     pub(super) fn new(source: &str) -> (Vec<u8>, Self) {
         let mut parts = Vec::new();
         for (index, word) in source.split('.').enumerate() {
@@ -108,16 +112,20 @@ impl Pattern {
                 None => put_word(&mut parts, word.as_bytes()),
             }
         }
+
+        // Such a run needs no set of positions, which most patterns thereby never do.
         for at in 0..parts.len() {
             if parts[at] == PatternPart::Run && stands_before_a_dot(&parts[at + 1..]) {
                 parts[at] = PatternPart::Word;
             }
         }
+
         let mut prefix = Vec::new();
         if let Some(PatternPart::Text(text)) = parts.first_mut() {
             prefix = std::mem::take(text);
             parts.remove(0);
         }
+
         let last = match parts.last() {
             Some(PatternPart::Text(text)) => text.last().copied(),
             _ => None,
@@ -143,11 +151,14 @@ impl Pattern {
                         (true, false) => at += own.len(),
                         (false, true) => at += other.len(),
                         (false, false) => return false,
+                        // "me" of a user whose uuid begins with "me": both lengths are possible
+                        // from here on.
                         (true, true) => return matches_from(Places::one(at), parts, text, who),
                     }
                 }
                 PatternPart::Rest if rest.is_empty() => return memchr(b'\n', tail).is_none(),
                 PatternPart::Word => at = subject.run_end(at),
+                // From here on more than one position may be meant.
                 PatternPart::Run | PatternPart::Rest => {
                     return matches_from(Places::one(at), parts, text, who);
                 }
@@ -158,8 +169,8 @@ impl Pattern {
     }
 }
 
-/// Whether a text begins with another that is not empty. Most do not, and show it with the first byte, which
-/// is cheaper to see than a call is.
+/// Whether a text begins with another that is not empty. Most do not, and differ in the first byte,
+/// which is cheaper to see than a call is.
 #[inline]
 fn begins(text: &[u8], with: &[u8]) -> bool {
     matches!((text, with), ([one, ..], [other, ..]) if one == other) && text.starts_with(with)
@@ -182,7 +193,7 @@ fn put_word(parts: &mut Vec<PatternPart>, word: &[u8]) {
         if !text.is_empty() {
             put_text(parts, text);
         }
-        // Two of the same are one.
+        // Adjacent equal wildcards are one: "**" would only cost time.
         parts.extend(wildcard.filter(|wildcard| parts.last() != Some(wildcard)));
     }
 }
@@ -195,7 +206,7 @@ fn stands_before_a_dot(rest: &[PatternPart]) -> bool {
     }
 }
 
-/// Whether some place of the set is one from which the parts match the text to its end.
+/// Whether the parts match the text to its end from a position of the set.
 fn matches_from(mut places: Places, parts: &[PatternPart], text: &[u8], who: Who<'_>) -> bool {
     for part in parts {
         let mut next = Places::default();
@@ -223,7 +234,7 @@ fn matches_from(mut places: Places, parts: &[PatternPart], text: &[u8], who: Who
     places.has(text.len())
 }
 
-/// A set of places in a text, its end included.
+/// A set of positions in a text, its end included.
 #[derive(Default)]
 struct Places([u64; TEXT_BYTES_MAX / 64 + 1]);
 
@@ -242,6 +253,7 @@ impl Places {
         self.0[place / 64] >> (place % 64) & 1 == 1
     }
 
+    /// Visits the positions in order, a word at a time.
     fn each(&self, mut visit: impl FnMut(usize)) {
         for (index, word) in self.0.iter().enumerate() {
             let mut word = *word;
@@ -252,8 +264,10 @@ impl Places {
         }
     }
 
-    /// Adds to `next` every place that is reached from one of these without passing a byte that `ends` a run.
+    /// Adds to `next` every position reachable from one of these without passing a byte that `ends`
+    /// a run.
     fn flood(&self, text: &[u8], ends: impl Fn(u8) -> bool, next: &mut Places) {
+        // One pass for all positions: a run that has begun covers those that begin within it.
         let mut flows = false;
         for place in 0..=text.len() {
             flows |= self.has(place);

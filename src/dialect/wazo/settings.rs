@@ -25,7 +25,8 @@ pub struct WazoSettings {
     /// Maximum number of event names that a session subscribes to; Wazo has some three hundred. One
     /// more closes it with code 4004.
     pub subscriptions_max: u32,
-    /// What verifies tokens. The claim acl is the list of access patterns; "websocketd" must be among what they allow.
+    /// What verifies tokens. The claim acl is the list of access patterns; "websocketd" must be
+    /// among what they allow.
     #[schemars(extend("x-verifiers" = ["jwt", "wazo_auth", "static"]))]
     pub token: Option<TokenSettings>,
     /// Made from `token` when the daemon starts.
@@ -75,14 +76,15 @@ impl DialectTable for WazoSettings {
 }
 
 impl WazoSettings {
-    /// What cannot run, each with what to do. `is_spoken` tells whether any listener speaks the dialect.
+    /// Settings that cannot work, each with what to do. `is_spoken`: whether any listener speaks
+    /// the dialect.
     #[must_use]
     pub fn problems(&self, is_spoken: bool) -> Vec<String> {
         let mut problems = Vec::new();
         if is_spoken && self.token.is_none() && !self.anonymous {
             problems.push(
-                "[wazo]: no token verifier: add token = { wazo_auth = { … } }, { jwt = { … } } or { static = { … } }, or \
-                 anonymous = true where everybody may see every event"
+                "[wazo]: no token verifier: add token = { wazo_auth = { … } }, { jwt = { … } } \
+                 or { static = { … } }, or anonymous = true where everybody may see every event"
                     .into(),
             );
         }

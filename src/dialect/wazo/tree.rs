@@ -1,7 +1,7 @@
-//! The patterns of a list by the texts that they begin with: a radix tree, built once and never changed.
+//! A list's patterns by the texts that they begin with: a radix tree, built once and never changed.
 //!
-//! One walk along a text meets every pattern that can match it, negative ones among the positive. The nodes
-//! of one level are neighbours, so a tree is three allocations, whatever its size.
+//! One walk along a text meets every pattern that can match it, negative and positive. The nodes of
+//! one level are adjacent, so a tree is three allocations, whatever its size.
 
 use super::pattern::{AclSubject, Pattern, Who};
 use std::ops::Range;
@@ -19,12 +19,12 @@ struct AclEntry {
     pattern: Pattern,
 }
 
-/// A text that patterns begin with. Ranges are of places in the tree's lists.
+/// A text that patterns begin with. Ranges are positions in the tree's lists.
 #[derive(Debug, Default)]
 struct AclNode {
     /// The first byte of the label, or anything at the root.
     first: u8,
-    /// Whether a negative pattern is here or below.
+    /// The text after the parent's.
     denies: bool,
     /// What the text goes on with after the parent's.
     label: AclSpan,
@@ -47,7 +47,7 @@ impl AclSpan {
     }
 }
 
-/// A pattern on its way into the tree.
+/// A pattern before it is in the tree.
 struct AclSource {
     prefix: Vec<u8>,
     entry: AclEntry,
@@ -56,17 +56,21 @@ struct AclSource {
 impl Tree {
     /// A tree of patterns, of which those that begin with `!` are negative.
     pub(super) fn new(patterns: &[&str]) -> Self {
-        let source = |pattern: &&str| {
-            let negative = pattern.strip_prefix('!');
-            let (prefix, pattern) = Pattern::new(negative.unwrap_or(pattern));
-            AclSource { prefix, entry: AclEntry { is_negative: negative.is_some(), pattern } }
-        };
-        let mut sources: Vec<AclSource> = patterns.iter().map(source).collect();
+        let mut sources: Vec<AclSource> = patterns
+            .iter()
+            .map(|pattern| {
+                let negative = pattern.strip_prefix('!');
+                let (prefix, pattern) = Pattern::new(negative.unwrap_or(pattern));
+                AclSource { prefix, entry: AclEntry { is_negative: negative.is_some(), pattern } }
+            })
+            .collect();
+        // Negative ones first: they can end the walk at a node.
         sources.sort_by(|one, other| {
             one.prefix.cmp(&other.prefix).then(other.entry.is_negative.cmp(&one.entry.is_negative))
         });
+
         let (mut nodes, labels) = grow(&sources);
-        // Children stand behind their parents.
+        // Children come after their parents, so from the back each node's children are done.
         for at in (0..nodes.len()).rev() {
             let node = &nodes[at];
             let denies =
@@ -74,6 +78,7 @@ impl Tree {
                     || nodes[node.children.range()].iter().any(|child| child.denies);
             nodes[at].denies = denies;
         }
+
         let entries = sources.into_iter().map(|source| source.entry).collect();
         Self { nodes: nodes.into(), entries, labels: labels.into() }
     }
@@ -91,6 +96,7 @@ impl Tree {
                 break;
             }
             at += label.len();
+            // A positive match changes nothing any more once there is one.
             for AclEntry { is_negative, pattern } in &self.entries[node.entries.range()] {
                 if (*is_negative || !allowed) && pattern.matches(&mut subject, at) {
                     if *is_negative {
@@ -99,6 +105,7 @@ impl Tree {
                     allowed = true;
                 }
             }
+            // No negative pattern is left on the way that could take it back.
             if allowed && !node.denies {
                 break;
             }
@@ -120,13 +127,16 @@ fn grow(sources: &[AclSource]) -> (Vec<AclNode>, Vec<u8>) {
         let (span, start) = spans[at].clone();
         let of_node = &sources[span.clone()];
         let (Some(first), Some(last)) = (of_node.first(), of_node.last()) else { break };
+        // Sorted, so what the first and the last have in common all of them have.
         let end = common(&first.prefix, &last.prefix);
         let exact = of_node.iter().take_while(|source| source.prefix.len() == end).count();
         let label = labels.len();
+
         labels.extend_from_slice(&first.prefix[start..end]);
         nodes[at].first = first.prefix.get(start).copied().unwrap_or(0);
         nodes[at].label = AclSpan::of(label..labels.len());
         nodes[at].entries = AclSpan::of(span.start..span.start + exact);
+
         let children = nodes.len();
         let mut from = span.start + exact;
         for group in of_node[exact..].chunk_by(|one, other| one.prefix[end] == other.prefix[end]) {
@@ -140,7 +150,7 @@ fn grow(sources: &[AclSource]) -> (Vec<AclNode>, Vec<u8>) {
     (nodes, labels)
 }
 
-/// How many bytes two texts have in common at their beginning.
+/// The length of two texts' common prefix.
 fn common(one: &[u8], other: &[u8]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }

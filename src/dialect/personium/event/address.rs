@@ -1,4 +1,4 @@
-//! Where an event goes: the cell, and behind it the Object, if a rule can match the event.
+//! The address of an event: the cell, and after it the Object, if a rule can match the event.
 
 use crate::dialect::Upgrade;
 use crate::dialect::personium::cell::{cell_of_host, is_name};
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 /// The byte that starts this dialect's topics.
 pub(super) const TOPIC: u8 = b'p';
-/// Follows the cell in the topic of an event that has both Type and Object.
+/// Follows the cell in the topic of an event with both Type and Object.
 pub(super) const NAMED: u8 = 1;
 /// Follows the cell in the topic of an event that no rule can match, because one of them is null.
 pub(super) const UNNAMED: u8 = 2;
@@ -17,7 +17,7 @@ pub(super) fn watch(cell: &str) -> [&[u8]; 3] {
     [&[TOPIC], cell.as_bytes(), b"\0"]
 }
 
-/// The cell of a request: before `/__event` in the path, or else before the first dot of the host.
+/// The cell of a request: the path before `/__event`, or else the host up to its first dot.
 pub(super) fn cell_of<'a>(upgrade: &Upgrade<'a>) -> Option<Cow<'a, str>> {
     let path = upgrade.path.strip_suffix('/').unwrap_or(upgrade.path);
     let before = path.strip_suffix("/__event")?;

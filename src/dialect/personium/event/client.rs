@@ -25,6 +25,7 @@ impl DialectClient for EventBusClient {
                 ClientStep::ask(format!("{{\"access_token\":{}}}", json(wish.token.as_ref()?)))
             }
             ClientStage::Subscription => {
+                // The daemon tells "*" and the empty prefix apart only where it lists rules.
                 let prefix = |wanted: &Option<String>| json(&wanted.as_deref().unwrap_or("*"));
                 let (kind, object) = (prefix(&wish.type_prefix), prefix(&wish.object_prefix));
                 ClientStep::ask(format!(
@@ -43,8 +44,8 @@ impl DialectClient for EventBusClient {
         match &wish.token {
             Some(_) => format!("the daemon refused: {reason}"),
             None => format!(
-                "the daemon refused the subscription ({reason}): no token was given; use --token-file or \
-                 FANFARE_TOKEN, and `fanfare token --cell NAME` to make one"
+                "the daemon refused the subscription ({reason}): no token was given; use \
+                 --token-file or FANFARE_TOKEN, and `fanfare token --cell NAME` to make one"
             ),
         }
     }
@@ -52,9 +53,9 @@ impl DialectClient for EventBusClient {
     fn meaning(&self, code: u16, stage: ClientStage) -> Option<&'static str> {
         match code {
             1000 if stage == ClientStage::Token => Some(
-                "the token was refused: is it expired, signed with another secret, for another cell, or \
-                 without the scope event-read? Or its issuer does not answer, as the daemon's log says then; \
-                 `fanfare token --check` tells which",
+                "the token was refused: is it expired, signed with another secret, for another \
+                 cell, or without the scope event-read? Or its issuer does not answer, as the \
+                 daemon's log says then; `fanfare token --check` tells which",
             ),
             1000 => Some(SESSION_ENDED),
             _ => None,

@@ -1,7 +1,7 @@
-//! What a client of the event bus says: one JSON object, read into one command.
+//! A client's message on the event bus: one JSON object, read into one command.
 //!
-//! Of several keys in one message only the first of this order counts: token, subscribe, unsubscribe,
-//! state, external event. A key whose value is null is as if it were absent; further keys are ignored.
+//! Of several keys in one message only the first in this order counts: token, subscribe,
+//! unsubscribe, state, external event. A null value counts as absent; other keys are ignored.
 
 use super::external::External;
 use super::rule::EventRule;
@@ -11,21 +11,21 @@ use crate::event::{Event, TypedScalarValue as _, Value, ValueIntoString as _};
 /// One message.
 pub(super) enum EventCommand<'a> {
     Token(&'a str),
-    /// The token's key with a value that is no string.
+    /// The token's key with a value that is not a string.
     BadToken,
     Subscribe(EventRule),
     Unsubscribe(EventRule),
-    /// What of the state is wanted, as the client wrote it.
+    /// The requested part of the state, as the client wrote it.
     State(&'a str),
-    /// `None` when a part of the event is no text, which has no answer.
+    /// `None` when a part of the event is not text, which is not answered.
     Publish(Option<External<'a>>),
-    /// A JSON object that is no command, or the named command with a wrong value.
+    /// A JSON object that is not a command, or the named command with an invalid value.
     Malformed(Option<&'static str>),
-    /// No JSON object at all.
+    /// Not a JSON object.
     Unreadable,
 }
 
-/// The keys of both spellings in the order of precedence, and what replies call the command.
+/// The keys of both spellings in the order of precedence, and the command's name in replies.
 const KEYS: [(&str, &str); 4] = [
     ("access_token", "AccessToken"),
     ("subscribe", "Subscribe"),
@@ -34,8 +34,8 @@ const KEYS: [(&str, &str); 4] = [
 ];
 
 impl<'a> EventCommand<'a> {
-    /// Reads a message and tells how its key is written. Once a session has a spelling, its `own`, only the
-    /// token may be written in the other.
+    /// Reads a message and the spelling of its key. Once a session has a spelling, its `own`, only
+    /// the token may be written in the other.
     pub(super) fn read(event: &Event<'_, 'a>, own: Option<Spelling>) -> (Spelling, Self) {
         for (index, (classic, current)) in KEYS.into_iter().enumerate() {
             for (key, spelling) in [(classic, Spelling::Classic), (current, Spelling::Current)] {
@@ -47,6 +47,8 @@ impl<'a> EventCommand<'a> {
                 }
             }
         }
+
+        // The classic bus has no events of clients.
         let present = |key| event.get(key).is_some_and(|value| !value.is_null());
         if own == Some(Spelling::Classic) || !["Type", "Object", "Info"].into_iter().all(present) {
             return (own.unwrap_or(Spelling::Classic), Self::Malformed(None));

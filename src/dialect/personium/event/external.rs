@@ -5,9 +5,10 @@ use crate::event::{Event, TypedScalarValue as _, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::wheel::Now;
 
-/// Longest `Info`, `Type` and `Object` that a client may publish; Personium's own limit, in characters.
+/// Longest `Info`, `Type` and `Object` that a client may publish, in characters; Personium's own
+/// limit.
 const EXTERNAL_CHARS_MAX: usize = 51_200;
-/// Longest RequestKey that a client may choose; Personium's own limit.
+/// Longest RequestKey that a client may choose, in characters; Personium's own limit.
 const REQUEST_KEY_CHARS_MAX: usize = 128;
 
 /// An event that a client publishes.
@@ -18,7 +19,7 @@ pub(super) struct External<'a> {
     request_key: Option<&'a str>,
 }
 
-/// Who publishes, as the token says.
+/// The author of events, from the token.
 pub(super) struct Author {
     pub(super) subject: Option<Box<str>>,
     pub(super) schema: Option<Box<str>>,
@@ -41,7 +42,8 @@ impl<'a> External<'a> {
         })
     }
 
-    /// The event as if a publisher had fed it; `None` when a part is too long, which has no answer.
+    /// The event as if a publisher had fed it; `None` when a part is too long, which is not
+    /// answered.
     pub(super) fn publication(
         &self,
         cell: &str,
@@ -50,6 +52,7 @@ impl<'a> External<'a> {
         draft: &mut Draft,
     ) -> Option<Publication> {
         let fits = |text: &str| {
+            // Bytes are the quick test: a text has no more characters than bytes.
             text.len() <= EXTERNAL_CHARS_MAX || text.chars().count() <= EXTERNAL_CHARS_MAX
         };
         let key_fits = |key: &str| key.chars().count() <= REQUEST_KEY_CHARS_MAX;
@@ -58,6 +61,8 @@ impl<'a> External<'a> {
         {
             return None;
         }
+
+        // Personium makes a key of the time too, where the client gives none.
         let made_key = format!("PCS-{}", now.unix_ms);
         let fields = EventFields {
             kind: EventField::Text(self.kind),
@@ -69,6 +74,7 @@ impl<'a> External<'a> {
             timestamp_ms: None,
             subject: EventField::of(author.subject.as_deref()),
         };
+
         fields.address(cell, draft);
         draft.text(|out| fields.classic(author.cell_id.as_deref().unwrap_or(cell), out));
         draft.text(|out| fields.current(now, out));

@@ -5,8 +5,8 @@ use crate::dialect::personium::cell::CELL_BYTES_MAX;
 use crate::event::{Value, ValueIntoString as _};
 use crate::trie::PREFIX_BYTES_MAX;
 
-/// Longest Type and Object of a rule: what the trie takes beside the cell. Objects are URLs, which browsers
-/// and servers cut at 2 to 8 KB.
+/// Longest Type and Object of a rule, in bytes: what the trie takes besides the cell. Objects are
+/// URLs, which browsers and servers limit to 2 to 8 KB.
 const RULE_BYTES_MAX: usize = PREFIX_BYTES_MAX - CELL_BYTES_MAX - 3;
 
 /// A subscription as the client wrote it: two prefixes, where `*` alone is the empty one.
@@ -17,7 +17,7 @@ pub(super) struct EventRule {
 }
 
 impl EventRule {
-    /// Reads a rule; `None` when it is none, or too long.
+    /// Reads a rule; `None` when it is malformed or too long.
     pub(super) fn read(value: Value<'_, '_>) -> Option<Self> {
         let object = value.as_object()?;
         let fits = |text: &&str| text.len() <= RULE_BYTES_MAX;
@@ -25,22 +25,22 @@ impl EventRule {
         Some(Self { kind: text("Type")?, object: text("Object")? })
     }
 
-    /// The prefix of the topics it selects, in parts.
+    /// The prefix of the selected topics, in parts.
     pub(super) fn prefix<'a>(&'a self, cell: &'a str) -> [&'a [u8]; 5] {
         [&[TOPIC], cell.as_bytes(), b"\0", &[NAMED], prefix(&self.object)]
     }
 
-    /// The prefix of the facets it selects.
+    /// The prefix of the selected facets.
     pub(super) fn facet(&self) -> &[u8] {
         prefix(&self.kind)
     }
 
-    /// What it holds.
+    /// Bytes of its texts.
     pub(super) fn bytes(&self) -> usize {
         self.kind.len() + self.object.len()
     }
 
-    /// Whether two rules are one subscription, if not one text: `*` and the empty prefix.
+    /// Whether two rules are one subscription despite different texts: `*` and the empty prefix.
     pub(super) fn selects_the_same(&self, other: &EventRule) -> bool {
         prefix(&self.object) == prefix(&other.object) && self.facet() == other.facet()
     }

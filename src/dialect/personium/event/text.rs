@@ -1,8 +1,9 @@
-//! What a client of the event bus is told, byte for byte.
+//! The event bus's messages to clients, byte for byte.
 //!
-//! The reference prints its replies from Java hash maps with json-simple, so the order of the keys is odd
-//! but stable, and the escaping is json-simple's: `/` is escaped, and so are all control characters and
-//! U+2000–20FF. Both are kept, as clients in the field may have been written against the exact text.
+//! The reference prints its replies from Java hash maps with json-simple, so the order of keys is
+//! odd but stable, and the escaping is json-simple's: `/` is escaped, and so are all control
+//! characters and U+2000–20FF. Both are reproduced, as existing clients may depend on the exact
+//! text.
 
 use super::address::{NAMED, TOPIC, UNNAMED};
 use super::rule::EventRule;
@@ -16,7 +17,7 @@ use crate::json::{self, Escapes};
 use crate::wheel::Now;
 use std::io::Write as _;
 
-/// How keys are written, and with it the shape of everything the session is sent.
+/// The spelling of keys, and thereby the form of everything the session is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Spelling {
@@ -54,7 +55,7 @@ impl ErrorReason {
     }
 }
 
-/// The token was accepted.
+/// Accepts a token.
 pub(super) fn session(spelling: Spelling, expires_in_s: u64, now: Now, out: &mut Actions) {
     out.send(|out| match spelling {
         Spelling::Classic => put!(
@@ -66,7 +67,7 @@ pub(super) fn session(spelling: Spelling, expires_in_s: u64, now: Now, out: &mut
     });
 }
 
-/// A command was done.
+/// Confirms a command.
 pub(super) fn done(spelling: Spelling, command: &str, now: Now, out: &mut Actions) {
     out.send(|out| match spelling {
         Spelling::Classic => {
@@ -82,7 +83,7 @@ pub(super) fn done(spelling: Spelling, command: &str, now: Now, out: &mut Action
     });
 }
 
-/// A command was not done. `command` is `None` when it cannot be told which one was meant.
+/// Refuses a command. `command` is `None` when the intended one is unknown.
 pub(super) fn error(
     spelling: Spelling,
     command: Option<&str>,
@@ -103,7 +104,7 @@ pub(super) fn error(
     });
 }
 
-/// The state of the session: its rules, and with `all` its cell and remaining seconds too.
+/// The state of the session: its rules, and with `all` also its cell and remaining seconds.
 pub(super) fn state(
     spelling: Spelling,
     wanted: &str,
@@ -159,7 +160,7 @@ fn put_rules(rules: &[EventRule], [kind, object]: [&str; 2], out: &mut Vec<u8>) 
     out.push(b']');
 }
 
-/// The fields of an event that a dialect's forms are made of.
+/// The fields of which an event's forms are made.
 pub(super) struct EventFields<'t, 'i> {
     pub(super) kind: EventField<'t, 'i>,
     pub(super) request_key: EventField<'t, 'i>,
@@ -167,12 +168,12 @@ pub(super) struct EventFields<'t, 'i> {
     pub(super) external: bool,
     pub(super) object: EventField<'t, 'i>,
     pub(super) info: EventField<'t, 'i>,
-    /// As fed; `None` means the moment it came.
+    /// As fed; `None` is the moment of its arrival.
     pub(super) timestamp_ms: Option<u64>,
     pub(super) subject: EventField<'t, 'i>,
 }
 
-/// A field's value: mostly text or null, and whatever else a publisher wrote.
+/// A field's value: usually text or null, else any JSON.
 #[derive(Clone, Copy)]
 pub(super) enum EventField<'t, 'i> {
     Null,
@@ -196,21 +197,27 @@ impl<'t, 'i> EventFields<'t, 'i> {
                 "Subject" => 7,
                 _ => continue,
             };
+            // Two parsers might see either value; a subscriber must not get an event that was
+            // filtered by the other.
             if found[index].replace(value).is_some() {
                 return Err(Unusable(format!("the key \"{key}\" is written twice")));
             }
         }
+
         let field = |index: usize| found[index].map_or(EventField::Null, EventField::of_value);
         let fields = Self {
             kind: field(0),
             request_key: field(1),
             schema: field(2),
+            // Anything but true counts as false.
             external: found[3].and_then(|value| value.as_bool()).unwrap_or(false),
             object: field(4),
             info: field(5),
             timestamp_ms: found[6].and_then(|value| value.as_u64()),
             subject: field(7),
         };
+
+        // Rules match texts; an object in their place is a publisher's mistake.
         for (name, field) in [("Type", fields.kind), ("Object", fields.object)] {
             if matches!(field, EventField::Other(_)) {
                 return Err(Unusable(format!("\"{name}\" must be a string or null")));
@@ -228,6 +235,7 @@ impl<'t, 'i> EventFields<'t, 'i> {
                     kind.as_bytes(),
                 );
             }
+            // Such events reach sessions that watch the whole cell, and no rule.
             _ => draft.address(&[&[TOPIC], cell.as_bytes(), b"\0", &[UNNAMED]], b""),
         }
     }
@@ -244,6 +252,7 @@ impl<'t, 'i> EventFields<'t, 'i> {
 
     /// Appends the current form.
     pub(super) fn current(&self, now: Now, out: &mut Vec<u8>) {
+        // The reference has no empty schema in this form.
         let schema = if matches!(self.schema, EventField::Text("")) {
             EventField::Null
         } else {

@@ -21,11 +21,10 @@ impl DialectClient for TopicClient {
     fn prepare(&self, _: &str, wish: &mut ClientWish) -> Result<(), String> {
         match wish.token {
             Some(_) => Ok(()),
-            None => Err(
-                "no token was given, and a topic begins with one; use --token-file or FANFARE_TOKEN, and \
-                         `fanfare token --cell NAME --scope 'read stream-receive'` to make one"
-                    .into(),
-            ),
+            None => Err("no token was given, and a topic begins with one; use --token-file or \
+                 FANFARE_TOKEN, and `fanfare token --cell NAME --scope 'read stream-receive'` to \
+                 make one"
+                .into()),
         }
     }
 
@@ -35,6 +34,7 @@ impl DialectClient for TopicClient {
     }
 
     fn read(&self, stage: ClientStage, text: &str) -> ClientHeard {
+        // Data of a topic may have keys of answers; only theirs have a sender.
         match serde_json::from_str::<AnswerKeys>(text) {
             Ok(keys) if keys.from.is_none() => keys.read(stage),
             _ => ClientHeard::Event,
@@ -43,17 +43,17 @@ impl DialectClient for TopicClient {
 
     fn refusal(&self, _: &ClientWish, reason: &str) -> String {
         format!(
-            "the daemon refused: {reason}; is the token expired, signed with another secret, for another \
-             cell or without the scope \"read stream-receive\", or is there no such topic?"
+            "the daemon refused: {reason}; is the token expired, signed with another secret, for \
+             another cell or without the scope \"read stream-receive\", or is there no such topic?"
         )
     }
 
     fn meaning(&self, code: u16, stage: ClientStage) -> Option<&'static str> {
         match code {
             1000 if stage == ClientStage::Token => Some(
-                "the token was refused: is it expired, signed with another secret, for another cell, or \
-                 without the scope \"read stream-receive\"? Or its issuer does not answer, as the daemon's log says \
-                 then; `fanfare token --check` tells which",
+                "the token was refused: is it expired, signed with another secret, for another \
+                 cell, or without the scope \"read stream-receive\"? Or its issuer does not \
+                 answer, as the daemon's log says then; `fanfare token --check` tells which",
             ),
             1000 => Some(SESSION_ENDED),
             _ => None,

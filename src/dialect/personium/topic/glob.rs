@@ -1,18 +1,20 @@
-//! Globs of topics, such as `cell1/box1/*`: those of a registry, and those that a token is narrowed to.
+//! Globs of topics, such as `cell1/box1/*`: those of the configuration, and those to which a token
+//! is restricted.
 //!
-//! A `*` stands for any text without a slash, dots included. So a glob has three parts as a topic has, and
-//! `cell1/*` is none: what a token is narrowed to never grows by a level. What cannot be understood matches
+//! A `*` stands for any text without a slash, dots included. So a glob has three parts like a
+//! topic, and `cell1/*` is not one: a restriction never grows by a level. A malformed glob matches
 //! nothing.
 
 use super::place::PLACE_BYTES_MAX;
 use crate::dialect::personium::cell::is_segment;
 use crate::wildcard;
 
-/// Globs in one list. Each is tried for each token: all together take 20 µs, or a millisecond when a token was made
-/// to be slow.
+/// Globs in one list. Each is tried for each token: all together take 20 µs, or a millisecond for a
+/// token made to be slow.
 pub const GLOBS_MAX: usize = 1024;
 
-/// Longest glob: as long as the longest topic. What is longer could not match without its stars.
+/// Longest glob, in bytes: as long as the longest topic. A longer one could match only by its
+/// stars.
 const GLOB_BYTES_MAX: usize = PLACE_BYTES_MAX;
 
 /// Whether a text is a glob that may match a topic.
@@ -21,9 +23,10 @@ pub fn is_glob(text: &str) -> bool {
     text.len() <= GLOB_BYTES_MAX && text.split('/').count() == 3 && text.split('/').all(is_segment)
 }
 
-/// Whether a list of globs has one that matches a topic; too long a list matches nothing.
+/// Whether a list of globs has one that matches a topic; a list that is too long matches nothing.
 pub(super) fn select<'a>(globs: impl ExactSizeIterator<Item = &'a str>, place: &str) -> bool {
     let mut globs = globs;
+    // Empty rather than cut: a cut list would decide by its order.
     globs.len() <= GLOBS_MAX && globs.any(|glob| matches(glob, place))
 }
 

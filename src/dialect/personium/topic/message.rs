@@ -1,6 +1,7 @@
-//! What a client of a topic says: one JSON object with a token, and nothing else is understood.
+//! A client's message on a topic: one JSON object with a token; nothing else is accepted.
 //!
-//! The message is read only up to the end of its first value: the reference's parser does not look at what follows.
+//! The message is read only up to the end of its first value: the reference's parser ignores what
+//! follows.
 
 use crate::json::{self, RawValue};
 
@@ -8,9 +9,9 @@ use crate::json::{self, RawValue};
 #[derive(PartialEq, Eq)]
 pub(super) enum TokenMessage {
     Token(String),
-    /// No object with a token.
+    /// Not an object with a token.
     Invalid,
-    /// What the reference chokes on without a word: a null, or a token that is a number.
+    /// Input on which the reference fails without a reply: a null, or a token that is a number.
     Choking,
 }
 
@@ -24,11 +25,11 @@ impl TokenMessage {
         }
     }
 
-    /// What an object says.
+    /// Reads an object.
     fn of(json: &str) -> Result<Self, String> {
         let mut said = Self::Invalid;
         json::members(json, |name: String, value: &RawValue| {
-            // Of several the last counts, but the first that is wrong ends it.
+            // The last of a repeated key counts, but the first invalid one ends the reading.
             if name == "AccessToken" {
                 said = Self::token(value)?;
             }

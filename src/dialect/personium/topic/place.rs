@@ -4,14 +4,15 @@ use crate::dialect::Upgrade;
 use crate::dialect::personium::cell::{cell_of_host, is_name, is_segment};
 use crate::text::percent_decoded;
 
-/// Longest `cell/box/path`: what the address of a feed can name, see
+/// Longest `cell/box/path`, in bytes: what the address of a feed can name, see
 /// [`ADDRESS_BYTES_MAX`](crate::feed::ADDRESS_BYTES_MAX).
 pub(super) const PLACE_BYTES_MAX: usize = 1024 - "topic/".len();
 
-/// The `cell/box/path` of a request. Whether there is such a topic is looked at when the token comes.
+/// The `cell/box/path` of a request. Whether the topic exists is checked with the token.
 pub(super) fn place_of(upgrade: &Upgrade<'_>) -> Option<String> {
     let mut segments = upgrade.path.strip_prefix('/')?.split('/');
     let cell = match segments.next()? {
+        // Without a cell in the path, the host names it.
         "__topic" => cell_of_host(upgrade.host)?.into(),
         cell => (segments.next()? == "__topic").then(|| percent_decoded(cell))??,
     };
@@ -22,7 +23,7 @@ pub(super) fn place_of(upgrade: &Upgrade<'_>) -> Option<String> {
     (well_formed && place.len() <= PLACE_BYTES_MAX).then_some(place)
 }
 
-/// Whether a path is that of a topic: a collection of one or more parts, the word, a name.
+/// Whether a path is a topic's: a collection of one or more parts, the word "topic", a name.
 pub(super) fn is_topic(path: &str) -> bool {
     let mut parts = path.rsplit('.');
     let (name, word) = (parts.next(), parts.next());
