@@ -322,7 +322,7 @@ mod tests {
             let mut wish = ClientWish { names: vec![channel.into()], ..ClientWish::default() };
             EchoClient.prepare(path, &mut wish).map(|()| wish.key)
         };
-        assert!(unsigned("/app/k", "private-x").unwrap_err().starts_with("private-x is for"));
+        assert!(unsigned("/app/k", "private-x").unwrap_err().starts_with("private-x needs"));
         assert_eq!(unsigned("/prefix/app/k", "room").unwrap(), "k");
         assert!(unsigned("/app/", "room").is_err() && unsigned("/c/__event", "room").is_err());
     }
