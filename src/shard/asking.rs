@@ -6,7 +6,7 @@
 
 use super::session::{Phase, Session};
 use super::{ConnectionEvent, Id, Outgoing, Shard};
-use crate::dialect::{AnyDialect, Input, Kind};
+use crate::dialect::{Input, Kind};
 use crate::reason::Reason;
 use crate::service::topic::{TopicAnswer, TopicQuestion};
 use crate::service::verification::{TokenAnswer, TokenQuestion};
@@ -151,7 +151,7 @@ impl Shard {
     /// once while it lasts.
     pub fn outage(&mut self, kind: Kind, outage: Option<(u16, &'static str)>, now: Now) {
         self.outages[kind as usize] = outage;
-        let hit = self.ids(|session| session.dialect.as_ref().map(AnyDialect::kind) == Some(kind));
+        let hit = self.ids(|session| session.kind() == Some(kind));
         hit.into_iter().for_each(|id| self.tell_of_outage(id, now));
     }
 
