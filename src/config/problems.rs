@@ -119,12 +119,11 @@ impl Config {
         }
 
         // Equal prefixes are one application, which two dialects may serve.
-        let entangled = |a: &str, b: &str| a != b && (a.starts_with(b) || b.starts_with(a));
         let mut pairs = prefixes.iter().enumerate().flat_map(|(place, first)| {
             prefixes[place + 1..].iter().map(move |second| (first, second))
         });
         let ((key, prefix), (other_key, other)) =
-            pairs.find(|(first, second)| entangled(&first.1, &second.1))?;
+            pairs.find(|((_, a), (_, b))| a != b && (a.starts_with(b) || b.starts_with(a)))?;
         Some(format!(
             "{key} = {prefix:?} and {other_key} = {other:?}: one begins like the other, so \
              events of one application could reach pages of the other; use the same prefix for \

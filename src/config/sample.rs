@@ -1,7 +1,7 @@
 //! The sample configuration: every key with its documentation and its default, made from the
 //! schema.
 
-use super::schema::{OPTIONAL, SAMPLE, at_start, elements, is_one_key, members, root};
+use super::schema::{OPTIONAL, SAMPLE, at, at_start, elements, is_one_key, members, root};
 use serde_json::Value;
 
 /// Longest line, in characters.
@@ -32,14 +32,10 @@ pub fn sample() -> String {
 /// The keys and tables that wait for a restart, in words: tables in brackets.
 #[must_use]
 pub fn waiting() -> String {
-    let is_table = |path: &str| {
-        let schema = path.split('.').try_fold(root(), |schema, part| {
-            members(schema).into_iter().find(|(name, _)| *name == part).map(|(_, schema)| schema)
-        });
-        schema.is_some_and(|schema| !is_one_key(schema))
-    };
-    let names =
-        at_start().into_iter().map(|path| if is_table(&path) { format!("[{path}]") } else { path });
+    let names = at_start().into_iter().map(|path| {
+        let is_table = at(&path).is_some_and(|schema| !is_one_key(schema));
+        if is_table { format!("[{path}]") } else { path }
+    });
     names.collect::<Vec<_>>().join(", ")
 }
 

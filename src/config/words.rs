@@ -75,10 +75,11 @@ impl<'a> Mismatch<'a> {
     pub fn found(&self) -> String {
         let value =
             self.found.split_once(['`', '"']).map(|(_, rest)| rest.trim_end_matches(['`', '"']));
-        let is_number = |text: &str| text.parse::<f64>().is_ok();
         // Quoted numbers are the commonest slip: environment files and YAML have taught them.
         match (self.kind(), value) {
-            ("text", Some(text)) if is_number(text) && self.expected().contains("number") => {
+            ("text", Some(text))
+                if self.expected().contains("number") && text.parse::<f64>().is_ok() =>
+            {
                 format!("\"{text}\": leave the quotes out")
             }
             ("text", Some(text)) => format!("\"{text}\""),

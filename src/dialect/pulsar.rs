@@ -142,13 +142,8 @@ impl Dialect for Pulsar {
     }
 
     fn serve(request: &Request<'_>, context: &mut Context<'_>, _: &mut Actions) -> Served {
-        let answer = |status, said: &str| Served::Answer {
-            status,
-            content_type: "text/plain; charset=utf-8",
-            body: format!("{said}\n").into(),
-        };
         let Some(statistics) = path::statistics(request.path) else {
-            return answer(
+            return plain(
                 404,
                 "Here are /admin/v2/proxy-stats/stats and /metrics, and those of topics.",
             );
@@ -159,33 +154,31 @@ impl Dialect for Pulsar {
         let settings = &context.settings.pulsar;
         let params = Params::read(request.query);
         let token = credentials::token(request.authorization, &params);
-        let verified = |token| {
-            // Answered within the request: there is no session here that could wait for a remote
-            // verifier.
-            settings.verifier.as_ref().map(|verifier| verifier.verify(token, context.now.unix_ms))
-        };
-        let rights = match token.and_then(verified) {
+        // Answered within the request: there is no session here that could wait for a remote verifier.
+        let verdict = token.zip(settings.verifier.as_ref());
+        let verdict = verdict.map(|(token, verifier)| verifier.verify(token, context.now.unix_ms));
+        let rights = match verdict {
             _ if settings.anonymous => Rights::ALL,
             Some(Verdict::Granted(grant)) => rights(&grant, settings),
             Some(Verdict::Ask) => {
-                return answer(
+                return plain(
                     403,
                     "Statistics are for tokens that are verified here, not far away.",
                 );
             }
-            _ => return answer(401, "Failed to authenticate"),
+            _ => return plain(401, "Failed to authenticate"),
         };
 
         Served::Asked(Question::Topic(TopicQuestion::Inquire(Box::new(match statistics {
             Statistics::Metrics => TopicInquiry::ProxyMetrics(rights),
             Statistics::All => match params::page(&params) {
                 Ok((after, count)) => TopicInquiry::ProxyStats { rights, after, count },
-                Err(wrong) => return answer(400, &wrong),
+                Err(wrong) => return plain(400, &wrong),
             },
             Statistics::Of(topic) if rights.allow(Right::Consume, &topic) => {
                 TopicInquiry::ProxyTopic(topic)
             }
-            Statistics::Of(_) => return answer(403, "Not authorized"),
+            Statistics::Of(_) => return plain(403, "Not authorized"),
         }))))
     }
 
@@ -626,4 +619,10 @@ impl Pulsar {
             out.ask(Question::Topic(TopicQuestion::Gone));
         }
     }
+}
+
+/// A response of one line of text.
+fn plain(status: u16, line: &str) -> Served {
+    let body = format!("{line}\n").into();
+    Served::Answer { status, content_type: "text/plain; charset=utf-8", body }
 }

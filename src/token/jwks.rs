@@ -109,22 +109,29 @@ fn verifies(jwk: &Map<String, Value>) -> bool {
     by_use && by_operations
 }
 
+/// A member in base64url and its bytes, of which there are `bytes` if that is given: the library joins
+/// coordinates of any length to a point.
+fn key_member<'a>(
+    jwk: &'a Map<String, Value>,
+    number: usize,
+    member: &'static str,
+    bytes: Option<usize>,
+) -> Result<(&'a str, Vec<u8>), JwksError> {
+    let broken = JwksError::Member { number, member };
+    let Some(text) = jwk.get(member).and_then(Value::as_str) else { return Err(broken) };
+    match URL_SAFE_NO_PAD.decode(text) {
+        Ok(decoded) if bytes.is_none_or(|bytes| bytes == decoded.len()) => Ok((text, decoded)),
+        _ => Err(broken),
+    }
+}
+
 /// The key itself, from the members its kind has (RFC 7518 section 6, RFC 8037 section 2).
 fn decoding_key(
     jwk: &Map<String, Value>,
     usable: &[Algorithm],
     number: usize,
 ) -> Result<DecodingKey, JwksError> {
-    // Lengths are checked here: the library joins coordinates of any length to a point.
-    let text = |member: &'static str, bytes: Option<usize>| -> Result<(&str, Vec<u8>), JwksError> {
-        let broken = JwksError::Member { number, member };
-        let Some(text) = jwk.get(member).and_then(Value::as_str) else { return Err(broken) };
-        match URL_SAFE_NO_PAD.decode(text) {
-            Ok(decoded) if bytes.is_none_or(|bytes| bytes == decoded.len()) => Ok((text, decoded)),
-            _ => Err(broken),
-        }
-    };
-
+    let text = |member, bytes| key_member(jwk, number, member, bytes);
     let key = match usable.first() {
         Some(Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) => {
             // Before the library takes it, which accepts a secret of any length.

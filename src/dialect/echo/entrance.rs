@@ -59,8 +59,9 @@ impl AppPlace {
     fn take(app: &Arc<App>) -> Option<Self> {
         // One atomic step: shards admit clients at the same time.
         let max = app.settings.max_connections;
-        let more = |count: usize| (max == 0 || count < max).then_some(count + 1);
-        app.connections.fetch_update(Relaxed, Relaxed, more).ok()?;
+        app.connections
+            .fetch_update(Relaxed, Relaxed, |count| (max == 0 || count < max).then_some(count + 1))
+            .ok()?;
         Some(Self(Arc::clone(app)))
     }
 

@@ -21,19 +21,20 @@ impl EchoMember {
         app: &AppSettings,
         parser: &mut Parser,
     ) -> Option<Self> {
-        let read = |event: &Event<'_, '_>| Self::new(text_of(event, "user_id")?, event, app);
-        parser.parse(data.as_bytes(), read).ok()?
+        parser
+            .parse(data.as_bytes(), |event| Self::new(text_of(event, "user_id")?, event, app))
+            .ok()?
     }
 
     /// Reads `user_data`. Here too the id may be a number.
     pub(super) fn of_user_data(data: &str, app: &AppSettings, parser: &mut Parser) -> Option<Self> {
-        let read = |event: &Event<'_, '_>| {
+        let read = parser.parse(data.as_bytes(), |event| {
             let user = text_of(event, "id")?;
             // Events for the user go to a channel of that name.
             user_of(&channel_of(user))?;
             Self::new(user, event, app)
-        };
-        parser.parse(data.as_bytes(), read).ok()?
+        });
+        read.ok()?
     }
 
     fn new(user: &str, event: &Event<'_, '_>, app: &AppSettings) -> Option<Self> {

@@ -71,8 +71,8 @@ impl EchoMessage {
         match parser.parse(json, read).map_err(|_| MalformedMessage)?? {
             Read::Whole(request) => Ok(request),
             Read::Inside(verb, data) => {
-                let fields = |event: &Event<'_, '_>| verb.read(|key| event.last(key));
-                parser.parse(data.as_bytes(), fields).map_err(|_| MalformedMessage)?
+                let read = parser.parse(data.as_bytes(), |event| verb.read(|key| event.last(key)));
+                read.map_err(|_| MalformedMessage)?
             }
         }
     }

@@ -11,7 +11,7 @@
 use super::announce::succeeded;
 use super::closes::{TERMINATED, send_away};
 use super::limit::is_over;
-use super::live::{EchoChannel, EchoLive, Join, Rare};
+use super::live::{EchoChannel, EchoLive, Join};
 use super::member::EchoMember;
 use super::message::SubscribeMessage;
 use super::refusal::{SubscriptionRefused, refuse};
@@ -107,16 +107,18 @@ impl EchoLive {
 
         // Unsubscribed meanwhile, or subscribed anew: then a later answer is the one that counts.
         let Some(Join { wish, user, .. }) = self.answered(&name) else { return };
-        let is_wanted = |channel: &EchoChannel| channel.wish == wish && channel.name == name;
-        let Some(at) = self.channels.iter().position(is_wanted) else { return };
+        let mut channels = self.channels.iter();
+        let at = channels.position(|channel| channel.wish == wish && channel.name == name);
+        let Some(at) = at else { return };
 
         let list = match joined {
             Ok(list) => list,
             Err(refused) => {
-                let is_last = |rare: &Rare| rare.joins.iter().all(|join| join.wish != wish);
+                let mut joins = self.rare.iter().flat_map(|rare| &rare.joins);
+                let is_last = joins.all(|join| join.wish != wish);
                 // An existing member stays one, even if the list has become too long to be sent
                 // again.
-                if !self.channels[at].is_in && self.rare.as_deref().is_none_or(is_last) {
+                if !self.channels[at].is_in && is_last {
                     self.channels.swap_remove(at);
                 }
                 return refuse(&name, refused, out);

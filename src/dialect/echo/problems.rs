@@ -60,8 +60,9 @@ impl AppSettings {
         for (name, value) in [("id", &self.id), ("key", &self.key)] {
             // They are part of URLs, topics and signatures, where other characters would be
             // delimiters.
-            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-            if value.is_empty() || !value.bytes().all(is_plain) {
+            let is_plain =
+                value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+            if value.is_empty() || !is_plain {
                 problems.push(format!(
                     "{name} has letters, digits, \"-\", \"_\" and \".\", at least one"
                 ));

@@ -218,11 +218,11 @@ fn publish_batch(
         }
         // Answers are in the order of the events, with an empty object for each that asks for
         // nothing.
-        let wish = |broadcast: &Broadcast<'_>| {
+        let wishes = broadcasts.iter().map(|broadcast| {
             let (name, kind) = broadcast.channels.first()?;
             Some(((*name).into(), of_kind(broadcast.info?, *kind)))
-        };
-        Ok(asked(app, ChannelInquiry::Batch(broadcasts.iter().map(wish).collect())))
+        });
+        Ok(asked(app, ChannelInquiry::Batch(wishes.collect())))
     }))
 }
 
@@ -239,11 +239,11 @@ fn batch<'a>(event: &Event<'a, 'a>, app: &App) -> Result<Vec<Broadcast<'a>>, Req
     }
 
     let texts = elements(event.written("batch").unwrap_or_default());
-    let read = |(one, text): (crate::event::Value<'a, 'a>, &'a [u8])| {
+    let broadcasts = list.iter().zip(texts).map(|(one, text)| {
         let object = one.as_object().ok_or_else(|| bad("an event must be an object"))?;
         Ok(Broadcast::read(&object, text, BroadcastForm::Batch, &app.settings)?)
-    };
-    list.iter().zip(texts).map(read).collect()
+    });
+    broadcasts.collect()
 }
 
 /// Publishes all, or none if the data of one is too long.

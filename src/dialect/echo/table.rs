@@ -41,13 +41,13 @@ impl DialectTable for EchoSettings {
     }
 
     fn longest_messages(&self) -> Vec<(&'static str, usize)> {
-        let of_app = |app: &AppSettings| {
+        let limits = self.app.iter().flat_map(|app| {
             [
                 ("echo.app.message_bytes_max", app.message_bytes_max),
                 ("echo.app.request_bytes_max", app.request_bytes_max),
             ]
-        };
-        self.app.iter().flat_map(of_app).collect()
+        });
+        limits.collect()
     }
 
     fn redis_source(&self) -> Option<RedisSource> {

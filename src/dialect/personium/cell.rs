@@ -27,7 +27,8 @@ pub(super) fn cell_of_host(host: &str) -> Option<&str> {
 /// Whether the token's audience or issuer names the cell: by name, or by one of its two URLs at
 /// this host.
 pub(super) fn is_for(grant: &Grant, cell: &str, host: &str) -> bool {
-    let names_the_cell = |name: &str| {
+    let mut names = ["aud", "iss"].iter().filter_map(|claim| grant.list(claim)).flatten();
+    names.any(|name| {
         // Not a URL: the cell's own name.
         let Some((scheme, rest)) = name.split_once("://") else { return name == cell };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -38,8 +39,5 @@ pub(super) fn is_for(grant: &Grant, cell: &str, host: &str) -> bool {
         matches!(scheme, "http" | "https")
             && named.eq_ignore_ascii_case(host)
             && (path == cell || (path.is_empty() && cell_of_host(host) == Some(cell)))
-    };
-    ["aud", "iss"]
-        .iter()
-        .any(|claim| grant.list(claim).is_some_and(|names| names.into_iter().any(names_the_cell)))
+    })
 }

@@ -49,8 +49,8 @@ impl<'a> Params<'a> {
     }
 
     fn number<T: FromStr>(&self, key: &str) -> Result<Option<T>, ParamError> {
-        let wrong = |value| format!("For input string: {}", shown(value));
-        self.get(key).map(|value| value.parse().map_err(|_| wrong(value))).transpose()
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value.parse().map(Some).map_err(|_| format!("For input string: {}", shown(value)))
     }
 
     /// A number of at least `least`; `what` is the reference's message otherwise.
@@ -230,12 +230,13 @@ fn subscription_type(params: &Params<'_>) -> &'static str {
 
 /// Checks that dead-letter topics named after a subscription are valid topics.
 fn check_dead_letters(topics: &WantedTopics, subscription: &str) -> Result<(), ParamError> {
-    let example = |namespace: &str| TopicName::read(&format!("{namespace}x")).ok();
     let known: Vec<TopicName> = match topics {
         WantedTopics::One(topic) => vec![topic.clone()],
         WantedTopics::Several(topics) => topics.clone(),
         // Their names are unknown yet; they all have this form.
-        WantedTopics::Matching { namespace, .. } => example(namespace).into_iter().collect(),
+        WantedTopics::Matching { namespace, .. } => {
+            TopicName::read(&format!("{namespace}x")).into_iter().collect()
+        }
     };
     let bad = known
         .iter()

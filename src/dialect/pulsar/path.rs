@@ -149,11 +149,11 @@ pub(super) fn statistics(path: &str) -> Option<Statistics> {
 
 /// A part of a path as Java decodes it: a plus sign is a space. `None` when it is malformed.
 fn decoded(part: &str) -> Option<Cow<'_, str>> {
-    let encoded = |rest: &str| {
-        rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
-    };
     // The decoder passes on a percent sign without digits, where Java refuses it.
-    if !part.split('%').skip(1).all(encoded) {
+    let is_encoded = part.split('%').skip(1).all(|rest| {
+        rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    });
+    if !is_encoded {
         return None;
     }
     let spaced = part.replace('+', " ");

@@ -187,8 +187,11 @@ impl PulsarSettings {
     /// The rules of topics.
     #[must_use]
     pub fn rules(&self) -> TopicRules {
-        let read =
-            |entry: &Partitioned| Some((TopicName::read(&entry.topic).ok()?, entry.partitions));
+        // Names that cannot be read are reported by `problems`.
+        let partitioned = self
+            .partitioned
+            .iter()
+            .filter_map(|entry| Some((TopicName::read(&entry.topic).ok()?, entry.partitions)));
         TopicRules {
             retention_s: self.retention_s,
             retention_bytes: self.retention_bytes,
@@ -200,7 +203,7 @@ impl PulsarSettings {
             topics_max: self.topics_max,
             new_topics_max: self.new_topics_max,
             unacked_max: self.unacked_max,
-            partitioned: self.partitioned.iter().filter_map(read).collect(),
+            partitioned: partitioned.collect(),
             ..TopicRules::default()
         }
     }

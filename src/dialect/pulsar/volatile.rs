@@ -49,8 +49,10 @@ pub(super) fn prefix(topic: &TopicName) -> [&[u8]; 3] {
 /// A hash of bytes: FNV-1a, then mixed so that its remainders are evenly distributed (the end of
 /// SplitMix64).
 pub(super) fn hash(bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    let mut hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, step);
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    for byte in bytes {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
     for (shift, factor) in [(30, 0xbf58_476d_1ce4_e5b9), (27, 0x94d0_49bb_1331_11eb)] {
         hash = (hash ^ hash >> shift).wrapping_mul(factor);
     }

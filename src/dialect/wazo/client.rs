@@ -33,10 +33,11 @@ impl DialectClient for WazoClient {
         match stage {
             ClientStage::Token => Some(ClientStep { say: Vec::new(), answers: 1 }),
             ClientStage::Subscription => {
-                let subscribe = |name| {
-                    format!(r#"{{"op":"subscribe","data":{{"event_name":{}}}}}"#, json(name))
-                };
-                let mut say: Vec<String> = wish.names.iter().map(subscribe).collect();
+                let mut say = Vec::new();
+                for name in &wish.names {
+                    let name = json(name);
+                    say.push(format!(r#"{{"op":"subscribe","data":{{"event_name":{name}}}}}"#));
+                }
                 say.push(r#"{"op":"start"}"#.into());
                 let answers = say.len();
                 Some(ClientStep { say, answers })

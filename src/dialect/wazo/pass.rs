@@ -148,8 +148,8 @@ impl Pass {
 
     /// Whether the token has the access that the event requires.
     pub(super) fn allows(&self, target: &EventTarget<'_>) -> bool {
-        let matches = |required| self.acl.allows(required, self.who());
-        target.is_open() || target.required_acl().is_some_and(matches)
+        let required = target.required_acl();
+        target.is_open() || required.is_some_and(|acl| self.acl.allows(acl, self.who()))
     }
 }
 

@@ -51,14 +51,12 @@ impl<'a> External<'a> {
         now: Now,
         draft: &mut Draft,
     ) -> Option<Publication> {
-        let fits = |text: &str| {
-            // Bytes are the quick test: a text has no more characters than bytes.
+        // Bytes are the quick test: a text has no more characters than bytes.
+        let texts_fit = [self.kind, self.object, self.info].into_iter().all(|text| {
             text.len() <= EXTERNAL_CHARS_MAX || text.chars().count() <= EXTERNAL_CHARS_MAX
-        };
-        let key_fits = |key: &str| key.chars().count() <= REQUEST_KEY_CHARS_MAX;
-        if ![self.kind, self.object, self.info].into_iter().all(fits)
-            || !self.request_key.is_none_or(key_fits)
-        {
+        });
+        let key_chars = self.request_key.map_or(0, |key| key.chars().count());
+        if !texts_fit || key_chars > REQUEST_KEY_CHARS_MAX {
             return None;
         }
 

@@ -20,9 +20,10 @@ impl EventRule {
     /// Reads a rule; `None` when it is malformed or too long.
     pub(super) fn read(value: Value<'_, '_>) -> Option<Self> {
         let object = value.as_object()?;
-        let fits = |text: &&str| text.len() <= RULE_BYTES_MAX;
-        let text = |key: &str| object.get(key)?.into_string().filter(fits).map(Box::from);
-        Some(Self { kind: text("Type")?, object: text("Object")? })
+        let (kind, object) =
+            (object.get("Type")?.into_string()?, object.get("Object")?.into_string()?);
+        let fits = kind.len() <= RULE_BYTES_MAX && object.len() <= RULE_BYTES_MAX;
+        fits.then(|| Self { kind: kind.into(), object: object.into() })
     }
 
     /// The prefix of the selected topics, in parts.
