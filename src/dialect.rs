@@ -9,7 +9,7 @@
 //! `with_dialects!` at the top of this file, which makes the closed enum that a shard stores (no
 //! allocation and no virtual call per connection), the settings of all, and the tables of the
 //! configuration. What the rest of the daemon has to know of a protocol is in its [`Dialect`], its
-//! [`DialectTable`](table::DialectTable) and its [`DialectClient`](client::DialectClient);
+//! [`DialectTable`](config_table::DialectTable) and its [`DialectClient`](client::DialectClient);
 //! [development](crate::manual::development) goes through it step by step.
 
 /// The list of protocols, handed to a macro behind what else it is given in brackets.
@@ -40,6 +40,7 @@ mod action;
 mod broker;
 pub mod channel;
 pub mod client;
+pub mod config_table;
 mod early;
 pub mod echo;
 mod fed;
@@ -51,17 +52,16 @@ pub mod personium;
 mod protocol;
 pub mod pulsar;
 mod settings;
-pub mod table;
 mod upgrade;
 pub mod wazo;
 
 pub use self::action::{Action, Actions, DialectTally};
 pub use self::broker::{AmqpHeader, AmqpMessage, RedisChannels, RedisCodec, RedisSource};
+pub use self::config_table::AppFacts;
 pub use self::fed::{FeedAddress, Unusable};
 pub use self::input::{Context, Input, PerShard, Rng};
 pub use self::protocol::{Admission, DeliveryForm, Dialect, FORMS_MAX};
 pub use self::settings::Settings;
-pub use self::table::AppFacts;
 pub use self::upgrade::{ClaimedPaths, Request, Served, Upgrade};
 
 use crate::event::Event;
@@ -450,7 +450,7 @@ impl Kind {
     }
 
     /// The dialects of a table of the configuration.
-    pub fn of_table(table: &dyn table::DialectTable) -> impl Iterator<Item = Kind> {
+    pub fn of_table(table: &dyn config_table::DialectTable) -> impl Iterator<Item = Kind> {
         table.dialects().iter().filter_map(|name| Kind::named(name))
     }
 

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use super::output::{note, print};
 use super::{CliError, error::CliStatus, explain::explain, locate::Located, paths};
 use crate::dialect::Settings;
-use crate::dialect::table::DialectTable;
+use crate::dialect::config_table::DialectTable;
 use crate::token::{mint, mint_leniently};
 
 /// Mint a signed token (JWT) and print it.

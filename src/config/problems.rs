@@ -2,7 +2,7 @@
 
 use super::tables::{AdminTable, Config, TlsTable};
 use crate::dialect::RedisChannels;
-use crate::dialect::table::DialectTable;
+use crate::dialect::config_table::DialectTable;
 use crate::dialect::{ClaimedPaths, Kind};
 use crate::feed::unix;
 use crate::http::AdminToken;

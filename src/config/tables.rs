@@ -2,7 +2,7 @@
 //! beside its code.
 
 use super::words::nearest;
-use crate::dialect::table::DialectTable;
+use crate::dialect::config_table::DialectTable;
 use crate::dialect::{Kind, Settings, with_dialects};
 use crate::feed::amqp::AmqpFeedSettings;
 use crate::feed::redis::RedisFeedSettings;

@@ -1,6 +1,6 @@
 //! The settings of all protocols.
 
-use super::table::DialectTable;
+use super::config_table::DialectTable;
 use crate::proxy::Networks;
 use crate::service::topic::TopicRules;
 

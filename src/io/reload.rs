@@ -9,7 +9,7 @@ use super::handoff::{Change, Parcel};
 use super::listen::Listener;
 use super::slot::Slot;
 use super::{Daemon, Hub, Listen, certificates, listen};
-use crate::dialect::table::DialectTable;
+use crate::dialect::config_table::DialectTable;
 use crate::dialect::{Kind, Settings};
 use crate::feed::unix;
 use crate::shard::Limits;

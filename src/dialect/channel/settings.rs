@@ -1,7 +1,7 @@
 //! The table `[channel]` of the configuration, with `[channel.shape]` and `[channel.callback]`.
 
 use crate::dialect::broker::{RedisChannels, RedisSource};
-use crate::dialect::table::DialectTable;
+use crate::dialect::config_table::DialectTable;
 use crate::service::webhook::CallbackSettings;
 use crate::setting::LONGEST_MESSAGE_BYTES;
 use crate::token::{TokenSettings, Verifier};

@@ -4,7 +4,7 @@ use super::app::{App, AppSettings, EchoSettings};
 use super::redis;
 use super::topic::TOPIC;
 use crate::dialect::broker::{RedisChannels, RedisSource};
-use crate::dialect::table::{AppFacts, DialectTable, SecretReader};
+use crate::dialect::config_table::{AppFacts, DialectTable, SecretReader};
 use crate::setting::Secret;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,7 +1,7 @@
 //! The table `[personium]` of the configuration.
 
 use super::topic::{GLOBS_MAX, is_glob};
-use crate::dialect::table::{DialectTable, PING_INTERVAL_S};
+use crate::dialect::config_table::{DialectTable, PING_INTERVAL_S};
 use crate::setting::LONGEST_MESSAGE_BYTES;
 use crate::text::start;
 use crate::token::{TokenSettings, Verifier};

@@ -1,6 +1,6 @@
 //! The table `[pulsar]` of the configuration.
 
-use crate::dialect::table::DialectTable;
+use crate::dialect::config_table::DialectTable;
 use crate::service::topic::{GLOBS_MAX, TopicDomain, TopicName, TopicRules, is_glob};
 use crate::token::{TokenSettings, Verifier};
 use schemars::JsonSchema;

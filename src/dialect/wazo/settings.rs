@@ -1,6 +1,6 @@
 //! The table `[wazo]` of the configuration.
 
-use crate::dialect::table::{DialectTable, PING_INTERVAL_S};
+use crate::dialect::config_table::{DialectTable, PING_INTERVAL_S};
 use crate::setting::LONGEST_MESSAGE_BYTES;
 use crate::token::{TokenSettings, Verifier};
 use schemars::JsonSchema;
