@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(problems("", 204_800), "");
         assert!(
             problems("", 204_799)
-                .contains("the list of 100 members of 1024 bytes each may come to 204800 bytes")
+                .contains("the list of 100 members of 1024 bytes each may have 204800 bytes")
         );
         assert_eq!(problems("presence_members_max = 512", 1 << 20), "");
         let many = problems("presence_members_max = 513", 1 << 20);
@@ -403,7 +403,7 @@ mod tests {
         );
         let long = problems("data_bytes_max = 300000", 1_000_000);
         assert!(
-            long.contains("an event may come to 1048576 bytes")
+            long.contains("an event may have 1048576 bytes")
                 && long.contains("lower data_bytes_max"),
             "{long}"
         );
