@@ -1,13 +1,16 @@
-//! `fanfare bench`: a load generator that measures a daemon from outside, as its clients and publishers see it.
+//! `fanfare bench`: a load generator that measures a daemon from outside, as its clients and
+//! publishers see it.
 //!
-//! In reading order: `options` (what can be asked), `wire` (bytes), `inflight` (what is outstanding),
-//! `secure`, `clients` and `connect` (subscribers),
-//! `disk` (a store's directory, and its floor), `load` (producers of a durable topic), `publisher` (the unix feed), `http` (Pusher's API), `sender` and `floor` (the bare `send(2)` that everything is compared with), `target`
-//! (the daemon), `side` (the measuring loop), `pair` (daemon and floor in turn), then a file per command, `report`
-//! and `progress`.
+//! In reading order: `options` (what can be asked), `wire` (bytes), `inflight` (what is
+//! outstanding), `secure`, `clients` and `connect` (subscribers),
+//! `disk` (a store's directory, and its floor), `load` (producers of a durable topic), `publisher`
+//! (the unix feed), `http` (Pusher's API), `sender` and `floor` (the bare `send(2)` that everything
+//! is compared with), `target` (the daemon), `side` (the measuring loop), `pair` (daemon and floor
+//! in turn), then a file per command, `report` and `progress`.
 //!
-//! One thread on a processor of its own does all; the daemon and the floor's sender share another. Ratios are taken
-//! within a run and the median over the runs, because a shared machine's speed changes by the minute.
+//! One thread on a processor of its own does all; the daemon and the floor's sender share another.
+//! Ratios are taken within a run and the median over the runs, because a shared machine's speed
+//! changes by the minute.
 
 mod all;
 mod backlog;

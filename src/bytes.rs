@@ -1,4 +1,5 @@
-//! Binary layouts: a cursor that reads one from front to back, and numbers of variable length; and digests.
+//! Binary layouts: a cursor that reads one from front to back, and numbers of variable length; and
+//! digests.
 
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
@@ -9,7 +10,8 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
     sum
 }
 
-/// The unread rest of some bytes. A read that goes beyond the end yields `None` and leaves the cursor where it is.
+/// The unread rest of some bytes. A read that goes beyond the end yields `None` and leaves the
+/// cursor where it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
@@ -57,7 +59,8 @@ impl<'a> Cursor<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// A number of variable length: 7 bits a byte, the lowest first, as [`put_varint`] and protobuf write it.
+    /// A number of variable length: 7 bits a byte, the lowest first, as [`put_varint`] and protobuf
+    /// write it.
     pub(crate) fn varint(&mut self) -> Option<u64> {
         let mut rest = *self;
         let mut value = 0;

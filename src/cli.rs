@@ -1,5 +1,6 @@
-//! The commands of a person at a terminal, one file each: they speak to a daemon that runs elsewhere
-//! over the same socket and the same WebSocket as every client, and know nothing of its insides.
+//! The commands of a person at a terminal, one file each: they speak to a daemon that runs
+//! elsewhere over the same socket and the same WebSocket as every client, and know nothing of its
+//! insides.
 
 pub(crate) mod answer;
 pub mod arguments;

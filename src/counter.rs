@@ -1,7 +1,7 @@
 //! A number that one thread writes and any may read.
 //!
-//! A single writer needs no locked instruction: a counter is loaded and stored relaxed, which costs what an
-//! ordinary addition costs.
+//! A single writer needs no locked instruction: a counter is loaded and stored relaxed, which costs
+//! what an ordinary addition costs.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -21,8 +21,10 @@
 //! - `admin`: the thread of health, metrics, and operators' requests about topics
 //! - `gaps`, `facts`: missing dependencies of dialects, and the other facts of readiness and
 //!   metrics
-//! - `pulse`: the last turn of each thread
-//! - `watchdog`: the thread that notices others that hang
+//! - `pulse`: the last turn of each thread, and when one counts as hung
+//! - `watchdog`: the thread that notices hung threads
+//! - `configured`, `groups`, `slot`: settings as threads see them, groups of a peer, a value that
+//!   waits for one reader
 //! - `clock`: the time
 
 mod admin;
@@ -96,7 +98,7 @@ use std::time::{Duration, Instant};
 
 /// Longest start of a shard, which only sets up its runtime.
 const SHARD_START_MAX: Duration = Duration::from_secs(20);
-/// Pause between two looks at what a stop waits for.
+/// Interval between checks of what a stop waits for.
 const STOP_PAUSE: Duration = Duration::from_millis(5);
 
 /// Everything a daemon needs to start.

@@ -1,11 +1,12 @@
-//! fanfare takes events from local programs and fans them out to large numbers of WebSocket clients, in the protocols
-//! those clients already speak.
+//! fanfare takes events from local programs and fans them out to large numbers of WebSocket
+//! clients, in the protocols those clients already speak.
 //!
 //! # The tour
 //!
-//! In reading order: a module imports only modules listed above it; files in a folder may also import each other.
-//! `tests/tidy.rs` checks this list against the code. To see the daemon at work first, begin at [`shard`], with the
-//! table in [`service`] and [`io`] beside it; what a type is for stands where it is defined.
+//! In reading order: a module imports only modules listed above it; files in a folder may also
+//! import each other. `tests/tidy.rs` checks this list against the code. To see the daemon at work
+//! first, start with [`shard`], keeping the table in [`service`] and [`io`] at hand; each type is
+//! documented where it is defined.
 //!
 //! Plain values, with no I/O:
 //!
@@ -15,37 +16,45 @@
 //! - [`calendar`]: dates and times in UTC
 //! - [`counter`]: a number that one thread writes and any may read
 //! - [`wheel`]: the time, and the timers of one shard
-//! - [`setting`]: two types that the settings of several modules share; settings are declared beside their code
+//! - [`setting`]: two types that the settings of several modules share; settings are declared
+//!   beside their code
 //! - [`throttle`]: rate-limited log lines: a few, then a count
 //! - [`wildcard`]: patterns in which a star stands for any text
-//! - [`proxy`]: what proxies say about the clients behind them, parsed; `io/clients` decides whether to believe it
+//! - [`proxy`]: what proxies say about the clients behind them, parsed; `io/clients` decides
+//!   whether to believe it
 //! - [`event`]: an event, parsed once
 //! - [`frame`]: ready wire bytes, and the publication that carries them
 //! - [`trie`]: topic and facet prefixes → subscribers
 //! - [`retained`]: the last publication of each topic that keeps one
-//! - [`message`]: the inbound half of WebSocket: bytes → messages
-//! - [`outbox`]: bytes waiting for each connection, without a queue for each; `shard` decides when it is too much
+//! - [`message`]: the inbound half of WebSocket: bytes → messages, or a violation; `shard` answers
+//! - [`outbox`]: bytes waiting for each connection, without a queue for each; `shard` decides when
+//!   it is too much
 //! - [`trust`]: which certificates our own clients trust
 //! - [`endpoint`]: URLs of the HTTP services that the daemon calls
 //!
 //! Protocols, as state machines without I/O:
 //!
 //! - [`token`]: verifying a token, and what it grants
-//! - [`service`]: what sessions ask of other parts of the daemon: token verification, presence, durable topics, webhooks
+//! - [`service`]: what sessions ask of other parts of the daemon: token verification, presence,
+//!   durable topics, webhooks
 //! - [`reason`]: why a connection is refused, or a session ends
-//! - [`dialect`]: the `Dialect` trait, its inputs and actions, and the list of protocols. Each protocol has a module
-//!   below it for the session and a folder for its parts; `client` in it is the *other* end, for `subscribe` and `bench`
-//! - [`feed`]: the publishing side: an address and JSON become a publication here; each source's codec is below it
+//! - [`dialect`]: the `Dialect` trait, its inputs and actions, and the list of protocols. Each
+//!   protocol has a module below it for the session and a folder for its parts; its `client` is the
+//!   *other* end, for `subscribe` and `bench`
+//! - [`feed`]: the publishing side: an address and JSON become a publication here; each source's
+//!   codec, and what its publishers are answered, is below it
 //! - [`metrics`]: what is counted
 //!
 //! One shard, and HTTP:
 //!
 //! - [`http`](mod@http): requests as they are read, responses, health, metrics
-//! - [`shard`]: one thread's sessions: delivery, pings, slow clients, closing; and `[limits]` of the configuration
+//! - [`shard`]: one thread's sessions: delivery, pings, slow clients, closing; and `[limits]` of
+//!   the configuration
 //!
 //! The world:
 //!
-//! - [`io`]: sockets, clocks, files and threads; the only part, apart from the commands, that may use them
+//! - [`io`]: sockets, clocks, files and threads; the only part, apart from the commands, that may
+//!   use them
 //! - [`config`]: the configuration file, composed of every module's settings
 //! - [`manual`]: one page per protocol and task, also rendered as man pages
 //! - [`cli`]: the commands of the program
@@ -58,8 +67,8 @@
 //! | Is a client too slow? | `shard.rs` | `push` |
 //! | When is a ping sent, and a silent client closed? | `shard/timing.rs` | `visit` |
 //! | Which sessions get an event? | `shard.rs` | `deliver` |
-//! | When does a session end with its token? | `dialect/wazo.rs` (each protocol's own) | `deadline` |
-//! | When does a remote verifier take a token back? | `service/verification/checks.rs` | `revoke` |
+//! | When does a session end with its token? | `dialect/wazo.rs`; in each protocol where `handle` gets `Input::Deadline` | `deadline` |
+//! | When is a granted token revoked? | `service/verification/checks.rs` | `revoke` |
 //! | Which shard owns a presence channel? | `service/presence/question.rs` | `owner` |
 //! | When is a durable message safe? | `io/store/owner.rs` | `conclude` |
 //! | When is its producer told? | `service/topic/owner.rs` | `committed` |
@@ -69,6 +78,9 @@
 //! | Which address of it is the client's? | `proxy/forwarded.rs` | `client` |
 //! | Is a request's body too large (413)? | `http/body.rs` | `of` |
 //! | Is a configuration key in its range? | `config/schema.rs` | `out_of_range` |
+//! | What is a publisher answered? | `feed/unix.rs` | `line` |
+//! | Is an Echo client's signature good? | `dialect/echo/auth.rs` | `is_good` |
+//! | Is a thread hung? | `io/pulse.rs` | `look` |
 //! | Can settings work together? | `config/problems.rs` | `problems` |
 //! | What does a new protocol need? | `manual/development.md` | |
 //!

@@ -14,8 +14,8 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Takes events from local programs and fans them out to very many WebSocket clients, in the protocols that
-/// those clients already speak.
+/// Takes events from local programs and fans them out to very many WebSocket clients, in the
+/// protocols that those clients already speak.
 #[derive(FromArgs)]
 #[argh(
     example = "fanfare serve",
@@ -106,8 +106,9 @@ fn run() -> Result<ExitCode, CliError> {
     }
 }
 
-/// `fanfare help …` when it asks for the manual. The grammar takes that word for the option wherever it
-/// stands and allows no command of this name; `fanfare help COMMAND` remains the command's help.
+/// `fanfare help …` when it asks for the manual. The grammar takes that word for the option
+/// wherever it stands and allows no command of this name; `fanfare help COMMAND` remains the
+/// command's help.
 fn manual(words: &[String]) -> Option<Result<ExitCode, CliError>> {
     let commands = commands();
     if words.first().is_some_and(|word| commands.contains(&word.as_str())) {

@@ -1,12 +1,12 @@
 //! The manual: one page for each protocol and each task.
 //!
-//! A page is a Markdown file in `src/manual/`. `fanfare help` prints it, `fanfare help --man` makes a
-//! man page of it, a forge renders the file, and this documentation has it as a module. Its console
-//! blocks are run, and its figures checked, by `tests/readme.rs` and `tests/sample.rs`.
+//! A page is a Markdown file in `src/manual/`. `fanfare help` prints it, `fanfare help --man` makes
+//! a man page of it, a forge renders the file, and this documentation has it as a module. Its
+//! console blocks are run, and its figures checked, by `tests/readme.rs` and `tests/sample.rs`.
 //!
-//! The first line of a page is its title, and says what the page is about. A page refers to another by
-//! its name in brackets, and defines at its end where that name leads on a forge; here the name leads to
-//! the module.
+//! The first line of a page is its title, and says what the page is about. A page refers to another
+//! by its name in brackets, and defines at its end where that name leads on a forge; here the name
+//! leads to the module.
 
 mod markdown;
 mod plain;

@@ -2,10 +2,10 @@
 //!
 //! Reads arrive in a buffer that all connections of a shard share. Whole frames are unmasked and
 //! handed on where they lie; only a frame or message that is not complete yet is copied into a
-//! [`MessageInbox`] of its own, which is gone again as soon as it is. Headers are tungstenite's to
-//! parse; what it leaves to its caller is checked here: lengths (before anything is reserved for
-//! them), masks, reserved bits, the rules of fragments and control frames, close codes, and UTF-8,
-//! as far as it has come.
+//! [`MessageInbox`] of its own, which is freed once the message is complete. Headers are
+//! tungstenite's to parse; what it leaves to its caller is checked here: lengths (before anything
+//! is reserved for them), masks, reserved bits, the rules of fragments and control frames, close
+//! codes, and UTF-8, as far as it has come.
 //!
 //! After our close frame messages are skipped as they come: nothing of them is kept, however long
 //! they are.

@@ -7,6 +7,13 @@
 //! A publication costs one walk of the trie, then per recipient a stamp (several subscriptions of
 //! one session deliver one copy), the dialect's exact filter, and a step in the outbox; the
 //! connection is put on the dirty list once a turn, whatever it gets.
+//!
+//! This file has the round: `receive` takes frames and answers pings, `deliver` and `push` fan out.
+//! `session` is what is kept of a connection, and `Limits`; `opening` answers handshakes, `serving`
+//! plain HTTP requests; `asking` talks to services and ends sessions whose token is gone;
+//! `delivering` is for durable messages, `presence` for the channels owned here; `timing` has pings
+//! and deadlines; `ending` every way in which a connection ends; `outgoing` is what goes to other
+//! shards; `reporting` decides when something is counted and logged, `report` has the lines.
 
 mod asking;
 mod delivering;

@@ -9,8 +9,8 @@
 //!    use.
 //! 2. An event's facet walks that trie first; what it passes is the short list of facet numbers
 //!    that match.
-//! 3. The event's topic then walks the large trie once. Each node on the way holds entries
-//!    `facet number << 32 | subscriber`, ascending, and those of a matching number are visited.
+//! 3. The event's topic then walks the large trie once. Each node on the way holds entries `facet
+//!    number << 32 | subscriber`, ascending, and those of a matching number are visited.
 //!
 //! What a match costs is cache misses, so each node is one contiguous record of odd size in a
 //! chunked arena ([`node`], [`arena`]) and not a struct of vectors: a leaf with one subscriber

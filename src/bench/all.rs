@@ -10,17 +10,19 @@ use crate::dialect::Kind;
 /// Two shards may cost so many times what one costs per delivery, each as a ratio to its own floor.
 const SHARDS_RATIO_MAX: f64 = 1.1;
 
-/// Another dialect may cost so many times what the event bus costs per delivery, each as a ratio to its own floor.
+/// Another dialect may cost so many times what the event bus costs per delivery, each as a ratio to
+/// its own floor.
 const DIALECTS_RATIO_MAX: f64 = 1.25;
 
-/// What is published over HTTP reaches so much of the deliveries per second of the unix feed, each as a ratio to its
-/// own floor.
+/// What is published over HTTP reaches so much of the deliveries per second of the unix feed, each
+/// as a ratio to its own floor.
 const HTTP_RATIO_MIN: f64 = 0.9;
 
 /// Messages that wait: enough to show whether memory grows with them. `bench backlog` takes more.
 const BACKLOG: u64 = 1_000_000;
 
-/// Messages that are only passed through: enough to show what each of them leaves behind. `bench churn` takes more.
+/// Messages that are only passed through: enough to show what each of them leaves behind. `bench
+/// churn` takes more.
 const CHURN: u64 = 100_000;
 
 /// Bytes of a durable message.
@@ -90,7 +92,8 @@ fn against_feed(posted: &mut BenchReport, fed: &BenchReport) {
     }
 }
 
-/// Compares a fan-out with the first one, of the event bus on one shard, instead of against the floor alone.
+/// Compares a fan-out with the first one, of the event bus on one shard, instead of against the
+/// floor alone.
 fn against_first(report: &mut BenchReport, reports: &[BenchReport], times_max: f64) {
     if let Some(first) = reports.first().and_then(|report| report.rows.first()?.ratio)
         && let Some(row) = report.rows.first_mut()

@@ -19,7 +19,7 @@ const GROWTH_BYTES_MAX: f64 = 64.0 * 1024.0 * 1024.0;
 const READY_S_MAX: f64 = 3.0;
 /// Messages of one write to the feed.
 const BATCH: u64 = 1000;
-/// Messages between two looks at the memory.
+/// Messages between checks of the memory.
 const LOOK_EVERY: u64 = 100_000;
 /// How long the first message may take.
 const FIRST_WITHIN: Duration = Duration::from_secs(30);

@@ -1,8 +1,10 @@
-//! `bench churn`: a durable queue that is only passed through. One consumer acknowledges at once what the feed
-//! publishes, and the feed waits for it: nothing waits on the disk, so nothing should stay there.
+//! `bench churn`: a durable queue that is only passed through. One consumer acknowledges at once
+//! what the feed publishes, and the feed waits for it: nothing waits on the disk, so nothing should
+//! stay there.
 //!
-//! What is left of it shows in the room on the disk, in the memory round by round, in the start after a SIGKILL and
-//! after a stop, and when the topic is opened again: by itself, and in the latency of a producer of another topic.
+//! What is left of it shows in the room on the disk, in the memory round by round, in the start
+//! after a SIGKILL and after a stop, and when the topic is opened again: by itself, and in the
+//! latency of a producer of another topic.
 
 use super::disk::Watch;
 use super::error::{not_read, unreadable};
@@ -38,11 +40,13 @@ const BYSTANDER_RATIO_MAX: f64 = 1.5;
 /// Bytes that the memory may have grown by from the first round to the last.
 const GROWTH_BYTES_MAX: f64 = 4.0 * 1024.0 * 1024.0;
 
-/// Messages that the feed may be ahead of the consumer: enough that neither waits for the other's turn.
+/// Messages that the feed may be ahead of the consumer: enough that neither waits for the other's
+/// turn.
 const AHEAD_MAX: usize = 20_000;
 /// The same in bytes of payload: little beside the room that is measured.
 const AHEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Nothing came for so long: it is lost. A store that reads itself through may take tens of seconds.
+/// Nothing came for so long: it is lost. A store that reads itself through may take tens of
+/// seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long a daemon may take to store an acknowledgement, and more.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(1500);
@@ -63,7 +67,8 @@ struct Passed {
     memory: Vec<f64>,
     /// Bytes of the log for each byte of payload, where the daemon counts them.
     written: Option<f64>,
-    /// Bytes of pages that became dirty for each byte of payload: more where the system keeps files in larger pieces.
+    /// Bytes of pages that became dirty for each byte of payload: more where the system keeps
+    /// files in larger pieces.
     dirtied: f64,
     left: u64,
     wrong: u64,
@@ -208,8 +213,8 @@ fn open_again(
     Ok((queue, Again { how, ready, opened, before, meanwhile }))
 }
 
-/// A producer of another topic with one message in flight: its latency before it says that it was measured, and from
-/// then until all is over.
+/// A producer of another topic with one message in flight: its latency before it says that it was
+/// measured, and from then until all is over.
 fn stand_by(
     target: &BenchTarget,
     measured: mpsc::Sender<()>,

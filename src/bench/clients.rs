@@ -1,7 +1,8 @@
 //! Many WebSocket subscribers on one epoll set: they receive, answer pings and count.
 //!
-//! One large read buffer serves all connections; a connection itself owns a socket, the number that it expects next
-//! and, rarely, a frame of which only a part has come. How a connection is opened stands in `connect.rs`.
+//! One large read buffer serves all connections; a connection itself owns a socket, the number that
+//! it expects next and, rarely, a frame of which only a part has come. How a connection is opened
+//! stands in `connect.rs`.
 
 use super::error::{closed, failed, not_read};
 use super::interrupt;
@@ -49,8 +50,9 @@ pub(super) struct BenchClients {
     pub(super) epoll: OwnedFd,
     pub(super) events: Vec<epoll::Event>,
     pub(super) scratch: Vec<u8>,
-    /// Look for frames without sleeping. A server that wakes its receivers pays for that on loopback only, and only
-    /// when they happen to sleep, which makes its processor time depend on the generator's.
+    /// Look for frames without sleeping. A server that wakes its receivers pays for that on
+    /// loopback only, and only when they happen to sleep, which makes its processor time
+    /// depend on the generator's.
     pub(super) spin: bool,
     /// What subscribers speak, where they acknowledge each event.
     pub(super) acknowledge: Option<&'static dyn DialectClient>,
@@ -116,7 +118,8 @@ impl BenchClients {
         }
     }
 
-    /// Waits and hands each text frame to `each`, with the subscriber's expected number and the time of its read.
+    /// Waits and hands each text frame to `each`, with the subscriber's expected number and the
+    /// time of its read.
     pub(super) fn receive(
         &mut self,
         timeout: Duration,
@@ -140,8 +143,8 @@ impl BenchClients {
 }
 
 impl Drop for BenchClients {
-    /// Resets the connections instead of closing them: thousands of sockets in TIME_WAIT would hold the ports that
-    /// the next run needs.
+    /// Resets the connections instead of closing them: thousands of sockets in TIME_WAIT would hold
+    /// the ports that the next run needs.
     fn drop(&mut self) {
         for client in &self.list {
             let _ = sockopt::set_socket_linger(&client.socket, Some(Duration::ZERO));
@@ -215,14 +218,15 @@ impl BenchClient {
                 self.send(&acknowledgements)?;
                 acknowledgements.clear();
             }
-            // Sockets are watched edge-triggered: what a full buffer left behind is not reported again, while
-            // what comes after a read that did not fill it is.
+            // Sockets are watched edge-triggered: what a full buffer left behind is not reported
+            // again, while what comes after a read that did not fill it is.
             more = is_full;
         }
         Ok(())
     }
 
-    /// Bytes read and whether they fill `scratch`, or `None` when there is nothing to read after all.
+    /// Bytes read and whether they fill `scratch`, or `None` when there is nothing to read after
+    /// all.
     pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<Option<(usize, bool)>, CliError> {
         let read = match &mut self.tls {
             Some(tls) => tls.read(&self.socket, scratch),

@@ -1,7 +1,8 @@
-//! Opening many subscribers: connect, upgrade to WebSocket, token, subscription, at most so many at once.
+//! Opening many subscribers: connect, upgrade to WebSocket, token, subscription, at most so many at
+//! once.
 //!
-//! Source addresses are spread over 127.0.0.0/8 when the server is on loopback, so that the ports of one address do
-//! not limit the number of connections.
+//! Source addresses are spread over 127.0.0.0/8 when the server is on loopback, so that the ports
+//! of one address do not limit the number of connections.
 
 use super::clients::{BenchClient, BenchClients, Control};
 use super::error::{closed, command_refused, failed, stalled, unreachable};
@@ -25,11 +26,12 @@ const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// Connections per source address: well below the 28,232 ports that Linux gives out by default.
 const CONNECTIONS_PER_SOURCE: usize = 4000;
 
-/// How long no connection may make progress before opening them is given up: longer than a daemon should ever take,
-/// so that a slow one is told as a figure.
+/// How long no connection may make progress before opening them is given up: longer than a daemon
+/// should ever take, so that a slow one is told as a figure.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Progress is told after so many connections: telling it costs time that the measurement would count.
+/// Progress is told after so many connections: telling it costs time that the measurement would
+/// count.
 const PROGRESS_EVERY: usize = 500;
 
 /// The most bytes of an upgrade's answer.
@@ -67,7 +69,8 @@ impl Texts {
         self.ends.push(self.bytes.len());
     }
 
-    /// Adds what a subscriber of a topic says after the upgrade; returns how many successes make it one.
+    /// Adds what a subscriber of a topic says after the upgrade; returns how many successes make it
+    /// one.
     pub(super) fn greet(
         &mut self,
         subscriber: &Subscriber<'_>,
@@ -121,7 +124,8 @@ enum ConnectStage {
     Ready,
 }
 
-/// Opens all connections of `plan`; returns when the last is subscribed. `progress` is told how many are.
+/// Opens all connections of `plan`; returns when the last is subscribed. `progress` is told how
+/// many are.
 pub(super) fn open(
     clients: &mut BenchClients,
     plan: &ConnectPlan,
@@ -179,7 +183,8 @@ impl ClientOpening<'_> {
         let tls = self.plan.tls.as_ref().map(Secure::new).transpose()?;
         let mut client = BenchClient::new(connecting_socket(address, index % sources)?, tls);
 
-        // On loopback the connection stands when connect returns, so the request can mostly leave at once.
+        // On loopback the connection stands when connect returns, so the request can mostly leave
+        // at once.
         let sent = client.try_send(self.plan.requests.of(index));
         let (stage, interest) = match sent.map_err(|error| error.kind()) {
             Ok(()) => (ConnectStage::Upgrading, EventFlags::IN | EventFlags::ET),

@@ -1,5 +1,5 @@
-//! The disk that a store is on: a directory for it, the room that it takes there, and the floor of all that is durable, a plain loop of write(2) and
-//! fdatasync(2).
+//! The disk that a store is on: a directory for it, the room that it takes there, and the floor of
+//! all that is durable, a plain loop of write(2) and fdatasync(2).
 
 use super::error::failed;
 use super::{interrupt, side};
@@ -123,8 +123,8 @@ impl Seen {
     }
 }
 
-/// The room of all files below a directory: blocks that are allocated, however long the files say they are. What goes
-/// away meanwhile takes none.
+/// The room of all files below a directory: blocks that are allocated, however long the files say
+/// they are. What goes away meanwhile takes none.
 fn blocks_below(directory: &Path) -> u64 {
     // Segments are deleted while they are looked at.
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
@@ -136,7 +136,8 @@ fn blocks_below(directory: &Path) -> u64 {
     rooms.sum()
 }
 
-/// The room of files of this directory that are deleted, which the disk does not get back before they are closed.
+/// The room of files of this directory that are deleted, which the disk does not get back before
+/// they are closed.
 fn held_open(directory: &Path, pid: u32) -> u64 {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
     let mut room = 0;

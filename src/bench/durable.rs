@@ -1,7 +1,8 @@
-//! `bench durable`: producers of a durable topic, each message of which is on the disk before it is acknowledged.
+//! `bench durable`: producers of a durable topic, each message of which is on the disk before it is
+//! acknowledged.
 //!
-//! The floor writes and syncs groups as large as the daemon's were in the same run, on the same disk: what no store can
-//! do better that keeps its word.
+//! The floor writes and syncs groups as large as the daemon's were in the same run, on the same
+//! disk: what no store can do better that keeps its word.
 
 use super::disk::{DiskFloor, Writes};
 use super::load::{Load, for_so_long};
@@ -24,7 +25,8 @@ const LATENCY_RATIO_MAX: f64 = 1.3;
 const WARM_UP_S: f64 = 0.3;
 /// What the topics of the producers begin with.
 const TOPIC: &str = "stored";
-/// Where the daemon counts the messages that it has stored, their bytes, and how often it has synced for them.
+/// Where the daemon counts the messages that it has stored, their bytes, and how often it has
+/// synced for them.
 const STORED: [&str; 3] = [
     "fanfare_store_messages_total",
     "fanfare_store_appended_bytes_total",

@@ -1,4 +1,5 @@
-//! What can go wrong in a measurement, each with what to do next. What goes wrong in one place alone is told there.
+//! What can go wrong in a measurement, each with what to do next. What goes wrong in one place
+//! alone is told there.
 
 use crate::cli::CliError;
 use crate::cli::resources::descriptor_limit;

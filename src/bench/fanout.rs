@@ -1,7 +1,8 @@
-//! `bench fanout` and `bench selective`: every event goes to every subscriber, or to the one whose topic it is.
+//! `bench fanout` and `bench selective`: every event goes to every subscriber, or to the one whose
+//! topic it is.
 //!
-//! The floor of the second is one `send(2)` per event, over the connections in an order that is shuffled as the topics
-//! are.
+//! The floor of the second is one `send(2)` per event, over the connections in an order that is
+//! shuffled as the topics are.
 
 use super::options::{BenchOptions, Pace, USUAL};
 use super::pair::{SidePair, require_fds};
@@ -20,12 +21,12 @@ const SINGLE_RATIO_MAX: f64 = 1.10;
 const BURST_RATIO_MAX: f64 = 0.10;
 const BURST: u64 = 16;
 
-/// The ratio to the same daemon without TLS to reach. A record costs a pass over bytes that are in the cache, and a
-/// send costs far more than a copy of them.
+/// The ratio to the same daemon without TLS to reach. A record costs a pass over bytes that are in
+/// the cache, and a send costs far more than a copy of them.
 const TLS_RATIO_MAX: f64 = 1.5;
 
-/// The ratio of a durable topic to the event bus to reach. Beside the send, which both have, every subscription has a
-/// cursor, and an acknowledgement comes back for each delivery.
+/// The ratio of a durable topic to the event bus to reach. Beside the send, which both have, every
+/// subscription has a cursor, and an acknowledgement comes back for each delivery.
 const DURABLE_RATIO_MAX: f64 = 2.0;
 
 /// The ratio to the floor's sends per second to reach where each event goes to one subscriber.
@@ -43,7 +44,8 @@ struct FanoutRuns {
     daemon: Vec<Measured>,
     floor: Vec<Measured>,
     burst_floor: Vec<Measured>,
-    /// The daemon without TLS, where it is measured with; one with the event bus beside durable topics.
+    /// The daemon without TLS, where it is measured with; one with the event bus beside durable
+    /// topics.
     plain: Vec<Measured>,
 }
 
@@ -125,8 +127,8 @@ fn check(options: &BenchOptions) -> Result<(), CliError> {
     require_fds(connections)
 }
 
-/// What the daemon is compared with beside the floor, with the ratio to reach, and how that is started: the event bus
-/// where topics are durable, and the same without TLS.
+/// What the daemon is compared with beside the floor, with the ratio to reach, and how that is
+/// started: the event bus where topics are durable, and the same without TLS.
 fn beside(options: &BenchOptions) -> Option<((&'static str, f64), BenchOptions)> {
     let plain = BenchOptions { tls: false, ..options.clone() };
     if options.own_topics {

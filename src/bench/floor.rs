@@ -1,8 +1,10 @@
-//! The floor: what one `send(2)` of the same frame to each of the same number of connections costs on this machine.
+//! The floor: what one `send(2)` of the same frame to each of the same number of connections costs
+//! on this machine.
 //!
-//! A child process per shard (`sender.rs`) on the processor of that shard holds the connections; the generator
-//! receives from it exactly as from the daemon. Every measurement is also given as a ratio to the floor of the same
-//! run, because two machines, or two minutes on a shared one, differ by more than two servers do.
+//! A child process per shard (`sender.rs`) on the processor of that shard holds the connections;
+//! the generator receives from it exactly as from the daemon. Every measurement is also given as a
+//! ratio to the floor of the same run, because two machines, or two minutes on a shared one, differ
+//! by more than two servers do.
 
 use super::connect::{ConnectPlan, Texts, upgrade_request};
 use super::error::{failed, floor_ended};
@@ -118,7 +120,8 @@ impl FloorSender {
             let read = BufReader::new(stdout).read_line(&mut line);
             read.map_err(failed("read the floor's port"))?;
         }
-        // Not a port: the sender has told the reason on standard error. Dropping it waits for its end.
+        // Not a port: the sender has told the reason on standard error. Dropping it waits for its
+        // end.
         sender.address.set_port(line.trim().parse().map_err(|_| floor_ended())?);
         Ok(sender)
     }
@@ -141,7 +144,8 @@ impl Drop for FloorSender {
     }
 }
 
-/// Of `count` events numbered from `first` and dealt to `senders` in turn: the first of sender `index`, and how many.
+/// Of `count` events numbered from `first` and dealt to `senders` in turn: the first of sender
+/// `index`, and how many.
 fn share(first: u64, count: u64, index: u64, senders: u64) -> (u64, u32) {
     let skip = (index + senders - (first - 1) % senders) % senders;
     let sends = count.saturating_sub(skip).div_ceil(senders);

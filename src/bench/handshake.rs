@@ -1,6 +1,8 @@
-//! `bench handshake`: connect, upgrade, token and one subscription, many at once; each connection then stays.
+//! `bench handshake`: connect, upgrade, token and one subscription, many at once; each connection
+//! then stays.
 //!
-//! The floor makes the same exchanges with canned bytes: accept, watch, and twice a read and a send.
+//! The floor makes the same exchanges with canned bytes: accept, watch, and twice a read and a
+//! send.
 
 use super::clients::BenchClients;
 use super::connect::{self, ConnectPlan};

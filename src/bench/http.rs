@@ -1,7 +1,9 @@
-//! Publishing over HTTP: signed `POST /apps/{id}/events` requests on kept connections, as Pusher's libraries send.
+//! Publishing over HTTP: signed `POST /apps/{id}/events` requests on kept connections, as Pusher's
+//! libraries send.
 //!
-//! A connection may have several requests under way, answered in order; events are dealt to the connections in turn.
-//! With one connection they keep their order, which subscribers that get all of them are held to.
+//! A connection may have several requests under way, answered in order; events are dealt to the
+//! connections in turn. With one connection they keep their order, which subscribers that get all
+//! of them are held to.
 
 use super::error::{failed, feed_ended, feed_rejected, unreachable};
 use super::publisher::Unsent;
@@ -61,7 +63,8 @@ impl Http {
         Ok(Self { epoll, connections, host: address.to_string(), body, signer, order })
     }
 
-    /// Queues a request for each of `count` events numbered from `first` and writes what the daemon takes now.
+    /// Queues a request for each of `count` events numbered from `first` and writes what the daemon
+    /// takes now.
     pub(super) fn publish(&mut self, first: u64, count: u64) -> Result<(), CliError> {
         let topics = self.order.len() as u64;
         let connections = self.connections.len() as u64;

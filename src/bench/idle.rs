@@ -1,8 +1,9 @@
 //! `bench idle`: user-space memory of connections that are authenticated, subscribed and silent.
 //!
-//! The kernel's own memory for a socket is the same for every server and not counted. What is read is how much the
-//! process grew, so a daemon that held as many connections before has room left and seems to need nothing: each run
-//! starts a new one, and a daemon that runs already is measured once, best soon after its start.
+//! The kernel's own memory for a socket is the same for every server and not counted. What is read
+//! is how much the process grew, so a daemon that held as many connections before has room left and
+//! seems to need nothing: each run starts a new one, and a daemon that runs already is measured
+//! once, best soon after its start.
 
 use super::clients::BenchClients;
 use super::options::BenchOptions;
@@ -15,10 +16,12 @@ use crate::cli::CliError;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Connections opened and closed before the first reading, so that what a server allocates once is not counted.
+/// Connections opened and closed before the first reading, so that what a server allocates once is
+/// not counted.
 const WARM_UP_CONNECTIONS: usize = 200;
 
-/// Bytes per connection to stay below; those of Laravel Echo have an id, an app and a channel's name.
+/// Bytes per connection to stay below; those of Laravel Echo have an id, an app and a channel's
+/// name.
 const BYTES_MAX: [(&str, f64); 2] = [("personium-event", 469.0), ("echo", 700.0)];
 
 /// The same over TLS, whose keys and state are 7.5 KB by themselves.

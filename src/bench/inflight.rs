@@ -1,8 +1,10 @@
-//! Which events are outstanding, when each was published, and which deliveries came, were lost or came twice.
+//! Which events are outstanding, when each was published, and which deliveries came, were lost or
+//! came twice.
 //!
-//! Events are numbered 1, 2, 3… A subscriber receives every `stride`-th of them (every one in a fan-out, every
-//! N-th when N subscribers have a topic each), so one expected number per subscriber finds each gap and repeat.
-//! Time is an argument (nanoseconds since any start), so that nothing here needs a clock.
+//! Events are numbered 1, 2, 3… A subscriber receives every `stride`-th of them (every one in a
+//! fan-out, every N-th when N subscribers have a topic each), so one expected number per subscriber
+//! finds each gap and repeat. Time is an argument (nanoseconds since any start), so that nothing
+//! here needs a clock.
 
 /// Counts of one measurement.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +37,11 @@ struct InFlightSlot {
 }
 
 impl InFlight {
-    /// Room for `outstanding_max` events, each delivered to `receivers` subscribers, each of whom gets every
-    /// `stride`-th event.
+    /// Room for `outstanding_max` events, each delivered to `receivers` subscribers, each of whom
+    /// gets every `stride`-th event.
     pub(super) fn new(outstanding_max: usize, receivers: u32, stride: u64) -> Self {
-        // Twice the larger: a lost event is noticed at latest `stride` events later and must still have its slot.
+        // Twice the larger: a lost event is noticed at latest `stride` events later and must still
+        // have its slot.
         let slots = (2 * outstanding_max.max(stride as usize)).next_power_of_two();
         Self {
             slots: vec![InFlightSlot::default(); slots],
@@ -74,8 +77,8 @@ impl InFlight {
         }
     }
 
-    /// Notes a delivery of event `sequence` to a subscriber that expected `*expected`; returns when the event was
-    /// published, or `None` when the subscriber should not have received it now.
+    /// Notes a delivery of event `sequence` to a subscriber that expected `*expected`; returns when
+    /// the event was published, or `None` when the subscriber should not have received it now.
     #[inline]
     pub(super) fn delivered(&mut self, expected: &mut u64, sequence: u64) -> Option<u64> {
         if sequence < *expected || sequence > self.published || sequence == 0 {

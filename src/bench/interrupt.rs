@@ -1,5 +1,5 @@
-//! Being stopped: the first SIGINT or SIGTERM ends the measurement in order, so that the daemon started for it ends
-//! too; a second one ends this process at once.
+//! Being stopped: the first SIGINT or SIGTERM ends the measurement in order, so that the daemon
+//! started for it ends too; a second one ends this process at once.
 
 use super::error::failed;
 use crate::cli::CliError;

@@ -9,8 +9,8 @@ use crate::cli::CliError;
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
 
-/// Nothing was acknowledged for so long: the daemon is stuck. A store that reads itself through may take tens of
-/// seconds, which is a figure and no failure.
+/// Nothing was acknowledged for so long: the daemon is stuck. A store that reads itself through may
+/// take tens of seconds, which is a figure and no failure.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Producers that keep so many messages outstanding.
@@ -44,8 +44,8 @@ impl Load {
         Ok(Self { clients, in_flight, frame, stored: producer.stored, sent: vec![0; producers] })
     }
 
-    /// Sends as long as there is to be `more` and waits for all that is outstanding; returns how many were stored.
-    /// The latency is only that of a single message in flight.
+    /// Sends as long as there is to be `more` and waits for all that is outstanding; returns how
+    /// many were stored. The latency is only that of a single message in flight.
     pub(super) fn send(
         &mut self,
         mut more: impl FnMut() -> bool,

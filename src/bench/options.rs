@@ -99,7 +99,8 @@ options! {
 }
 
 impl BenchOptions {
-    /// The same for durable topics: their dialect, and a daemon that shares the generator's processor.
+    /// The same for durable topics: their dialect, and a daemon that shares the generator's
+    /// processor.
     pub(super) fn durable(&self) -> Result<Self, CliError> {
         let mut kinds = Kind::ALL.iter().copied();
         let dialect = kinds

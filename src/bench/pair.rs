@@ -1,7 +1,7 @@
 //! The daemon and the floor with the same subscribers, measured in turn.
 //!
-//! Both sides stay connected over all runs if the limit of open files allows it; else each is opened anew when its
-//! turn comes.
+//! Both sides stay connected over all runs if the limit of open files allows it; else each is
+//! opened anew when its turn comes.
 
 use super::clients::{BenchClients, EXPECT_ANY};
 use super::connect;
@@ -19,14 +19,15 @@ use super::wire::{Sampled, own_site};
 use crate::cli::CliError;
 use crate::cli::resources::descriptor_limit;
 
-/// Descriptors besides the connections: standard streams, epoll sets, feeds, pipes, with room to spare.
+/// Descriptors besides the connections: standard streams, epoll sets, feeds, pipes, with room to
+/// spare.
 const SPARE_FDS: usize = 64;
 
 /// Connections opened at once where opening is not what is measured.
 const CONCURRENCY: usize = 128;
 
-/// Connections that publish over HTTP where each subscriber has a topic of its own. Where all get all, order matters
-/// and one connection has it.
+/// Connections that publish over HTTP where each subscriber has a topic of its own. Where all get
+/// all, order matters and one connection has it.
 const PUBLISHERS: usize = 64;
 
 /// Both sides.
@@ -41,8 +42,8 @@ pub(super) struct SidePair<'a> {
 }
 
 impl<'a> SidePair<'a> {
-    /// Checks that the limits allow what is asked of so many sides that take turns: the daemon, the floor and whatever
-    /// else is measured between them. Connects nothing yet.
+    /// Checks that the limits allow what is asked of so many sides that take turns: the daemon, the
+    /// floor and whatever else is measured between them. Connects nothing yet.
     pub(super) fn new(
         target: &'a BenchTarget,
         options: &'a BenchOptions,

@@ -1,9 +1,10 @@
-//! What the kernel says about a process: processor time and memory, read from `/proc`; and the pinning of
-//! processes to processors.
+//! What the kernel says about a process: processor time and memory, read from `/proc`; and the
+//! pinning of processes to processors.
 //!
-//! Processor time is the first field of each thread's `schedstat`, in nanoseconds. It includes the kernel's work on
-//! behalf of the thread, on loopback also the receiving half of a send, unless the kernel was built with
-//! `CONFIG_IRQ_TIME_ACCOUNTING`; the floor is measured the same way, so ratios hold either way.
+//! Processor time is the first field of each thread's `schedstat`, in nanoseconds. It includes the
+//! kernel's work on behalf of the thread, on loopback also the receiving half of a send, unless the
+//! kernel was built with `CONFIG_IRQ_TIME_ACCOUNTING`; the floor is measured the same way, so
+//! ratios hold either way.
 
 use super::error::failed;
 use crate::cli::CliError;
@@ -63,15 +64,17 @@ pub(super) fn memory(pid: u32) -> io::Result<ProcessMemory> {
     Ok(ProcessMemory { rss_anon: rss_anon * 1024, pss: pss * 1024 })
 }
 
-/// Bytes that a process has caused to be written to disks, by its account in `/proc`: whole pages, each counted when it
-/// becomes dirty and again when it does so after it was written, less what was deleted before it was written. Direct
-/// writes count as they are; what the file system writes of its own (its journal, its inodes) does not count.
+/// Bytes that a process has caused to be written to disks, by its account in `/proc`: whole pages,
+/// each counted when it becomes dirty and again when it does so after it was written, less what was
+/// deleted before it was written. Direct writes count as they are; what the file system writes of
+/// its own (its journal, its inodes) does not count.
 pub(super) fn written(pid: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/io"))?;
     written_in(&text).ok_or_else(|| unreadable("write_bytes"))
 }
 
-/// The processors that this process was given, lowest first, whatever it has pinned itself to since the first call.
+/// The processors that this process was given, lowest first, whatever it has pinned itself to since
+/// the first call.
 pub(super) fn own_cpus() -> io::Result<&'static [usize]> {
     static GIVEN: OnceLock<Vec<usize>> = OnceLock::new();
     // Pinning changes what the system says of this process.
@@ -116,7 +119,8 @@ pub(super) fn to_pid(pid: u32) -> Option<Pid> {
 }
 
 impl Cpus {
-    /// The first `shards` processors, and the last for the generator: its own, unless there are too few.
+    /// The first `shards` processors, and the last for the generator: its own, unless there are too
+    /// few.
     pub(super) fn of_this_machine(shards: usize) -> Result<Self, CliError> {
         let allowed = own_cpus().map_err(failed("read this process's processors"))?;
         Self::choose(allowed, shards.max(1)).ok_or_else(|| {

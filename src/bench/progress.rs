@@ -1,5 +1,5 @@
-//! What happens meanwhile, on standard error: a bar on a terminal, plain lines elsewhere. Standard output is for
-//! results alone.
+//! What happens meanwhile, on standard error: a bar on a terminal, plain lines elsewhere. Standard
+//! output is for results alone.
 
 use crate::cli::output::note;
 use indicatif::{ProgressBar, ProgressStyle};

@@ -1,6 +1,7 @@
 //! Publishing: events written as lines to the daemon's unix feed, many in one write.
 //!
-//! The socket never blocks the generator, which must go on receiving while the daemon slows a feed down.
+//! The socket never blocks the generator, which must go on receiving while the daemon slows a feed
+//! down.
 
 use super::error::{failed, feed_ended, feed_rejected, feed_unreachable};
 use super::wire::Template;
@@ -22,7 +23,8 @@ pub(super) struct UnixFeed {
 }
 
 impl UnixFeed {
-    /// Connects to the feed at `path`; `line` is the event, `order` the topics in turn (`[0]` for one).
+    /// Connects to the feed at `path`; `line` is the event, `order` the topics in turn (`[0]` for
+    /// one).
     pub(super) fn connect(path: &Path, line: Template, order: Vec<u32>) -> Result<Self, CliError> {
         let socket = UnixStream::connect(path).map_err(feed_unreachable(path))?;
         socket.set_nonblocking(true).map_err(feed_unreachable(path))?;

@@ -56,8 +56,8 @@ impl BenchReport {
         Self { bench, settings, rows: Vec::new() }
     }
 
-    /// Adds a figure of several runs, with the floor's figures of the same runs if it has one. A figure that could not
-    /// be read in any run has no row.
+    /// Adds a figure of several runs, with the floor's figures of the same runs if it has one. A
+    /// figure that could not be read in any run has no row.
     pub(super) fn add(
         &mut self,
         what: String,
@@ -131,7 +131,8 @@ impl Goal {
     }
 }
 
-/// The rows as an aligned table; a figure is its median, with the minimum behind it when they differ.
+/// The rows as an aligned table; a figure is its median, with the minimum behind it when they
+/// differ.
 pub(super) fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
     let heads = ["what", "measured (min)", "floor (min)", "ratio", "target", ""];
     let mut lines = vec![heads.map(str::to_owned)];

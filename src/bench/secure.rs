@@ -1,4 +1,5 @@
-//! TLS of a subscriber. The generator's own time is not measured, so the simplest way of rustls does.
+//! TLS of a subscriber. The generator's own time is not measured, so the simplest way of rustls
+//! does.
 
 use super::error::no_tls;
 use crate::cli::CliError;
@@ -15,8 +16,8 @@ use std::sync::Arc;
 /// Room that a record's plaintext needs at most.
 const RECORD_BYTES_MAX: usize = 16 * 1024;
 
-/// How to speak with a daemon that has the certificate in a file. Every handshake is a whole one, as those of
-/// clients that come for the first time.
+/// How to speak with a daemon that has the certificate in a file. Every handshake is a whole one,
+/// as those of clients that come for the first time.
 pub(super) fn config(certificate: &Path) -> Result<Arc<ClientConfig>, CliError> {
     let certificate = CertificateDer::from_pem_file(certificate).map_err(no_tls)?;
     let mut config = trust::named(vec![certificate]).map_err(no_tls)?;
@@ -37,8 +38,8 @@ impl Secure {
         Ok(Self(Box::new(connection)))
     }
 
-    /// Sends what is small enough to leave at once, after the handshake if that is not over. What the socket
-    /// refuses leaves with the next call.
+    /// Sends what is small enough to leave at once, after the handshake if that is not over. What
+    /// the socket refuses leaves with the next call.
     pub(super) fn send(&mut self, mut socket: &TcpStream, bytes: &[u8]) -> io::Result<()> {
         self.0.writer().write_all(bytes)?;
         while self.0.wants_write() {
@@ -47,8 +48,8 @@ impl Secure {
         Ok(())
     }
 
-    /// Reads plaintext into `scratch`, if the socket has anything. Returns how much, 0 at the end of the connection,
-    /// and whether `scratch` was too short for all of it.
+    /// Reads plaintext into `scratch`, if the socket has anything. Returns how much, 0 at the end
+    /// of the connection, and whether `scratch` was too short for all of it.
     pub(super) fn read(
         &mut self,
         mut socket: &TcpStream,

@@ -1,8 +1,10 @@
-//! The floor's child process: a server that makes the system calls of a fan-out and does nothing else.
+//! The floor's child process: a server that makes the system calls of a fan-out and does nothing
+//! else.
 //!
-//! It accepts connections and answers each with canned bytes, so that the same subscribers can connect to it as to
-//! the daemon. From the moment that all are there it obeys commands on its standard input: one `send(2)` of ready
-//! frames per connection. Its processor time is the least that any server of this kind can need.
+//! It accepts connections and answers each with canned bytes, so that the same subscribers can
+//! connect to it as to the daemon. From the moment that all are there it obeys commands on its
+//! standard input: one `send(2)` of ready frames per connection. Its processor time is the least
+//! that any server of this kind can need.
 
 use super::connect::upgrade_answer;
 use super::error::failed;
@@ -67,7 +69,8 @@ impl SenderCommand {
     }
 }
 
-/// Serves so many subscribers with events until the standard input ends. With topics of their own the connections are visited in a shuffled order, as the events of many topics would.
+/// Serves so many subscribers with events until the standard input ends. With topics of their own
+/// the connections are visited in a shuffled order, as the events of many topics would.
 pub(super) fn run(options: &BenchOptions) -> Result<(), CliError> {
     let &BenchOptions { connections, size, own_topics: topics, .. } = options;
     let listener =

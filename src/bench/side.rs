@@ -1,9 +1,10 @@
-//! One side of a comparison, the daemon or the floor: its subscribers, its publisher and its processes; and the
-//! measuring loop, which is the same for both.
+//! One side of a comparison, the daemon or the floor: its subscribers, its publisher and its
+//! processes; and the measuring loop, which is the same for both.
 //!
-//! Closed loop: the next events are published when all subscribers have the earlier ones, W outstanding at most.
-//! Fixed rate: events are published at times fixed beforehand, and latency counts from those times, so that a
-//! stall is seen in all events that it delayed (no coordinated omission).
+//! Closed loop: the next events are published when all subscribers have the earlier ones, W
+//! outstanding at most. Fixed rate: events are published at times fixed beforehand, and latency
+//! counts from those times, so that a stall is seen in all events that it delayed (no coordinated
+//! omission).
 
 use super::clients::{BenchClients, EXPECT_ANY};
 use super::error::{failed, unreadable};
@@ -23,14 +24,15 @@ use rustix::time::{
 };
 use std::time::{Duration, Instant};
 
-/// Nothing received for so long while events are outstanding: they are lost. Commands that measure a slow start have
-/// more patience.
+/// Nothing received for so long while events are outstanding: they are lost. Commands that measure
+/// a slow start have more patience.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Events that may be outstanding at a fixed rate before publishing waits (latency still counts).
 pub(super) const OPEN_OUTSTANDING_MAX: usize = 16 * 1024;
 
-/// Fresh connections acknowledge each of their first segments; events before these many each are not measured.
+/// Fresh connections acknowledge each of their first segments; events before these many each are
+/// not measured.
 const WARM_UP_EVENTS: u64 = 20;
 
 /// Where events come from.
@@ -191,7 +193,8 @@ impl Side {
         }
     }
 
-    /// How many events were lost, came again or were altered since the last call, or came before they were asked for.
+    /// How many events were lost, came again or were altered since the last call, or came before
+    /// they were asked for.
     pub(super) fn take_wrong(&mut self) -> u64 {
         let tally = self.in_flight.take_tally();
         let early = std::mem::take(&mut self.clients.early);
@@ -311,7 +314,8 @@ pub(super) fn usage(pids: &[u32]) -> Result<Usage, CliError> {
     })
 }
 
-/// Reads what the server's processes and the generator have of the processors while something is measured.
+/// Reads what the server's processes and the generator have of the processors while something is
+/// measured.
 pub(super) struct Meter {
     pids: Vec<u32>,
     before: Usage,
@@ -327,7 +331,8 @@ pub(super) struct Spent {
     pub(super) cpu_ns: Option<u64>,
     /// That of the generator.
     pub(super) own_cpu_ns: u64,
-    /// The share of the time that the server or the generator, whichever had more, waited for a processor.
+    /// The share of the time that the server or the generator, whichever had more, waited for a
+    /// processor.
     pub(super) contention: f64,
 }
 

@@ -1,7 +1,9 @@
-//! The daemon under test: one of our own, started for the measurement and ended after it, or one that runs already.
+//! The daemon under test: one of our own, started for the measurement and ended after it, or one
+//! that runs already.
 //!
-//! Our own is this very program with a configuration in a temporary directory, pinned to the processors of its
-//! shards; the generator keeps to the last processor. Dropping the target ends the daemon, also after an error.
+//! Our own is this very program with a configuration in a temporary directory, pinned to the
+//! processors of its shards; the generator keeps to the last processor. Dropping the target ends
+//! the daemon, also after an error.
 
 use super::clients::BenchClients;
 use super::connect::{self, ConnectPlan, Texts, upgrade_request};
@@ -28,7 +30,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
-/// How long a daemon may take until it is ready: far longer than it should, so that a slow start is told as a figure.
+/// How long a daemon may take until it is ready: far longer than it should, so that a slow start is
+/// told as a figure.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a daemon may take to stop before it is killed.
@@ -228,7 +231,8 @@ impl BenchTarget {
         value.ok_or_else(|| CliError::new(format!("the daemon's metrics have no {name}")))
     }
 
-    /// Ends our own daemon by this signal and starts it again; returns how long it took from its start to be ready.
+    /// Ends our own daemon by this signal and starts it again; returns how long it took from its
+    /// start to be ready.
     pub(super) fn restart(&mut self, by: Signal) -> Result<Duration, CliError> {
         let daemon = self.daemon.take().ok_or_else(no_feed)?.again(by)?.ready()?;
         self.pid = Some(daemon.child.id());
@@ -242,7 +246,8 @@ impl BenchTarget {
         self.daemon.as_ref().map_or(Duration::ZERO, |daemon| daemon.started.elapsed())
     }
 
-    /// How to open `connections` subscribers; with `topics` each has its own topic, else all have one.
+    /// How to open `connections` subscribers; with `topics` each has its own topic, else all have
+    /// one.
     pub(super) fn plan(
         &self,
         connections: usize,
@@ -267,8 +272,8 @@ impl BenchTarget {
         Ok(ConnectPlan { addresses, requests, greetings, client, answers, concurrency, tls })
     }
 
-    /// Opens `connections` subscribers; with `topics` each has its own topic, else all have one. `progress` is told how
-    /// many stand.
+    /// Opens `connections` subscribers; with `topics` each has its own topic, else all have one.
+    /// `progress` is told how many stand.
     pub(super) fn subscribers(
         &self,
         connections: usize,
@@ -291,7 +296,8 @@ impl BenchTarget {
         Sampled::new(self.client, &self.site, size, topics)
     }
 
-    /// A line of the feed for the topic of all durable subscribers, with a payload of so many bytes.
+    /// A line of the feed for the topic of all durable subscribers, with a payload of so many
+    /// bytes.
     pub(super) fn payload_line(&self, bytes: usize) -> Result<Template, CliError> {
         let topic = topic_name(None);
         let (head, tail) = (self.producer(&topic)?.numbered)(&vec![b'x'; bytes]);
@@ -311,7 +317,8 @@ impl BenchTarget {
         Http::connect(self.address, signer, body, connections, order)
     }
 
-    /// Waits until the daemon has nothing to do, so that the clean-up of one step is not measured in the next.
+    /// Waits until the daemon has nothing to do, so that the clean-up of one step is not measured
+    /// in the next.
     pub(super) fn settle(&self) -> Result<(), CliError> {
         const LOOK_EVERY: Duration = Duration::from_millis(100);
         const QUIET_NS: u64 = 1_000_000;
@@ -342,7 +349,8 @@ impl BenchTarget {
     }
 }
 
-/// Our own daemon. Dropping it ends the process before its directory, which has a secret in it, is removed.
+/// Our own daemon. Dropping it ends the process before its directory, which has a secret in it, is
+/// removed.
 #[derive(Debug)]
 struct StartedDaemon {
     child: Child,

@@ -1,8 +1,9 @@
-//! The bytes that the generator sends and expects: benchmark events of an exact size, masked client frames, and
-//! the splitting of received bytes into frames.
+//! The bytes that the generator sends and expects: benchmark events of an exact size, masked client
+//! frames, and the splitting of received bytes into frames.
 //!
-//! An event carries its sequence number as fixed-width digits at a known offset, so that publishing patches a
-//! template and receiving reads twelve bytes; neither parses JSON or allocates. It knows no sockets and no clock.
+//! An event carries its sequence number as fixed-width digits at a known offset, so that publishing
+//! patches a template and receiving reads twelve bytes; neither parses JSON or allocates. It knows
+//! no sockets and no clock.
 
 use crate::cli::CliError;
 use crate::dialect::client::{DialectClient, NUMBER_DIGITS as SEQUENCE_DIGITS, Site};
@@ -25,8 +26,8 @@ pub(super) const PING: OpCode = OpCode::Control(Control::Ping);
 pub(super) const PONG: OpCode = OpCode::Control(Control::Pong);
 pub(super) const CLOSE: OpCode = OpCode::Control(Control::Close);
 
-/// One benchmark event with two holes, the topic number and the sequence number, inside what surrounds it on the
-/// wire (nothing, a feed line or a frame header).
+/// One benchmark event with two holes, the topic number and the sequence number, inside what
+/// surrounds it on the wire (nothing, a feed line or a frame header).
 #[derive(Debug, Clone)]
 pub(super) struct Template {
     bytes: Vec<u8>,
@@ -36,8 +37,8 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// An event that is `head`, the sequence number, padding and `tail`, together exactly `size` bytes. A topic's
-    /// number goes where `head` names the first topic.
+    /// An event that is `head`, the sequence number, padding and `tail`, together exactly `size`
+    /// bytes. A topic's number goes where `head` names the first topic.
     pub(super) fn new(head: &str, tail: &'static str, size: usize) -> Result<Self, CliError> {
         let sequence_at = head.len();
         // Below this there is no room for the number.
@@ -54,14 +55,16 @@ impl Template {
         Ok(Self { bytes: json.into_bytes(), topic_at: topic_in(head), sequence_at, tail })
     }
 
-    /// The same number and padding within another text. A topic's number goes where `head` names the first topic.
+    /// The same number and padding within another text. A topic's number goes where `head` names
+    /// the first topic.
     pub(super) fn around(&self, head: &str, tail: &'static str) -> Self {
         let inside = &self.bytes[self.sequence_at..self.bytes.len() - self.tail.len()];
         let bytes = [head.as_bytes(), inside, tail.as_bytes()].concat();
         Self { bytes, topic_at: topic_in(head), sequence_at: head.len(), tail }
     }
 
-    /// The event as a line of the unix feed. A topic's number goes where `address` names the first topic.
+    /// The event as a line of the unix feed. A topic's number goes where `address` names the first
+    /// topic.
     pub(super) fn feed_line(self, address: &str) -> Self {
         // A protocol names the topic in the address or in the event itself.
         let in_address = topic_in(address);
@@ -131,7 +134,8 @@ impl Expectation {
         read_digits(&payload[self.sequence_at..][..SEQUENCE_DIGITS])
     }
 
-    /// The same where more stands before the number, of any length, and nothing but the tail behind it.
+    /// The same where more stands before the number, of any length, and nothing but the tail behind
+    /// it.
     pub(super) fn wrapped(self) -> Self {
         Self { size: None, ..self }
     }
@@ -151,7 +155,8 @@ pub(super) struct Sampled {
 }
 
 impl Sampled {
-    /// The event of a dialect that its subscribers get with exactly `size` bytes; with `topics`, for one of many.
+    /// The event of a dialect that its subscribers get with exactly `size` bytes; with `topics`,
+    /// for one of many.
     pub(super) fn new(
         client: &dyn DialectClient,
         site: &Site,
@@ -202,7 +207,8 @@ fn put_header(header: FrameHeader, payload: &[u8], out: &mut Vec<u8>) {
     header.format(payload.len() as u64, out).expect("writing to a Vec cannot fail");
 }
 
-/// Calls `each` for every complete frame in `partial` followed by `chunk`, and leaves the rest in `partial`.
+/// Calls `each` for every complete frame in `partial` followed by `chunk`, and leaves the rest in
+/// `partial`.
 ///
 /// In the common case `partial` is empty, the chunk holds whole frames, and nothing is copied.
 pub(super) fn split_frames(
@@ -242,7 +248,8 @@ fn whole_frames(bytes: &[u8], each: &mut impl FnMut(OpCode, &[u8])) -> Result<us
         if header.mask.is_some() {
             return Err("the server sent a masked frame");
         }
-        // The generator's events are small: no server has a reason to fragment them or to set a reserved bit.
+        // The generator's events are small: no server has a reason to fragment them or to set a
+        // reserved bit.
         let unusual = !header.is_final || header.rsv1 || header.rsv2 || header.rsv3;
         if unusual || header.opcode == OpCode::Data(Data::Continue) {
             return Err("the server sent a fragmented or extended frame");

@@ -10,8 +10,8 @@ const HEADERS_MAX: usize = 32;
 /// The longest answer: a hundred messages of a MiB each, as JSON.
 const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Sends a request that asks for the connection's end, and returns all that comes before it. The peer may be silent for
-/// so long.
+/// Sends a request that asks for the connection's end, and returns all that comes before it. The
+/// peer may be silent for so long.
 pub(crate) fn exchange(
     mut socket: TcpStream,
     request: &[u8],

@@ -1,6 +1,8 @@
-//! From the words of the command line to a command: help, and what was probably meant by a word that is none.
+//! From the words of the command line to a command: help, and what was probably meant by a word
+//! that is none.
 //!
-//! The grammar is declared beside each command; what may stand where is read from the help that comes of it.
+//! The grammar is declared beside each command; what may stand where is read from the help that
+//! comes of it.
 
 use super::CliError;
 use super::error::printable;

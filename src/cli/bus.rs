@@ -1,4 +1,5 @@
-//! From the tables `[feed.amqp]` and `[feed.redis]` to what these feeds need: reads the files that they name.
+//! From the tables `[feed.amqp]` and `[feed.redis]` to what these feeds need: reads the files that
+//! they name.
 
 use super::certificates::certificates;
 use super::paths;
@@ -62,8 +63,8 @@ fn url(
     Ok(Some((format!("{key}: {}", path.display()), text)))
 }
 
-/// Trusts the servers that a file names, and no others; without one, those that the system trusts. Where no TLS is
-/// spoken, none has to be trusted.
+/// Trusts the servers that a file names, and no others; without one, those that the system trusts.
+/// Where no TLS is spoken, none has to be trusted.
 fn trust(
     table: &str,
     scheme: &str,

@@ -1,5 +1,5 @@
-//! From the files that a listener names to what its handshakes are made with, and the certificate that a
-//! development set-up makes for itself.
+//! From the files that a listener names to what its handshakes are made with, and the certificate
+//! that a development set-up makes for itself.
 
 use super::{CliError, paths};
 use crate::config::{ClientCertificate, ListenTable, TlsTable};
@@ -20,8 +20,8 @@ use x509_cert::der::Decode as _;
 
 /// The protocol that clients may ask for by name; there is no other way to a WebSocket here.
 const ALPN: &[u8] = b"http/1.1";
-/// When the end of a certificate is near enough to be mentioned: renewal by ACME, 30 days before, has failed
-/// for two weeks then.
+/// When the end of a certificate is near enough to be mentioned: renewal by ACME, 30 days before,
+/// has failed for two weeks then.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// The private key of the certificate that a development set-up makes.
@@ -81,8 +81,8 @@ fn config(
     };
     let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // Sessions are resumed with tickets, which clients keep, so that nothing is kept here. The tickets' key is
-    // new with each reload: a client that was once let in is looked at again.
+    // Sessions are resumed with tickets, which clients keep, so that nothing is kept here. The
+    // tickets' key is new with each reload: a client that was once let in is looked at again.
     config.ticketer = ring::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
@@ -169,8 +169,8 @@ fn note(end: Duration, path: &Path, place: &str) -> Option<String> {
     Some(format!("{place}.certificate: {} {says}: renew it, and reload", path.display()))
 }
 
-/// A certificate for this machine's own names, and its key, made in `directory` if they are not there. It has no
-/// end: its key is readable by its owner alone.
+/// A certificate for this machine's own names, and its key, made in `directory` if they are not
+/// there. It has no end: its key is readable by its owner alone.
 pub(crate) fn self_signed(directory: &Path) -> Result<(PathBuf, PathBuf), CliError> {
     let (certificate, key) = (directory.join("tls.cert.pem"), directory.join(KEY_FILE));
     // One without the other is of no use.

@@ -28,7 +28,8 @@ pub struct Check {
     /// the configuration file; default: /etc/fanfare/fanfare.toml
     #[argh(option, arg_name = "file")]
     config: Option<PathBuf>,
-    /// check as this user, which needs root; default: fanfare, the user of the service, where root asks
+    /// check as this user, which needs root; default: fanfare, the user of the service, where root
+    /// asks
     #[argh(option, arg_name = "name")]
     user: Option<String>,
     /// read all segments of the store, which takes a while
@@ -84,7 +85,8 @@ impl Check {
             let report =
                 report.map_err(|error| CliError::new(error.to_string()).with((&error).into()))?;
             report.lines.iter().for_each(|line| text += &format!("{line}\n"));
-            // A start mends what it can, so only who asks for everything is told of damage by the status.
+            // A start mends what it can, so only who asks for everything is told of damage by the
+            // status.
             is_damaged = self.whole_store && report.is_damaged;
         }
         notes.iter().chain(&start.notes).for_each(|note| text += &format!("note: {note}\n"));

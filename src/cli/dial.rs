@@ -74,7 +74,8 @@ impl DialTarget {
     }
 }
 
-/// Connects, and upgrades the connection to a WebSocket. A token goes into the request's header, as Wazo reads it.
+/// Connects, and upgrades the connection to a WebSocket. A token goes into the request's header, as
+/// Wazo reads it.
 pub(super) fn connect(
     target: &DialTarget,
     trust: &Trust,
@@ -170,7 +171,8 @@ fn connect_tcp(target: &DialTarget) -> Result<TcpStream, CliError> {
     })
 }
 
-/// Connects to the first of a host's addresses that takes the connection; of none the last one's error.
+/// Connects to the first of a host's addresses that takes the connection; of none the last one's
+/// error.
 pub(super) fn connect_to(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::AddrNotAvailable, "the host has no address");
     // A name may have an IPv6 address on which nothing listens.

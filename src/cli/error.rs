@@ -1,7 +1,8 @@
-//! What a command says when it cannot go on: one message that names what to do next, and the exit status by which a
-//! script tells the kinds apart.
+//! What a command says when it cannot go on: one message that names what to do next, and the exit
+//! status by which a script tells the kinds apart.
 //!
-//! A command's errors end at a person's eyes, never in another function's `match`, so they are text.
+//! A command's errors end at a person's eyes, never in another function's `match`, so they are
+//! text.
 
 use crate::io::store::OpenError;
 use std::process::ExitCode;
@@ -23,7 +24,8 @@ pub enum CliStatus {
     Failure = 1,
     /// The command line is wrong, as shells and most programs have it.
     Usage = 2,
-    /// The daemon does not run, is full or is stopping; the same command may succeed later (`EX_TEMPFAIL`).
+    /// The daemon does not run, is full or is stopping; the same command may succeed later
+    /// (`EX_TEMPFAIL`).
     TryAgain = 75,
     /// The configuration, or a file that it names, is wrong (`EX_CONFIG`).
     Configuration = 78,

@@ -1,10 +1,11 @@
 //! Says what is wrong with a configuration file: where, what, and what was probably meant.
 //!
-//! The text of a TOML or serde error goes in, a message for the person who wrote the file comes out. A file
-//! may hold secrets, and messages end in logs; so the value of a key whose name (or whose table's name)
-//! contains `secret`, `token` or `url`, which may have a password in it, is shown neither in the quoted line
-//! nor in the message, except for keys in such tables that are known to hold no secret. Where it is not
-//! certain which value a message is about, and the file has such keys, no value is shown.
+//! The text of a TOML or serde error goes in, a message for the person who wrote the file comes
+//! out. A file may hold secrets, and messages end in logs; so the value of a key whose name (or
+//! whose table's name) contains `secret`, `token` or `url`, which may have a password in it, is
+//! shown neither in the quoted line nor in the message, except for keys in such tables that are
+//! known to hold no secret. Where it is not certain which value a message is about, and the file
+//! has such keys, no value is shown.
 
 use std::ops::Range;
 
@@ -123,9 +124,9 @@ fn advice(name: &str, expected: &str, title: &str) -> String {
     }
 }
 
-/// One pass over the file, for what the parser's error does not tell: the table around a place, and the
-/// bytes that must not be shown. It follows TOML's lines, strings, comments and brackets, and goes on
-/// where the parser stopped; where in doubt it hides more.
+/// One pass over the file, for what the parser's error does not tell: the table around a place, and
+/// the bytes that must not be shown. It follows TOML's lines, strings, comments and brackets, and
+/// goes on where the parser stopped; where in doubt it hides more.
 struct TomlScan<'a> {
     text: &'a str,
     at: usize,
@@ -212,8 +213,9 @@ impl<'a> TomlScan<'a> {
         is_head.then(|| (format!("[[{name}]]"), "there may be several, each with two brackets"))
     }
 
-    /// Whether a message about `span` may hold a value that must not be shown. An error that points into a
-    /// value is about that value; one that points at a key or a header may be about any below it.
+    /// Whether a message about `span` may hold a value that must not be shown. An error that points
+    /// into a value is about that value; one that points at a key or a header may be about any
+    /// below it.
     fn conceals(&self, span: &Range<usize>) -> bool {
         let in_value = self.found.as_ref().is_some_and(|found| found.2);
         self.hidden.iter().any(|hidden| {
@@ -278,8 +280,8 @@ impl<'a> TomlScan<'a> {
         self.key_start = self.at;
     }
 
-    /// A key: what is hidden above it ends with the line before it, and not earlier, because a line without
-    /// a key may be the rest of a value that was not written as TOML wants it.
+    /// A key: what is hidden above it ends with the line before it, and not earlier, because a line
+    /// without a key may be the rest of a value that was not written as TOML wants it.
     fn equals(&mut self) {
         if !self.in_value && !self.unclosed {
             self.end_hidden(self.key_start);

@@ -1,5 +1,5 @@
-//! From a configuration file to a plan that can be started: reads the file, the files that it names, and
-//! says everything that is wrong at once.
+//! From a configuration file to a plan that can be started: reads the file, the files that it
+//! names, and says everything that is wrong at once.
 
 use super::{CliError, bus, certificates, explain::explain, paths, resources};
 use crate::config::{AdminTable, Config, ConfigError, LogTable};
@@ -74,8 +74,8 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
     Ok(LoadedConfig { table, ..plan(config, (bus, redis), listen, admin, notes) })
 }
 
-/// The settings of a configuration's text with the environment's overrides, and the keys as they were set; `name` is
-/// what errors call it.
+/// The settings of a configuration's text with the environment's overrides, and the keys as they
+/// were set; `name` is what errors call it.
 pub(super) fn config(name: &str, text: &str) -> Result<(Config, toml::Table), CliError> {
     Config::read_with_table(text, std::env::vars()).map_err(|error| {
         CliError::configuration(match error {
@@ -228,7 +228,8 @@ fn plan(
     }
 }
 
-/// Leaves out what no listener's dialect wants of Redis. Returns false, and leaves all, when none wants anything.
+/// Leaves out what no listener's dialect wants of Redis. Returns false, and leaves all, when none
+/// wants anything.
 fn leave_wanted(redis: &mut Redis, spoken: &[Kind]) -> bool {
     let topics = &mut redis.topics;
     let is_wanted = topics.kinds().iter().any(|kind| spoken.contains(kind));
@@ -252,7 +253,8 @@ fn cpus(config: &Config, shards: usize) -> Vec<usize> {
     match (config.pin, config.cpus.is_empty()) {
         (false, _) => vec![],
         (true, false) => config.cpus.clone(),
-        // More shards than CPUs cannot each have one: the kernel places them better than a list would.
+        // More shards than CPUs cannot each have one: the kernel places them better than a list
+        // would.
         (true, true) if shards > available.len() => vec![],
         (true, true) => available,
     }

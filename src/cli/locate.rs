@@ -1,8 +1,9 @@
 //! Where "the daemon" is, for a command that is not told: one answer for all commands.
 //!
-//! A development daemon that runs comes first, as it was started to be used. Then comes the system service,
-//! which is known by its configuration and its socket, and at last the development set-up that does not run. Where
-//! more than one is there, a command says which it takes; an error says so always.
+//! A development daemon that runs comes first, as it was started to be used. Then comes the system
+//! service, which is known by its configuration and its socket, and at last the development set-up
+//! that does not run. Where more than one is there, a command says which it takes; an error says so
+//! always.
 
 use super::output::note;
 use super::{CliError, paths};
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 /// The configuration of the system service.
 pub const SERVICE_CONFIGURATION: &str = "/etc/fanfare/fanfare.toml";
 
-/// The unix feed of a daemon that runs as a system service, where its configuration does not say otherwise.
+/// The unix feed of a daemon that runs as a system service, where its configuration does not say
+/// otherwise.
 pub const SERVICE_SOCKET: &str = "/run/fanfare/events.sock";
 
 /// The file in the state directory that says where the development daemon's admin listener is.

@@ -1,7 +1,7 @@
 //! The log: text or JSON on standard error, or systemd's journal with its fields.
 //!
-//! A message says everything itself, in words. Fields repeat of it what programs look for; text is for people and leaves
-//! them out.
+//! A message says everything itself, in words. Fields repeat of it what programs look for; text is
+//! for people and leaves them out.
 
 use super::CliError;
 use crate::config::{Format, Level, LogTable};
@@ -42,7 +42,8 @@ pub(super) fn start(log: &LogTable) -> Result<Filter, CliError> {
         let set = tracing::subscriber::set_global_default(registry.with(layer));
         return set.map(|()| Filter(handle)).map_err(|error| failed(&error));
     }
-    // A line that cannot be written is lost. Telling so on the same standard error would be a panic.
+    // A line that cannot be written is lost. Telling so on the same standard error would be a
+    // panic.
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)

@@ -1,8 +1,8 @@
 //! What commands print: results on standard output, everything else on standard error.
 //!
-//! A reader that has seen enough closes the pipe (`| head -1`); that is no failure, and the command ends quietly.
-//! A full disk is one. The macros of the standard library panic at both, and a panic aborts this program, so
-//! nothing else in it prints.
+//! A reader that has seen enough closes the pipe (`| head -1`); that is no failure, and the command
+//! ends quietly. A full disk is one. The macros of the standard library panic at both, and a panic
+//! aborts this program, so nothing else in it prints.
 
 use super::CliError;
 use std::io::{self, ErrorKind, Write as _};
@@ -51,8 +51,8 @@ pub fn grouped(count: u64) -> String {
     text
 }
 
-/// Lines of cells in columns, two spaces apart: from column `right_from` on aligned to the right. A cell wider than
-/// `chars_max` does not widen its column and moves the rest of its line.
+/// Lines of cells in columns, two spaces apart: from column `right_from` on aligned to the right. A
+/// cell wider than `chars_max` does not widen its column and moves the rest of its line.
 ///
 /// ```
 /// # use fanfare::cli::output::columns;

@@ -14,11 +14,11 @@ use super::{CliError, error::CliStatus};
 pub const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The directory where a daemon without a configuration keeps its secret, its socket and its store:
-/// `$XDG_STATE_HOME/fanfare`, else `.local/state/fanfare` in the home directory (`$HOME`, or what the
-/// user database says when a service manager sets none), else `/tmp/fanfare-UID`.
+/// `$XDG_STATE_HOME/fanfare`, else `.local/state/fanfare` in the home directory (`$HOME`, or what
+/// the user database says when a service manager sets none), else `/tmp/fanfare-UID`.
 ///
-/// Nothing is created here. `/tmp` is open to every user, so the code that creates the last one must make it
-/// with mode 0700 and refuse one that belongs to another user.
+/// Nothing is created here. `/tmp` is open to every user, so the code that creates the last one
+/// must make it with mode 0700 and refuse one that belongs to another user.
 pub fn state_dir() -> PathBuf {
     let state_home = env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     state_dir_from(state_home, env::home_dir(), rustix::process::geteuid().as_raw())
@@ -52,8 +52,8 @@ pub fn read_small(path: &Path, what: &str) -> Result<Vec<u8>, CliError> {
     Ok(bytes)
 }
 
-/// Reads a file that holds one text, such as a secret or an address, without the line ends that editors and `echo` leave
-/// after it.
+/// Reads a file that holds one text, such as a secret or an address, without the line ends that
+/// editors and `echo` leave after it.
 ///
 /// # Errors
 /// As [`read_small`], or it is not text.
@@ -74,8 +74,8 @@ pub fn configuration(path: &Path) -> Result<String, CliError> {
         .map_err(|_| CliError::configuration(format!("{} is not UTF-8 text", path.display())))
 }
 
-/// [`state_dir`] as a function of what it depends on. A relative `XDG_STATE_HOME` is ignored, as the XDG
-/// Base Directory Specification says.
+/// [`state_dir`] as a function of what it depends on. A relative `XDG_STATE_HOME` is ignored, as
+/// the XDG Base Directory Specification says.
 fn state_dir_from(state_home: Option<PathBuf>, home: Option<PathBuf>, uid: u32) -> PathBuf {
     if let Some(state_home) = state_home.filter(|path| path.is_absolute()) {
         return state_home.join("fanfare");

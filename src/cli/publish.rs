@@ -1,12 +1,13 @@
 //! `fanfare publish`: hands events to a running daemon over its unix feed.
 //!
-//! Events come from the arguments (one) or from standard input (a line each). One loop waits on standard
-//! input and on the socket together, so a daemon that slows us down, or answers while we write, never
-//! stands against a publisher that does not listen. At the end an empty line asks for the receipt, which tells
-//! how many sessions were reached, because a first line has asked for that.
+//! Events come from the arguments (one) or from standard input (a line each). One loop waits on
+//! standard input and on the socket together, so a daemon that slows us down, or answers while we
+//! write, never stands against a publisher that does not listen. At the end an empty line asks for
+//! the receipt, which tells how many sessions were reached, because a first line has asked for
+//! that.
 //!
-//! Deliberately not here: whether an address or its JSON is good. The daemon alone decides that, except that JSON over
-//! several lines has to be valid to become one.
+//! Deliberately not here: whether an address or its JSON is good. The daemon alone decides that,
+//! except that JSON over several lines has to be valid to become one.
 
 mod progress;
 mod reaching;
@@ -32,7 +33,8 @@ use super::error::printable;
 use super::{CliError, locate::Located, output::note};
 use crate::feed::unix::TOO_MANY_PUBLISHERS;
 
-/// Publish events to a running daemon over its unix socket: one from the arguments, or one per line of standard input.
+/// Publish events to a running daemon over its unix socket: one from the arguments, or one per line
+/// of standard input.
 #[derive(FromArgs, Debug)]
 #[argh(
     subcommand,
@@ -65,8 +67,9 @@ const STORED: &[u8] = b"pulsar/persistent/";
 /// Bytes read from standard input, or from the socket, at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// How many of the latest events' addresses are kept, to name one that is rejected. More events than the
-/// kernel's two socket buffers hold cannot be under way: about 20,000 of the shortest at Linux's default.
+/// How many of the latest events' addresses are kept, to name one that is rejected. More events
+/// than the kernel's two socket buffers hold cannot be under way: about 20,000 of the shortest at
+/// Linux's default.
 const RECENT_EVENTS_MAX: usize = 65_536;
 
 /// Characters of an address that are kept and shown.
@@ -78,8 +81,8 @@ const REASON_CHARS_MAX: usize = 500;
 /// The longest answer that is awaited; a reason with a line of JSON in it would be far shorter.
 const REPLY_BYTES_MAX: usize = 64 * 1024;
 
-/// How long the daemon may be silent once everything was read from standard input. A feed is slowed while
-/// shards lag, so this is longer than any lag that a healthy daemon has.
+/// How long the daemon may be silent once everything was read from standard input. A feed is slowed
+/// while shards lag, so this is longer than any lag that a healthy daemon has.
 const SILENCE_S_MAX: u64 = 60;
 
 impl Publish {
@@ -162,7 +165,8 @@ fn event_line(words: &[String]) -> Result<String, CliError> {
             "the ADDRESS is one word such as event/john.doe; the JSON is a second argument",
         ));
     }
-    // Between its tokens a line end is a blank; inside a string JSON does not allow one (RFC 8259, section 7).
+    // Between its tokens a line end is a blank; inside a string JSON does not allow one (RFC 8259,
+    // section 7).
     if json.contains(['\n', '\r'])
         && let Err(error) = serde_json::from_str::<IgnoredAny>(json)
     {
@@ -188,9 +192,9 @@ fn standard_input() -> Result<File, CliError> {
     Ok(File::from(fd))
 }
 
-/// What is sent, and where each event came from. Takes the bytes of standard input in pieces of any size
-/// and gives the bytes of the feed: blank lines and leading blanks are dropped, because an empty line is
-/// the feed's word for a receipt.
+/// What is sent, and where each event came from. Takes the bytes of standard input in pieces of any
+/// size and gives the bytes of the feed: blank lines and leading blanks are dropped, because an
+/// empty line is the feed's word for a receipt.
 #[derive(Default)]
 struct Lines {
     /// There is one event and it has no line in any file.
@@ -267,8 +271,9 @@ impl Lines {
         }
     }
 
-    /// Names the `number`th event of the connection, by its line and address in the input. The event itself
-    /// may be confidential and is never shown; neither is a first word that looks like JSON.
+    /// Names the `number`th event of the connection, by its line and address in the input. The
+    /// event itself may be confidential and is never shown; neither is a first word that looks
+    /// like JSON.
     fn describe(&self, number: u64) -> String {
         let back = self.sent.checked_sub(number).and_then(|back| usize::try_from(back).ok());
         let found = back.and_then(|back| self.recent.iter().rev().nth(back));

@@ -1,5 +1,5 @@
-//! What a running daemon does at SIGHUP: reads its configuration again, takes what it can, and names each changed key as
-//! applied or as one that waits for a restart.
+//! What a running daemon does at SIGHUP: reads its configuration again, takes what it can, and
+//! names each changed key as applied or as one that waits for a restart.
 
 use super::CliError;
 use super::load::{self, LoadedConfig};
@@ -28,7 +28,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Reads the file again. Returns the sentence for the log, and what is odd about the configuration.
+    /// Reads the file again. Returns the sentence for the log, and what is odd about the
+    /// configuration.
     ///
     /// # Errors
     /// What is wrong; then everything stays as it was.
@@ -69,7 +70,8 @@ impl Running {
         self.filter.set(self.level);
     }
 
-    /// Takes over what was applied. What waits for a restart keeps its old value, and is named by later reloads too.
+    /// Takes over what was applied. What waits for a restart keeps its old value, and is named by
+    /// later reloads too.
     fn keep(&mut self, table: Table) {
         self.table = with_old(&self.table, table, "");
     }

@@ -6,7 +6,8 @@ use crate::io::ADMIN_CONNECTIONS_MAX;
 use crate::io::store::DESCRIPTORS_MAX;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors of the process itself: standard streams, log, signals, files that a reload reads, lookups of names.
+/// Descriptors of the process itself: standard streams, log, signals, files that a reload reads,
+/// lookups of names.
 const KEPT: usize = 40;
 /// Those of a shard beside its listeners: its ring or epoll, its set of sockets, what wakes it.
 const KEPT_PER_SHARD: usize = 10;
@@ -16,8 +17,8 @@ const KEPT_FOR_FEED: usize = 20;
 const KEPT_FOR_STORE: usize = 16;
 /// The most clients whom descriptors may keep away from a daemon that starts: fewer are no service.
 const CLIENTS_MIN: usize = 16;
-/// Bytes that files of the store must be able to have: a segment is as long as that only with a message that is longer
-/// than any that is taken.
+/// Bytes that files of the store must be able to have: a segment is as long as that only with a
+/// message that is longer than any that is taken.
 const STORE_FILE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 
 /// Descriptors that are not for clients.

@@ -90,7 +90,8 @@ impl Serve {
     }
 }
 
-/// What a start that failed exits with: another program may give the port back, a wrong path stays wrong.
+/// What a start that failed exits with: another program may give the port back, a wrong path stays
+/// wrong.
 fn status(error: &StartError) -> CliStatus {
     match error {
         StartError::Listen(ListenError::PortTaken(_) | ListenError::SocketTaken(_)) => {
@@ -119,13 +120,15 @@ fn introduction(plan: &Plan, source: &str) -> String {
     )
 }
 
-/// Has the threads watched, and tells the service manager that all turn if it wants to know (`WatchdogSec=`).
+/// Has the threads watched, and tells the service manager that all turn if it wants to know
+/// (`WatchdogSec=`).
 fn watch(daemon: &Daemon) -> Result<(), CliError> {
     let wanted = sd_notify::watchdog_enabled();
     let mut told: Option<Instant> = None;
     let watched = daemon.watch(move || {
         let Some(wanted) = wanted else { return };
-        // Twice as often as it has to be, as sd_watchdog_enabled(3) advises; this is called at each look.
+        // Twice as often as it has to be, as sd_watchdog_enabled(3) advises; this is called at each
+        // look.
         if told.is_none_or(|told| told.elapsed() >= wanted / 3) {
             told = Some(Instant::now());
             // What is wrong with the socket was said when the start was told.
@@ -185,9 +188,11 @@ fn wait(received: &mut ReceivedSignal, daemon: &mut Daemon, configuration: &mut 
     }
 }
 
-/// Reads the configuration again. The service manager is told when that is done, so that it can wait for it.
+/// Reads the configuration again. The service manager is told when that is done, so that it can
+/// wait for it.
 fn reload(daemon: &mut Daemon, configuration: &mut Running) {
-    // Without a clock of the service manager's kind, it is not told, and takes the signal for the reload.
+    // Without a clock of the service manager's kind, it is not told, and takes the signal for the
+    // reload.
     if let Ok(moment) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, moment]);
     }

@@ -1,7 +1,7 @@
 //! The signals that the daemon takes.
 //!
-//! Two threads wait for those to stop: the one that does so, and one that ends the process when the other does not come to
-//! it, because it starts, reloads, or waits for a reader of its log.
+//! Two threads wait for those to stop: the one that does so, and one that ends the process when the
+//! other does not come to it, because it starts, reloads, or waits for a reader of its log.
 
 use super::CliError;
 use crate::io;
@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How long after the first signal to stop another counts. `timeout` of coreutils, shells and some container runtimes
-/// send two for one: to the process and to its group.
+/// How long after the first signal to stop another counts. `timeout` of coreutils, shells and some
+/// container runtimes send two for one: to the process and to its group.
 const SECOND_AFTER: Duration = Duration::from_secs(1);
 
-/// How long after a signal to stop the thread that takes it may take to come to it, before it counts as hanging.
+/// How long after a signal to stop the thread that takes it may take to come to it, before it
+/// counts as hanging.
 const BEGUN_AFTER_MAX: Duration = Duration::from_secs(1);
 
 /// What has been received and not been taken.
@@ -54,8 +55,8 @@ impl ReceivedSignal {
     }
 
     fn receive() -> std::io::Result<Self> {
-        // SIGUSR1 and SIGUSR2 are meant for other programs, which some send them to by habit. A file that may not
-        // grow further (RLIMIT_FSIZE) is an error of the write.
+        // SIGUSR1 and SIGUSR2 are meant for other programs, which some send them to by habit. A
+        // file that may not grow further (RLIMIT_FSIZE) is an error of the write.
         for ignored in [SIGUSR1, SIGUSR2, SIGXFSZ] {
             flag::register(ignored, Arc::default())?;
         }

@@ -1,8 +1,9 @@
 //! `fanfare subscribe`: follows a WebSocket from a terminal.
 //!
-//! Events go to standard output, a line each and unchanged; answers and the close go to standard error. What is said
-//! when, and what a message is, is known to the protocol's client (see [`client`](crate::dialect::client)). The token
-//! is shown nowhere, and neither is the query of the URL, where some protocols carry theirs.
+//! Events go to standard output, a line each and unchanged; answers and the close go to standard
+//! error. What is said when, and what a message is, is known to the protocol's client (see
+//! [`client`](crate::dialect::client)). The token is shown nowhere, and neither is the query of the
+//! URL, where some protocols carry theirs.
 
 use std::{
     env,
@@ -59,7 +60,8 @@ pub struct SubscribeCommand {
     )]
     url: String,
 
-    /// trust the certificates in this file (PEM), and what they have signed, instead of the machine's
+    /// trust the certificates in this file (PEM), and what they have signed, instead of the
+    /// machine's
     #[argh(option, arg_name = "file")]
     ca: Option<PathBuf>,
 
@@ -111,7 +113,8 @@ pub struct SubscribeCommand {
 /// How long an answer may take before its absence is mentioned.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Closes after which the same command may succeed: the daemon goes, fails at something, restarts or is full.
+/// Closes after which the same command may succeed: the daemon goes, fails at something, restarts
+/// or is full.
 const AGAIN: [u16; 4] = [1001, 1011, 1012, 1013];
 
 /// How long the daemon may take to answer our close; the events are complete by then.
@@ -121,7 +124,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const NOTICE_CHARS_MAX: usize = 2000;
 
 impl SubscribeCommand {
-    /// Follows until the count is reached, the reader of standard output leaves, or the daemon closes.
+    /// Follows until the count is reached, the reader of standard output leaves, or the daemon
+    /// closes.
     ///
     /// # Errors
     /// The URL is unusable, the connection fails, or it ends before the count is reached.
@@ -248,7 +252,8 @@ impl SubscribeCommand {
     }
 }
 
-/// The token: from the arguments, else from the environment; none is allowed, for anonymous listeners.
+/// The token: from the arguments, else from the environment; none is allowed, for anonymous
+/// listeners.
 fn token(given: Option<String>, file: Option<&Path>) -> Result<Option<String>, CliError> {
     let token = match (given, file) {
         (Some(_), Some(_)) => {

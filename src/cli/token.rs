@@ -1,7 +1,7 @@
 //! `fanfare token`: mints a JWT that a daemon accepts, for tests, scripts and first steps.
 //!
-//! Standard output gets the token and nothing else, so that `$(fanfare token …)` works; the key is never
-//! shown. How a claim is verified is not known here.
+//! Standard output gets the token and nothing else, so that `$(fanfare token …)` works; the key is
+//! never shown. How a claim is verified is not known here.
 
 mod check;
 
@@ -61,7 +61,8 @@ pub struct TokenCommand {
     #[argh(option, arg_name = "pem")]
     key_file: Option<PathBuf>,
 
-    /// the algorithm; default: what the configuration names first, else HS256 or what suits the key
+    /// the algorithm; default: what the configuration names first, else HS256 or what suits the
+    /// key
     #[argh(option, arg_name = "name")]
     algorithm: Option<String>,
 
@@ -69,7 +70,8 @@ pub struct TokenCommand {
     #[argh(option, arg_name = "name")]
     cell: Option<String>,
 
-    /// the privileges, separated by spaces (claim scope); default: event-read, or none with --acl, --channel or --pulsar
+    /// the privileges, separated by spaces (claim scope); default: event-read, or none with --acl,
+    /// --channel or --pulsar
     #[argh(option)]
     scope: Option<String>,
 
@@ -89,11 +91,13 @@ pub struct TokenCommand {
     #[argh(option)]
     name: Option<String>,
 
-    /// for producers, consumers and readers of Pulsar; may do what the daemon's default_rights say, or what the next three options name
+    /// for producers, consumers and readers of Pulsar; may do what the daemon's default_rights
+    /// say, or what the next three options name
     #[argh(switch)]
     pulsar: bool,
 
-    /// topics of Pulsar that may be produced to, as TENANT/NAMESPACE/TOPIC where * is any text (claim pulsar_produce); may be repeated
+    /// topics of Pulsar that may be produced to, as TENANT/NAMESPACE/TOPIC where * is any text
+    /// (claim pulsar_produce); may be repeated
     #[argh(option, arg_name = "glob")]
     produce: Vec<String>,
 
@@ -267,8 +271,8 @@ impl TokenCommand {
         key.map_err(|error| located.about(&error, INSTEAD))
     }
 
-    /// The table of a configuration that verifies such a token: the one that an option names, or whose claims are asked
-    /// for; else the first.
+    /// The table of a configuration that verifies such a token: the one that an option names, or
+    /// whose claims are asked for; else the first.
     fn table<'s>(&self, settings: &'s Settings) -> &'s dyn DialectTable {
         let named = self.pulsar.then_some("pulsar");
         let asked: Vec<&str> = self.options().map(|(claim, _)| claim).collect();
@@ -305,7 +309,8 @@ fn further_claim(text: &str) -> Result<(String, Value), CliError> {
     Ok((name.into(), value))
 }
 
-/// Signs with the algorithm that was asked for, else the configured one, else one that suits the key.
+/// Signs with the algorithm that was asked for, else the configured one, else one that suits the
+/// key.
 fn signed(
     key: &SigningKey,
     asked: Option<Algorithm>,

@@ -1,7 +1,8 @@
-//! `fanfare topics`: looks at durable topics and looks after them, over the admin listener of a running daemon.
+//! `fanfare topics`: looks at durable topics and looks after them, over the admin listener of a
+//! running daemon.
 //!
-//! Each command is one request, except that a list is asked for page by page, and that a restore is for a daemon that does
-//! not run. What deletes something asks first.
+//! Each command is one request, except that a list is asked for page by page, and that a restore is
+//! for a daemon that does not run. What deletes something asks first.
 
 mod reach;
 mod restore;
@@ -19,7 +20,8 @@ use std::process::ExitCode;
 
 /// Names that one page of a list has.
 const PAGE_NAMES: usize = 1000;
-/// Names among which one is looked for that is near a wrong one; the namespaces of people have fewer topics.
+/// Names among which one is looked for that is near a wrong one; the namespaces of people have
+/// fewer topics.
 const NEAR_NAMES: usize = 10_000;
 /// Near names that are shown.
 const NEAR_SHOWN_MAX: usize = 3;
@@ -64,8 +66,8 @@ enum TopicsAction {
     Restore(Restore),
 }
 
-/// A command with the options that all have, which can only stand behind its name if it has them itself; one `of` a
-/// topic names it, and one that `changes` it asks first.
+/// A command with the options that all have, which can only stand behind its name if it has them
+/// itself; one `of` a topic names it, and one that `changes` it asks first.
 macro_rules! command {
     ($(#[$about:meta])* $name:ident changes topic { $($fields:tt)* }) => {
         command! {
@@ -388,7 +390,8 @@ fn about(
     answer.good()
 }
 
-/// The names of topics that are like this one; of none when they cannot be had or this is one of them.
+/// The names of topics that are like this one; of none when they cannot be had or this is one of
+/// them.
 fn near(reach: &AdminReach, topic: &str) -> Vec<String> {
     let count = NEAR_NAMES.to_string();
     let list = reach.ask("GET", "/topics", &[("count", &count)]).and_then(AdminAnswer::good);

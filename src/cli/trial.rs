@@ -1,8 +1,8 @@
 //! The development set-up: what `fanfare serve` runs without a configuration.
 //!
-//! Loopback only, every dialect on the port that its clients expect and nearly all on one with TLS, the unix feed,
-//! a secret and a certificate of its own in the state directory, so that the first event arrives a minute after the
-//! build.
+//! Loopback only, every dialect on the port that its clients expect and nearly all on one with TLS,
+//! the unix feed, a secret and a certificate of its own in the state directory, so that the first
+//! event arrives a minute after the build.
 
 use super::locate::{ADDRESS_FILE, FEED_FILE, TOKEN_FILE};
 use super::output::note;
@@ -156,7 +156,8 @@ impl Trial {
         if let Some(admin) = daemon.admin {
             text += &format!("Health and metrics: http://{admin}/metrics\n");
         }
-        // The shell that this is pasted into may have another state directory, but hardly by chance.
+        // The shell that this is pasted into may have another state directory, but hardly by
+        // chance.
         let named = std::env::var_os("FANFARE_FEED_UNIX_PATH").is_some();
         let socket =
             if named { format!(" --socket {}", quoted(&self.socket)) } else { String::new() };
@@ -245,7 +246,8 @@ fn make_private(directory: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Deletes a secret that others can know, so that it is made anew. One that others may have put there is refused.
+/// Deletes a secret that others can know, so that it is made anew. One that others may have put
+/// there is refused.
 fn drop_exposed(path: &Path) -> Result<(), CliError> {
     let shown = path.display();
     // Not through a link, which may lead to a file of someone else's.

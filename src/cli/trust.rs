@@ -67,7 +67,8 @@ impl Trust {
                 CertificateError::Expired | CertificateError::ExpiredContext { .. },
             )) => "its certificate has expired: renew it there",
             Some(Error::InvalidMessage(_)) => "is it a listener with TLS? use ws:// to one without",
-            // A server that asks for a certificate has greeted first, and fanfare refuses TLS in TLS's own words.
+            // A server that asks for a certificate has greeted first, and fanfare refuses TLS in
+            // TLS's own words.
             Some(Error::AlertReceived(_)) if !has_begun => {
                 "it refused TLS at once, as a listener without TLS does: use ws:// there"
             }

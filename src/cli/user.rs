@@ -28,8 +28,8 @@ impl User {
         Self { name, uid, gid: getegid().as_raw(), groups }
     }
 
-    /// The user that a check is about: the named one; the service's where root asks, who may do everything; else
-    /// the user of this process.
+    /// The user that a check is about: the named one; the service's where root asks, who may do
+    /// everything; else the user of this process.
     ///
     /// # Errors
     /// When there is no such user.

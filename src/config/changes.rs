@@ -1,4 +1,5 @@
-//! Differences between two configurations, and which of them a running daemon applies.
+//! Differences between two configurations, and which of them a running daemon applies. Listeners
+//! and relays that wait for a restart are found in `io/reload`.
 
 use super::schema::at_start;
 use toml::{Table, Value};

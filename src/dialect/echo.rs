@@ -3,16 +3,16 @@
 //! An app's topics begin with its id, so apps never meet. A channel's topic is the id, a NUL, the
 //! channel's name and a NUL. Subscriptions, cached events and the rate of client events are this
 //! shard's; who is in which channel is known to the shard that owns the channel's presence (see
-//! [`presence`](crate::service::presence)), which every subscription is noted to. A presence
+//! [`presence`](crate::service::presence)), which is told of every subscription. A presence
 //! channel is joined when that shard has answered, any other at once.
 //!
 //! In reading order: `app`, `limit`, `table` and `problems` are the settings, `name`, `topic` and
-//! `socket` what channels and connections are called, `signature` what the app's own server has
-//! signed. Of a session, `entrance` lets a client in, `live` is what it has then, `message` reads
-//! what it says, `auth` and `member` what was signed for it, `subscription` and `presence` are its
-//! channels, `refusal` why it does not get one, `client_event` and `signin` the rest of what it can
-//! do, `closes` its end. `event`, `rest` and `redis` are the publishers' side, `announce` the
-//! owner's.
+//! `socket` what channels and connections are called, `signature` the HMAC and publishers'
+//! requests. Of a session, `entrance` lets a client in, `live` is what it has then, `message` reads
+//! what it says, `auth` checks what was signed for it, `member` is who it is, `subscription` and
+//! `presence` handle its channels, `refusal` says why it does not get one, `client_event` and
+//! `signin` the rest of what it can do, `closes` its end. `event`, `rest` and `redis` are the
+//! publishers' side, `announce` the owner's.
 
 mod announce;
 mod app;

@@ -154,7 +154,8 @@ impl Dialect for Pulsar {
         let settings = &context.settings.pulsar;
         let params = Params::read(request.query);
         let token = credentials::token(request.authorization, &params);
-        // Answered within the request: there is no session here that could wait for a remote verifier.
+        // Answered within the request: there is no session here that could wait for a remote
+        // verifier.
         let verdict = token.zip(settings.verifier.as_ref());
         let verdict = verdict.map(|(token, verifier)| verifier.verify(token, context.now.unix_ms));
         let rights = match verdict {

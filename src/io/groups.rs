@@ -1,8 +1,8 @@
 //! The supplementary groups of the process at the other end of a unix socket.
 //!
 //! The kernel has an option for them (`SO_PEERGROUPS`), but no safe wrapper does; so they are read
-//! from `/proc`, under the process number that the socket tells together with user and group. By
-//! then that process may have ended and its number be another's. One read of the file is of one
+//! from `/proc`, under the process ID that the socket reports along with user and group. By then
+//! that process may have ended and its ID be another's. One read of the file is of one
 //! process, and is rejected unless user and group both match. What is left is another process of
 //! one user, which the publisher controls anyway.
 

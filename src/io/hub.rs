@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Pause of a publisher between two looks whether the shards have room.
+/// Interval between a publisher's checks that the shards have room.
 pub(super) const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
 /// The state that all threads share.

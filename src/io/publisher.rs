@@ -1,11 +1,12 @@
-//! The unix feed's sockets: a task per publisher, of which there are few.
+//! The unix feed's sockets: a task per publisher, of which there are few. Lines are read and
+//! replies made in `feed/unix`.
 //!
 //! A publisher is read only while every shard has room, so a shard that lags slows its publishers
 //! and loses nothing. Publishers take turns, each with a limit of bytes and of lines. Those that
 //! send only rejected lines share a part of the shard's time, however many they are.
 //!
-//! Replies leave as far as the publisher reads them. One that reads slowly is waited for before it
-//! is read on; with one that does not read at all, replies beyond a limit are dropped and counted,
+//! Replies are sent as fast as the publisher reads them. A slow reader is waited for before more is
+//! read from it; for one that does not read at all, replies beyond a limit are dropped and counted,
 //! events never.
 //!
 //! Messages of durable topics go to the store, one chunk of a publisher at a time: it is read on
@@ -44,14 +45,14 @@ const REPLY_BYTES_MAX: usize = 256 * 1024;
 const REPLIES_WAIT: Duration = Duration::from_secs(1);
 /// Time that a publisher has to read its replies after it has sent everything.
 const REPLIES_PATIENCE: Duration = Duration::from_secs(5);
-/// Pause between two looks whether a publisher has read its replies.
+/// Interval between checks that a publisher has read its replies.
 const REPLIES_PAUSE: Duration = Duration::from_millis(10);
 /// One part in this many of the shard's time is for all publishers together that send only rejected
 /// lines. The other publishers and the clients do not notice then how many of them there are.
 const IDLE_TALK_PARTS: u64 = 5;
 /// Longest time until a publisher that waits for its turn learns that the daemon stops.
 const PAUSE_PART: Duration = Duration::from_millis(20);
-/// Pause between two looks whether every shard has delivered what a receipt counts.
+/// Interval between checks that every shard has delivered what a receipt counts.
 const REACHED_PAUSE: Duration = Duration::from_millis(1);
 /// The pause in accepting when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);

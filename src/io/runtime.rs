@@ -35,8 +35,8 @@ pub enum AnyRuntime {
     Epoll(Box<Runtime<TimeDriver<LegacyDriver>>>),
 }
 
-/// Entries of the ring. A shard waits for a handful of descriptors: its epoll set, the feed's listener, publishers;
-/// submissions beyond this are flushed, not lost.
+/// Entries of the ring. A shard waits for a handful of descriptors: its epoll set, the feed's
+/// listener, publishers; submissions beyond this are flushed, not lost.
 const RING_ENTRIES: u32 = 256;
 
 impl AnyRuntime {
@@ -75,18 +75,20 @@ impl AnyRuntime {
     }
 }
 
-/// A runtime on the newest flags that the kernel knows. DEFER_TASKRUN is not among them: with monoio 0.2 completions
-/// would not be reaped while tasks stay ready.
+/// A runtime on the newest flags that the kernel knows. DEFER_TASKRUN is not among them: with
+/// monoio 0.2 completions would not be reaped while tasks stay ready.
 fn ring() -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
     let mut coop_single = io_uring::IoUring::builder();
     coop_single.setup_coop_taskrun().setup_single_issuer();
     let mut coop = io_uring::IoUring::builder();
     coop.setup_coop_taskrun();
 
-    // A kernel refuses the whole ring for one flag that it does not know: 5.19 has the first, 6.0 both.
+    // A kernel refuses the whole ring for one flag that it does not know: 5.19 has the first, 6.0
+    // both.
     let mut refused = io::Error::other("no ring was tried");
     for builder in [coop_single, coop, io_uring::IoUring::builder()] {
-        // A sandbox may permit setting a ring up but not entering it, which a runtime would meet only when it waits.
+        // A sandbox may permit setting a ring up but not entering it, which a runtime would meet
+        // only when it waits.
         if let Err(error) = builder.build(1).and_then(|ring| ring.submit()) {
             refused = error;
             continue;

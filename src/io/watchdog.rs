@@ -1,4 +1,5 @@
-//! The watchdog: a thread that notices others that hang, and the end of a process whose stop hangs.
+//! The watchdog: a thread that notices hung threads, and the forced exit of a process whose stop
+//! hangs.
 //!
 //! Every serving thread notes its turns ([`Pulse`](super::pulse::Pulse)). The watchdog looks at all
 //! of them; while one has not turned for [`TURN_MAX`](super::pulse::TURN_MAX), readiness and the
@@ -14,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Interval between two looks at the threads.
+/// Interval between checks of the threads.
 const LOOK: Duration = Duration::from_millis(500);
 /// Longest delay of a look that still counts: one that comes later was held up itself, as the
 /// threads probably were (the process was stopped, the machine slept).

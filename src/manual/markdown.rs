@@ -92,8 +92,8 @@ fn cells(line: &str) -> Vec<String> {
     cells.into_iter().map(|cell| cell.trim().to_owned()).collect()
 }
 
-/// The rows of a table below its heads, for where it has no columns: a cell of the third column on is not
-/// understood without its head, nor is one of the second beside it.
+/// The rows of a table below its heads, for where it has no columns: a cell of the third column on
+/// is not understood without its head, nor is one of the second beside it.
 pub(super) fn labelled(rows: &[Vec<String>]) -> Vec<Vec<String>> {
     let Some((heads, rows)) = rows.split_first() else { return vec![] };
     let label = |(column, cell): (usize, &String)| match heads.get(column) {

@@ -1,4 +1,4 @@
-//! Counters and log lines of refused connections and ended sessions.
+//! The log lines of refused connections and ended sessions: their text, and their reasons.
 //!
 //! Each counts once, for its one [`Reason`]. Its line in the log identifies the client (address,
 //! protocol, subject of the token, age) and says what has happened and what the client was told.

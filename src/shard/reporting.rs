@@ -1,4 +1,4 @@
-//! Counting and reporting of refused connections and ended sessions.
+//! When the shard counts and reports refused connections and ended sessions.
 
 use super::report::{
     Report, ReportLine, SHOWN_CHARS_MAX, Told, admit, put_place, put_told, put_why,

@@ -31,15 +31,15 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// Maximum bytes of memory for unfinished requests and messages of all clients, which is as
     /// much as strangers can make the daemon hold. Each thread has its share, and at least 8 MiB;
-    /// beyond that, clients with the longest parts are asked to come back, with code 1013 or status
-    /// 503. So nothing longer than a share gets through.
+    /// beyond that, clients with the longest parts are asked to come back, with code 1013 or
+    /// status 503. So nothing longer than a share gets through.
     pub partial_bytes_max: usize,
     /// Seconds that a client has to answer a close frame.
     pub close_timeout_s: u32,
     /// Maximum number of connections of one client: of an IPv4 address, or of a /64 of IPv6. 0
     /// means no limit: HAProxy and nginx have none by default either, as an office or a mobile
-    /// network may share one address. Behind a proxy it needs trusted_proxies, or all clients count
-    /// as one. More get a 429.
+    /// network may share one address. Behind a proxy it needs trusted_proxies, or all clients
+    /// count as one. More get a 429.
     pub connections_per_address_max: usize,
     /// Connections of the whole daemon; the configuration's `max_connections`.
     #[serde(skip)]
@@ -157,7 +157,8 @@ impl Session {
         Some(self.dialect.as_ref()?.kind())
     }
 
-    /// Pings the peer every `interval_s` seconds from now on, and closes it after `misses_max` without an answer.
+    /// Pings the peer every `interval_s` seconds from now on, and closes it after `misses_max`
+    /// without an answer.
     pub(super) fn keep_alive(&mut self, interval_s: u32, misses_max: u8, now: Now) {
         // A tick at least, or the wheel would come back at once for ever.
         self.ping_interval = ticks(interval_s.into()).max(1);

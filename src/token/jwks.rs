@@ -109,8 +109,8 @@ fn verifies(jwk: &Map<String, Value>) -> bool {
     by_use && by_operations
 }
 
-/// A member in base64url and its bytes, of which there are `bytes` if that is given: the library joins
-/// coordinates of any length to a point.
+/// A member in base64url and its bytes, of which there are `bytes` if that is given: the library
+/// joins coordinates of any length to a point.
 fn key_member<'a>(
     jwk: &'a Map<String, Value>,
     number: usize,

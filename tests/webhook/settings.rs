@@ -30,7 +30,7 @@ fn every_problem_is_told_with_what_to_do() {
         ("app.example/hook", "write it like \"http://127.0.0.1/hook\""),
         ("ftp://app.example", "neither https:// nor http://"),
         ("http://ann:hush@app.example", "credentials in it (user:password@): leave them out"),
-        ("http://", "not the ASCII form of a URL with a host"),
+        ("http://", "not a valid URL; write it in ASCII, with a host"),
         ("", "neither"),
     ] {
         let url = format!("url = '{url}'");

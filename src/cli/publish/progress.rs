@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// Input that takes longer than this gets a progress display, if a person is watching.
 const PROGRESS_AFTER: Duration = Duration::from_millis(800);
 
-/// The progress display of a long standard input. Shown only where a person watches standard error and is
-/// not typing the input, and only when it takes a while.
+/// The progress display of a long standard input. Shown only where a person watches standard error
+/// and is not typing the input, and only when it takes a while.
 pub(super) struct PublishProgress {
     bar: ProgressBar,
     possible: bool,

@@ -1,4 +1,5 @@
-//! `fanfare token --check`: what a token grants, asked of the daemon's own verifiers by its configuration.
+//! `fanfare token --check`: what a token grants, asked of the daemon's own verifiers by its
+//! configuration.
 //!
 //! The token itself is never printed, nor is any part of it that no dialect goes by.
 
@@ -19,8 +20,8 @@ const INSTEAD: &str = "--config";
 /// Characters of a dialect's words that are shown; lists of claims may be long.
 const WORDS_CHARS_MAX: usize = 2000;
 
-/// Says what a token grants in each dialect that some listener speaks, or why not. Succeeds when it opens a session in
-/// some dialect.
+/// Says what a token grants in each dialect that some listener speaks, or why not. Succeeds when it
+/// opens a session in some dialect.
 pub(super) fn run(
     given: Option<&str>,
     file: Option<&Path>,

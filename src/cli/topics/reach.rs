@@ -14,7 +14,8 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long the daemon may be silent. A backup takes as long as the disk does, and the daemon gives up after an hour.
+/// How long the daemon may be silent. A backup takes as long as the disk does, and the daemon gives
+/// up after an hour.
 const SILENCE: Duration = Duration::from_secs(3700);
 /// Characters of a sentence that are shown; a topic in it has up to 1024.
 const SENTENCE_CHARS_MAX: usize = 4000;
@@ -27,8 +28,8 @@ pub(super) struct AdminReach {
 }
 
 impl AdminReach {
-    /// What the options say; what they do not is taken from the configuration, the environment, or the daemon that is
-    /// meant where none is named.
+    /// What the options say; what they do not is taken from the configuration, the environment, or
+    /// the daemon that is meant where none is named.
     pub(super) fn find(
         admin: Option<&str>,
         token_file: Option<&Path>,

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 /// How often it is told how far a long copy is.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
 
-/// Put a backup in the place of the store; the daemon has to be stopped, and nothing is overwritten.
+/// Put a backup in the place of the store; the daemon has to be stopped, and nothing is
+/// overwritten.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "restore")]
 pub(super) struct Restore {
@@ -27,7 +28,8 @@ pub(super) struct Restore {
     /// the configuration with the store's path; default: /etc/fanfare/fanfare.toml
     #[argh(option, arg_name = "file")]
     config: Option<PathBuf>,
-    /// whom the files are to belong to, which needs root; default: fanfare, the user of the service, where root asks
+    /// whom the files are to belong to, which needs root; default: fanfare, the user of the
+    /// service, where root asks
     #[argh(option, arg_name = "name")]
     user: Option<String>,
     /// restore what there is of a backup that is damaged
@@ -74,7 +76,8 @@ impl Restore {
     }
 }
 
-/// A daemon that runs would go on in the files of the store that was moved away, and take away some of this one.
+/// A daemon that runs would go on in the files of the store that was moved away, and take away some
+/// of this one.
 fn none_runs(plan: &Plan) -> Result<(), CliError> {
     let admin = plan.admin.as_ref().map(|admin| admin.address);
     let addresses =

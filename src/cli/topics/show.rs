@@ -1,6 +1,7 @@
 //! JSON of the daemon as a person reads it: aligned, with counts and sizes that can be taken in.
 //!
-//! What a field is called here is what the daemon calls it, so that whatever it comes to tell one day is shown.
+//! What a field is called here is what the daemon calls it, so that whatever it comes to tell one
+//! day is shown.
 
 use super::super::{
     CliError,
@@ -12,8 +13,8 @@ use crate::service::topic::MessageId;
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
-/// Width up to which the columns of a table are aligned. What is wider is shown whole, and moves the rest of its row:
-/// names and paths are there to be copied.
+/// Width up to which the columns of a table are aligned. What is wider is shown whole, and moves
+/// the rest of its row: names and paths are there to be copied.
 const COLUMN_CHARS_MAX: usize = 60;
 /// What the daemon tells in unix time (ms).
 const TIMES: [&str; 4] = ["publishTime", "oldestPublishTime", "eventTime", "deliverAt"];

@@ -3,10 +3,10 @@
 //! The owner of the channel's presence decides who joins, and is asked each time a client
 //! subscribes. Until its answer comes nothing of the channel is received; the answer is the list of
 //! who is there, and the changes after it follow in the same mailbox. Answers for one channel come
-//! in the order of the wishes, so a list of these is enough to know which is answered, and whether
-//! the client still wants it: the channel that a wish was for bears the wish's number, and is gone
-//! when the client has unsubscribed. Different channels may have different owners, which answer in
-//! any order.
+//! in the order of the requests, so a list of these is enough to know which is answered, and
+//! whether the client still wants it: each channel records the number of the request that asked
+//! for it, and is gone when the client has unsubscribed. Different channels may have different
+//! owners, which answer in any order.
 
 use super::announce::succeeded;
 use super::closes::{TERMINATED, send_away};

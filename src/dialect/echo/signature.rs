@@ -1,5 +1,5 @@
 //! Signatures: HMAC-SHA256 with an app's secret, in hexadecimal digits; and those of publishers'
-//! requests.
+//! requests. Clients' signatures are checked in `auth`.
 
 use super::app::App;
 use crate::dialect::Request;

@@ -1,8 +1,8 @@
 //! The channels of a connection: who may subscribe, and what follows.
 //!
 //! A channel without members is subscribed to at once: its events begin with the next publication
-//! that comes to this shard, and the owner of the channel's presence counts it. A user's own
-//! channel is subscribed to by signing in, so that its events come once, whether or not the client
+//! that comes to this shard, and the owner of the channel's presence counts it. Signing in
+//! subscribes a user to its own channel, so its events arrive only once, whether or not the client
 //! asks for them.
 
 use super::announce::question;

@@ -4,8 +4,8 @@
 //! A token is renewed over the connection as in Pulsar's PIP-292. The server may ask with an
 //! `AUTH_CHALLENGE` some time before the token's expiry; clients that know it need not wait. Either
 //! way the client sends
-//! `{"type":"AUTH_RESPONSE","authResponse":{"response":{"authMethodName":"token","authData":"TOKEN"}}}`.
-//! A valid token is not answered, any other ends the session.
+//! `{"type":"AUTH_RESPONSE","authResponse":{"response":{"authMethodName":"token","authData":"TOKEN"
+//! }}}`. A valid token is not answered, any other ends the session.
 
 use super::jackson::{self, JacksonError};
 use super::params::Params;

@@ -1,5 +1,6 @@
-//! The requests of one connection as they come in pieces, without a socket: what tests and fuzz targets drive, to hold
-//! a request that comes whole against the same one in pieces. The sockets of a shard do the same with what they read.
+//! The requests of one connection as they come in pieces, without a socket: what tests and fuzz
+//! targets drive, to hold a request that comes whole against the same one in pieces. The sockets of
+//! a shard do the same with what they read.
 
 use super::{Next, Progress, Talk};
 use crate::dialect::Kind;
@@ -24,9 +25,11 @@ pub struct Pieces {
 pub enum PiecesNext {
     /// The rest of a request, or another one.
     More,
-    /// Nothing, until what has been said already can be read in another turn, or when the shard is ready for it.
+    /// Nothing, until what has been said already can be read in another turn, or when the shard is
+    /// ready for it.
     Later,
-    /// Frames: the connection is a session. Those that came with its request begin here, counted from the end.
+    /// Frames: the connection is a session. Those that came with its request begin here, counted
+    /// from the end.
     Session(usize),
     /// Nothing that is read.
     Over,
@@ -43,7 +46,8 @@ impl Pieces {
         Ok(Self { id, held: None, clients: Clients::new(Default::default()), socket: null })
     }
 
-    /// Reads a piece, behind what is held; without room for what requests publish, none is answered.
+    /// Reads a piece, behind what is held; without room for what requests publish, none is
+    /// answered.
     pub fn take(
         &mut self,
         piece: &[u8],
