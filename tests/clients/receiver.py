@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 
-LOCK = threading.Lock()
+LOCK = threading.Condition()
 SETUP = {"answers": [], "status": 200, "delay_s": 0, "released": False}
 SEEN = {"requests": [], "at_once": 0, "most_at_once": 0}
 
@@ -36,6 +36,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         if self.path == "/tests/setup":
             with LOCK:
                 SETUP.update(json.loads(body))
+                LOCK.notify_all()
             return self.answer(200, "{}")
         self.hear(body)
 
@@ -54,10 +55,10 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             answer = SETUP["answers"].pop(0) if SETUP["answers"] else SETUP["status"]
             delay_s = SETUP["delay_s"]
         time.sleep(delay_s)
-        while answer == "hang":
-            time.sleep(0.01)
+        if answer == "hang":
             with LOCK:
-                answer = "drop" if SETUP["released"] else "hang"
+                LOCK.wait_for(lambda: SETUP["released"])
+            answer = "drop"
         with LOCK:
             SEEN["at_once"] -= 1
         if answer == "drop":

@@ -4,7 +4,7 @@
 use crate::account::{Account, Place};
 use crate::client::{Consumer, Producer, decoded, message, place, setup};
 use crate::harness::{DEADLINE, Daemon, eventually_within};
-use crate::kill::Mortal;
+use crate::kill::{Mortal, drawn, live};
 use rustix::process::Signal;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -218,11 +218,9 @@ fn kills_while_messages_pass_through_lose_nothing_that_waits() {
     let queues: [Shared; 2] = [Shared::default(), Shared::default()];
     let kills = if long { KILLS_LONG } else { KILLS };
     for life in 0..kills {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).unwrap();
-        let life_ms = LIFE_MS.start + u64::from_le_bytes(random) % (LIFE_MS.end - LIFE_MS.start);
+        let life_ms = drawn(LIFE_MS);
         let threads = spawn(daemon.address, &queues, life, true);
-        std::thread::sleep(Duration::from_millis(life_ms));
+        live(life_ms);
         daemon = kill(daemon, &queues, threads);
         if life % LOOK_EVERY == LOOK_EVERY - 1 {
             let threads = spawn(daemon.address, &queues, life, false);
@@ -248,7 +246,7 @@ fn kills_while_messages_pass_through_lose_nothing_that_waits() {
             known.waits.is_empty() && known.unconfirmed.is_empty()
         });
     }
-    std::thread::sleep(STORED_WITHIN);
+    live(STORED_WITHIN.as_millis() as u64);
     let mut last = Vec::new();
     for (topic, queue) in TOPICS.iter().zip(&queues) {
         let (number, _) = queue.lock().unwrap().sends(topic);

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,13 +22,26 @@ const IN_FLIGHT: usize = 32;
 const BURST: usize = 24;
 const BREATH: Duration = Duration::from_millis(60);
 /// The longest and shortest life, and in between at random.
-const LIFE_MS: std::ops::Range<u64> = 50..2_900;
+const LIFE_MS: Range<u64> = 50..2_900;
 const TOPIC: &str = "persistent/public/default/killed";
 /// The subscriptions, and how their consumers connect; the last has none until the end.
 const SUBSCRIPTIONS: [(&str, &str, usize); 3] =
     [("alone", "", 1), ("shared", "&subscriptionType=Shared", 2), ("kept", "", 0)];
 
 type Shared = Arc<Mutex<Account>>;
+
+/// A number of a range, drawn anew in each run.
+pub(crate) fn drawn(range: Range<u64>) -> u64 {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).unwrap();
+    range.start + u64::from_le_bytes(random) % (range.end - range.start)
+}
+
+/// Lets a daemon and its clients work for a time. No condition ends it: the kill that follows is to come at any moment of
+/// whatever goes on, and what is acknowledged within a second of it is judged by that time.
+pub(crate) fn live(life_ms: u64) {
+    std::thread::sleep(Duration::from_millis(life_ms));
+}
 
 /// A client that takes it as it comes when the daemon dies.
 pub(crate) struct Mortal(WebSocket<TcpStream>);
@@ -203,10 +217,8 @@ fn kills_under_load_lose_repeat_and_invent_nothing() {
         });
         let producers: Vec<JoinHandle<Sender>> = producers.collect();
         let consumers = spawn_consumers(address, &account, false);
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).unwrap();
-        let life_ms = LIFE_MS.start + u64::from_le_bytes(random) % (LIFE_MS.end - LIFE_MS.start);
-        std::thread::sleep(Duration::from_millis(life_ms));
+        let life_ms = drawn(LIFE_MS);
+        live(life_ms);
         daemon = kill(daemon, &account, consumers);
         senders = producers
             .into_iter()
@@ -235,7 +247,7 @@ fn settle(mut daemon: Daemon, account: &Shared) {
         });
     }
     // What consumers acknowledge may take a second to the disk; that is the promise.
-    std::thread::sleep(ACK_AGE);
+    live(ACK_AGE.as_millis() as u64);
     daemon = kill(daemon, account, consumers);
     for (name, query, _) in SUBSCRIPTIONS {
         Consumer::new(&daemon, "killed", &format!("{name}?receiverQueueSize=200{query}"))

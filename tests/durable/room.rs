@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -77,25 +78,28 @@ pub(crate) fn room(directory: &Path) -> u64 {
 /// Looks at the room of a directory all the time.
 pub(crate) struct Watch {
     highest: Arc<AtomicU64>,
-    is_over: Arc<AtomicBool>,
+    /// Disconnected when it is over.
+    over: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
     /// Watches this directory.
     pub(crate) fn new(directory: &Path) -> Self {
-        let (highest, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (over, is_over) = channel();
+        let highest = Arc::new(AtomicU64::new(0));
         let thread = std::thread::spawn({
-            let (directory, highest, is_over) =
-                (directory.to_owned(), Arc::clone(&highest), Arc::clone(&is_over));
+            let (directory, highest) = (directory.to_owned(), Arc::clone(&highest));
             move || {
-                while !is_over.load(Ordering::Relaxed) {
+                loop {
                     highest.fetch_max(room(&directory), Ordering::Relaxed);
-                    std::thread::sleep(LOOK_EVERY);
+                    if is_over.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
+                        return;
+                    }
                 }
             }
         });
-        Self { highest, is_over, thread: Some(thread) }
+        Self { highest, over: Some(over), thread: Some(thread) }
     }
 
     /// The most bytes that were seen.
@@ -106,7 +110,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.over.take();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -2,7 +2,7 @@
 
 use crate::client::{Consumer, Producer, Socket, decoded, encoded, message, setup};
 use crate::harness::{Daemon, Setup, command, eventually};
-use crate::kill::Mortal;
+use crate::kill::{Mortal, live};
 use crate::stats::{admin, backlog, page};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
 
 /// Topics, some of each of two writers.
 const TOPICS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -288,7 +287,7 @@ fn kills_under_load_lose_nothing_of_what_any_writer_has_answered() {
                 threads.spawn(move || answered.extend(produce(address, topic, next)));
             }
             threads.spawn(|| acknowledge(address, &seen));
-            std::thread::sleep(Duration::from_millis(life_ms));
+            live(life_ms);
             daemon.signal(Signal::KILL);
             daemon.wait();
         });

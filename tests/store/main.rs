@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+// The same as in the tests of the world; these have no daemon.
+#[path = "../world/harness/eventually.rs"]
+mod eventually;
+
 mod backups;
 mod damage;
 mod refusals;
@@ -15,7 +19,8 @@ use fanfare::service::topic::{
     Archive as _, MessageDraft, Position, StoredMessage, TopicMessage, TopicNumber,
 };
 use std::path::Path;
-use std::time::{Duration, Instant};
+
+pub(crate) use eventually::eventually;
 
 pub(crate) fn settings(path: &Path) -> StoreSettings {
     StoreSettings { path: Some(path.into()), free_bytes_min: 0, ..StoreSettings::default() }
@@ -32,16 +37,6 @@ pub(crate) fn open_small(path: &Path) -> Disk {
 
 pub(crate) fn open(path: &Path) -> Disk {
     Disk::open(&settings(path)).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// Waits until something is so.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(60), "still not so: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Whether time does not matter.

@@ -6,6 +6,7 @@ mod broker;
 mod client;
 mod daemon;
 mod echo;
+mod eventually;
 mod frozen;
 mod haproxy;
 mod manual;
@@ -24,6 +25,7 @@ pub(crate) use broker::{Broker, headers};
 pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, clean, command};
 pub(crate) use echo::{APP_SECRET, Echo, answer, echo_setup, hmac_of, post, signed};
+pub(crate) use eventually::{DEADLINE, eventually, eventually_within};
 pub(crate) use frozen::Frozen;
 pub(crate) use haproxy::Haproxy;
 pub(crate) use manual::{placed, shown};
@@ -37,32 +39,13 @@ use fanfare::token::{Algorithm, mint};
 use serde_json::{Map, Value};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// How long anything may take that should happen at once. Long, because the machine may be busy.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What daemons verify tokens with.
 pub(crate) const SECRET: &str = "a secret that only the tests know, and nobody else";
 
 /// The cell of every test.
 pub(crate) const PATH: &str = "/demo/__event";
-
-/// Waits until the condition holds.
-#[track_caller]
-pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
-    eventually_within(DEADLINE, what, condition);
-}
-
-/// Waits so long until the condition holds.
-#[track_caller]
-pub(crate) fn eventually_within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < time, "still not so after {time:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// A token for reading and publishing in the cell `demo`, signed with [`SECRET`].
 pub(crate) fn token() -> String {

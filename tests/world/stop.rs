@@ -208,6 +208,7 @@ fn a_reload_changes_limits_for_new_connections() {
 #[test]
 fn a_log_that_nobody_reads_any_more_does_not_end_the_daemon() {
     let setup = Setup::new();
+    let text = std::fs::read_to_string(setup.path("fanfare.toml")).unwrap();
     let mut child = setup.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
@@ -216,10 +217,18 @@ fn a_log_that_nobody_reads_any_more_does_not_end_the_daemon() {
         assert!(log.read_line(&mut line).unwrap() > 0, "the daemon ended");
     }
     drop(log);
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let admin = line["fields"]["admin"].as_str().unwrap().parse().unwrap();
     let pid = rustix::process::Pid::from_child(&child);
-    for _ in 0..3 {
+    // Each reload is a line that goes nowhere.
+    for connections_max in 101..104 {
+        let changed = format!("max_connections = {connections_max}\n{text}");
+        std::fs::write(setup.path("fanfare.toml"), changed).unwrap();
         rustix::process::kill_process(pid, Signal::HUP).unwrap();
-        std::thread::sleep(Duration::from_millis(50));
+        let shown = format!("fanfare_connections_max {connections_max}\n");
+        eventually("the reload is done", || {
+            http(admin, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").1.contains(&shown)
+        });
     }
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
