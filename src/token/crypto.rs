@@ -57,7 +57,7 @@ pub(super) fn verifies(
             UnparsedPublicKey::new(how, der).verify(message, signature)
         }
         (SignatureCheck::Rsa(how), DecodingKeyKind::RsaModulusExponent { n, e }) => {
-            // ring rejects leading zeros, which JWKs and DER integers may have.
+            // ring rejects leading zeros, which JWKs may have.
             let (n, e) = (without_zeros(n), without_zeros(e));
             RsaPublicKeyComponents { n, e }.verify(how, message, signature)
         }
@@ -84,6 +84,19 @@ pub(super) fn rsa_components(key: &DecodingKey) -> Option<(Vec<u8>, Vec<u8>)> {
             read.ok()
         }
     }
+}
+
+/// Modulus and exponent of a private RSA key in DER, as [`rsa_components`]; `None` for other keys.
+pub(super) fn rsa_components_of_private(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    // RSAPrivateKey of RFC 8017 appendix A.1.2: the version, the two, and six more.
+    let read = SliceReader::new(der).ok()?.sequence(|numbers| {
+        UintRef::decode(numbers)?;
+        let (n, e) = (UintRef::decode(numbers)?, UintRef::decode(numbers)?);
+        let read = (n.as_bytes().to_vec(), e.as_bytes().to_vec());
+        numbers.read_slice(numbers.remaining_len())?;
+        Ok(read)
+    });
+    read.ok()
 }
 
 /// Whether these bytes are an uncompressed point (SEC 1 section 2.3.3) on the curve of an ECDSA
@@ -138,20 +151,13 @@ impl TokenSigner {
             _ => None,
         }
     }
+
     fn rsa(der: &[u8], encoding: &'static dyn RsaEncoding) -> Option<Self> {
         Some(Self::Rsa(Box::new(RsaKeyPair::from_der(der).ok()?), encoding))
     }
 
     fn ecdsa(pkcs8: &[u8], curve: &'static EcdsaSigningAlgorithm) -> Option<Self> {
         EcdsaKeyPair::from_pkcs8(curve, pkcs8, &SystemRandom::new()).map(Self::Ecdsa).ok()
-    }
-
-    /// Bits of an RSA key's modulus; `None` for other keys.
-    pub(super) fn rsa_bits(&self) -> Option<usize> {
-        match self {
-            Self::Rsa(key, _) => Some(key.public().modulus_len() * 8),
-            _ => None,
-        }
     }
 
     /// The signature of a message; `None` when the system has no randomness.

@@ -199,14 +199,12 @@ pub(super) fn signing_key(
         return Err(unfit);
     }
 
-    let is_rsa = key.family() == AlgorithmFamily::Rsa;
-    let signer =
-        TokenSigner::new(algorithm, &key).ok_or(if is_rsa { KeyError::RsaSize } else { unfit })?;
-    // The verifier's bounds, whatever ring itself signs with.
-    if signer.rsa_bits().is_some_and(|bits| !RSA_BITS.contains(&bits)) {
-        return Err(KeyError::RsaSize);
+    if key.family() == AlgorithmFamily::Rsa {
+        // The verifier's bounds first: ring signs with fewer keys than it verifies.
+        check_rsa(crypto::rsa_components_of_private(key.as_bytes()))?;
+        return TokenSigner::new(algorithm, &key).ok_or(KeyError::RsaSigning);
     }
-    Ok(signer)
+    TokenSigner::new(algorithm, &key).ok_or(unfit)
 }
 
 /// Finds out now whether the key can verify with the algorithm at all.
@@ -220,16 +218,22 @@ fn probe(algorithm: Algorithm, key: &DecodingKey) -> Result<(), KeyError> {
     let fits = match algorithm {
         // Any bytes are a secret; its length has been checked.
         _ if key.family() == AlgorithmFamily::Hmac => true,
-        _ if key.family() == AlgorithmFamily::Rsa => return check_rsa(key),
+        _ if key.family() == AlgorithmFamily::Rsa => {
+            return check_rsa(crypto::rsa_components(key));
+        }
+        // ring has no check of a point by itself: that it is on the curve the first token shows.
         Algorithm::EdDSA => bytes.len() == 32,
+        // SEC 1 section 2.3.3; ring reads neither.
+        _ if matches!(bytes.first(), Some(2 | 3)) => return Err(KeyError::CompressedPoint),
         _ => crypto::is_point(algorithm, bytes),
     };
     if fits { Ok(()) } else { Err(unfit) }
 }
 
-/// The shortest modulus of the RFC, and what `ring` wants of each signature's key.
-fn check_rsa(key: &DecodingKey) -> Result<(), KeyError> {
-    let (modulus, exponent) = crypto::rsa_components(key).ok_or(KeyError::RsaSize)?;
+/// Checks modulus and exponent: the shortest modulus of the RFC, and what `ring` wants of each
+/// signature's key.
+fn check_rsa(components: Option<(Vec<u8>, Vec<u8>)>) -> Result<(), KeyError> {
+    let (modulus, exponent) = components.ok_or(KeyError::RsaSize)?;
     let odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
     let good = RSA_BITS.contains(&bits(&modulus))
         && odd(&modulus)
@@ -338,6 +342,18 @@ pub enum KeyError {
         /// The kind of key it needs.
         needs: &'static str,
     },
+    /// The EC key's point is in the form that has one coordinate.
+    #[error(
+        "the EC key has a compressed point; write it with both coordinates, as \
+         `openssl ec -pubin -in public.pem -conv_form uncompressed` does"
+    )]
+    CompressedPoint,
+    /// The RSA key verifies, but cannot sign here.
+    #[error(
+        "the RSA key cannot sign; signing needs 2048, 3072 or 4096 bits and an exponent of 65537 or \
+         more, as `openssl genrsa 2048` makes"
+    )]
+    RsaSigning,
     /// The RSA key is too short or too long, or not an RSA key at all.
     #[error(
         "the RSA key cannot be used; it needs a modulus of {} (RFC 7518 section 3.3) to {} bits \

@@ -112,6 +112,7 @@ fn a_public_key_file_holds_one_public_key_that_fits() {
     assert_eq!(error("'PS256'", ED25519_PUBLIC), unfit(Algorithm::PS256, "an RSA key"));
     assert_eq!(error("'RS256'", RSA_1024_PUBLIC), KeyError::RsaSize);
     assert_eq!(error("'RS256'", RSA_8192_PUBLIC), KeyError::RsaSize);
+    assert_eq!(error("'ES256'", P256_COMPRESSED), KeyError::CompressedPoint);
 }
 
 #[test]
@@ -201,6 +202,8 @@ fn minting_takes_a_private_key_that_fits() {
     assert_eq!(error(Algorithm::ES256, P256_SEC1), KeyError::Sec1);
     assert_eq!(error(Algorithm::ES256, P256_ENCRYPTED), KeyError::Encrypted);
     assert_eq!(error(Algorithm::RS256, RSA_1024), KeyError::RsaSize);
+    // Verifiers take such a key.
+    assert_eq!(error(Algorithm::RS256, RSA_E3), KeyError::RsaSigning);
     assert_eq!(error(Algorithm::RS256, b"secret"), KeyError::NoPem);
     assert_eq!(error(Algorithm::HS256, RSA), KeyError::SecretIsPem);
     assert!(matches!(error(Algorithm::HS256, b"short"), KeyError::ShortSecret { .. }));
