@@ -128,11 +128,11 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
         // Each branch may be dropped while it waits: only a ready one takes anything.
         tokio::select! {
             () = hub.bridge.inbox.posted() => {
-                // Webhooks have an inbox of their own; those from before a stop must come before
-                // it.
-                pass_webhooks(hub, &mut webhooks);
                 let (mut messages, mut questions) = (VecDeque::new(), Vec::new());
                 hub.bridge.inbox.take(&mut messages);
+                // Webhooks have an inbox of their own, which is read after this one: all that was
+                // offered before a stop was posted is there by then, and what shards offer under
+                // new settings finds the service configured.
                 for message in messages {
                     match message {
                         BridgeMessage::Question(from, question) => questions.push((from, question)),
@@ -141,9 +141,11 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
                             configure_services(&mut verification, &mut webhooks, verifiers, client);
                         }
                         BridgeMessage::Drain => {
+                            pass_webhooks(hub, &mut webhooks);
                             webhooks.change(|service, now, _| service.hurry(now));
                         }
                         BridgeMessage::Stop(end) => {
+                            pass_webhooks(hub, &mut webhooks);
                             finish_webhooks(&mut webhooks, end).await;
                             // Last: what clients have said while the daemon drains is still
                             // relayed.
@@ -151,6 +153,7 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
                         }
                     }
                 }
+                pass_webhooks(hub, &mut webhooks);
                 verification.ask(questions);
             }
             () = hub.bridge.webhooks.posted() => pass_webhooks(hub, &mut webhooks),
