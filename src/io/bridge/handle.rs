@@ -15,6 +15,9 @@ use tokio::sync::Notify;
 /// Questions in the queue at which the shards read no more from clients. The bridge takes them all
 /// at once, so they wait only while the machine is overloaded.
 const QUESTIONS_MAX: usize = 10_000;
+/// Bytes of tokens in the queue at which the shards read no more from clients: as many questions
+/// with tokens of 1.6 KiB, twice what issuers usually make.
+const QUESTIONS_BYTES_MAX: usize = 16 << 20;
 
 /// Maximum number of queued webhooks; more are dropped, as they are fire and forget.
 pub(super) const WEBHOOKS_MAX: usize = 10_000;
@@ -54,10 +57,12 @@ pub(super) enum BridgeMessage {
 }
 
 impl Weigh for BridgeMessage {
-    /// 0: a handshake's head bounds the token in a question, and the number of questions is
-    /// bounded.
+    /// The token of a question; there is only a handful of other messages.
     fn weight(&self) -> usize {
-        0
+        match self {
+            Self::Question(_, TokenQuestion::Verify { token, .. }) => token.len(),
+            _ => 0,
+        }
     }
 }
 
@@ -70,7 +75,7 @@ impl Weigh for (ConnectionRef, Webhook) {
 impl Default for Bridge {
     fn default() -> Self {
         let fill = Fill::default();
-        let questions = Bounds { count: QUESTIONS_MAX, bytes: usize::MAX };
+        let questions = Bounds { count: QUESTIONS_MAX, bytes: QUESTIONS_BYTES_MAX };
         let webhooks = Bounds { count: WEBHOOKS_MAX, bytes: WEBHOOKS_BYTES_MAX };
         Self {
             // Questions count for the shards' room; webhooks have bounds of their own and are
