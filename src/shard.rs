@@ -442,8 +442,7 @@ impl Shard {
                 Flushed::Empty => {}
             }
             if has_taken {
-                let took = Question::Topic(TopicQuestion::Took);
-                self.questions.push((self.reference(id), took));
+                self.keep_question(id, Question::Topic(TopicQuestion::Took));
             }
         }
         self.dirty = dirty;

@@ -146,7 +146,10 @@ impl Shard {
     fn turn(&mut self) {
         self.hub.mailboxes[self.number].mark_awake();
         self.merge.take(&self.hub.log, &self.hub.mailboxes[self.number]);
-        while let Some(next) = self.merge.pop() {
+        loop {
+            let is_message_next = self.merge.is_message_next();
+            let Some(next) = self.merge.pop() else { break };
+            assert_eq!(matches!(next, NextRead::Message(_)), is_message_next);
             self.seen.push(match next {
                 NextRead::Item(text) => text.to_string(),
                 NextRead::Message(text) => text.to_string(),

@@ -265,8 +265,12 @@ impl Worker {
         let (mut delivered, mut is_first) = (0, true);
         while delivered < TURN_EVENTS_MAX && self.shard.turn_bytes() < TURN_BYTES_MAX {
             // The first is taken even while nothing can be routed: shards could wait for each other
-            // for ever.
-            if !std::mem::take(&mut is_first) && !self.shard.takes_more() {
+            // for ever. Publications need no room at the owner of the topics, or a slow disk would
+            // slow the clients of every protocol.
+            if !std::mem::take(&mut is_first)
+                && !self.shard.takes_more()
+                && (!self.shard.has_outgoing_room() || self.merge.is_message_next())
+            {
                 break;
             }
 

@@ -92,22 +92,27 @@ impl Shard {
                     // Sockets and their addresses are not known here; see `address_callbacks`.
                     self.unaddressed.push(self.questions.len());
                 }
-                self.questions.push((self.reference(id), Question::Webhook(webhook)));
+                self.keep_question(id, Question::Webhook(webhook));
             }
             Question::Presence(mut question) => {
                 // Two dialects may have channels of one name.
                 question.dialect = kind.id();
-                self.questions.push((self.reference(id), Question::Presence(question)));
+                self.keep_question(id, Question::Presence(question));
             }
             question => {
                 if matches!(question, Question::Topic(_)) {
                     self.sessions[id as usize].asks_topics = true;
-                    self.topic_questions += 1;
                 }
-                self.questions.push((self.reference(id), question));
+                self.keep_question(id, question);
             }
         }
         None
+    }
+
+    /// Adds a question to the list of this turn.
+    pub(super) fn keep_question(&mut self, id: Id, question: Question) {
+        self.topic_questions += usize::from(matches!(question, Question::Topic(_)));
+        self.questions.push((self.reference(id), question));
     }
 
     /// Hands an answer to a connection of this shard.

@@ -38,7 +38,14 @@ impl Shard {
     /// Whether the queues for the shards and the owner of the topics have room in this turn.
     #[must_use]
     pub fn takes_more(&self) -> bool {
-        self.outgoing.bytes < TURN_OUTGOING_BYTES_MAX && self.topic_questions < TURN_REQUESTS_MAX
+        self.has_outgoing_room() && self.topic_questions < TURN_REQUESTS_MAX
+    }
+
+    /// Whether the queue for the shards has room in this turn: all that a publication needs, which
+    /// asks the owner of the topics nothing.
+    #[must_use]
+    pub fn has_outgoing_room(&self) -> bool {
+        self.outgoing.bytes < TURN_OUTGOING_BYTES_MAX
     }
 
     /// Whether the client has taken every answer so far. Its next request waits for that, or a

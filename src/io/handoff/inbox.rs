@@ -157,6 +157,8 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         let lost = std::mem::take(&mut state.items);
         state.bytes = 0;
         self.settle(&mut state);
+        // Freeing many items takes time that producers would wait for.
+        drop(state);
         lost.len()
     }
 

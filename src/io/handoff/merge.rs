@@ -71,6 +71,12 @@ impl<T: Weigh, M> MergedReader<T, M> {
         }
     }
 
+    /// Whether [`Merge::pop`] would read a message.
+    pub fn is_message_next(&mut self) -> bool {
+        let front = self.waiting.front().map(|message| message.stamp);
+        front.is_some_and(|stamp| self.lane_before(stamp).is_none())
+    }
+
     /// Whether messages that were taken have not been read.
     #[must_use]
     pub fn has_messages(&self) -> bool {
