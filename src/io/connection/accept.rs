@@ -78,8 +78,8 @@ impl Sockets {
         let most = shard.limits().connections_per_address_max;
         let admitted = match remote.map(|remote| self.clients.admit(remote, trusted, most)) {
             Some(None) => {
-                let detail = remote.map_or_else(String::new, |it| clients::full(it, most));
-                shard.turn_away(remote, Reason::AddressLimit, || detail, now);
+                let detail = || remote.map_or_else(String::new, |it| clients::full(it, most));
+                shard.turn_away(remote, Reason::AddressLimit, detail, now);
                 return self.turn_away(&fd, is_plain, &http::refusal(429));
             }
             admitted => admitted.flatten(),
