@@ -6,11 +6,11 @@
 //! these is configured.
 
 pub(super) mod amqp;
+mod backoff;
 mod calls;
 mod client;
 mod handle;
 pub(super) mod redis;
-mod upkeep;
 mod verification;
 mod webhook;
 

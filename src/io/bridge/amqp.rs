@@ -18,7 +18,7 @@ use self::fault::AmqpFault;
 use super::super::gaps::GapSource;
 use super::super::handoff::Parcel;
 use super::super::{Hub, ROOM_PAUSE, clock};
-use super::upkeep::Pauses;
+use super::backoff::Backoff;
 use crate::dialect::Kind;
 use crate::dialect::{AmqpHeader, AmqpMessage};
 use crate::feed::Intake;
@@ -40,7 +40,7 @@ pub(in crate::io) struct AmqpFeed {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     intake: Intake,
-    pauses: Pauses,
+    backoff: Backoff,
 }
 
 impl AmqpFeed {
@@ -55,7 +55,7 @@ impl AmqpFeed {
         let hub = Arc::clone(hub);
         let intake = Intake::new(spoken, hub.settings());
         let kinds = Kind::fed_by_bus().collect();
-        let feed = Self { bus, kinds, hub, metrics, intake, pauses: Pauses::default() };
+        let feed = Self { bus, kinds, hub, metrics, intake, backoff: Backoff::default() };
         let reason = format!("no events from RabbitMQ: connecting to {}", feed.bus.broker);
         feed.hub.gaps.begin(GapSource::Amqp, &feed.kinds, &reason);
         feed.tell_outage(true);
@@ -76,7 +76,7 @@ impl AmqpFeed {
                 self.tell_outage(true);
             }
 
-            let pause = self.pauses.next();
+            let pause = self.backoff.next();
             let (broker, advice) = (self.bus.broker.to_string(), fault.advice(&self.bus));
             let reason = format!("no events from RabbitMQ at {broker}: {advice}");
             self.hub.gaps.begin(GapSource::Amqp, &self.kinds, &reason);
@@ -97,7 +97,7 @@ impl AmqpFeed {
     /// Connects and hands on messages, until the daemon stops.
     async fn read(&mut self) -> Result<(), AmqpFault> {
         let mut connection = AmqpConnection::open(&self.bus).await?;
-        self.pauses = Pauses::default();
+        self.backoff = Backoff::default();
         // Before the first event: clients that connect from now on get all that follow.
         self.tell_outage(false);
         self.metrics.amqp.connected.set(1);

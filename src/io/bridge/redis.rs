@@ -21,7 +21,7 @@ use self::connection::RedisConnection;
 use self::fault::RedisFault;
 use super::super::gaps::GapSource;
 use super::super::{Hub, ROOM_PAUSE, clock};
-use super::upkeep::Pauses;
+use super::backoff::Backoff;
 use crate::dialect::Kind;
 use crate::feed::Intake;
 use crate::feed::redis::{RedisMessage, RedisTaken, RelayNode};
@@ -50,7 +50,7 @@ pub(in crate::io) struct RedisFeed {
     metrics: Arc<Metrics>,
     intake: Intake,
     backlog: RedisBacklog,
-    pauses: Pauses,
+    backoff: Backoff,
     /// Since when no events come; `None` before the first attempt, and while they do.
     gap: Option<Instant>,
 }
@@ -82,7 +82,7 @@ impl RedisFeed {
             metrics,
             intake: Intake::new(spoken, hub.settings()),
             backlog: RedisBacklog::default(),
-            pauses: Pauses::default(),
+            backoff: Backoff::default(),
             gap: None,
         })
     }
@@ -95,7 +95,7 @@ impl RedisFeed {
                 break;
             }
             self.begin_gap(&fault);
-            let pause = self.pauses.next();
+            let pause = self.backoff.next();
             if self.wait(pause).await {
                 break;
             }
@@ -256,7 +256,7 @@ impl RedisFeed {
 
     /// Logs the end of a gap, and how long it was: what was published meanwhile is missed.
     fn end_gap(&mut self) {
-        self.pauses = Pauses::default();
+        self.backoff = Backoff::default();
         self.metrics.redis.connected.set(1);
         self.hub.gaps.end(GapSource::Redis);
 
