@@ -7,7 +7,7 @@ mod family;
 pub use self::facts::{Facts, Process, Room};
 
 use self::family::{Families, MetricValues};
-use super::admin::Asking;
+use super::admin::AdminRequest;
 use super::response::{TEXT, response};
 use super::status::DaemonStatus;
 use crate::counter::Counter;
@@ -45,7 +45,7 @@ impl Exposition {
     }
 }
 
-impl Asking<'_> {
+impl AdminRequest<'_> {
     /// The format that a request for metrics asks for: OpenMetrics where `Accept` prefers it at
     /// least as much as plain text (RFC 9110 section 12.5.1). `None` when the request is for
     /// something else.
@@ -485,7 +485,8 @@ mod tests {
     }
 
     fn form(accept: &str) -> Option<Exposition> {
-        Asking { method: "GET", path: "/metrics", accept, ..Asking::default() }.exposition()
+        AdminRequest { method: "GET", path: "/metrics", accept, ..AdminRequest::default() }
+            .exposition()
     }
 
     #[test]
@@ -513,11 +514,12 @@ mod tests {
             assert_eq!(form(accept), Some(expected), "{accept}");
         }
         assert_eq!(
-            Asking { method: "GET", path: "/readyz", ..Asking::default() }.exposition(),
+            AdminRequest { method: "GET", path: "/readyz", ..AdminRequest::default() }.exposition(),
             None
         );
         assert_eq!(
-            Asking { method: "POST", path: "/metrics", ..Asking::default() }.exposition(),
+            AdminRequest { method: "POST", path: "/metrics", ..AdminRequest::default() }
+                .exposition(),
             None
         );
     }

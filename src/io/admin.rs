@@ -9,7 +9,7 @@ use super::Hub;
 use super::pulse;
 use crate::http::body::Framing;
 use crate::http::head::{self, Fault, HEADERS_MAX, Head, HeadEnd};
-use crate::http::{self, AdminToken, Asking, Exposition, TopicCall};
+use crate::http::{self, AdminRequest, AdminToken, Exposition, TopicCall};
 use rustix::fd::OwnedFd;
 use std::cmp::Reverse;
 use std::io;
@@ -60,18 +60,18 @@ pub(super) fn start(
         let _inside = runtime.enter();
         TcpListener::from_std(listener.into())?
     };
-    let office = Arc::new(Office {
+    let state = Arc::new(AdminState {
         hub: Arc::clone(hub),
         token,
         calls: AtomicUsize::new(0),
         pages: Default::default(),
     });
     let thread = std::thread::Builder::new().name("admin".into());
-    thread.spawn(move || runtime.block_on(serve(&listener, &office))).map(|_| ())
+    thread.spawn(move || runtime.block_on(serve(&listener, &state))).map(|_| ())
 }
 
 /// The state that all requests share.
-struct Office {
+struct AdminState {
     hub: Arc<Hub>,
     token: Option<AdminToken>,
     /// The number of requests that wait for the store.
@@ -91,36 +91,36 @@ struct Page {
 }
 
 /// A connection.
-struct Guest {
+struct AdminConnection {
     address: IpAddr,
     task: AbortHandle,
     /// Whether its request waits for the store.
     calls: Arc<AtomicBool>,
 }
 
-async fn serve(listener: &TcpListener, office: &Arc<Office>) {
-    tokio::spawn(pulse::beat(Arc::clone(&office.hub), |hub| &hub.pulses.admin));
-    let mut guests: Vec<Guest> = Vec::new();
-    let metrics = Arc::clone(office.hub.metrics.last().expect("there is one for this thread"));
+async fn serve(listener: &TcpListener, state: &Arc<AdminState>) {
+    tokio::spawn(pulse::beat(Arc::clone(&state.hub), |hub| &hub.pulses.admin));
+    let mut connections: Vec<AdminConnection> = Vec::new();
+    let metrics = Arc::clone(state.hub.metrics.last().expect("there is one for this thread"));
     for accepted in 1usize.. {
         match listener.accept().await {
             Ok((socket, peer)) => {
-                guests.retain(|guest| !guest.task.is_finished());
-                if guests.len() >= CONNECTIONS_MAX && end_oldest(&mut guests) {
+                connections.retain(|connection| !connection.task.is_finished());
+                if connections.len() >= CONNECTIONS_MAX && end_oldest(&mut connections) {
                     metrics.admin_displaced.add(1);
                 }
                 let calls = Arc::<AtomicBool>::default();
-                let task = tokio::spawn(converse(socket, Arc::clone(office), Arc::clone(&calls)));
+                let task = tokio::spawn(converse(socket, Arc::clone(state), Arc::clone(&calls)));
                 let (address, task) = (peer.ip().to_canonical(), task.abort_handle());
-                guests.push(Guest { address, task, calls });
+                connections.push(AdminConnection { address, task, calls });
             }
             // The client has gone meanwhile.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // No descriptor is free: the oldest request gives up its own for the next client.
             Err(_) => {
                 metrics.accept_errors.add(1);
-                guests.retain(|guest| !guest.task.is_finished());
-                end_oldest(&mut guests);
+                connections.retain(|connection| !connection.task.is_finished());
+                end_oldest(&mut connections);
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -134,19 +134,19 @@ async fn serve(listener: &TcpListener, office: &Arc<Office>) {
 
 /// Ends the oldest unfinished request of the address that has most of them. Returns whether there
 /// was one.
-fn end_oldest(guests: &mut Vec<Guest>) -> bool {
-    let addresses = guests.iter().map(|guest| guest.address);
-    let calls = guests.iter().map(|guest| guest.calls.load(Relaxed));
+fn end_oldest(connections: &mut Vec<AdminConnection>) -> bool {
+    let addresses = connections.iter().map(|connection| connection.address);
+    let calls = connections.iter().map(|connection| connection.calls.load(Relaxed));
     let Some(place) = oldest(addresses.zip(calls)) else { return false };
-    guests.remove(place).task.abort();
+    connections.remove(place).task.abort();
     true
 }
 
-/// The first guest of the most frequent address, not counting guests that stay.
-fn oldest(guests: impl Iterator<Item = (IpAddr, bool)>) -> Option<usize> {
-    // The count of each address, and the place of its first guest.
+/// The first connection of the most frequent address, not counting connections that stay.
+fn oldest(connections: impl Iterator<Item = (IpAddr, bool)>) -> Option<usize> {
+    // The count of each address, and the place of its first connection.
     let mut addresses: Vec<(IpAddr, usize, usize)> = Vec::new();
-    for (place, (address, stays)) in guests.enumerate() {
+    for (place, (address, stays)) in connections.enumerate() {
         match addresses.iter_mut().find(|(known, ..)| *known == address) {
             _ if stays => {}
             Some((_, count, _)) => *count += 1,
@@ -161,24 +161,24 @@ fn oldest(guests: impl Iterator<Item = (IpAddr, bool)>) -> Option<usize> {
 /// Reads one request and answers it.
 async fn converse(
     socket: TcpStream,
-    office: Arc<Office>,
+    state: Arc<AdminState>,
     calls: Arc<AtomicBool>,
 ) -> io::Result<()> {
     let response = match timeout(REQUEST_TIMEOUT, read(&socket)).await {
         Err(_) => http::refusal(408).into(),
         Ok(request) => match request? {
-            AdminRequest::None => return Ok(()),
-            AdminRequest::Refused(response) => response.into(),
-            AdminRequest::Whole(bytes, head, body) => {
-                respond(&bytes, (head, body), &office, &calls).await
+            AdminRead::None => return Ok(()),
+            AdminRead::Refused(response) => response.into(),
+            AdminRead::Whole(bytes, head, body) => {
+                respond(&bytes, (head, body), &state, &calls).await
             }
         },
     };
     timeout(REQUEST_TIMEOUT, send(&socket, &response)).await?
 }
 
-/// The request of a connection.
-enum AdminRequest {
+/// What a connection has sent.
+enum AdminRead {
     /// Nothing whole before the client shut its side.
     None,
     /// A malformed request, with its refusal.
@@ -187,20 +187,20 @@ enum AdminRequest {
     Whole(Vec<u8>, usize, usize),
 }
 
-async fn read(socket: &TcpStream) -> io::Result<AdminRequest> {
+async fn read(socket: &TcpStream) -> io::Result<AdminRead> {
     let (mut bytes, mut chunk, mut incoming) = (Vec::new(), [0; 2048], Incoming::default());
     loop {
         match incoming.read(&mut bytes) {
-            Ok(Some((head, body))) => return Ok(AdminRequest::Whole(bytes, head, body)),
+            Ok(Some((head, body))) => return Ok(AdminRead::Whole(bytes, head, body)),
             Ok(None) => {}
             Err(fault) => {
-                return Ok(AdminRequest::Refused(http::refusal_saying(fault.status, fault.reason)));
+                return Ok(AdminRead::Refused(http::refusal_saying(fault.status, fault.reason)));
             }
         }
         // Readiness may be spurious, hence `try_read`.
         socket.readable().await?;
         match socket.try_read(&mut chunk) {
-            Ok(0) => return Ok(AdminRequest::None),
+            Ok(0) => return Ok(AdminRead::None),
             Ok(count) => bytes.extend_from_slice(&chunk[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
@@ -246,7 +246,7 @@ fn framing(head: &[u8]) -> Result<Framing, Fault> {
 async fn respond(
     bytes: &[u8],
     (head, body): (usize, usize),
-    office: &Office,
+    state: &AdminState,
     calls: &AtomicBool,
 ) -> Arc<[u8]> {
     // Parsed again: the first parse borrowed bytes that were still growing.
@@ -257,7 +257,7 @@ async fn respond(
         Ok(read) => read,
         Err(fault) => return http::refusal_saying(fault.status, fault.reason).into(),
     };
-    let asking = Asking {
+    let request = AdminRequest {
         method: head.method,
         path: head.path,
         query: head.query,
@@ -266,27 +266,27 @@ async fn respond(
         authorization: fields.authorization,
         has_origin: fields.origin.is_some(),
     };
-    let response = answer(&asking, office, calls).await;
+    let response = answer(&request, state, calls).await;
     if head.is_head { http::without_body(response.to_vec()).into() } else { response }
 }
 
-async fn answer(asking: &Asking<'_>, office: &Office, calls: &AtomicBool) -> Arc<[u8]> {
-    match http::call(asking, office.token.as_ref()) {
-        None => match asking.exposition() {
-            Some(form) => metrics(form, office).await,
-            None => http::admin(asking, &office.hub.status()).into(),
+async fn answer(request: &AdminRequest<'_>, state: &AdminState, calls: &AtomicBool) -> Arc<[u8]> {
+    match http::call(request, state.token.as_ref()) {
+        None => match request.exposition() {
+            Some(form) => metrics(form, state).await,
+            None => http::admin(request, &state.hub.status()).into(),
         },
         Some(Err(refusal)) => refusal.into(),
         Some(Ok(call)) => {
-            if office.calls.load(Relaxed) >= CALLS_MAX {
+            if state.calls.load(Relaxed) >= CALLS_MAX {
                 return http::answer(503, b"too many requests wait for the store; try again")
                     .into();
             }
 
             // From here on the request is not displaced: the store may be half done with it.
             calls.store(true, Relaxed);
-            let _calling = Calling::new(&office.calls);
-            let answer = ask(call, &office.hub).await;
+            let _calling = Calling::new(&state.calls);
+            let answer = ask(call, &state.hub).await;
             calls.store(false, Relaxed);
             answer.into()
         }
@@ -311,8 +311,8 @@ impl Drop for Calling<'_> {
 
 /// The page of metrics. Requests that came before a page was begun share it, so that many scrapes
 /// at once cost one page and delay no other request.
-async fn metrics(form: Exposition, office: &Office) -> Arc<[u8]> {
-    let page = &office.pages[form as usize];
+async fn metrics(form: Exposition, state: &AdminState) -> Arc<[u8]> {
+    let page = &state.pages[form as usize];
     let place = page.asked.fetch_add(1, Relaxed) + 1;
     let mut last = page.last.lock().await;
     // One page a round of the runtime: between two of them all other requests have a turn.
@@ -320,8 +320,8 @@ async fn metrics(form: Exposition, office: &Office) -> Arc<[u8]> {
     // A page that was begun before this request is too old for it.
     if last.0 < place {
         let asked = page.asked.load(Relaxed);
-        let facts = office.hub.facts().await;
-        *last = (asked, http::metrics(form, &office.hub.status(), &facts).into());
+        let facts = state.hub.facts().await;
+        *last = (asked, http::metrics(form, &state.hub.status(), &facts).into());
     }
     Arc::clone(&last.1)
 }

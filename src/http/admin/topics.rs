@@ -86,7 +86,7 @@ impl fmt::Debug for AdminToken {
 
 /// The parts of a request to the admin listener that its answer depends on.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asking<'a> {
+pub struct AdminRequest<'a> {
     /// The method.
     pub method: &'a str,
     /// The path without the query.
@@ -122,17 +122,20 @@ pub enum TopicCall {
 ///
 /// # Errors
 /// The whole response that refuses the request.
-pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<TopicCall, Vec<u8>>> {
-    let name = asking.path.strip_prefix("/topics")?;
+pub fn call(
+    request: &AdminRequest<'_>,
+    token: Option<&AdminToken>,
+) -> Option<Result<TopicCall, Vec<u8>>> {
+    let name = request.path.strip_prefix("/topics")?;
     let name = name.strip_prefix('/').or(name.is_empty().then_some(name))?;
     // Before anything else is looked at, so that a stranger learns nothing, not even which paths
     // there are.
-    if let Err(refusal) = admit(asking, token) {
+    if let Err(refusal) = admit(request, token) {
         return Some(Err(refusal));
     }
 
     let allowed = match name {
-        "" if asking.method == "DELETE" => "DELETE",
+        "" if request.method == "DELETE" => "DELETE",
         "" | "stats" | "peek" | "room" => "GET",
         "purge" | "terminate" | "reset" | "forget" | "backup" => "POST",
         _ => {
@@ -144,9 +147,9 @@ pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<To
             )));
         }
     };
-    if asking.method != allowed {
+    if request.method != allowed {
         let takes = if name.is_empty() { "GET, DELETE" } else { allowed };
-        let reason = format!("{} takes {takes} only", asking.path);
+        let reason = format!("{} takes {takes} only", request.path);
         // Every GET answers HEAD too (RFC 9110 section 9.1), and 405 lists all (section 15.5.6).
         let also = match (name, allowed) {
             ("", _) => ", HEAD, DELETE",
@@ -156,8 +159,8 @@ pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<To
         return Some(Err(refusal(405, &format!("Allow: {allowed}{also}\r\n"), &reason)));
     }
 
-    let parameters = CallParameters { query: asking.query, body: asking.body };
-    let name = if asking.method == "DELETE" { "delete" } else { name };
+    let parameters = CallParameters { query: request.query, body: request.body };
+    let name = if request.method == "DELETE" { "delete" } else { name };
     Some(parse(name, &parameters).map_err(|reason| refusal(400, "", &reason)))
 }
 
@@ -170,9 +173,9 @@ pub fn answer(status: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// Checks the right to make such requests.
-fn admit(asking: &Asking<'_>, token: Option<&AdminToken>) -> Result<(), Vec<u8>> {
+fn admit(request: &AdminRequest<'_>, token: Option<&AdminToken>) -> Result<(), Vec<u8>> {
     // A page in an operator's browser may reach a port that its server cannot.
-    if asking.has_origin {
+    if request.has_origin {
         return Err(refusal(
             403,
             "",
@@ -188,7 +191,7 @@ fn admit(asking: &Asking<'_>, token: Option<&AdminToken>) -> Result<(), Vec<u8>>
         ));
     };
 
-    let given = asking
+    let given = request
         .authorization
         .split_once(' ')
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
@@ -329,15 +332,15 @@ mod tests {
         let token = AdminToken::new(&TOKEN.replace(' ', "-")).unwrap();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let authorization = format!("bearer {}", token.reveal());
-        let asking = Asking {
+        let request = AdminRequest {
             method,
             path,
             query,
             body: body.as_bytes(),
             authorization: &authorization,
-            ..Asking::default()
+            ..AdminRequest::default()
         };
-        Some(call(&asking, Some(&token))?.map_err(|response| String::from_utf8(response).unwrap()))
+        Some(call(&request, Some(&token))?.map_err(|response| String::from_utf8(response).unwrap()))
     }
 
     fn inquiry(method: &str, target: &str) -> TopicInquiry {
@@ -452,14 +455,14 @@ mod tests {
     fn only_who_has_the_token_and_is_no_page_is_answered() {
         let token = AdminToken::new("0123456789abcdef").unwrap();
         let status = |authorization: &str, has_origin, token: Option<&AdminToken>| {
-            let asking = Asking {
+            let request = AdminRequest {
                 method: "GET",
                 path: "/topics",
                 authorization,
                 has_origin,
-                ..Asking::default()
+                ..AdminRequest::default()
             };
-            let refusal = call(&asking, token).unwrap().err();
+            let refusal = call(&request, token).unwrap().err();
             refusal
                 .map_or(200, |refusal| String::from_utf8(refusal).unwrap()[9..12].parse().unwrap())
         };
