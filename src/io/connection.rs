@@ -11,7 +11,7 @@ use super::clients::Clients;
 use super::handoff::Change;
 use super::listen::Listener;
 use super::partial::Partials;
-use super::tls::{Failure, Heard, Scratch, Tls};
+use super::tls::{Failure, PeerState, Scratch, Tls};
 use crate::dialect::Kind;
 use crate::http;
 use crate::message::MessageInbox;
@@ -62,13 +62,13 @@ enum Reading {
 }
 
 /// The place of a connection's new bytes.
-enum Came {
+enum NewBytes {
     /// The first bytes of the scratch buffer, as received.
     Plain(usize),
     /// The plaintext of TLS.
-    Encrypted,
+    Decrypted,
     /// None: earlier bytes are to be read on.
-    Before,
+    None,
 }
 
 struct Socket {
@@ -374,7 +374,7 @@ impl Sockets {
                 !shard.is_answered(id) || socket.tls.as_ref().is_some_and(|tls| tls.is_blocked());
             self.interest(id, if is_blocked { EventFlags::OUT } else { EventFlags::empty() });
         }
-        self.take(id, Came::Before, shard, true, now);
+        self.take(id, NewBytes::None, shard, true, now);
     }
 
     fn read(&mut self, id: Id, shard: &mut Shard, has_room: bool, now: Now) {
@@ -403,23 +403,23 @@ impl Sockets {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
         let Some(tls) = &mut socket.tls else {
             self.metrics.bytes_in.add(count as u64);
-            return self.take(id, Came::Plain(count), shard, has_room, now);
+            return self.take(id, NewBytes::Plain(count), shard, has_room, now);
         };
 
         let before = tls.part_bytes();
-        let heard = tls.read(&mut self.scratch[..count], &mut self.tls, |records| {
+        let peer = tls.read(&mut self.scratch[..count], &mut self.tls, |records| {
             Socket::send(&socket.fd, records)
         });
         self.partials.change(before, tls.part_bytes());
         let is_blocked = tls.is_blocked();
         if !self.tls.plaintext.is_empty() {
             self.metrics.bytes_in.add(self.tls.plaintext.len() as u64);
-            self.take(id, Came::Encrypted, shard, has_room, now);
+            self.take(id, NewBytes::Decrypted, shard, has_room, now);
         }
         // Plaintext before a failure was said in good order, and counts.
-        match heard {
-            Ok(Heard::More) => {}
-            Ok(Heard::Close) => shard.hang_up(id, now),
+        match peer {
+            Ok(PeerState::Open) => {}
+            Ok(PeerState::Closed) => shard.hang_up(id, now),
             Err(failure) => return self.fail(id, &failure, shard, now),
         }
         if is_blocked {

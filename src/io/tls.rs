@@ -66,11 +66,11 @@ impl Records {
 
 /// The state of the peer after a read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum PeerState {
     /// More may come.
-    More,
+    Open,
     /// The peer has said goodbye behind this plaintext; it may still read.
-    Close,
+    Closed,
 }
 
 /// Why a connection has failed.
@@ -160,11 +160,11 @@ impl Tls {
         bytes: &mut [u8],
         scratch: &mut Scratch,
         mut send: impl FnMut(&[u8]) -> Sent,
-    ) -> Result<Heard, Failure> {
+    ) -> Result<PeerState, Failure> {
         scratch.plaintext.clear();
         // rustls ignores bytes behind a goodbye, and would have them kept for ever.
         if self.stage >= TlsStage::Answering {
-            return Ok(Heard::More);
+            return Ok(PeerState::Open);
         }
         // A handshake's record starts with 0x16, a request with its method.
         if self.stage == TlsStage::Silent && bytes.first().is_some_and(u8::is_ascii_uppercase) {
@@ -175,8 +175,8 @@ impl Tls {
         scratch.records.clear();
         let done = self.take(bytes, scratch);
         self.stage = match &done {
-            Ok((stage, Heard::More)) => *stage,
-            Ok((TlsStage::Open, Heard::Close)) => TlsStage::Answering,
+            Ok((stage, PeerState::Open)) => *stage,
+            Ok((TlsStage::Open, PeerState::Closed)) => TlsStage::Answering,
             Ok(_) | Err(_) => TlsStage::Over,
         };
         if self.stage >= TlsStage::Answering {
@@ -262,7 +262,7 @@ impl Tls {
         &mut self,
         bytes: &mut [u8],
         scratch: &mut Scratch,
-    ) -> Result<(TlsStage, Heard), Error> {
+    ) -> Result<(TlsStage, PeerState), Error> {
         if self.inbound.is_empty() {
             let (used, done) = process(&mut self.connection, bytes, scratch);
             self.inbound = bytes[used..].to_vec();
@@ -310,9 +310,9 @@ fn process(
     connection: &mut UnbufferedServerConnection,
     bytes: &mut [u8],
     scratch: &mut Scratch,
-) -> (usize, Result<(TlsStage, Heard), Error>) {
+) -> (usize, Result<(TlsStage, PeerState), Error>) {
     let Scratch { plaintext, records } = scratch;
-    let mut heard = Heard::More;
+    let mut peer = PeerState::Open;
     let mut used = 0;
     loop {
         let status = connection.process_tls_records(&mut bytes[used..]);
@@ -334,7 +334,7 @@ fn process(
                 None
             }
             Ok(ConnectionState::PeerClosed) => {
-                heard = Heard::Close;
+                peer = PeerState::Closed;
                 None
             }
             Ok(ConnectionState::BlockedHandshake) => Some(Ok(TlsStage::Handshake)),
@@ -349,7 +349,7 @@ fn process(
             if done.is_err() {
                 say_why(connection, &mut bytes[used..], records);
             }
-            return (used, done.map(|stage| (stage, heard)));
+            return (used, done.map(|stage| (stage, peer)));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::partial::{PartialRequest, Partials};
 use super::super::request::{self, Next, Progress, Talk};
-use super::{Came, Reading, Socket, Sockets};
+use super::{NewBytes, Reading, Socket, Sockets};
 use crate::message::{self, MessageInbox};
 use crate::shard::{Id, Shard};
 use crate::wheel::Now;
@@ -18,8 +18,15 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 impl Sockets {
     /// Takes bytes of a client, be they requests or messages.
-    pub(super) fn take(&mut self, id: Id, came: Came, shard: &mut Shard, has_room: bool, now: Now) {
-        self.understand(id, came, shard, has_room, now);
+    pub(super) fn take(
+        &mut self,
+        id: Id,
+        new: NewBytes,
+        shard: &mut Shard,
+        has_room: bool,
+        now: Now,
+    ) {
+        self.understand(id, new, shard, has_room, now);
         self.bound_parts(shard, now);
     }
 
@@ -30,14 +37,14 @@ impl Sockets {
         }
     }
 
-    fn understand(&mut self, id: Id, came: Came, shard: &mut Shard, has_room: bool, now: Now) {
+    fn understand(&mut self, id: Id, new: NewBytes, shard: &mut Shard, has_room: bool, now: Now) {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
         // Only of a connection's first bytes: later ones are a malformed request, not TLS.
-        let is_first = matches!(came, Came::Plain(_)) && !socket.holds && shard.is_new(id);
-        let bytes = match came {
-            Came::Plain(count) => &mut self.scratch[..count],
-            Came::Encrypted => &mut self.tls.plaintext[..],
-            Came::Before => &mut [],
+        let is_first = matches!(new, NewBytes::Plain(_)) && !socket.holds && shard.is_new(id);
+        let bytes = match new {
+            NewBytes::Plain(count) => &mut self.scratch[..count],
+            NewBytes::Decrypted => &mut self.tls.plaintext[..],
+            NewBytes::None => &mut [],
         };
         if is_first && bytes.first() == Some(&TLS_HANDSHAKE) {
             return self.refuse_tls(id, shard, now);

@@ -65,8 +65,8 @@ fn socket<'a>(wire: &'a mut Vec<u8>, room: usize) -> impl FnMut(&[u8]) -> Sent +
 
 impl Pair {
     /// Lets everything that can move move once, in pieces of `cut` bytes towards the daemon.
-    fn turn(&mut self, cut: usize) -> Result<Heard, Failure> {
-        let mut heard = Heard::More;
+    fn turn(&mut self, cut: usize) -> Result<PeerState, Failure> {
+        let mut heard = PeerState::Open;
         let (mut up, mut down) = (Vec::new(), Vec::new());
         while self.client.wants_write() {
             self.client.write_tls(&mut up).unwrap();
@@ -74,7 +74,7 @@ impl Pair {
         for piece in up.chunks_mut(cut) {
             let more = self.tls.read(piece, &mut self.scratch, socket(&mut down, self.room))?;
             self.heard.0.extend_from_slice(&self.scratch.plaintext);
-            heard = if more == Heard::Close { more } else { heard };
+            heard = if more == PeerState::Closed { more } else { heard };
         }
         self.tls.flush(socket(&mut down, self.room));
         if !self.client.is_handshaking() && !self.backlog.is_empty() {
@@ -242,7 +242,7 @@ fn http_is_told_apart_and_a_goodbye_is_heard_and_said() {
         pair.greet(usize::MAX);
         pair.client.writer().write_all(b"last words").unwrap();
         pair.client.send_close_notify();
-        assert_eq!(pair.turn(7).unwrap(), Heard::Close);
+        assert_eq!(pair.turn(7).unwrap(), PeerState::Closed);
         assert_eq!(pair.heard.0, b"last words");
         pair.backlog.extend(b"the answer");
         pair.turn(7).unwrap();
@@ -264,8 +264,11 @@ fn nothing_is_kept_of_what_follows_a_goodbye() {
         pair.client.write_tls(&mut goodbye).unwrap();
         goodbye.extend([0x17; 1000]);
         let Pair { tls, scratch, .. } = &mut pair;
-        assert_eq!(tls.read(&mut goodbye, scratch, |_| panic!("sent")).unwrap(), Heard::Close);
-        assert_eq!(tls.read(&mut [0x17; 1000], scratch, |_| panic!("sent")).unwrap(), Heard::More);
+        assert_eq!(tls.read(&mut goodbye, scratch, |_| panic!("sent")).unwrap(), PeerState::Closed);
+        assert_eq!(
+            tls.read(&mut [0x17; 1000], scratch, |_| panic!("sent")).unwrap(),
+            PeerState::Open
+        );
         assert_eq!(tls.inbound.capacity(), 0);
         pair.backlog.extend(b"the answer");
         pair.turn(usize::MAX).unwrap();
