@@ -1,7 +1,7 @@
 //! What a complete head asks for: a WebSocket session, or a request that a dialect answers.
 
 use super::clients::{ForwardedOutcome, full};
-use super::request::{self, Body, Talk};
+use super::request::{Body, RequestContext};
 use crate::dialect::Upgrade;
 use crate::http;
 use crate::http::head::{self, Fault, HEADERS_MAX, Head, HeadFields};
@@ -48,10 +48,10 @@ pub(super) enum Found {
 type HandshakeRefusal = (Vec<u8>, Reason, String);
 
 /// Reads one complete head.
-pub(super) fn read(bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
+pub(super) fn read(bytes: &[u8], context: &RequestContext<'_>, shard: &mut Shard) -> Found {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let (is_head, found) = match Head::read(bytes, &mut fields) {
-        Ok(head) => (head.is_head, route(&head, bytes, talk, shard)),
+        Ok(head) => (head.is_head, route(&head, bytes, context, shard)),
         Err(fault) if fault == head::TOO_LARGE => (false, Err(refusal(431, Reason::HeadLimit))),
         Err(fault) => (false, Err(malformed(fault))),
     };
@@ -59,14 +59,14 @@ pub(super) fn read(bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
     found.unwrap_or_else(|(response, reason, detail)| {
         // The status and headers of a GET, and no more (RFC 9110 section 9.3.2).
         let response = if is_head { http::without_body(response) } else { response };
-        shard.respond_saying(talk.id, &response, (reason, &detail), talk.now);
+        shard.respond_saying(context.id, &response, (reason, &detail), context.now);
         Found::Refused
     })
 }
 
 /// Refuses a head that is longer than allowed.
-pub(super) fn refuse_long(talk: &Talk<'_>, shard: &mut Shard) {
-    shard.respond(talk.id, &http::refusal(431), Reason::HeadLimit, talk.now);
+pub(super) fn refuse_long(context: &RequestContext<'_>, shard: &mut Shard) {
+    shard.respond(context.id, &http::refusal(431), Reason::HeadLimit, context.now);
 }
 
 fn malformed(fault: Fault) -> HandshakeRefusal {
@@ -77,18 +77,19 @@ fn malformed(fault: Fault) -> HandshakeRefusal {
 fn route(
     head: &Head<'_>,
     bytes: &[u8],
-    talk: &Talk<'_>,
+    context: &RequestContext<'_>,
     shard: &mut Shard,
 ) -> Result<Found, HandshakeRefusal> {
+    let RequestContext { kinds, id, .. } = context;
     let wants_websocket =
         head.method == "GET" && !head.is_head && head.lists("upgrade", b"websocket");
     let fields = head.fields();
 
-    if !wants_websocket && let Some(server) = shard.server(talk.kinds, head.method, head.path) {
+    if !wants_websocket && let Some(server) = shard.server(kinds, head.method, head.path) {
         let body = fields.and_then(|fields| Body::of(head, &fields, bytes, server));
         return Ok(body.map_or_else(
             |fault| {
-                request::refuse(server.0, head.is_head, fault, talk, shard);
+                context.refuse(server.0, head.is_head, fault, shard);
                 Found::Refused
             },
             Found::Request,
@@ -96,15 +97,15 @@ fn route(
     }
 
     // Requests of back ends are served to the end; clients had better connect to another server.
-    if talk.is_draining {
+    if context.is_draining {
         return Err(refusal(503, Reason::Drain));
     }
     // Before the claim: refusals are logged with the client's address, not the proxy's.
-    learn(head, talk, shard);
+    learn(head, context, shard);
     let fields = fields.map_err(malformed)?;
     // Only dialects with topics report it.
-    let tells_remote = talk.kinds.iter().any(|kind| kind.has_topics());
-    let remote = tells_remote.then(|| talk.clients.remote(talk.id, talk.socket)).flatten();
+    let tells_remote = kinds.iter().any(|kind| kind.has_topics());
+    let remote = tells_remote.then(|| context.clients.remote(*id, context.socket)).flatten();
     let remote = remote.map_or_else(String::new, |remote| remote.to_string());
 
     let subprotocols = head.list("sec-websocket-protocol");
@@ -121,28 +122,32 @@ fn route(
 
     // A browser that opens the address as a page learns what the path is for.
     if !wants_websocket && !is_handshake(head) {
-        let kind = shard.claimant(&upgrade, talk.kinds, talk.now).ok_or_else(not_found)?;
+        let kind = shard.claimant(&upgrade, kinds, context.now).ok_or_else(not_found)?;
         return Err(refusal(kind.plain(head.method, head.path), Reason::BadRequest));
     }
     match key(head, &fields) {
         Ok(key) => {
             // Before the session exists, so that a refusal needs no undoing.
-            admit(talk, shard)?;
-            let accept = tungstenite::handshake::derive_accept_key(key);
-            let response = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: \
-     Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-            );
-            let is_claimed =
-                shard.upgrade(talk.id, &upgrade, talk.kinds, response.as_bytes(), talk.now);
+            admit(context, shard)?;
+            let response = switching_protocols(key);
+            let is_claimed = shard.upgrade(*id, &upgrade, kinds, response.as_bytes(), context.now);
             if is_claimed { Ok(Found::Session) } else { Err(not_found()) }
         }
         Err(fault) => {
             // An unknown path is not found, whatever is wrong with the request.
-            shard.claimant(&upgrade, talk.kinds, talk.now).ok_or_else(not_found)?;
+            shard.claimant(&upgrade, kinds, context.now).ok_or_else(not_found)?;
             Err(malformed(fault))
         }
     }
+}
+
+/// The response that accepts a handshake with this key.
+fn switching_protocols(key: &[u8]) -> String {
+    let accept = tungstenite::handshake::derive_accept_key(key);
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
 }
 
 fn refusal(status: u16, reason: Reason) -> HandshakeRefusal {
@@ -154,13 +159,17 @@ fn not_found() -> HandshakeRefusal {
 }
 
 /// Learns from a trusted proxy on whose behalf a request is made.
-fn learn(head: &Head<'_>, talk: &Talk<'_>, shard: &Shard) {
-    let told =
-        talk.clients.learn(talk.id, talk.socket, &shard.settings().trusted_proxies, head.all());
+fn learn(head: &Head<'_>, context: &RequestContext<'_>, shard: &Shard) {
+    let told = context.clients.learn(
+        context.id,
+        context.socket,
+        &shard.settings().trusted_proxies,
+        head.all(),
+    );
     // A proxy that adds one header and passes the other on lets clients forge their address.
     if told == ForwardedOutcome::Contradicted {
-        LogLine::ProxyContradicted.warn(talk.now, || {
-            let proxy = talk.clients.remote(talk.id, talk.socket);
+        LogLine::ProxyContradicted.warn(context.now, || {
+            let proxy = context.clients.remote(context.id, context.socket);
             format!(
                 "X-Forwarded-For and Forwarded of a request from {} name different clients, so \
                  neither is trusted: let the proxy remove the one that it does not set",
@@ -171,14 +180,14 @@ fn learn(head: &Head<'_>, talk: &Talk<'_>, shard: &Shard) {
 }
 
 /// Counts a session of the client that a proxy has named.
-fn admit(talk: &Talk<'_>, shard: &Shard) -> Result<(), HandshakeRefusal> {
+fn admit(context: &RequestContext<'_>, shard: &Shard) -> Result<(), HandshakeRefusal> {
     // Connections of a trusted proxy are not counted by address when they are accepted: the client
     // is known only now.
     let most = shard.limits().connections_per_address_max;
-    if talk.clients.admit_session(talk.id, &shard.settings().trusted_proxies, most) {
+    if context.clients.admit_session(context.id, &shard.settings().trusted_proxies, most) {
         return Ok(());
     }
-    let client = talk.clients.remote(talk.id, talk.socket);
+    let client = context.clients.remote(context.id, context.socket);
     let detail = client.map_or_else(String::new, |client| full(client, most));
     Err((http::refusal(429), Reason::AddressLimit, detail))
 }

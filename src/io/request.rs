@@ -4,14 +4,15 @@
 //! A request that lies whole in the buffer of a read is answered from there. The bytes of any other
 //! are kept until it is whole.
 
+mod context;
 mod pending;
 mod pieces;
 
-pub(super) use self::pending::{Body, Progress, Talk, refuse};
+pub(super) use self::context::RequestContext;
+pub(super) use self::pending::{Body, Progress};
 pub use self::pieces::{Pieces, PiecesNext};
 
 use super::handshake::{self, Found};
-
 use crate::http::Persistence;
 use crate::http::head::{self, HeadEnd};
 use crate::shard::Shard;
@@ -42,22 +43,22 @@ pub(super) enum Next {
 pub(super) fn read(
     bytes: &mut [u8],
     progress: &mut Progress,
-    talk: &Talk<'_>,
+    context: &RequestContext<'_>,
     shard: &mut Shard,
 ) -> (usize, Next) {
     let mut at = 0;
     for _ in 0..REQUESTS_MAX {
         let rest = &mut bytes[at..];
         // A client that does not read its answers is not asked for more.
-        if !shard.is_answered(talk.id) {
+        if !shard.is_answered(context.id) {
             return (at, Next::Asked);
         }
         let body = match progress.body.take() {
             Some(body) => body,
-            None => match begin(rest, progress, talk, shard) {
+            None => match begin(rest, progress, context, shard) {
                 Begun::Part => return (at, Next::More),
                 Begun::Whole(end, Found::Session) => {
-                    let is_open = !shard.is_opening(talk.id);
+                    let is_open = !shard.is_opening(context.id);
                     return (at + end, if is_open { Next::Session } else { Next::Opening });
                 }
                 Begun::Whole(_, Found::Refused) => return (at, Next::Over),
@@ -70,26 +71,27 @@ pub(super) fn read(
             Ok(Some(end)) => end,
             Ok(None) => {
                 if !std::mem::replace(&mut body.is_awaited, true) {
-                    shard.await_body(talk.id, body.is_expecting, talk.now);
+                    shard.await_body(context.id, body.is_expecting, context.now);
                 }
                 return (at, Next::More);
             }
             Err(fault) => {
-                refuse(body.kind, body.is_head, fault, talk, shard);
+                context.refuse(body.kind, body.is_head, fault, shard);
                 return (at, Next::Over);
             }
         };
 
         // Whole, but what it publishes must find room; the parsed head is kept for then.
-        if !talk.has_room || !shard.takes_more() {
+        if !context.has_room || !shard.takes_more() {
             return (at, Next::Wait);
         }
-        let persistence = if talk.is_draining { Persistence::Ends } else { body.persistence };
-        let is_ready = shard.serve(talk.id, body.kind, &body.request(rest), persistence, talk.now);
+        let persistence = if context.is_draining { Persistence::Ends } else { body.persistence };
+        let is_ready =
+            shard.serve(context.id, body.kind, &body.request(rest), persistence, context.now);
         progress.body = None;
         at += end;
         if !is_ready {
-            return (at, if shard.is_asked(talk.id) { Next::Asked } else { Next::Over });
+            return (at, if shard.is_asked(context.id) { Next::Asked } else { Next::Over });
         }
     }
     (at, if at < bytes.len() { Next::Wait } else { Next::More })
@@ -101,18 +103,23 @@ enum Begun {
     Whole(usize, Found),
 }
 
-fn begin(bytes: &[u8], progress: &mut Progress, talk: &Talk<'_>, shard: &mut Shard) -> Begun {
+fn begin(
+    bytes: &[u8],
+    progress: &mut Progress,
+    context: &RequestContext<'_>,
+    shard: &mut Shard,
+) -> Begun {
     match head::end(bytes, &mut progress.searched, shard.limits().head_bytes_max) {
-        HeadEnd::At(end) => Begun::Whole(end, handshake::read(&bytes[..end], talk, shard)),
+        HeadEnd::At(end) => Begun::Whole(end, handshake::read(&bytes[..end], context, shard)),
         HeadEnd::Part => {
             // Its time-out starts with its first byte, not with the end of the request before.
             if !bytes.is_empty() {
-                shard.await_head(talk.id, talk.now);
+                shard.await_head(context.id, context.now);
             }
             Begun::Part
         }
         HeadEnd::TooLong => {
-            handshake::refuse_long(talk, shard);
+            handshake::refuse_long(context, shard);
             Begun::Whole(0, Found::Refused)
         }
     }

@@ -1,7 +1,7 @@
 //! Reading: requests, one after another, or messages; and the keeping of incomplete ones.
 
 use super::super::partial::{PartialRequest, Partials};
-use super::super::request::{self, Next, Progress, Talk};
+use super::super::request::{self, Next, Progress, RequestContext};
 use super::{NewBytes, Reading, Socket, Sockets};
 use crate::message::{self, MessageInbox};
 use crate::shard::{Id, Shard};
@@ -64,9 +64,16 @@ impl Sockets {
         }
         let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
         let (is_draining, fd) = (self.listeners.is_empty(), socket.fd.as_fd());
-        let talk =
-            Talk { kinds, id, has_room, is_draining, socket: fd, clients: &self.clients, now };
-        let (used, next) = request::read(bytes, &mut progress, &talk, shard);
+        let context = RequestContext {
+            kinds,
+            id,
+            has_room,
+            is_draining,
+            socket: fd,
+            clients: &self.clients,
+            now,
+        };
+        let (used, next) = request::read(bytes, &mut progress, &context, shard);
         match next {
             Next::Over => return,
             Next::Session => {

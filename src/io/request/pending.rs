@@ -1,34 +1,13 @@
-//! A request that is being read: its context, its progress, and the body that its head announces.
+//! A request that is being read: its progress, and the body that its head announces.
 
 use crate::dialect::{Kind, Request};
+use crate::http::Persistence;
 use crate::http::body::Framing;
 use crate::http::head::{Fault, Head, HeadFields};
-use crate::http::{self, Persistence};
-use crate::io::clients::Clients;
-use crate::shard::{Id, Shard};
-use crate::wheel::Now;
-use rustix::fd::BorrowedFd;
 use std::ops::Range;
 
 const OTHER_EXPECTATION: Fault =
     Fault { status: 417, reason: "The one expectation that is met is 100-continue." };
-
-/// The context of a read.
-pub(in crate::io) struct Talk<'a> {
-    /// The dialects of the listener.
-    pub(in crate::io) kinds: &'a [Kind],
-    /// The connection.
-    pub(in crate::io) id: Id,
-    /// Whether shards have room for what requests publish.
-    pub(in crate::io) has_room: bool,
-    /// Whether the daemon stops: requests that have begun are answered, and end their connections.
-    pub(in crate::io) is_draining: bool,
-    /// The connection's socket, for the peer's address.
-    pub(in crate::io) socket: BorrowedFd<'a>,
-    /// The known clients, for those behind proxies.
-    pub(in crate::io) clients: &'a Clients,
-    pub(in crate::io) now: Now,
-}
 
 /// The progress of the first request in the bytes.
 #[derive(Default)]
@@ -46,18 +25,6 @@ impl Progress {
             body.framing.leave_out(bytes, body.head);
         }
     }
-}
-
-/// Refuses a malformed request to a dialect.
-pub(in crate::io) fn refuse(
-    kind: Kind,
-    is_head: bool,
-    fault: Fault,
-    talk: &Talk<'_>,
-    shard: &mut Shard,
-) {
-    let response = http::refusal_saying(fault.status, fault.reason);
-    shard.refuse_request(talk.id, kind, (fault.status, response), is_head, talk.now);
 }
 
 /// The body of a request to a dialect, as its head announces it.

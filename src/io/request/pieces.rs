@@ -2,7 +2,7 @@
 //! targets drive, to hold a request that comes whole against the same one in pieces. The sockets of
 //! a shard do the same with what they read.
 
-use super::{Next, Progress, Talk};
+use super::{Next, Progress, RequestContext};
 use crate::dialect::Kind;
 use crate::io::clients::Clients;
 use crate::io::partial::PartialRequest;
@@ -66,7 +66,7 @@ impl Pieces {
         }
 
         let mut progress = std::mem::take(&mut held.progress);
-        let talk = Talk {
+        let context = RequestContext {
             kinds,
             id: self.id,
             has_room,
@@ -75,7 +75,7 @@ impl Pieces {
             clients: &self.clients,
             now,
         };
-        let (used, next) = super::read(&mut held.bytes, &mut progress, &talk, shard);
+        let (used, next) = super::read(&mut held.bytes, &mut progress, &context, shard);
         let left = held.bytes.len() - used;
         if matches!(next, Next::More | Next::Wait | Next::Asked | Next::Opening) && left > 0 {
             self.held = Some(held.after(used, progress));
