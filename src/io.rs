@@ -13,6 +13,7 @@
 //! - `clients`: the addresses of clients, and the number of connections of each
 //! - `connection`, `tls`, `request`, `handshake`, `partial`: their sockets, their encryption, their
 //!   requests, whole and incomplete
+//! - `pieces`: requests without a socket, for tests
 //! - `publisher`: the unix feed
 //! - `reload`: new settings for a running daemon, and listeners that come and go
 //! - `bridge`: the thread of everything with a tokio client: remote verifiers, webhooks, RabbitMQ,
@@ -41,6 +42,7 @@ mod handshake;
 mod hub;
 pub mod listen;
 mod partial;
+mod pieces;
 mod publisher;
 mod pulse;
 pub mod rehearsal;
@@ -61,9 +63,9 @@ pub use self::bridge::amqp::Bus;
 pub use self::bridge::ask_once;
 pub use self::bridge::redis::Redis;
 pub use self::clock::now;
-pub use self::reload::{RenewError, Renewal};
 #[doc(hidden)]
-pub use self::request::{Pieces, PiecesNext};
+pub use self::pieces::{Pieces, PiecesNext};
+pub use self::reload::{RenewError, Renewal};
 pub use self::watchdog::end_after;
 
 use self::bridge::Feeds;

@@ -4,8 +4,8 @@
 //! never come. So all of them together have a limit, `limits.partial_bytes_max`. Allocated memory
 //! counts, not the bytes in it.
 
-use super::request::Progress;
-use crate::shard::Id;
+use super::request::{self, Next, Progress, RequestContext};
+use crate::shard::{Id, Shard};
 use ahash::AHashMap;
 
 /// Entries kept allocated when no request is incomplete.
@@ -33,6 +33,40 @@ impl PartialRequest {
         }
         Self::new(self.bytes, progress)
     }
+}
+
+/// Reads requests from new bytes of a connection, behind those kept of it, and keeps what a later
+/// read begins with. Returns the use of the bytes, and the number of those that were read: frames
+/// of a session lie behind them, in the kept bytes if there are any.
+pub(super) fn read(
+    kept: &mut Option<PartialRequest>,
+    new: &mut [u8],
+    context: &RequestContext<'_>,
+    shard: &mut Shard,
+) -> (Next, usize) {
+    if let Some(kept) = kept {
+        kept.bytes.extend_from_slice(new);
+    }
+    if !shard.awaits_request(context.id) {
+        return (Next::Session, 0);
+    }
+
+    // A request that comes whole is read where it lies.
+    let (bytes, mut progress) = match kept {
+        Some(kept) => (&mut kept.bytes[..], std::mem::take(&mut kept.progress)),
+        None => (&mut *new, Progress::default()),
+    };
+    let (used, next) = request::read(bytes, &mut progress, context, shard);
+    let is_all = used == bytes.len();
+
+    if matches!(next, Next::More | Next::Wait | Next::Asked | Next::Opening) {
+        *kept = match kept.take() {
+            _ if is_all => None,
+            Some(kept) => Some(kept.after(used, progress)),
+            None => Some(PartialRequest::new(new[used..].to_vec(), progress)),
+        };
+    }
+    (next, used)
 }
 
 /// The incomplete requests, and the memory of everything incomplete. Sockets hold messages and

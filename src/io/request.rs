@@ -6,11 +6,9 @@
 
 mod context;
 mod pending;
-mod pieces;
 
 pub(super) use self::context::RequestContext;
 pub(super) use self::pending::{Body, Progress};
-pub use self::pieces::{Pieces, PiecesNext};
 
 use super::handshake::{self, Found};
 use crate::http::Persistence;

@@ -1,7 +1,7 @@
 //! Reading: requests, one after another, or messages; and the keeping of incomplete ones.
 
-use super::super::partial::{PartialRequest, Partials};
-use super::super::request::{self, Next, Progress, RequestContext};
+use super::super::partial::{self, Partials};
+use super::super::request::{Next, RequestContext};
 use super::{NewBytes, Reading, Socket, Sockets};
 use crate::message::{self, MessageInbox};
 use crate::shard::{Id, Shard};
@@ -51,17 +51,6 @@ impl Sockets {
         }
 
         let mut held = std::mem::take(&mut socket.holds).then(|| self.partials.take(id)).flatten();
-        if let Some(held) = &mut held {
-            held.bytes.extend_from_slice(bytes);
-        }
-        let is_fresh = held.is_none();
-        let (bytes, mut progress) = match &mut held {
-            Some(PartialRequest { bytes, progress }) => (&mut bytes[..], std::mem::take(progress)),
-            None => (bytes, Progress::default()),
-        };
-        if !shard.awaits_request(id) {
-            return receive(socket, bytes, id, &mut self.partials, &mut self.waiting, shard, now);
-        }
         let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
         let (is_draining, fd) = (self.listeners.is_empty(), socket.fd.as_fd());
         let context = RequestContext {
@@ -73,23 +62,19 @@ impl Sockets {
             clients: &self.clients,
             now,
         };
-        let (used, next) = request::read(bytes, &mut progress, &context, shard);
+        let (next, used) = partial::read(&mut held, bytes, &context, shard);
         match next {
             Next::Over => return,
             Next::Session => {
-                let (rest, parts) = (&mut bytes[used..], &mut self.partials);
-                return receive(socket, rest, id, parts, &mut self.waiting, shard, now);
+                let bytes = held.as_mut().map_or(bytes, |held| &mut held.bytes[..]);
+                let (frames, parts) = (&mut bytes[used..], &mut self.partials);
+                return receive(socket, frames, id, parts, &mut self.waiting, shard, now);
             }
             Next::More | Next::Wait | Next::Asked | Next::Opening => {}
         }
 
-        if used < bytes.len() {
-            let fresh = if is_fresh { bytes[used..].to_vec() } else { Vec::new() };
-            let rest = match held {
-                Some(held) => held.after(used, progress),
-                None => PartialRequest::new(fresh, progress),
-            };
-            self.partials.put(id, rest);
+        if let Some(held) = held {
+            self.partials.put(id, held);
             socket.holds = true;
         }
         match next {

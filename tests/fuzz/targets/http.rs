@@ -69,7 +69,7 @@ fn read(bytes: &[u8], sizes: &[usize], room_is_late: bool) -> Outcome {
     let limits = Limits { head_bytes_max: BYTES_MAX, ..Limits::default() };
     let mut shard = Shard::new(Arc::clone(&SETTINGS), limits, Arc::new(Metrics::default()), NOW);
     let id = shard.accept(NOW);
-    let mut connection = Pieces::new(id).expect("a descriptor is to be had");
+    let mut connection = Pieces::new(id).expect("a descriptor is free");
     let (mut outcome, mut rest, mut turns) = (Outcome::default(), bytes, 0..TURNS_MAX);
     let mut sizes = sizes.iter();
     let mut piece: &[u8] = b"";

@@ -1,17 +1,17 @@
 //! The requests of one connection as they come in pieces, without a socket: what tests and fuzz
-//! targets drive, to hold a request that comes whole against the same one in pieces. The sockets of
-//! a shard do the same with what they read.
+//! targets drive, to hold a request that comes whole against the same one in pieces. They are read
+//! by the function that reads those of sockets, [`partial::read`].
 
-use super::{Next, Progress, RequestContext};
+use super::clients::Clients;
+use super::partial::{self, PartialRequest};
+use super::request::{Next, RequestContext};
 use crate::dialect::Kind;
-use crate::io::clients::Clients;
-use crate::io::partial::PartialRequest;
 use crate::shard::{Id, Shard};
 use crate::wheel::Now;
 use rustix::fd::{AsFd as _, OwnedFd};
 use std::io;
 
-/// What has been read of one connection.
+/// A connection, and what is kept of it between two pieces.
 pub struct Pieces {
     id: Id,
     held: Option<PartialRequest>,
@@ -25,11 +25,9 @@ pub struct Pieces {
 pub enum PiecesNext {
     /// The rest of a request, or another one.
     More,
-    /// Nothing, until what has been said already can be read in another turn, or when the shard is
-    /// ready for it.
+    /// No piece: what has come is read on in a later turn, or when the shard is ready for it.
     Later,
-    /// Frames: the connection is a session. Those that came with its request begin here, counted
-    /// from the end.
+    /// Frames: the connection is a session. So many of the bytes that have come are frames.
     Session(usize),
     /// Nothing that is read.
     Over,
@@ -39,14 +37,14 @@ impl Pieces {
     /// A connection that the shard has accepted.
     ///
     /// # Errors
-    /// When no descriptor is to be had.
+    /// When no descriptor is free.
     pub fn new(id: Id) -> io::Result<Self> {
         let null =
             rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
         Ok(Self { id, held: None, clients: Clients::new(Default::default()), socket: null })
     }
 
-    /// Reads a piece, behind what is held; without room for what requests publish, none is
+    /// Reads a piece, behind what is kept; without room for what requests publish, none is
     /// answered.
     pub fn take(
         &mut self,
@@ -56,16 +54,6 @@ impl Pieces {
         shard: &mut Shard,
         now: Now,
     ) -> PiecesNext {
-        let mut held = self
-            .held
-            .take()
-            .unwrap_or_else(|| PartialRequest::new(Vec::new(), Progress::default()));
-        held.bytes.extend_from_slice(piece);
-        if !shard.awaits_request(self.id) {
-            return PiecesNext::Session(held.bytes.len());
-        }
-
-        let mut progress = std::mem::take(&mut held.progress);
         let context = RequestContext {
             kinds,
             id: self.id,
@@ -75,16 +63,20 @@ impl Pieces {
             clients: &self.clients,
             now,
         };
-        let (used, next) = super::read(&mut held.bytes, &mut progress, &context, shard);
-        let left = held.bytes.len() - used;
-        if matches!(next, Next::More | Next::Wait | Next::Asked | Next::Opening) && left > 0 {
-            self.held = Some(held.after(used, progress));
-        }
+        let mut piece = piece.to_vec();
+        let (next, used) = partial::read(&mut self.held, &mut piece, &context, shard);
+
         match next {
             Next::More => PiecesNext::More,
             Next::Wait | Next::Asked | Next::Opening => PiecesNext::Later,
-            Next::Session => PiecesNext::Session(left),
-            Next::Over => PiecesNext::Over,
+            Next::Session => {
+                let bytes = self.held.take().map_or(piece, |held| held.bytes);
+                PiecesNext::Session(bytes.len() - used)
+            }
+            Next::Over => {
+                self.held = None;
+                PiecesNext::Over
+            }
         }
     }
 }
