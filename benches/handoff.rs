@@ -121,8 +121,8 @@ fn follow(address: SocketAddr) -> TcpStream {
 /// Adds a client of each shard that has none: which shard takes a connection, the kernel decides.
 fn follow_everywhere(daemon: &Daemon, count: usize, clients: &mut Vec<TcpStream>) {
     let followed = || {
-        let shards = daemon.status().shards;
-        shards[..count]
+        let threads = daemon.status().threads;
+        threads[..count]
             .iter()
             .filter(|shard| shard.sessions[Kind::Pulsar as usize].get() > 0)
             .count()

@@ -97,9 +97,9 @@ fn text(status: &DaemonStatus, facts: &Facts) -> Result<String, Error> {
     use prometheus_client::encoding::text::{encode_eof, encode_registry};
 
     let mut registry = Registry::with_prefix("fanfare");
-    let (shards, waiting) = (status.shards.clone(), status.waiting);
+    let (threads, waiting) = (status.threads.clone(), status.waiting);
     let hung = status.hung.len() as u64;
-    registry.register_collector(Box::new(Snapshot { shards, waiting, hung }));
+    registry.register_collector(Box::new(Snapshot { threads, waiting, hung }));
     registry.register_collector(Box::new(facts.clone()));
     // Dashboards expect `process_…` without a prefix.
     let mut everywhere = Registry::default();
@@ -146,7 +146,7 @@ fn classic(open: &str) -> String {
 /// The counters at the moment of a scrape, which the registry encodes through [`Collector`].
 #[derive(Debug)]
 struct Snapshot {
-    shards: Vec<Arc<Metrics>>,
+    threads: Vec<Arc<Metrics>>,
     waiting: u64,
     hung: u64,
 }
@@ -155,7 +155,7 @@ impl Snapshot {
     fn sum(&self, number: impl Fn(&Metrics) -> &Counter) -> u64 {
         // Wrapping, as the counters are: one that is written by differences may be negative for a
         // moment.
-        self.shards.iter().fold(0, |sum, metrics| sum.wrapping_add(number(metrics).get()))
+        self.threads.iter().fold(0, |sum, metrics| sum.wrapping_add(number(metrics).get()))
     }
 
     fn one(&self, number: impl Fn(&Metrics) -> &Counter) -> MetricValues {
@@ -434,7 +434,7 @@ impl Snapshot {
         // The encoder accumulates the buckets itself; the last one is all above the highest bound.
         let bounds = LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6);
         let counts = (0..=LATENCY_BOUNDS_US.len()).map(|index| {
-            self.shards.iter().fold(0u64, |sum, metrics| sum.wrapping_add(counts(metrics, index)))
+            self.threads.iter().fold(0u64, |sum, metrics| sum.wrapping_add(counts(metrics, index)))
         });
         let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(counts).collect();
         let count = buckets.iter().map(|bucket| bucket.1).sum();
@@ -475,10 +475,10 @@ mod tests {
 
     #[test]
     fn the_last_bucket_has_everything() {
-        let shards = vec![std::sync::Arc::new(Metrics::default())];
-        shards[0].latency(3_000_000);
-        shards[0].latency(u64::MAX / 2);
-        let status = DaemonStatus { shards, ..DaemonStatus::default() };
+        let threads = vec![std::sync::Arc::new(Metrics::default())];
+        threads[0].latency(3_000_000);
+        threads[0].latency(u64::MAX / 2);
+        let status = DaemonStatus { threads, ..DaemonStatus::default() };
         let text = text(&status, &Facts::default()).unwrap();
         let all = "fanfare_publish_to_write_seconds_bucket{le=\"+Inf\"} 2";
         assert!(text.lines().any(|line| line == all), "{text}");

@@ -7,8 +7,9 @@ use std::sync::Arc;
 /// A snapshot of the daemon.
 #[derive(Debug, Default)]
 pub struct DaemonStatus {
-    /// One set of counters per shard.
-    pub shards: Vec<Arc<Metrics>>,
+    /// One set of counters per thread: the shards first, in order, then the bridge, the owners of
+    /// topics and the admin listener.
+    pub threads: Vec<Arc<Metrics>>,
     /// Items that wait for shards: publications that the slowest has not read, and messages in
     /// mailboxes.
     pub waiting: u64,

@@ -101,7 +101,7 @@ struct AdminConnection {
 async fn serve(listener: &TcpListener, state: &Arc<AdminState>) {
     tokio::spawn(pulse::beat(Arc::clone(&state.hub), |hub| &hub.pulses.admin));
     let mut connections: Vec<AdminConnection> = Vec::new();
-    let metrics = Arc::clone(state.hub.metrics.last().expect("there is one for this thread"));
+    let metrics = Arc::clone(state.hub.admin_metrics());
     for accepted in 1usize.. {
         match listener.accept().await {
             Ok((socket, peer)) => {

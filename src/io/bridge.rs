@@ -55,7 +55,7 @@ impl Feeds {
         spoken: &[Kind],
         hub: &Arc<Hub>,
     ) -> io::Result<Self> {
-        let metrics = &hub.metrics[hub.mailboxes.len()];
+        let metrics = hub.bridge_metrics();
         let amqp =
             bus.map(|bus| amqp::AmqpFeed::new(bus, spoken.to_vec(), hub, Arc::clone(metrics)));
         let redis = redis
@@ -117,7 +117,7 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
         tokio::spawn(feed.run());
     }
 
-    let metrics = &hub.metrics[hub.mailboxes.len()];
+    let metrics = hub.bridge_metrics();
     let verification = Verification::new(Arc::clone(&metrics.verification));
     let mut verification = Caller::new(verification, Arc::clone(hub));
     let mut webhooks =

@@ -42,7 +42,7 @@ pub(super) struct Hub {
     /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they
     /// look at more often.
     pub(super) settings: Mutex<Arc<Settings>>,
-    /// One set per shard, the bridge's, one per owner of topics, and the admin listener's.
+    /// One set per shard, then the bridge's, one per owner of topics, and the admin listener's.
     pub(super) metrics: Vec<Arc<Metrics>>,
     pub(super) connections: Arc<AtomicUsize>,
     /// Publishers of the unix feed on all shards.
@@ -101,6 +101,21 @@ impl Hub {
     /// The dialects' current settings.
     pub(super) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The bridge's counters.
+    pub(super) fn bridge_metrics(&self) -> &Arc<Metrics> {
+        &self.metrics[self.mailboxes.len()]
+    }
+
+    /// The counters of an owner of topics.
+    pub(super) fn owner_metrics(&self, owner: usize) -> &Arc<Metrics> {
+        &self.metrics[self.mailboxes.len() + 1 + owner]
+    }
+
+    /// The admin listener's counters.
+    pub(super) fn admin_metrics(&self) -> &Arc<Metrics> {
+        &self.metrics[self.metrics.len() - 1]
     }
 
     /// Whether every shard has room for more.
@@ -246,7 +261,7 @@ impl Hub {
 
     pub(super) fn status(&self) -> DaemonStatus {
         DaemonStatus {
-            shards: self.metrics.clone(),
+            threads: self.metrics.clone(),
             waiting: self.log.depth()
                 + self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).sum::<u64>(),
             ready: self.ready.load(Relaxed),

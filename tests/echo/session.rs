@@ -202,7 +202,8 @@ fn what_is_refused_is_shown_to_the_operator() {
     }
     bus.say("a", r#"{"event":"client-x","channel":"room"}"#);
     bus.say("a", r#"{"event":"no such"}"#);
-    let status = DaemonStatus { shards: vec![Arc::clone(&bus.metrics)], ..DaemonStatus::default() };
+    let status =
+        DaemonStatus { threads: vec![Arc::clone(&bus.metrics)], ..DaemonStatus::default() };
     let page = http::metrics(Exposition::Prometheus, &status, &Facts::default());
     let page = String::from_utf8(page).unwrap();
     for line in [

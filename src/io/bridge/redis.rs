@@ -299,7 +299,7 @@ mod tests {
     fn feed(hub: &Arc<Hub>) -> RedisFeed {
         let server = crate::feed::redis::Server::read("redis://:hunter2@redis.example").unwrap();
         let topics = RedisTopics { prefix: "p-".into(), sources: sources(), relay: None };
-        let metrics = Arc::clone(&hub.metrics[1]);
+        let metrics = Arc::clone(hub.bridge_metrics());
         RedisFeed::new(Redis { server, topics, trust: None }, vec![], hub, metrics).unwrap()
     }
 

@@ -49,7 +49,7 @@ pub(in crate::io) fn start(
     let (now, count) = (clock::now(), Arc::default());
     let owners = OwnerIndex::all(hub.store.owners());
     for (owner, disk) in owners.zip(disks) {
-        let metrics = &hub.metrics[hub.mailboxes.len() + 1 + owner.index()];
+        let metrics = hub.owner_metrics(owner.index());
         let rules = TopicRules { cache_bytes: settings.cache_share(), ..dialects.topic_rules() };
         let topics =
             TopicOwner::new(disk.counting(Arc::clone(metrics)), rules, now).of(owner, &count);

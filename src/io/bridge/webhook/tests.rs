@@ -90,12 +90,13 @@ impl Daemon {
     fn await_outcome(&self, kind: WebhookKind, outcome: WebhookOutcome, count: u64) {
         let what = format!("{count} of {kind:?} are {outcome:?}");
         eventually(&what, || {
-            self.0.metrics[1].webhooks.outcomes[kind as usize][outcome as usize].get() == count
+            self.0.bridge_metrics().webhooks.outcomes[kind as usize][outcome as usize].get()
+                == count
         });
     }
 
     fn retries(&self, kind: WebhookKind) -> u64 {
-        self.0.metrics[1].webhooks.retries[kind as usize].get()
+        self.0.bridge_metrics().webhooks.retries[kind as usize].get()
     }
 }
 
