@@ -268,8 +268,8 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     Ok(Daemon { admin: admin_address, driver, slots, socket: plan.feed.path, relays, hub, threads })
 }
 
-/// Listens for clients with one socket per shard. Returns the listeners by slot and, their sockets,
-/// by shard.
+/// Listens for clients with one socket per shard. Returns the slots, and the listeners of each
+/// shard.
 fn listen_for_clients(
     listen: &[Listen],
     shards: usize,

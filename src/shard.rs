@@ -45,7 +45,6 @@ use crate::message::{Interest, Received};
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
 use crate::reason::Reason;
-
 use crate::service::presence::Presence;
 use crate::service::topic::TopicQuestion;
 use crate::service::{Answer, ConnectionRef, Question};

@@ -33,7 +33,7 @@ pub(super) struct Hub {
     pub(super) mailboxes: Box<[Mailbox]>,
     /// The number of full mailboxes.
     fill: Fill,
-    /// The log of publications, with a lane for each dialect that shards follow.
+    /// The log of publications, with a lane for each dialect.
     pub(super) log: Log<Arc<Publication>>,
     pub(super) bridge: Bridge,
     pub(super) store: Store,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Longest turn of a thread that does not hang. Turns are bounded and take milliseconds, and idle
-/// threads turn once a second ([`BEAT`]); no load takes this long.
+/// threads turn every [`BEAT`], idle shards every [`IDLE_BEAT`]; no load takes this long.
 pub(super) const TURN_MAX: Duration = Duration::from_secs(5);
 /// Longest wait of a thread before it turns without an event.
 pub(super) const BEAT: Duration = Duration::from_secs(1);

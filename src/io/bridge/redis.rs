@@ -67,8 +67,8 @@ impl RedisFeed {
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let mut random = [0; 16];
-
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+
         metrics.redis.configured.set(1);
 
         let kinds = redis.topics.kinds();
