@@ -4,8 +4,8 @@
 //! as an address is a trusted proxy's own, the one before it was written by that proxy. The first
 //! untrusted address is the client; what stands before it, the client may have written itself.
 //!
-//! A proxy that writes one of the two passes the other on as the client sent it. When both are
-//! there and name different clients, neither is believed.
+//! A proxy that sets one of the two passes the other on as the client sent it. When both are there
+//! and name different clients, neither is trusted.
 
 use super::{Networks, Remote};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
