@@ -192,6 +192,12 @@ impl Kind {
         with_dialects!(constant self PATHS)
     }
 
+    /// See [`Dialect::FED_BY_BUS`].
+    #[must_use]
+    pub const fn is_fed_by_bus(self) -> bool {
+        with_dialects!(constant self FED_BY_BUS)
+    }
+
     /// See [`Dialect::CLOSE_BUS_LOST`].
     #[must_use]
     pub const fn close_bus_lost(self) -> Option<(u16, &'static str)> {
@@ -456,7 +462,7 @@ impl Kind {
 
     /// The dialects that a bus feeds.
     pub fn fed_by_bus() -> impl Iterator<Item = Kind> {
-        Kind::ALL.iter().copied().filter(|kind| kind.close_bus_lost().is_some())
+        Kind::ALL.iter().copied().filter(|kind| kind.is_fed_by_bus())
     }
 
     /// The number by which services know it.

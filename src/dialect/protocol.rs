@@ -75,8 +75,10 @@ pub trait Dialect: Sized {
     const ECHOES_SUBPROTOCOL: bool = false;
     /// The code and reason that end a session which reads too slowly.
     const CLOSE_SLOW: (u16, &'static str) = (1013, "too slow");
+    /// Whether the bus feeds it: [`Dialect::publish_message`] reads the messages.
+    const FED_BY_BUS: bool = false;
     /// The code and reason that end a session when the bus that feeds its dialect is away; `None`
-    /// where no bus does.
+    /// where sessions stay.
     const CLOSE_BUS_LOST: Option<(u16, &'static str)> = None;
     /// The events that its sessions count, with the word by which the client is told, if it is.
     const TALLIES: &'static [(DialectTally, &'static str)] = &[];

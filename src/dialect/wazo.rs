@@ -88,6 +88,7 @@ impl Dialect for Wazo {
     const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1011, "keepalive ping timeout");
+    const FED_BY_BUS: bool = true;
     const CLOSE_BUS_LOST: Option<(u16, &'static str)> = Some((1011, "bus connection lost"));
     const PATHS: ClaimedPaths = ClaimedPaths::Any;
 
