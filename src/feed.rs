@@ -1,9 +1,9 @@
 //! Where events come from. A feed is a dialect's twin: bytes in, publications and bytes out.
 //!
 //! An event is an address and JSON. The address's first word names the dialect, which reads the
-//! rest; [`Intake::take`] makes publications of both. A broker's message has its address in its
-//! headers and is for one dialect. An event for a dialect that no listener of this daemon speaks is
-//! valid all the same: it has no receivers.
+//! rest; [`Intake::take`] makes publications of both. A message of RabbitMQ has its address in its
+//! headers, and one of Redis in its channel. An event for a dialect that no listener of this daemon
+//! speaks is valid all the same: it has no receivers.
 
 pub mod amqp;
 pub mod redis;
@@ -117,26 +117,41 @@ impl Intake {
         Ok(self.spoken.contains(&kind).then(|| self.draft.finish(now)))
     }
 
-    /// Reads a message of the bus, for a dialect that it feeds. `None` when it is valid and no
-    /// listener speaks the dialect.
+    /// Reads a message of the bus once, for all dialects that it feeds and listeners speak, and
+    /// hands their publications to `publish`.
     ///
     /// # Errors
-    /// When it is not an event; the reason is for the log.
+    /// When it is an event of none of them; the reason is for the log.
     pub fn take_message(
         &mut self,
-        kind: Kind,
         message: &AmqpMessage<'_>,
         exchange: amqp::ExchangeType,
         now: Now,
-    ) -> Result<Option<Publication>, Rejection> {
+        publish: &mut dyn FnMut(Publication),
+    ) -> Result<Taken, Rejection> {
         amqp::check(message)?;
         let has_headers = exchange == amqp::ExchangeType::Headers;
 
-        let (spoken, draft) = (self.spoken.contains(&kind), &mut self.draft);
+        let (spoken, draft) = (&self.spoken, &mut self.draft);
         self.parser.parse(message.body, |event| {
-            kind.publish_message(message, has_headers, event, draft)
-        })??;
-        Ok(spoken.then(|| self.draft.finish(now)))
+            let (mut is_taken, mut refusal) = (false, None);
+            for kind in Kind::fed_by_bus().filter(|kind| spoken.contains(kind)) {
+                match kind.publish_message(message, has_headers, event, draft) {
+                    Ok(()) => {
+                        is_taken = true;
+                        publish(draft.finish(now));
+                    }
+                    Err(unusable) => refusal = refusal.or(Some(unusable)),
+                }
+            }
+
+            match refusal {
+                // The bus is for several dialects, and each has messages of its own there.
+                _ if is_taken => Ok(Taken::Published),
+                Some(unusable) => Err(unusable.into()),
+                None => Ok(Taken::NoListener),
+            }
+        })?
     }
 }
 

@@ -29,7 +29,7 @@ mod tests {
     use super::*;
     use crate::dialect::AmqpHeader;
     use crate::dialect::Kind;
-    use crate::feed::Intake;
+    use crate::feed::{Intake, Taken};
     use crate::wheel::Now;
     use std::sync::Arc;
 
@@ -41,14 +41,16 @@ mod tests {
     ) -> Result<String, String> {
         let message =
             AmqpMessage { headers: headers.iter().copied().collect(), body, is_refused: false };
+        let mut publications = Vec::new();
         let taken = Intake::new(vec![Kind::named("wazo").unwrap()], Arc::default()).take_message(
-            Kind::named("wazo").unwrap(),
             &message,
             exchange,
             Now::default(),
+            &mut |publication| publications.push(publication),
         );
-        let publication =
-            taken.map_err(|rejection| rejection.to_string())?.expect("wazo is spoken");
+        assert_eq!(taken.map_err(|rejection| rejection.to_string())?, Taken::Published);
+        assert_eq!(publications.len(), 1, "wazo is spoken");
+        let publication = publications.remove(0);
         assert!(publication.frame(0).ends_with(body), "the body goes on as it came");
         Ok(String::from_utf8_lossy(&publication.topic()[1..]).into_owned())
     }
@@ -88,18 +90,17 @@ mod tests {
     }
 
     #[test]
-    fn a_good_message_that_nobody_is_there_for_is_no_mistake() {
-        let message = AmqpMessage {
-            headers: [("name", AmqpHeader::Text("x"))].into_iter().collect(),
-            body: b"{}",
-            is_refused: false,
+    fn without_a_listener_a_message_is_no_mistake_unless_it_is_no_json() {
+        let take = |body: &[u8]| {
+            let headers = [("name", AmqpHeader::Text("x"))].into_iter().collect();
+            Intake::new(vec![], Arc::default()).take_message(
+                &AmqpMessage { headers, body, is_refused: false },
+                ExchangeType::Headers,
+                Now::default(),
+                &mut |_| panic!("published"),
+            )
         };
-        let taken = Intake::new(vec![], Arc::default()).take_message(
-            Kind::named("wazo").unwrap(),
-            &message,
-            ExchangeType::Headers,
-            Now::default(),
-        );
-        assert!(taken.unwrap().is_none());
+        assert_eq!(take(b"{}"), Ok(Taken::NoListener));
+        assert!(take(b"no JSON").is_err());
     }
 }

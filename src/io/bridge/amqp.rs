@@ -21,8 +21,8 @@ use super::super::{Hub, ROOM_PAUSE, clock};
 use super::backoff::Backoff;
 use crate::dialect::Kind;
 use crate::dialect::{AmqpHeader, AmqpMessage};
-use crate::feed::Intake;
 use crate::feed::amqp::{OnBusLoss, REFUSED};
+use crate::feed::{Intake, Taken};
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
 use lapin::message::Delivery;
@@ -141,27 +141,26 @@ impl AmqpFeed {
         let events = &self.metrics.events[Origin::Amqp as usize];
 
         let mut publications = Vec::with_capacity(batch.len());
-        // Counted for each dialect: one message may be an event of one and none of another.
         for delivery in batch.iter() {
             let message = message(delivery);
-            for kind in &self.kinds {
-                match self.intake.take_message(*kind, &message, exchange, now) {
-                    Ok(Some(publication)) => publications.push(publication),
-                    Ok(None) => events[Outcome::NoListener as usize].add(1),
-                    Err(rejection) => {
-                        events[Outcome::Rejected as usize].add(1);
-                        LogLine::AmqpRejected.warn(now, || {
-                            format!(
-                                "a message from RabbitMQ was dropped, it is not an event: \
-                                 {rejection}"
-                            )
-                        });
-                    }
+            let taken = self.intake.take_message(&message, exchange, now, &mut |publication| {
+                publications.push(publication);
+            });
+            let outcome = match taken {
+                Ok(Taken::NoListener) => Outcome::NoListener,
+                Ok(Taken::Published | Taken::Append(..)) => Outcome::Accepted,
+                Err(rejection) => {
+                    LogLine::AmqpRejected.warn(now, || {
+                        format!(
+                            "a message from RabbitMQ was dropped, it is not an event: {rejection}"
+                        )
+                    });
+                    Outcome::Rejected
                 }
-            }
+            };
+            events[outcome as usize].add(1);
         }
 
-        events[Outcome::Accepted as usize].add(publications.len() as u64);
         self.hub.broadcast(publications, None);
         // After the broadcast: acknowledged messages are not delivered again if the daemon ends.
         connection.acknowledge(batch).await?;

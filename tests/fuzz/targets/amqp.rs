@@ -2,8 +2,8 @@
 
 use super::{Input, NOW, cuts, wire};
 use fanfare::dialect::{AmqpHeader, AmqpMessage, Kind};
-use fanfare::feed::Intake;
 use fanfare::feed::amqp::{ExchangeType, Screen};
+use fanfare::feed::{Intake, Taken};
 use std::sync::Arc;
 
 /// Longest frame that was agreed.
@@ -69,14 +69,18 @@ fn message(input: &mut Input<'_>) {
         }
     }
     message.body = input.0;
+    let mut publications = Vec::new();
     let taken = Intake::new(Kind::ALL.to_vec(), Arc::default()).take_message(
-        Kind::Wazo,
         &message,
         exchange,
         NOW,
+        &mut |publication| publications.push(publication),
     );
+    publications.iter().for_each(wire::check_publication);
     match taken {
-        Ok(publication) => wire::check_publication(&publication.expect("wazo is spoken")),
+        Ok(taken) => {
+            assert!(taken == Taken::Published && publications.len() == 1, "wazo is spoken");
+        }
         Err(rejection) => assert!(!rejection.to_string().is_empty()),
     }
 }
