@@ -5,7 +5,7 @@
 //! them.
 
 use super::connection::PING_INTERVAL;
-use super::fault::{RedisFault, RedisStep};
+use super::fault::{RedisFault, RedisStep, WORDS_MAX};
 use crate::feed::redis::RelayNode;
 use crate::io::clock;
 use crate::io::handoff::inbox::{Bounds, Fill, Inbox};
@@ -127,21 +127,26 @@ pub(super) async fn publish(
         match pipeline.query_async::<()>(&mut connection).await {
             Ok(()) => metrics.relays_sent.add(texts.len() as u64),
             Err(error) if is_end(&error) => return RedisFault::Redis(RedisStep::Publish, error),
-            // Refused for lack of a permission: the connection stays good, and the operator is
-            // told.
+            // The connection stays good: Redis has refused the command.
             Err(error) => {
                 metrics.relays_lost.add(texts.len() as u64);
-                LogLine::RelayRefused.warn(clock::now(), || {
-                    let words = excerpt(&error.to_string(), super::fault::WORDS_MAX);
-                    format!(
-                        "Redis does not accept relayed messages: let its user publish by `ACL \
-                         SETUSER … +publish &{channel}` ({words})"
-                    )
-                });
+                LogLine::RelayRefused.warn(clock::now(), || refused(&error, &channel));
             }
         }
 
         relays.answered();
+    }
+}
+
+/// The log line of messages that Redis has refused.
+fn refused(error: &RedisError, channel: &str) -> String {
+    let words = excerpt(&error.to_string(), WORDS_MAX);
+    match error.code() {
+        Some("NOPERM") => format!(
+            "Redis does not accept relayed messages: let its user publish by `ACL SETUSER … \
+             +publish &{channel}` ({words})"
+        ),
+        _ => format!("Redis does not accept relayed messages: {words}"),
     }
 }
 
@@ -154,7 +159,7 @@ fn is_end(error: &RedisError) -> bool {
 mod tests {
     use super::super::Redis;
     use super::super::backlog::RedisBacklog;
-    use super::super::connection::{RedisConnection, publisher};
+    use super::super::connection::{RedisConnection, publisher as connect_publisher};
     use super::*;
     use crate::dialect::Kind;
     use crate::feed::redis::{RedisTopics, Server};
@@ -226,11 +231,46 @@ mod tests {
     ) -> Option<(RedisConnection, MultiplexedConnection)> {
         while child.try_wait().unwrap().is_none() {
             if let Ok(subscriber) = RedisConnection::open(redis).await {
-                return Some((subscriber, publisher(redis).await.unwrap()));
+                return Some((subscriber, connect_publisher(redis).await.unwrap()));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         None
+    }
+
+    #[test]
+    fn a_permission_is_advised_where_it_is_missing_and_other_refusals_are_quoted() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let Some((mut child, redis)) = start(directory.path()) else {
+            return eprintln!("skipped: no setpriv here");
+        };
+        runtime.block_on(async {
+            let Some((_subscriber, mut publisher)) = connect(&mut child, &redis).await else {
+                return eprintln!("skipped: no Redis here");
+            };
+            let mut publish = async |arguments: &[&str]| {
+                let mut pipeline = pipe();
+                pipeline.cmd("PUBLISH").arg(arguments).ignore();
+                let error = pipeline.query_async::<()>(&mut publisher).await.unwrap_err();
+                assert!(!is_end(&error), "{error}");
+                refused(&error, "p-fanfare")
+            };
+
+            let line = publish(&["no message"]).await;
+            assert!(line.contains("wrong number of arguments"), "{line}");
+            assert!(!line.contains("ACL"), "{line}");
+
+            let mut operator = connect_publisher(&redis).await.unwrap();
+            let mut limit = cmd("ACL");
+            limit.arg(&["SETUSER", "default", "-publish"]);
+            limit.query_async::<()>(&mut operator).await.unwrap();
+            let line = publish(&["p-fanfare", "{}"]).await;
+            assert!(line.contains("+publish &p-fanfare"), "{line}");
+            assert!(line.contains("no permissions"), "{line}");
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
