@@ -71,7 +71,7 @@ impl<T: Weigh, M> MergedReader<T, M> {
         }
     }
 
-    /// Whether [`Merge::pop`] would read a message.
+    /// Whether [`MergedReader::pop`] would read a message.
     pub fn is_message_next(&mut self) -> bool {
         let front = self.waiting.front().map(|message| message.stamp);
         front.is_some_and(|stamp| self.lane_before(stamp).is_none())
