@@ -6,10 +6,14 @@ use super::output::print;
 use crate::config::words::nearest;
 use crate::manual::{ManualPage, PAGES};
 use argh::FromArgs;
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
 use std::ffi::OsStr;
 use std::io::{IsTerminal as _, Write as _, stdout};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Characters of a topic that are shown.
 const TOPIC_CHARS_MAX: usize = 100;
@@ -96,11 +100,23 @@ fn is_paged(text: &str) -> bool {
     if std::env::var_os("LESS").is_none() {
         command.env("LESS", "FRX");
     }
-    let Ok(mut pager) = command.stdin(Stdio::piped()).spawn() else { return false };
+
+    // Ctrl-C is for the pager, which stops a search by it and stays: to end here would leave it
+    // behind, and the terminal with it. Failing that, the page is shown all the same.
+    let has_left = Arc::new(AtomicBool::new(false));
+    let _ = flag::register_conditional_default(SIGINT, Arc::clone(&has_left));
+
+    let Ok(mut pager) = command.stdin(Stdio::piped()).spawn() else {
+        has_left.store(true, Relaxed);
+        return false;
+    };
     if let Some(mut input) = pager.stdin.take() {
         // Fails when the reader has seen enough and left.
         let _ = input.write_all(text.as_bytes());
     }
+    let status = pager.wait();
+    has_left.store(true, Relaxed);
+
     // The shell's words for a command that it cannot run.
-    pager.wait().is_ok_and(|status| !matches!(status.code(), Some(126 | 127)))
+    status.is_ok_and(|status| !matches!(status.code(), Some(126 | 127)))
 }

@@ -3,7 +3,8 @@
 use crate::cli::run;
 use crate::harness::command;
 use fanfare::manual::PAGES;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
 
 #[test]
 fn help_lists_the_pages_and_shows_each() {
@@ -54,6 +55,28 @@ fn on_a_terminal_a_page_goes_through_the_pager() {
     assert!(code == Some(0) && shown.contains("TLS: CERTIFICATES"), "{shown}");
     // It may be left before the end.
     assert_eq!(on_terminal("head -n 1", "limits").0, Some(0));
+}
+
+#[test]
+fn ctrl_c_is_for_the_pager() {
+    let program = env!("CARGO_BIN_EXE_fanfare");
+    // As less does, it goes on after Ctrl-C, and ends by a key.
+    let pager = "trap '' INT; cat > /dev/null; echo shown; read key < /dev/tty; echo left by $key";
+    let mut terminal = Command::new("script")
+        .args(["-qec", &format!("exec {program} help limits"), "/dev/null"])
+        .env("PAGER", pager)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(terminal.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.trim_end() == "shown"));
+    let mut keys = terminal.stdin.take().unwrap();
+    keys.write_all(b"\x03q\n").unwrap();
+    let rest: Vec<String> = lines.collect();
+    assert!(rest.iter().any(|line| line.trim_end() == "left by q"), "{rest:?}");
+    drop(keys);
+    assert_eq!(terminal.wait().unwrap().code(), Some(0));
 }
 
 #[test]
