@@ -29,7 +29,7 @@ struct Module {
     place: Vec<String>,
     defined: BTreeSet<String>,
     imports: Vec<Import>,
-    /// ClaimedPaths of two parts and more, as written, and single words.
+    /// Paths of two parts and more, as written, and single words.
     paths: BTreeSet<Vec<String>>,
 }
 

@@ -1,4 +1,4 @@
-//! RemoteVerifier verifiers: what they are asked, and what becomes of answers that are right, odd and wrong.
+//! Remote verifiers: what they are asked, and what becomes of answers that are right, odd and wrong.
 
 use super::*;
 use fanfare::endpoint::UrlError;
