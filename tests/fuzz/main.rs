@@ -3,13 +3,14 @@
 //! an input has reached (`guided`).
 //!
 //! `FANFARE_FUZZ_SECONDS` sets the time for each target, `FANFARE_FUZZ_SEED` where the random numbers begin. An input that
-//! fails is written to a file; `FANFARE_FUZZ_INPUT=FILE` runs its target with that alone. It belongs into
-//! `regressions/TARGET` with what mends it.
+//! fails, hangs or ends the process is left in a file; `FANFARE_FUZZ_INPUT=FILE` runs its target with that alone. It belongs
+//! into `regressions/TARGET` with what mends it.
 
 #![allow(clippy::unwrap_used)]
 
 mod mutator;
 mod targets;
+mod trail;
 
 use mutator::Mutator;
 use std::fs;
@@ -17,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use targets::{ALL, Target};
+use trail::Trail;
 
 /// How long a target is run where nothing else is set.
 const SECONDS: u64 = 2;
@@ -53,29 +55,31 @@ fn fuzz(name: &str) {
     let seed = number("FANFARE_FUZZ_SEED").unwrap_or(SEED);
     let seconds = Duration::from_secs(number("FANFARE_FUZZ_SECONDS").unwrap_or(SECONDS));
     let seeds = inputs("seeds", name);
-    seeds.iter().chain(&inputs("regressions", name)).for_each(|input| run(target, input, seed));
+    let trail = Trail::start(Path::new(env!("CARGO_TARGET_TMPDIR")), target.name);
+    let known = [&seeds[..], &inputs("regressions", name)].concat();
+    known.iter().for_each(|input| run(target, input, seed, &trail));
 
     let mut mutator = Mutator::new(seed, seeds, words(name));
     let (until, mut count) = (Instant::now() + seconds, 0_u64);
     while Instant::now() < until {
-        run(target, mutator.next(), seed);
+        run(target, mutator.next(), seed, &trail);
         count += 1;
     }
+    trail.end();
     println!("{name}: {count} inputs");
 }
 
-fn run(target: &Target, input: &[u8], seed: u64) {
+fn run(target: &Target, input: &[u8], seed: u64, trail: &Trail) {
+    trail.keep(input);
     if catch_unwind(AssertUnwindSafe(|| (target.run)(input))).is_ok() {
         return;
     }
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{}", target.name));
-    fs::write(&path, input).unwrap();
     let shown = input[..input.len().min(SHOWN_BYTES_MAX)].escape_ascii();
     panic!(
         "{} fails (seed {seed}) with {} bytes: {shown}\nagain: FANFARE_FUZZ_INPUT={} cargo test --test fuzz {}",
         target.name,
         input.len(),
-        path.display(),
+        trail.fail().display(),
         target.name
     );
 }
