@@ -12,6 +12,7 @@ mod mutator;
 mod targets;
 mod trail;
 
+use fanfare::dialect::Kind;
 use mutator::Mutator;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,9 +40,15 @@ each! {
 }
 
 #[test]
-fn every_target_is_run_and_has_seeds() {
+fn every_dialect_is_a_target_and_every_target_is_run_and_has_seeds() {
     let names: Vec<&str> = ALL.iter().map(|target| target.name).collect();
     assert_eq!(names, TESTED);
+    for kind in Kind::ALL {
+        // The dialect of the conformance tests is in no daemon.
+        let is_for_tests = kind.name() == "mirror";
+        let target = kind.name().replace('-', "_");
+        assert!(is_for_tests || names.contains(&target.as_str()), "there is no target {target}");
+    }
     for name in names {
         assert!(!inputs("seeds", name).is_empty(), "tests/fuzz/seeds/{name} has none");
     }
