@@ -19,6 +19,9 @@ const TURNS_MAX: usize = 10_000;
 /// What is sent while a body is awaited: whether it is depends on how the request is cut.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// How a request begins whose answer has no body.
+const HEAD: &[u8] = b"HEAD ";
+
 /// What has come of a connection.
 #[derive(Default, PartialEq)]
 struct Outcome {
@@ -37,7 +40,7 @@ pub(crate) fn run(input: &[u8]) {
     let bytes = input.0;
     let whole = read(bytes, &[bytes.len()], false);
     let without_room = read(bytes, &[bytes.len()], true);
-    check(&whole.answered);
+    check(&whole.answered, bytes);
     assert!(without_room == whole, "without room: {without_room:?}\nwith room: {whole:?}");
     for sizes in cuts(seed, bytes.len()).into_iter().skip(1) {
         let pieces = read(bytes, &sizes, seed & 2 == 2);
@@ -45,8 +48,10 @@ pub(crate) fn run(input: &[u8]) {
     }
 }
 
-/// Answers are whole responses, one behind the other; those to `HEAD` have no body, whatever length they tell.
-fn check(mut answered: &[u8]) {
+/// Answers are whole responses, one behind the other; those to `HEAD` have no body, whatever length they tell. What was asked
+/// says how many may have none.
+fn check(mut answered: &[u8], asked: &[u8]) {
+    let mut without_body_max = asked.windows(HEAD.len()).filter(|part| *part == HEAD).count();
     while !answered.is_empty() {
         let end = answered.windows(4).position(|end| end == b"\r\n\r\n").expect("a whole head");
         let head = std::str::from_utf8(&answered[..end]).expect("a head is text");
@@ -58,8 +63,12 @@ fn check(mut answered: &[u8]) {
             return;
         }
         answered = &answered[end + 4..];
-        if !answered.is_empty() && !answered.starts_with(b"HTTP/1.1 ") {
+        let has_body = !answered.is_empty() && !answered.starts_with(b"HTTP/1.1 ");
+        if has_body {
             answered = answered.get(length..).expect("a whole body");
+        } else if length > 0 {
+            let left = without_body_max.checked_sub(1);
+            without_body_max = left.unwrap_or_else(|| panic!("the body is missing: {head}"));
         }
     }
 }
