@@ -1,5 +1,10 @@
 //! Records of the log: their layout, their checks, and finding them after damage.
 //!
+//! ```text
+//! header   length of the body u32 · check of the header u32 · check of the body u64
+//! body     kind u8 · fields
+//! padding  zeros up to a multiple of 8
+//! ```
 //! Numbers are little-endian; a text is its length (u16) and its bytes. Both checks are xxh3 seeded
 //! with the segment's number, the header's also with the offset, so that remains of an earlier
 //! segment in a reused file never pass for records. A text or list at the end of a body extends to

@@ -1,6 +1,11 @@
 //! The stored form of a message: some numbers, then the producer's data, in a layout that the
 //! producer's shard writes once and nothing changes afterwards.
 //!
+//! ```text
+//! ordinal u64 · bytes before it u64 · published u64 · flags u8 · event time u64?
+//! · delivery time u64? · sequence i64? · producer? · key? · context? · encryption context?
+//! · properties? · payload
+//! ```
 //! Numbers are little-endian; `?` marks fields that are present when their flag is set; a text is
 //! its length (u32) and its bytes; properties are their count (u32) and twice as many texts; the
 //! payload is the rest.

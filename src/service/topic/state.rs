@@ -1,5 +1,11 @@
 //! The saved state of a topic and of a subscription, as bytes that start with a version.
 //!
+//! ```text
+//! topic:        2 · flags u8 · next (position, ordinal, bytes) · first position · used (ms)
+//! subscription: 2 · kind u8 · flags u8 · used (ms) · start · read (position, ordinal, bytes)
+//!               · skipped · delayed (ms, position) · count
+//!               · count times (position since the one before, length, delivery time)
+//! ```
 //! All numbers after the flags are variable-length integers, 7 bits a byte, the lowest first.
 
 use super::pending::{Pending, PendingState};
