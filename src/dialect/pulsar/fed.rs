@@ -8,6 +8,9 @@ use crate::wheel::Now;
 
 /// Lays out a fed event for its topic, if that is persistent: its place is `persistent/…`. The
 /// event is like a producer's message.
+///
+/// # Errors
+/// When the place is not a persistent topic's, or the event is not a message.
 pub(super) fn append(
     place: &str,
     event: &Event<'_, '_>,

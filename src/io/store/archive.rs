@@ -74,6 +74,7 @@ impl Disk {
     /// Opens a store with one owner, or creates it; works around the remains of a crash or damage,
     /// and logs them.
     ///
+    /// # Errors
     /// When it cannot be used, with advice.
     pub fn open(settings: &StoreSettings) -> Result<Self, OpenError> {
         let settings = StoreSettings { writers: 1, ..settings.clone() };
@@ -82,6 +83,7 @@ impl Disk {
 
     /// Opens the archives of all owners.
     ///
+    /// # Errors
     /// When the store cannot be used, with advice.
     pub fn open_all(settings: &StoreSettings) -> Result<Vec<Self>, OpenError> {
         let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
@@ -164,6 +166,7 @@ impl Disk {
     /// Makes all writes safe to the extent of the configured durability. A failure stops writing
     /// until [`Disk::look`] finds that it works again.
     ///
+    /// # Errors
     /// When they are not safe, with the reason.
     pub fn commit(&mut self) -> Result<(), Box<str>> {
         self.wants_commit = false;
@@ -182,6 +185,7 @@ impl Disk {
 
     /// Makes all writes safe, whatever the configured durability.
     ///
+    /// # Errors
     /// When they are not safe, with the reason.
     pub fn save_to_disk(&mut self) -> Result<(), Box<str>> {
         self.wants_commit = false;
@@ -192,6 +196,7 @@ impl Disk {
     /// configured durability; otherwise the file to sync, after which [`Disk::commit_ended`] must
     /// be called. Later writes are not waited for.
     ///
+    /// # Errors
     /// When they cannot be made safe, with the reason.
     pub fn commit_begun(&mut self) -> Result<Option<Unsynced>, Box<str>> {
         let count = std::mem::take(&mut self.appended);
@@ -217,6 +222,7 @@ impl Disk {
 
     /// Ends a commit with the result of its sync.
     ///
+    /// # Errors
     /// When the writes are not safe, with the reason.
     pub fn commit_ended(&mut self, result: io::Result<()>) -> Result<(), Box<str>> {
         let begun = self.begun.take();

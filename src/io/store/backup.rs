@@ -54,6 +54,7 @@ pub(in crate::io) struct Copier {
 impl Disk {
     /// A snapshot of the log, with all changes saved.
     ///
+    /// # Errors
     /// When the changes cannot be saved.
     pub(super) fn copier(&mut self) -> Result<Copier, String> {
         // Saved and synced first: the copy is made from the files, not from memory.
@@ -74,6 +75,7 @@ impl Disk {
 
     /// Makes a backup of a store with one owner, and waits for it.
     ///
+    /// # Errors
     /// When it cannot be made, with the reason.
     pub fn backup(&mut self) -> Result<Backup, String> {
         copy_all(&[self.copier()?], None)
@@ -280,6 +282,7 @@ fn beginning(path: &Path) -> io::Result<Vec<u8>> {
 /// The backups in a directory, oldest first: everything with the name of a backup that contains a
 /// store.
 ///
+/// # Errors
 /// When the directory cannot be read.
 pub(super) fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -318,6 +321,7 @@ fn is_stamp(path: &Path) -> bool {
 
 /// Removes all but the newest `count` backups of a directory. Returns the removed ones.
 ///
+/// # Errors
 /// When one cannot be removed.
 pub fn keep(directory: &Path, count: usize) -> io::Result<Vec<PathBuf>> {
     let mut backups = list(directory)?;

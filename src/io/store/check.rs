@@ -34,6 +34,7 @@ impl From<String> for StoreReport {
 
 /// Checks a store without changing it; with `all`, reads every segment.
 ///
+/// # Errors
 /// When it could not be opened, with advice.
 pub fn check(settings: &StoreSettings, all: bool) -> Result<StoreReport, OpenError> {
     let directory = settings.path.clone().ok_or(OpenError::NoPath)?;

@@ -55,6 +55,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Starts the thread for the log of this directory, with segments of `segment_bytes`.
     ///
+    /// # Errors
     /// When the thread cannot be started.
     pub(super) fn start(directory: &Path, segment_bytes: usize) -> io::Result<Self> {
         let (jobs, taken) = mpsc::channel();
@@ -177,6 +178,7 @@ pub(super) fn remove(directory: &Path, number: u32) {
 
 /// The file of an empty segment: an existing one of the full size, or a new one.
 ///
+/// # Errors
 /// Those of creating one.
 pub(super) fn provide(
     directory: &Path,
@@ -200,6 +202,7 @@ pub(super) fn provide(
 
 /// Creates the file of a segment at its full size.
 ///
+/// # Errors
 /// When there is no space, or for another reason; then no file is left.
 fn create(directory: &Path, number: u32, bytes: usize, is_filled: bool) -> io::Result<File> {
     let path = SegmentFile::Segment(number).path(directory);
@@ -228,6 +231,7 @@ fn fill(file: &File, bytes: usize) -> io::Result<()> {
 
 /// Makes creations, renames and removals in a directory survive a loss of power.
 ///
+/// # Errors
 /// When the disk fails.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()

@@ -109,6 +109,7 @@ pub struct Unsynced(Arc<File>);
 impl Unsynced {
     /// Syncs it.
     ///
+    /// # Errors
     /// When its data may not be on the disk.
     pub fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
@@ -119,6 +120,7 @@ impl StoreLog {
     /// Continues a log that was read, in a new segment. Its first records are safe only after a
     /// commit.
     ///
+    /// # Errors
     /// When no segment can be created.
     pub(super) fn go_on(
         directory: &Path,
@@ -222,6 +224,7 @@ impl StoreLog {
     /// Appends a record with a body of `body_bytes`, which `write` appends. Messages (`is_message`)
     /// leave the last segment of a full disk to other records.
     ///
+    /// # Errors
     /// When there is no next segment, or the full one cannot be written.
     pub(super) fn append(
         &mut self,
@@ -242,6 +245,7 @@ impl StoreLog {
 
     /// Appends a record other than a message.
     ///
+    /// # Errors
     /// Those of [`StoreLog::append`].
     pub(super) fn write(
         &mut self,
@@ -318,6 +322,7 @@ impl StoreLog {
 
     /// Passes the buffered records to the system.
     ///
+    /// # Errors
     /// When the system does not accept them.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.active.buffer.is_empty() {
@@ -374,6 +379,7 @@ impl StoreLog {
 
     /// Flushes and syncs.
     ///
+    /// # Errors
     /// When the data may not be on the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
@@ -397,6 +403,7 @@ impl StoreLog {
 
     /// Flushes, and begins a sync by another thread; `None` when there is nothing to sync.
     ///
+    /// # Errors
     /// When the system does not accept the write.
     pub(super) fn sync_begun(&mut self) -> io::Result<Option<Unsynced>> {
         self.flush()?;
@@ -427,6 +434,7 @@ impl StoreLog {
 
     /// Repeats in another segment the writes that a failure may have lost, and makes them safe.
     ///
+    /// # Errors
     /// When they cannot be written; they are kept for the next attempt.
     pub(super) fn rewrite(&mut self, catalog: &mut Catalog) -> io::Result<()> {
         self.mend_full(catalog)?;

@@ -39,6 +39,7 @@ const SYNC_MAX: Duration = Duration::from_secs(10);
 
 /// Starts the threads of the owners of an open store.
 ///
+/// # Errors
 /// When a thread cannot be started.
 pub(in crate::io) fn start(
     hub: &Arc<Hub>,
@@ -60,6 +61,7 @@ pub(in crate::io) fn start(
 
 /// Starts the thread of the owner with this index, and the one that syncs for it.
 ///
+/// # Errors
 /// When a thread cannot be started.
 fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<()> {
     let (syncer, taken) = mpsc::channel::<Unsynced>();

@@ -122,6 +122,7 @@ impl std::fmt::Display for Missing {
 
 /// Reads a log without changing anything.
 ///
+/// # Errors
 /// When a file cannot be read.
 pub(super) fn read(directory: &Path) -> io::Result<Recovered> {
     let (numbers, foreign) = segment::list(directory)?;

@@ -66,6 +66,7 @@ pub struct Restored {
 /// Restores a backup in place of a store that does not exist or is empty. Calls `copied` now and
 /// then with the bytes copied and the size of the backup. The backup stays intact.
 ///
+/// # Errors
 /// When the backup is invalid or incomplete, or a store exists.
 pub fn restore(
     backup: &Path,

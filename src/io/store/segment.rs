@@ -143,6 +143,7 @@ impl Files {
 
     /// A segment's file.
     ///
+    /// # Errors
     /// When it cannot be opened.
     pub(super) fn segment(&mut self, number: u32) -> io::Result<Arc<File>> {
         let path = SegmentFile::Segment(number).path(&self.directory);
@@ -152,6 +153,7 @@ impl Files {
     /// The places of a run's messages. Rebuilds a damaged or missing index, and updates the catalog
     /// with it.
     ///
+    /// # Errors
     /// When the segment cannot be read.
     pub(super) fn entries(&mut self, run: &IndexRun, catalog: &mut Catalog) -> io::Result<Entries> {
         if let Some(entries) = self.indexed(run)? {
@@ -202,6 +204,7 @@ impl Files {
 
     /// The record of a topic's message at a place; `None` when it is damaged.
     ///
+    /// # Errors
     /// When it cannot be read for a reason other than damage.
     pub(super) fn message(
         &mut self,
@@ -270,6 +273,7 @@ pub(super) fn index(bytes: &[u8], segment: u32) -> Index {
 
 /// Writes the index of a segment next to it.
 ///
+/// # Errors
 /// When it cannot be written.
 pub(super) fn write_index(directory: &Path, segment: u32, index: &Index) -> io::Result<()> {
     let mut bytes = vec![0; INDEX_HEAD_BYTES];

@@ -71,6 +71,7 @@ pub trait Archive: 'static {
 
     /// Loads a topic; `None` when there is none of this name.
     ///
+    /// # Errors
     /// When the stored data cannot be read.
     fn load(&mut self, name: &str) -> Result<Option<StoredTopic>, ArchiveError>;
 

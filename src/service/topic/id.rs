@@ -124,6 +124,7 @@ impl MessageId {
 
     /// Parses an id sent by a client.
     ///
+    /// # Errors
     /// Describes what is wrong with the text.
     pub fn read(text: &str) -> Result<Self, &'static str> {
         let bytes = LENIENT_BASE64.decode(text).map_err(|_| "the message id is not base64")?;

@@ -63,6 +63,7 @@ impl From<TopicName> for String {
 impl TopicName {
     /// The topic of a domain and decoded parts: three, or four with a cluster.
     ///
+    /// # Errors
     /// Describes what is wrong with the parts.
     pub fn of(domain: TopicDomain, parts: &[&str]) -> Result<Self, NameError> {
         if !(3..=4).contains(&parts.len()) {
@@ -92,6 +93,7 @@ impl TopicName {
 
     /// Parses a full name.
     ///
+    /// # Errors
     /// Describes what is wrong with it.
     pub fn read(text: &str) -> Result<Self, NameError> {
         let (word, rest) =

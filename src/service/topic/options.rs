@@ -111,6 +111,7 @@ pub struct TopicPattern(regex::Regex);
 impl TopicPattern {
     /// Compiles a pattern for full names.
     ///
+    /// # Errors
     /// When the text is not a regular expression, or compiles to one over the memory limit.
     pub fn new(text: &str) -> Result<Self, regex::Error> {
         let mut builder = regex::RegexBuilder::new(text);

@@ -103,6 +103,7 @@ impl MessageDraft {
     /// Encodes a message with the payload that `fill` appends, of about `payload_bytes`, in place
     /// of the message's own: decoded data needs no copy.
     ///
+    /// # Errors
     /// The error of `fill`.
     pub fn with<E>(
         message: &TopicMessage<'_>,

@@ -30,6 +30,7 @@ pub struct WebhookUrl(String);
 impl WebhookUrl {
     /// The parts of the URL.
     ///
+    /// # Errors
     /// When it is not an http or https URL that requests can be sent to.
     pub fn endpoint(&self) -> Result<Endpoint, UrlError> {
         Endpoint::new(&self.0)
