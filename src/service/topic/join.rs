@@ -49,7 +49,7 @@ impl<A: Archive> TopicOwner<A> {
                 self.check_member(sub_id, kind, durable).map_err(Hindrance::into_refusal)?;
                 sub_id
             }
-            _ => self.create_sub(topic_id, sub_name, kind, durable, from)?,
+            _ => self.create_sub(id, topic_id, sub_name, from)?,
         };
         self.enter_topic(topic_id);
         self.mark_used(sub_id, true);
@@ -88,14 +88,15 @@ impl<A: Archive> TopicOwner<A> {
         Ok(())
     }
 
+    /// Creates the subscription of a joining consumer.
     fn create_sub(
         &mut self,
+        joining: ConsumerId,
         topic_id: TopicId,
         name: Arc<str>,
-        kind: SubscriptionType,
-        durable: bool,
         from: ReaderStart,
     ) -> Result<SubId, TopicRefusal> {
+        let ConsumerOptions { kind, durable, .. } = self.peers.consumers[joining].options;
         self.check_subscriptions(topic_id)?;
         // A non-durable subscription writes nothing, so a broken store does not matter.
         if let Some(reason) = self.commits.broken.as_ref().filter(|_| durable) {
@@ -103,7 +104,8 @@ impl<A: Archive> TopicOwner<A> {
         }
         // A consumer with a pattern was promised all messages of a new topic, even if a message was
         // stored before it joined.
-        let is_promised = matches!(from, ReaderStart::Latest) && self.is_promised(topic_id, &name);
+        let is_promised =
+            matches!(from, ReaderStart::Latest) && self.is_promised(topic_id, &name, joining);
         let from = if is_promised { ReaderStart::Earliest } else { from };
         let read = match from {
             ReaderStart::Latest => self.loaded.topics[topic_id].state.next,

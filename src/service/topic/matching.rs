@@ -131,12 +131,18 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// Whether a topic was created just now and is promised, from its first message, to a consumer
-    /// of this subscription that has not joined it yet.
-    pub(super) fn is_promised(&self, topic: TopicId, subscription: &str) -> bool {
+    /// of this subscription that has not joined it yet. The consumer `joining` promises nothing: it
+    /// has reached the topic in its own scan, and starts where it asked to.
+    pub(super) fn is_promised(
+        &self,
+        topic: TopicId,
+        subscription: &str,
+        joining: ConsumerId,
+    ) -> bool {
         let name = &self.loaded.topics[topic].name;
         let is_new = self.peers.created.iter().any(|created| created.name == *name);
         is_new
-            && self.peers.matching.iter().any(|id| {
+            && self.peers.matching.iter().filter(|id| **id != joining).any(|id| {
                 let consumer = self.peers.consumers.get(*id);
                 consumer.is_some_and(|it| &*it.options.subscription == subscription)
                     && self.is_wanted(*id, name)

@@ -2,6 +2,7 @@
 
 use super::world::*;
 use crate::service::Service as _;
+use crate::service::topic::opening::{OpeningStage, WantedNames};
 use crate::service::topic::*;
 use std::collections::BTreeSet;
 
@@ -217,6 +218,54 @@ fn who_cannot_have_a_new_topic_of_its_pattern_is_told_why_and_is_no_consumer_any
     assert!(world.all(1).is_empty());
     world.consume(3, consuming(&topic(0), "s", SubscriptionType::Exclusive));
     assert_eq!(world.texts(3), ["0"]);
+}
+
+/// Lets a consumer of a pattern join the first of its topics. Returns the last one it has joined.
+fn join_some(world: &mut World, id: u32) -> Box<str> {
+    world.take(id, of_pattern("s", SubscriptionType::Shared));
+    loop {
+        if let Some(opening) = world.topics.peers.openings.get(&connection(id))
+            && let (OpeningStage::Joining(_), WantedNames::Matching(after)) =
+                (&opening.stage, &opening.names)
+            && let Some((_, last)) = after.rsplit_once('/')
+        {
+            return last.into();
+        }
+        assert!(world.work(), "it has joined all of them already");
+    }
+}
+
+fn send_one(world: &mut World, topic: &str) {
+    let message = TopicMessage { published_ms: START_MS, ..TopicMessage::default() };
+    world.take(999_999, TopicQuestion::Append(name(topic), MessageDraft::new(&message)));
+}
+
+#[test]
+fn a_new_topic_that_a_pattern_comes_to_by_itself_begins_where_its_consumer_asked_for() {
+    let mut world = with_topics(MANY);
+    let last = join_some(&mut world, 1);
+    let (past, next) = ("m00000-new", format!("{last}-new"));
+    send_one(&mut world, &next);
+    send_one(&mut world, past);
+    assert!(work(&mut world) > 1);
+    world.opened(1);
+    assert_eq!(world.told(&next, "s", "backlog"), 0, "it asked for the latest");
+    assert_eq!(world.told(past, "s", "backlog"), 1, "announced: it had gone past it");
+    assert_eq!(world.all(1).len(), 1);
+}
+
+#[test]
+fn a_new_topic_begins_with_its_first_message_if_another_consumer_was_promised_it() {
+    let mut world = with_topics(MANY);
+    world.take(1, of_pattern("s", SubscriptionType::Shared));
+    world.round();
+    world.opened(1);
+    let next = format!("{}-new", join_some(&mut world, 2));
+    send_one(&mut world, &next);
+    assert!(work(&mut world) > 1);
+    world.opened(2);
+    assert_eq!(world.told(&next, "s", "backlog"), 1);
+    assert_eq!(world.all(1).len() + world.all(2).len(), 1);
 }
 
 #[test]
