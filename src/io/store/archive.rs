@@ -200,7 +200,6 @@ impl Disk {
     /// When they cannot be made safe, with the reason.
     pub fn commit_begun(&mut self) -> Result<Option<Unsynced>, Box<str>> {
         let count = std::mem::take(&mut self.appended);
-        // For a few messages, handing over to another thread takes longer than the sync.
         if self.settings.durability != Durability::Always || count <= COMMITTED_HERE_MAX {
             return self.commit().map(|()| None);
         }

@@ -151,7 +151,8 @@ impl Disk {
 
     /// Records that obsolete segments are dropped.
     fn give_up_dead(&mut self) {
-        // A backup reads them, and a segment dropped now would be removed at the next sync.
+        // A backup reads old segments, and none is removed until it is done: to drop them now would
+        // free nothing.
         if self.reclaim.is_pinned() {
             return;
         }

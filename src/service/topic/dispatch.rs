@@ -325,8 +325,8 @@ impl<A: Archive> TopicOwner<A> {
         let (holder, label) = (member.consumer, member.label);
         let consumer = &mut self.peers.consumers[holder];
         let bytes = message.len();
-        // The room was checked without a lock; another owner of this consumer may have used it
-        // since.
+        // The lock of a shared window is not held between the check for room and here: another
+        // owner of this consumer may have taken the room.
         let Some(wants_receipt) = consumer.give(bytes) else {
             self.keep_back(id, at, message, deliver_ms, key);
             return 0;
