@@ -144,13 +144,10 @@ impl<A: Archive> TopicOwner<A> {
         let (topic, _) = producer.targets.get(page.within.target)?;
         page.within.target += 1;
         if let Some(topic) = self.loaded.topics.get(*topic) {
-            page.add(
-                self.catalog.known_name(&topic.name),
-                ConnectionStats::Producer {
-                    remote_connection: address(&producer.remote),
-                    number_of_msg_published: producer.published,
-                },
-            );
+            page.add(self.catalog.known_name(&topic.name), || ConnectionStats::Producer {
+                remote_connection: address(&producer.remote),
+                number_of_msg_published: producer.published,
+            });
         }
         Some(())
     }
@@ -162,16 +159,13 @@ impl<A: Archive> TopicOwner<A> {
         page.within.label = Some(source.label);
         if let Some(topic) = self.loaded.topics.get(source.topic) {
             let options = &consumer.options;
-            page.add(
-                self.catalog.known_name(&topic.name),
-                ConnectionStats::Consumer {
-                    remote_connection: address(&options.remote),
-                    subscription_name: &options.subscription,
-                    subscription_type: options.kind.name(),
-                    subscription_mode: if options.durable { "Durable" } else { "NonDurable" },
-                    number_of_msg_delivered: consumer.delivered,
-                },
-            );
+            page.add(self.catalog.known_name(&topic.name), || ConnectionStats::Consumer {
+                remote_connection: address(&options.remote),
+                subscription_name: &options.subscription,
+                subscription_type: options.kind.name(),
+                subscription_mode: if options.durable { "Durable" } else { "NonDurable" },
+                number_of_msg_delivered: consumer.delivered,
+            });
         }
         Some(())
     }
@@ -181,30 +175,28 @@ impl<A: Archive> TopicOwner<A> {
         let one = self.peers.transient.all.get(page.at)?;
         for name in one.topics.split(',') {
             slice.spend(1);
-            let remote_connection = address(&one.remote);
-            page.add(
-                name,
-                match one.kind {
-                    None => {
-                        ConnectionStats::Producer { remote_connection, number_of_msg_published: 0 }
-                    }
-                    Some(kind) => ConnectionStats::Consumer {
-                        remote_connection,
-                        subscription_name: &one.name,
-                        subscription_type: kind.name(),
-                        subscription_mode: "NonDurable",
-                        number_of_msg_delivered: 0,
-                    },
+            page.add(name, || match one.kind {
+                None => ConnectionStats::Producer {
+                    remote_connection: address(&one.remote),
+                    number_of_msg_published: 0,
                 },
-            );
+                Some(kind) => ConnectionStats::Consumer {
+                    remote_connection: address(&one.remote),
+                    subscription_name: &one.name,
+                    subscription_type: kind.name(),
+                    subscription_mode: "NonDurable",
+                    number_of_msg_delivered: 0,
+                },
+            });
         }
         None
     }
 }
 
 impl StatsPage {
-    /// Adds a connection to a topic's statistics, if the topic is on this page.
-    fn add(&mut self, name: &str, connection: ConnectionStats<'_>) {
+    /// Adds a connection to a topic's statistics, if the topic is on this page. Most connections
+    /// visited for a page are not: what allocates is built for those that are listed.
+    fn add<'a>(&mut self, name: &str, connection: impl FnOnce() -> ConnectionStats<'a>) {
         let is_meant = match &self.only {
             Some(only) => only.as_str() == name,
             None => name > &*self.after && self.until.as_deref().is_none_or(|until| name < until),
@@ -224,6 +216,7 @@ impl StatsPage {
             *topic.omitted.get_or_insert(0) += 1;
             return;
         }
+        let connection = connection();
         let list = match connection {
             ConnectionStats::Producer { .. } => &mut topic.producer_stats,
             ConnectionStats::Consumer { .. } => &mut topic.consumer_stats,
