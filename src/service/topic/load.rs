@@ -29,7 +29,8 @@ impl<A: Archive> TopicOwner<A> {
             // new messages.
             state.next.position = self.begin_after_all();
         }
-        let topic = LoadedTopic::new(name.clone(), number, state, &mut self.loaded.cache);
+        let space = self.counters.namespace(name.namespace());
+        let topic = LoadedTopic::new(name.clone(), number, state, space, &mut self.loaded.cache);
         let id = self.insert_topic(topic);
         self.announce(name);
         Ok(id)
@@ -68,8 +69,9 @@ impl<A: Archive> TopicOwner<A> {
             state.next = LogPlace::behind(last);
         }
         state.next.position = state.next.position.max(begin);
-        let mut topic =
-            LoadedTopic::new(name.clone(), loaded.number, state, &mut self.loaded.cache);
+        let space = self.counters.namespace(name.namespace());
+        let cache = &mut self.loaded.cache;
+        let mut topic = LoadedTopic::new(name.clone(), loaded.number, state, space, cache);
         topic.is_untrimmed = topic.state.first > Position::FIRST;
         topic.last = loaded.last.as_ref().map(|last| last.position);
         for (producer, last) in loaded.sequences {
@@ -93,7 +95,6 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     fn insert_topic(&mut self, mut topic: LoadedTopic) -> TopicId {
-        topic.namespace = self.counters.namespace(topic.name.namespace());
         (topic.used_ns, topic.tended_ns) = (self.now.monotonic_ns, self.now.monotonic_ns);
         let name: Box<str> = topic.name.as_str().into();
         let id = self.loaded.topics.insert(topic);

@@ -116,10 +116,12 @@ struct CachedItem {
 }
 
 impl LoadedTopic {
+    /// A topic without subscriptions and producers; `namespace` is its index in the counters.
     pub(super) fn new(
         name: TopicName,
         number: TopicNumber,
         state: TopicState,
+        namespace: usize,
         cache: &mut MessageCache,
     ) -> Self {
         cache.epoch += 1;
@@ -150,7 +152,7 @@ impl LoadedTopic {
             is_hurried: false,
             marks: Marks::default(),
             quota_check_bytes: 0,
-            namespace: 0,
+            namespace,
             published: (0, 0),
             delivered: (0, 0),
             tail: VecDeque::new(),

@@ -89,6 +89,7 @@ impl Counters {
         number
     }
 
+    /// The counters with this index, which is one of [`Counters::namespace`]: none is removed.
     fn at(&mut self, namespace: usize) -> &mut NamespaceCounts {
         &mut self.spaces[namespace].now
     }
