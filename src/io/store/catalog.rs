@@ -526,13 +526,12 @@ impl Catalog {
 
     /// The topics that use most space, up to `count`.
     pub(super) fn largest(&self, count: usize) -> Vec<Holding> {
-        let named = self.topics.values().filter_map(|topic| Some((topic.name.as_ref()?, topic)));
-        let holding = named.filter(|(_, topic)| topic.bytes > 0).map(|(name, topic)| Holding {
-            topic: name[..].into(),
-            bytes: topic.bytes,
-            oldest_ms: None,
-        });
-        let mut largest = holding.collect();
+        let mut largest = Vec::new();
+        for topic in self.topics.values().filter(|topic| topic.bytes > 0) {
+            let Some(name) = &topic.name else { continue };
+            let holding = Holding { topic: name[..].into(), bytes: topic.bytes, oldest_ms: None };
+            Holding::add(&mut largest, holding, count);
+        }
         Holding::keep_largest(&mut largest, count);
         largest
     }

@@ -46,6 +46,16 @@ impl Holding {
         holdings.sort_by(|one, other| (other.bytes, &one.topic).cmp(&(one.bytes, &other.topic)));
         holdings.truncate(count);
     }
+
+    /// Adds one to a list of which the `count` largest will be kept; the list never has more than
+    /// twice as many.
+    pub fn add(holdings: &mut Vec<Self>, holding: Self, count: usize) {
+        holdings.push(holding);
+        // Truncates only now and then, to avoid sorting for each of very many topics.
+        if holdings.len() >= 2 * count {
+            Self::keep_largest(holdings, count);
+        }
+    }
 }
 
 /// State of a topic to save, apart from its messages.
