@@ -164,7 +164,8 @@ impl Files {
             run.segment
         );
         self.indexes.take(run.segment);
-        let bytes = read_whole(&self.directory, run.segment)?;
+        // Through the open file, whose path may be gone.
+        let bytes = read_all(&*self.segment(run.segment)?)?;
         let index = index(&bytes, run.segment);
         let gaps = catalog.reindex(run.segment, &index);
         let index = Arc::new(index);
@@ -250,6 +251,13 @@ pub(super) fn is_transient(error: &io::Error) -> bool {
 /// Reads a whole segment.
 pub(super) fn read_whole(directory: &Path, segment: u32) -> io::Result<Vec<u8>> {
     fs::read(SegmentFile::Segment(segment).path(directory))
+}
+
+/// Reads a whole file from its start, wherever its cursor is: others use it too.
+fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; file.metadata()?.len() as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// Builds the index of a segment from its bytes.
@@ -342,5 +350,38 @@ impl<T> Recent<T> {
 
     fn take(&mut self, number: u32) {
         self.0.retain(|(known, _)| *known != number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_made_anew_from_the_open_segment_although_its_path_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (segment, first) = (7, Position::FIRST);
+        let mut bytes = Vec::new();
+        record::put(segment, 0, &mut bytes, |out| {
+            Record::Message {
+                topic: 1,
+                position: first,
+                deliver_ms: None,
+                is_moved: false,
+                record: b"m",
+            }
+            .write(out);
+        });
+        let path = SegmentFile::Segment(segment).path(directory.path());
+        fs::write(&path, &bytes).unwrap();
+        let mut files = Files::new(directory.path());
+        files.segment(segment).unwrap();
+        fs::remove_file(&path).unwrap();
+
+        let run = IndexRun { first, segment, entry: 0, count: 1, bytes: bytes.len() as u32 };
+        let mut catalog = Catalog::default();
+        assert!(matches!(files.entries(&run, &mut catalog), Ok(Entries::Anew(_))));
+        let entries = files.entries(&run, &mut catalog);
+        assert!(matches!(entries, Ok(Entries::There(there)) if there.len() == 1));
     }
 }
