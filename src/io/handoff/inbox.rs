@@ -162,6 +162,11 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         lost.len()
     }
 
+    /// Whether posts are dropped.
+    pub fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// Marks the reader as asleep, unless an item waits here, or elsewhere by `is_idle`, which is
     /// asked under the lock: a producer that makes it false and nudges afterwards wakes the reader.
     /// Returns whether the reader may wait for its waker.

@@ -9,7 +9,6 @@ use crate::service::topic::{
     Merge, MessageDraft, OwnerIndex, TopicInquiry, TopicName, TopicQuestion, TopicRules,
 };
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -40,14 +39,14 @@ pub(in crate::io) struct Store {
     pub(super) board: Board,
 }
 
-/// The inboxes of one owner.
+/// The inboxes of one owner. Both are closed while no thread runs: what is posted then is dropped,
+/// and with it the sender of the answer.
 pub(super) struct Post {
-    /// Requests of connections. Closed while no thread runs.
+    /// Requests of connections.
     pub(super) requests: Inbox<StoreRequest, Unpark>,
     /// Requests of others, served before the connections': there are few, and each waits for its
     /// answer.
     pub(super) control: Inbox<StoreMessage, Unpark>,
-    pub(super) running: AtomicBool,
 }
 
 /// A request of a connection.
@@ -134,10 +133,8 @@ impl Store {
     /// Sends requests of a shard's connections to an owner. Without a store there are none: no
     /// dialect that needs it is configured.
     pub(in crate::io) fn ask(&self, owner: usize, requests: Vec<(ConnectionRef, TopicQuestion)>) {
-        let post = &self.posts[owner];
-        // Without a thread they would never be handled.
-        if !requests.is_empty() && post.runs() {
-            post.requests.post(requests);
+        if !requests.is_empty() {
+            self.posts[owner].requests.post(requests);
         }
     }
 
@@ -148,9 +145,7 @@ impl Store {
         connection: ConnectionRef,
         request: TopicQuestion,
     ) {
-        if self.posts[owner].runs() {
-            self.posts[owner].control.post([StoreMessage::Owner(connection, request)]);
-        }
+        self.posts[owner].control.post([StoreMessage::Owner(connection, request)]);
     }
 
     /// Appends messages of a feed. The results are in the order of the messages; an error without a
@@ -219,7 +214,7 @@ impl Store {
 
     /// Replaces the rules of the topics with those of new settings.
     pub(in crate::io) fn configure(&self, settings: &dialect::Settings) {
-        for post in self.posts.iter().filter(|post| post.runs()) {
+        for post in &self.posts {
             post.control.post([StoreMessage::Rules(settings.topic_rules())]);
         }
     }
@@ -247,9 +242,7 @@ impl Store {
         ask: impl FnOnce(oneshot::Sender<T>) -> Outside,
     ) -> oneshot::Receiver<T> {
         let (sender, receiver) = oneshot::channel();
-        if self.posts[owner].runs() {
-            self.posts[owner].control.post([StoreMessage::Outside(ask(sender))]);
-        }
+        self.posts[owner].control.post([StoreMessage::Outside(ask(sender))]);
         receiver
     }
 
@@ -274,26 +267,24 @@ impl Post {
         let post = Self {
             requests: Inbox::new(Unpark::default(), bounds, fill),
             control: Inbox::new(Unpark::default(), unbounded, &Fill::default()),
-            running: AtomicBool::new(false),
         };
         post.end();
         post
     }
 
+    /// Whether a thread runs, or is about to start.
     fn runs(&self) -> bool {
-        self.running.load(Relaxed)
+        !self.control.is_closed()
     }
 
     /// Opens the inboxes, for a thread about to start.
     pub(super) fn start(&self) {
         self.requests.open();
         self.control.open();
-        self.running.store(true, Relaxed);
     }
 
-    /// Closes the inboxes: what they hold is dropped, and with it the senders of the answers.
+    /// Closes the inboxes: what they hold is dropped.
     pub(super) fn end(&self) {
-        self.running.store(false, Relaxed);
         self.requests.close();
         self.control.close();
     }
@@ -353,4 +344,22 @@ async fn back_up(
         tracing::error!("cannot start a thread for the backup: {error}");
     }
     receiver.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot::error::TryRecvError::{Closed, Empty};
+
+    #[test]
+    fn what_is_asked_while_no_thread_runs_fails_at_once_and_so_does_what_waits_when_it_ends() {
+        let store = Store::new(1);
+        assert!(store.outside(0, Outside::Survey).try_recv().is_err_and(|it| it == Closed));
+        store.pretend();
+        let mut waiting = store.outside(0, Outside::Survey);
+        assert!(waiting.try_recv().is_err_and(|it| it == Empty));
+        store.posts[0].end();
+        assert!(waiting.try_recv().is_err_and(|it| it == Closed));
+        store.stop(Duration::MAX);
+    }
 }
