@@ -24,9 +24,9 @@ struct AclEntry {
 struct AclNode {
     /// The first byte of the label, or anything at the root.
     first: u8,
-    /// The text after the parent's.
+    /// Whether a negative pattern is here or below.
     denies: bool,
-    /// What the text goes on with after the parent's.
+    /// The part of the text that follows the parent's.
     label: AclSpan,
     /// Patterns that begin with exactly this text, negative ones first.
     entries: AclSpan,
