@@ -151,8 +151,8 @@ pub fn is_shallow(json: &str) -> bool {
                 if depth > DEPTH_MAX {
                     return false;
                 }
-                // The text may be unbalanced here; serde_json checks that.
             }
+            // The text may be unbalanced here; serde_json checks that.
             b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }

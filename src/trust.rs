@@ -97,7 +97,6 @@ impl ServerCertVerifier for ServerVerifier {
         }
 
         // A named certificate needs no signature, but it does need the other checks of webpki.
-
         verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
         let read = x509_cert::Certificate::from_der(certificate);
         let validity = read.map_err(|_| CertificateError::BadEncoding)?.tbs_certificate.validity;

@@ -448,8 +448,8 @@ impl Exchange {
                         progress.print(&self.rejection(&error, line.saturating_sub(1)));
                     }
                 }
-            // Something else listens there, and may talk without end.
             } else if self.replies.len() > REPLY_BYTES_MAX {
+                // Something else listens there, and may talk without end.
                 return Err(not_a_feed());
             }
         }

@@ -36,9 +36,9 @@ fn row(name: &str, schema: &Value) -> String {
 fn escaped(text: &str) -> String {
     let (mut is_code, mut is_value) = (false, false);
     let mut out = String::new();
-    // Within backticks quotes are part of the code.
     for character in text.chars() {
         is_code ^= character == '`';
+        // Within backticks quotes are part of the code.
         let is_quote = character == '"' && !is_code;
         if is_quote && !is_value {
             out.push('`');

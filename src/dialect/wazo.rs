@@ -177,9 +177,9 @@ impl Dialect for Wazo {
         // is needed.
         if pass.is_of(publication.facet()) {
             return Admission::Close(EXPIRED.0, EXPIRED.1, Reason::Revoked);
-
-            // The cheap test first: addressing is a comparison, access is patterns.
         }
+
+        // The cheap test first: addressing is a comparison, access is patterns.
         match EventTarget::of(publication) {
             Some(target) if self.started && pass.reaches(&target) => {
                 if pass.allows(&target) {
@@ -225,10 +225,11 @@ impl Wazo {
     /// Has a token verified; everything else waits for it.
     fn verify(&mut self, token: &str, context: &mut Context<'_>, out: &mut Actions) {
         self.verifying = true;
-        // Without a verifier any token opens everything.
         if !context.settings.wazo.anonymous {
             return out.verify(token);
         }
+
+        // Without a verifier any token opens everything.
         match Pass::of_anyone(context) {
             Some(pass) => self.admit(pass, context, out),
             None => self.reject(out),

@@ -159,16 +159,16 @@ impl Publisher {
             && let Some(length) = memchr::memchr(b'\n', rest)
         {
             let line = &rest[..length];
-
             rest = &rest[length + 1..];
             self.lines += 1;
+
             if std::mem::take(&mut self.skipping) {
                 // The end of a line that was too long to keep; only now is its number known.
                 self.reject(&overlong(line_bytes_max), replies);
             } else if self.partial.is_empty() {
                 self.line(line, line_bytes_max, intake, now, &mut publish, replies);
-            // A line cut by the socket's reads: rare, and so is copied.
             } else {
+                // A line cut by the socket's reads: rare, and so is copied.
                 let mut whole = std::mem::take(&mut self.partial);
                 whole.extend_from_slice(line);
                 self.line(&whole, line_bytes_max, intake, now, &mut publish, replies);
@@ -181,8 +181,8 @@ impl Publisher {
 
         let counts = self.since(before);
         let events = counts.accepted + counts.no_listener + self.appends.len() as u64;
+        // Receipts and mistakes cost turns too; the caller lets such a publisher wait.
         self.is_idle_talk =
-            // Receipts and mistakes cost turns too; the caller lets such a publisher wait.
             (self.lines - first).saturating_sub(events) > events.max(IDLE_LINES_FEW);
 
         if memchr::memchr(b'\n', rest).is_some() {

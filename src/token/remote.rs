@@ -193,6 +193,7 @@ fn means_the_same(earlier: &Grant, later: &Grant, claim: &str) -> bool {
         [earlier, later].iter().all(|grant| grant.claim(claim).is_some_and(Value::is_array));
     are_lists && items(earlier, claim) == items(later, claim)
 }
+
 fn items<'a>(grant: &'a Grant, claim: &str) -> BTreeSet<&'a str> {
     grant.list(claim).unwrap_or_default().into_iter().collect()
 }

@@ -48,8 +48,8 @@ impl AdminReach {
         }
         if let Some(file) = token_file {
             token = Some(token_in(file)?);
-        // A configuration that was named comes before the environment.
         } else if token.is_none() || config.is_none() {
+            // A configuration that was named comes before the environment.
             let file = variable("FANFARE_ADMIN_TOKEN_FILE")
                 .map(|file| token_in(Path::new(&file)))
                 .transpose()?;

@@ -71,7 +71,6 @@ pub(super) fn properties<'a>(
 ) -> Result<Properties<'a>, JacksonError> {
     let mut found: Properties<'a> = Vec::new();
     let mut places: ahash::AHashMap<Cow<'a, str>, usize> = ahash::AHashMap::new();
-    // Nearly every message has a few: no table for these.
     match value.get().as_bytes() {
         [b'n', ..] => return Ok(found),
         [b'{', ..] => {}
@@ -79,6 +78,7 @@ pub(super) fn properties<'a>(
     }
     each(value.get(), |name, value| {
         let value = text(&name, value)?;
+        // Nearly every message has a few: no table for these.
         let place = if places.is_empty() {
             found.iter().position(|(known, _)| *known == name)
         } else {
