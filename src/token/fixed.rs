@@ -178,7 +178,10 @@ pub enum StaticError {
         line: usize,
     },
     /// Anything but `[[token]]`.
-    #[error("the file of tokens has more than [[token]] tables; put each token into one")]
+    #[error(
+        "the file of tokens has keys outside of [[token]] tables; put each token into a table of \
+         its own"
+    )]
     Shape,
     /// Too many.
     #[error("the file lists {found} tokens; at most {TOKENS_MAX} are allowed, so use jwt instead")]

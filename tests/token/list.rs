@@ -99,6 +99,11 @@ fn a_list_that_does_not_do_says_where() {
     {
         assert_eq!(list(shape).unwrap_err(), StaticError::Shape, "{shape}");
     }
+    let told = StaticError::Shape.to_string();
+    assert!(
+        told.contains("keys outside of [[token]] tables; put each token into a table"),
+        "{told}"
+    );
     assert_eq!(list("[[token]]\ntoken = letmein\n").unwrap_err(), StaticError::Toml { line: 2 });
     let bytes = Verifier::new(&settings("static = { file = 'f' }"), Some(b"\n\n# \xff"));
     assert_eq!(bytes.unwrap_err(), VerifierError::Static(StaticError::Toml { line: 3 }));
