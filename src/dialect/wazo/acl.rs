@@ -17,10 +17,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 /// Most patterns of a list. Wazo's widest policies have some five hundred.
-const PATTERNS_MAX: usize = 4096;
+pub(super) const PATTERNS_MAX: usize = 4096;
 /// Bytes of all patterns of a list: Wazo's widest policy has about 20 KB. With the longest
 /// `required_acl` it bounds the cost of one match, even for a hostile list.
-const ACL_BYTES_MAX: usize = 64 * 1024;
+pub(super) const ACL_BYTES_MAX: usize = 64 * 1024;
 
 /// The permissions of a token.
 #[derive(Debug)]

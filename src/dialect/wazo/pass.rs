@@ -2,7 +2,7 @@
 //!
 //! A pass is made of any verifier's grant, and is asked once for each candidate of an event.
 
-use super::acl::{Acl, Acls};
+use super::acl::{ACL_BYTES_MAX, Acl, Acls, PATTERNS_MAX};
 use super::event::{EventTarget, ID_BYTES_MAX};
 use super::pattern::Who;
 use crate::dialect::Context;
@@ -165,7 +165,12 @@ fn expiry(at_ms: u64, now: Now) -> Option<u64> {
 /// A token's grant in words.
 pub(super) fn granted(grant: &Grant) -> Result<String, String> {
     let list = grant.list("acl").ok_or("it has no acl")?;
-    let acl = Acl::new(&list).ok_or("its acl has a pattern that cannot be read, or too many")?;
+    let acl = Acl::new(&list).ok_or_else(|| {
+        format!(
+            "its acl is longer than {PATTERNS_MAX} patterns or {ACL_BYTES_MAX} bytes; shorten the \
+             policies of its user"
+        )
+    })?;
     let text = |claim: &str| grant.text(claim).unwrap_or("");
     if ["sub", "session_uuid", "tenant_uuid"].iter().any(|claim| text(claim).len() > ID_BYTES_MAX) {
         return Err(format!(
@@ -178,4 +183,24 @@ pub(super) fn granted(grant: &Grant) -> Result<String, String> {
         return Err("its acl does not allow websocketd".into());
     }
     Ok(format!("receive events whose required_acl matches {}", of_list(&list)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_list_that_is_too_long_is_told_with_its_limits() {
+        let with_acl = |acl: Vec<String>| {
+            let claims = [("acl".to_owned(), json!(acl))].into_iter().collect();
+            granted(&Grant::new(NEVER_MS, claims))
+        };
+        let many = vec!["websocketd".to_owned(); PATTERNS_MAX];
+        assert!(with_acl(many.clone()).is_ok());
+        for acl in [[many, vec!["#".into()]].concat(), vec!["x".repeat(ACL_BYTES_MAX + 1)]] {
+            let told = with_acl(acl).unwrap_err();
+            assert!(told.contains("longer than 4096 patterns or 65536 bytes"), "{told}");
+        }
+    }
 }
