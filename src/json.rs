@@ -137,10 +137,10 @@ pub fn is_object(written: &RawValue) -> bool {
 /// Whether arrays and objects are nested no deeper than [`DEPTH_MAX`]. Reading as [`RawValue`] does
 /// not check this, while a receiver's parser may give up on it.
 #[must_use]
-pub fn is_shallow(json: &str) -> bool {
+pub fn is_shallow(json: impl AsRef<[u8]>) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     // Bytes are enough: those of characters beyond ASCII are never equal to these.
-    for byte in json.bytes() {
+    for byte in json.as_ref() {
         match byte {
             // Before the arms below: an escaped quote neither opens nor closes a string.
             _ if escaped => escaped = false,
@@ -315,12 +315,12 @@ mod tests {
     #[test]
     fn nesting_counts_outside_of_strings() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        assert!(is_shallow(&nested(DEPTH_MAX)));
-        assert!(!is_shallow(&nested(DEPTH_MAX + 1)));
-        assert!(is_shallow(&"[],".repeat(1000)));
-        assert!(is_shallow(&format!("{:?}", nested(1000))));
-        assert!(is_shallow(&format!(r#"["\\\"{}"]"#, nested(1000))));
-        assert!(!is_shallow(&format!(r#"["\\",{}]"#, nested(DEPTH_MAX))));
+        assert!(is_shallow(nested(DEPTH_MAX)));
+        assert!(!is_shallow(nested(DEPTH_MAX + 1)));
+        assert!(is_shallow("[],".repeat(1000)));
+        assert!(is_shallow(format!("{:?}", nested(1000))));
+        assert!(is_shallow(format!(r#"["\\\"{}"]"#, nested(1000))));
+        assert!(!is_shallow(format!(r#"["\\",{}]"#, nested(DEPTH_MAX))));
     }
 
     fn string(text: &str, escapes: Escapes) -> String {

@@ -17,7 +17,7 @@ use super::{Intake, Rejection};
 use crate::dialect::{Kind, Unusable};
 use crate::dialect::{RedisChannels, RedisSource};
 use crate::frame::Publication;
-use crate::json::DEPTH_MAX;
+use crate::json::{self, DEPTH_MAX};
 use crate::setting::Secret;
 use crate::wheel::Now;
 use schemars::JsonSchema;
@@ -212,7 +212,7 @@ impl RedisTopics {
             let RedisChannels::Under(prefix, codec) = channels else { continue };
             let Some(event) = codec(prefix, channel, payload)? else { continue };
             // After the codec, which knows foreign messages by their outside: those are no errors.
-            if depth(payload) > DEPTH_MAX {
+            if !json::is_shallow(payload) {
                 return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")));
             }
             return Ok(Some((address, Cow::Owned(event.into_bytes()))));
@@ -223,32 +223,6 @@ impl RedisTopics {
 
 /// The address and the event of a feed line.
 type FeedLine<'s, 'p> = (&'s str, Cow<'p, [u8]>);
-
-/// The nesting depth of a JSON text.
-fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let mut bytes = json.iter();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => {
-                // To the end of the string: brackets in it do not count, nor do escaped quotes end
-                // it.
-                while let Some(byte) = bytes.next().filter(|byte| **byte != b'"') {
-                    if *byte == b'\\' {
-                        bytes.next();
-                    }
-                }
-            }
-            b'{' | b'[' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
 
 #[cfg(test)]
 mod tests {
