@@ -40,7 +40,7 @@ use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::topic::{
     Cause, MessageDraft, MessageId, Position, Recipient, Right, Rights, StoredMessage, TopicAnswer,
-    TopicDomain, TopicInquiry, TopicName, TopicQuestion, WantedTopics,
+    TopicInquiry, TopicName, TopicQuestion, WantedTopics,
 };
 use crate::service::verification::TokenAnswer;
 use crate::service::{Answer, Question};
@@ -247,11 +247,8 @@ impl Dialect for Pulsar {
         draft: &mut Draft,
         publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable> {
+        // A non-persistent one: `append` has taken what is fed for the others.
         let topic = fed::topic_of(place)?;
-        if topic.domain() == TopicDomain::Persistent {
-            return Err(Unusable("a persistent topic is fed where there is a store".into()));
-        }
-
         let message = fed::message(event, now)?;
         // Fed messages have no producer that numbers them, and equal ones must not all go to one
         // consumer.
