@@ -50,7 +50,7 @@ pub use key::KeyError;
 pub use mint::{MintError, mint, mint_leniently};
 pub use moment::UNIX_S_MAX;
 pub use refusal::{Refusal, TOKEN_BYTES_MAX};
-pub use remote::{ANSWER_BYTES_MAX, RemoteVerifier, grants_the_same};
+pub use remote::{ANSWER_BYTES_MAX, RemoteVerifier};
 use rigour::Rigour;
 pub use settings::{JwtSettings, StaticSettings, TokenSettings};
 pub use wazo_auth::WazoAuthSettings;
@@ -153,6 +153,16 @@ impl Verifier {
         match self {
             Self::Remote(remote) => Ok(Self::Remote(Arc::new(remote.trusting(pem)?))),
             local => Ok(local),
+        }
+    }
+
+    /// This verifier; a remote one then ends the sessions of a token whose later grant differs in
+    /// one of these claims. Without a list every claim decides, the harmless ones too.
+    #[must_use]
+    pub fn deciding_by(self, claims: &'static [&'static str]) -> Self {
+        match self {
+            Self::Remote(remote) => Self::Remote(Arc::new(remote.deciding_by(claims))),
+            local => local,
         }
     }
 

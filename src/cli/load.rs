@@ -39,9 +39,10 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
     let mut notes = Vec::new();
     for table in config.dialects_mut() {
         let (name, is_lenient) = (table.name(), table.takes_short_secrets());
+        let decisive = table.decisive_claims();
         let Some((Some(token), place)) = table.token() else { continue };
         match verifier(name, token, is_lenient, &mut notes) {
-            Ok(verifier) => *place = Some(verifier),
+            Ok(verifier) => *place = Some(verifier.deciding_by(decisive)),
             Err(problem) if problems.contains(&problem) => {}
             Err(problem) => problems.push(problem),
         }

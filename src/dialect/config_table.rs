@@ -53,6 +53,11 @@ pub trait DialectTable {
         None
     }
 
+    /// The claims by which its sessions authorize, or that they pass on: all that they read. They
+    /// keep the grant they began with, so a remote verifier's later one that differs in any of these
+    /// ends them; other claims may change.
+    fn decisive_claims(&self) -> &'static [&'static str];
+
     /// Whether a secret that is too short is accepted with a warning, because it is in use
     /// elsewhere already.
     fn takes_short_secrets(&self) -> bool {

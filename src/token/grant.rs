@@ -26,6 +26,11 @@ impl Grant {
         Self { expires_at_ms, claims }
     }
 
+    /// The names of the claims.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.claims.keys().map(String::as_str)
+    }
+
     /// The claim as it was written, or `None` when the token does not have it.
     pub fn claim(&self, claim: &str) -> Option<&Value> {
         self.claims.get(claim)

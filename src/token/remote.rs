@@ -31,28 +31,9 @@ use crate::trust;
 /// session.
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
-/// The claims by which dialects authorize; a later grant may differ from an earlier one by others.
-const DECISIVE: [&str; 19] = [
-    "sub",
-    "aud",
-    "iss",
-    "scope",
-    "topics",
-    "event_types",
-    "event_objects",
-    "schema",
-    "azp",
-    "client_id",
-    "cell_id",
-    "acl",
-    "tenant_uuid",
-    "session_uuid",
-    "admin",
-    "purpose",
-    "pulsar_produce",
-    "pulsar_consume",
-    "pulsar_read",
-];
+/// The claims by which any issuer says whose a token is and what for (RFC 7519 section 4.1, RFC
+/// 8693 section 4); they decide beside those that the dialects add.
+const COMMON: [&str; 5] = ["sub", "aud", "iss", "scope", "client_id"];
 
 /// How much sooner a grant may end than an earlier one and still count as equal: an issuer that
 /// reports the seconds left may round them either way.
@@ -64,6 +45,8 @@ pub struct RemoteVerifier {
     protocol: RemoteProtocol,
     timing: Timing,
     trusted: Option<Arc<ClientConfig>>,
+    /// The claims that decide beside [`COMMON`]; `None` for all.
+    decisive: Option<&'static [&'static str]>,
 }
 
 #[derive(Clone)]
@@ -78,12 +61,12 @@ impl RemoteVerifier {
         material: Option<&[u8]>,
     ) -> Result<Self, VerifierError> {
         let protocol = RemoteProtocol::Introspection(Introspection::new(settings, material)?);
-        Ok(Self { protocol, timing: settings.timing(), trusted: None })
+        Ok(Self { protocol, timing: settings.timing(), trusted: None, decisive: None })
     }
 
     pub(super) fn wazo_auth(settings: &WazoAuthSettings) -> Result<Self, VerifierError> {
         let protocol = RemoteProtocol::WazoAuth(WazoAuth::new(settings)?);
-        Ok(Self { protocol, timing: settings.timing(), trusted: None })
+        Ok(Self { protocol, timing: settings.timing(), trusted: None, decisive: None })
     }
 
     /// This verifier, trusting the certificates of this PEM file and those signed by them, instead
@@ -94,6 +77,11 @@ impl RemoteVerifier {
         let named = named.map_err(|_| VerifierError::Authorities)?;
         let config = trust::named(named).map_err(|_| VerifierError::Authorities)?;
         Ok(Self { trusted: Some(Arc::new(config)), ..self.clone() })
+    }
+
+    /// This verifier, of whose grants only these claims and [`COMMON`] decide.
+    pub(super) fn deciding_by(&self, claims: &'static [&'static str]) -> Self {
+        Self { decisive: Some(claims), ..self.clone() }
     }
 
     /// The TLS configuration for it; `None` for the system's authorities.
@@ -172,13 +160,22 @@ impl RemoteVerifier {
             RemoteProtocol::WazoAuth(wazo_auth) => wazo_auth.recheck_in_s(left_s),
         }
     }
-}
 
-/// Whether a later grant for a token gives what an earlier one did, and for as long. A session
-/// keeps the grant it began with, so a changed one counts as revoked.
-pub fn grants_the_same(earlier: &Grant, later: &Grant) -> bool {
-    later.expires_at_ms.saturating_add(ENDS_APART_MS) >= earlier.expires_at_ms
-        && DECISIVE.iter().all(|claim| means_the_same(earlier, later, claim))
+    /// Whether a later grant for a token gives what an earlier one did, and for as long. A session
+    /// keeps the grant it began with, so a changed one counts as revoked.
+    pub fn grants_the_same(&self, earlier: &Grant, later: &Grant) -> bool {
+        let agree = match self.decisive {
+            Some(claims) => {
+                COMMON.iter().chain(claims).all(|claim| means_the_same(earlier, later, claim))
+            }
+            // Without a list no change is known to be harmless.
+            None => {
+                let mut claims = earlier.names().chain(later.names());
+                claims.all(|claim| means_the_same(earlier, later, claim))
+            }
+        };
+        agree && later.expires_at_ms.saturating_add(ENDS_APART_MS) >= earlier.expires_at_ms
+    }
 }
 
 /// Whether two grants agree about a claim, the order of lists aside: no dialect reads a list for

@@ -2,13 +2,25 @@
 
 use super::*;
 use fanfare::endpoint::UrlError;
-use fanfare::token::{Finding, RemoteVerifier, TokenInquiry, grants_the_same};
+use fanfare::token::{Finding, RemoteVerifier, TokenInquiry};
 use std::sync::Arc;
 
 const HOUR_S: u64 = 3600;
 
 fn remote(text: &str) -> Arc<RemoteVerifier> {
     Arc::clone(Verifier::new(&settings(text), None).unwrap().remote().unwrap())
+}
+
+/// Whether a later grant is the same for the sessions of the dialects with this table.
+fn same_for(table: &str, earlier: &Grant, later: &Grant) -> bool {
+    let settings = fanfare::dialect::Settings::default();
+    let table = settings.tables().find(|known| known.name() == table).unwrap();
+    let verifier = issuer().deciding_by(table.decisive_claims());
+    verifier.remote().unwrap().grants_the_same(earlier, later)
+}
+
+fn issuer() -> Verifier {
+    Verifier::new(&settings("introspection = { url = 'https://issuer.example' }"), None).unwrap()
 }
 
 fn introspection() -> Arc<RemoteVerifier> {
@@ -307,7 +319,7 @@ fn a_token_is_asked_about_again_by_the_schedule() {
 
 #[test]
 fn a_grant_is_the_same_when_only_its_times_have_changed() {
-    let same = |one, other| grants_the_same(&introspected(one), &introspected(other));
+    let same = |one, other| same_for("personium", &introspected(one), &introspected(other));
     let later = json!({ "scope": "b a", "iat": 2, "exp": NOW_S + 7200 });
     assert!(same(json!({ "scope": "a b", "iat": 1, "exp": NOW_S + 3600 }), later));
     assert!(!same(json!({ "scope": "a b" }), json!({ "scope": "a" })));
@@ -318,12 +330,12 @@ fn a_grant_is_the_same_when_only_its_times_have_changed() {
         |finding| if let Finding::Granted(grant) = finding { grant } else { panic!("refused") };
     let one = granted(wazo_with("/data/acl", json!(["a"])));
     let later = granted(wazo_with("/data/utc_expires_at", json!("2024-01-01T00:00:00")));
-    assert!(!grants_the_same(&one, &later));
+    assert!(!same_for("wazo", &one, &later));
 }
 
 #[test]
 fn every_claim_that_narrows_what_pulsars_clients_may_do_decides() {
-    let same = |one, other| grants_the_same(&introspected(one), &introspected(other));
+    let same = |one, other| same_for("pulsar", &introspected(one), &introspected(other));
     for claim in fanfare::dialect::pulsar::CLAIMS {
         assert!(!same(json!({ claim: ["t/n/a"] }), json!({ claim: ["t/n/b"] })), "{claim}");
         assert!(!same(json!({ claim: ["t/n/a"] }), json!({})), "{claim}");
@@ -336,15 +348,46 @@ fn every_claim_that_narrows_what_pulsars_clients_may_do_decides() {
 }
 
 #[test]
+fn every_claim_that_the_sessions_of_a_dialect_read_decides() {
+    let tables = fanfare::dialect::Settings::default();
+    for table in tables.tables() {
+        for &claim in table.decisive_claims() {
+            let same =
+                |one, other| same_for(table.name(), &introspected(one), &introspected(other));
+            assert!(!same(json!({ claim: "a" }), json!({ claim: "b" })), "{claim}");
+            assert!(!same(json!({ claim: "a" }), json!({})), "{claim}");
+            assert!(
+                same(json!({ claim: "a", "iat": 1 }), json!({ claim: "a", "iat": 2 })),
+                "{claim}"
+            );
+        }
+    }
+    let (one, other) = (introspected(json!({ "id": 1 })), introspected(json!({ "id": 2 })));
+    assert!(!same_for("channel", &one, &other));
+}
+
+#[test]
+fn where_nobody_has_said_which_claims_decide_all_do() {
+    let verifier = issuer();
+    let same = |one, other| {
+        verifier.remote().unwrap().grants_the_same(&introspected(one), &introspected(other))
+    };
+    assert!(same(json!({ "rooms": ["a", "b"] }), json!({ "rooms": ["b", "a"] })));
+    assert!(!same(json!({ "rooms": ["a"] }), json!({ "rooms": ["b"] })));
+    assert!(!same(json!({ "rooms": ["a"] }), json!({})));
+    assert!(!same(json!({}), json!({ "rooms": [] })));
+}
+
+#[test]
 fn a_grant_that_ends_sooner_than_it_did_is_not_the_same() {
     let ends_in = |seconds| introspected(json!({ "exp": NOW_S + seconds }));
-    assert!(!grants_the_same(&ends_in(3600), &ends_in(1800)));
-    assert!(grants_the_same(&ends_in(3600), &ends_in(3599)), "it was rounded");
+    assert!(!same_for("personium", &ends_in(3600), &ends_in(1800)));
+    assert!(same_for("personium", &ends_in(3600), &ends_in(3599)), "it was rounded");
 }
 
 #[test]
 fn the_order_of_a_list_is_no_change() {
-    let same = |one, other| grants_the_same(&introspected(one), &introspected(other));
+    let same = |one, other| same_for("personium", &introspected(one), &introspected(other));
     assert!(same(json!({ "aud": ["a", "b"] }), json!({ "aud": ["b", "a"] })));
     assert!(!same(json!({ "aud": ["a", "b"] }), json!({ "aud": ["a", "c"] })));
     let granted = |acl| match wazo_with("/data/acl", acl) {
@@ -352,7 +395,7 @@ fn the_order_of_a_list_is_no_change() {
         _ => panic!("refused"),
     };
     let (one, other) = (granted(json!(["a", "!b"])), granted(json!(["!b", "a"])));
-    assert!(grants_the_same(&one, &other));
+    assert!(same_for("wazo", &one, &other));
 }
 
 #[test]
@@ -368,7 +411,7 @@ fn whatever_wazo_auth_changes_is_a_change() {
         ("/data/metadata/purpose", json!("internal")),
         ("/data/metadata/admin", json!(false)),
     ] {
-        assert!(!grants_the_same(&before, &granted(wazo_with(path, value))), "{path}");
+        assert!(!same_for("wazo", &before, &granted(wazo_with(path, value))), "{path}");
     }
 }
 

@@ -102,6 +102,10 @@ impl DialectTable for ChannelSettings {
         Some((self.token.as_ref(), &mut self.verifier))
     }
 
+    fn decisive_claims(&self) -> &'static [&'static str] {
+        &["channel", "id", "name"]
+    }
+
     fn claims(&self) -> &'static [&'static str] {
         &["channel"]
     }

@@ -22,6 +22,11 @@ impl DialectTable for EchoSettings {
         self.problems(is_spoken)
     }
 
+    /// Its clients have no tokens.
+    fn decisive_claims(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn outbox_problems(&self, outbox_bytes_max: usize) -> Vec<String> {
         self.app.iter().flat_map(|app| unsendable(app, outbox_bytes_max)).collect()
     }

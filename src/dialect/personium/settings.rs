@@ -80,6 +80,22 @@ impl DialectTable for PersoniumSettings {
         Some((self.token.as_ref(), &mut self.verifier))
     }
 
+    fn decisive_claims(&self) -> &'static [&'static str] {
+        &[
+            "aud",
+            "iss",
+            "scope",
+            "topics",
+            "event_types",
+            "event_objects",
+            "sub",
+            "schema",
+            "azp",
+            "client_id",
+            "cell_id",
+        ]
+    }
+
     fn usual_scope(&self) -> Option<&'static str> {
         Some("event-read")
     }

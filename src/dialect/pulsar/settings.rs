@@ -154,6 +154,10 @@ impl DialectTable for PulsarSettings {
         Some((self.token.as_ref(), &mut self.verifier))
     }
 
+    fn decisive_claims(&self) -> &'static [&'static str] {
+        &CLAIMS
+    }
+
     fn claims(&self) -> &'static [&'static str] {
         &CLAIMS
     }

@@ -66,6 +66,10 @@ impl DialectTable for WazoSettings {
         Some((self.token.as_ref(), &mut self.verifier))
     }
 
+    fn decisive_claims(&self) -> &'static [&'static str] {
+        &["acl", "sub", "tenant_uuid", "session_uuid", "admin", "purpose"]
+    }
+
     fn claims(&self) -> &'static [&'static str] {
         &["acl"]
     }

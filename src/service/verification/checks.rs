@@ -17,7 +17,7 @@ use super::question::TokenAnswer;
 use super::queue::CheckQueue;
 use crate::bytes::sha256;
 use crate::service::HttpReply;
-use crate::token::{Finding, Grant, Refusal, RemoteVerifier, TokenInquiry, grants_the_same};
+use crate::token::{Finding, Grant, Refusal, RemoteVerifier, TokenInquiry};
 use crate::wheel::Now;
 use ahash::RandomState;
 use http::Request;
@@ -272,7 +272,7 @@ impl TokenChecks {
     fn verified(&mut self, digest: Digest, verdict: Result<Grant, Refusal>, now: Now) {
         let Some(entry) = self.entries.get(&digest) else { return };
         let same = match (&entry.verdict, &verdict) {
-            (Some(Ok(earlier)), Ok(later)) => grants_the_same(earlier, later),
+            (Some(Ok(earlier)), Ok(later)) => self.remote.grants_the_same(earlier, later),
             _ => false,
         };
         // Sessions that rely on a wider grant must not keep what the new one lacks.
