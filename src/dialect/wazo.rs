@@ -30,7 +30,7 @@ pub use self::settings::WazoSettings;
 use self::event::{EventTarget, SESSION_DELETED, TOPIC};
 use self::message::{WazoRequest, WazoVersion};
 use self::pass::Pass;
-use crate::dialect::early::Early;
+use crate::dialect::early::{Early, TokenFirst};
 use crate::dialect::{
     Action, Actions, Admission, AmqpMessage, ClaimedPaths, Context, Dialect, FeedAddress, Input,
     Unusable, Upgrade,
@@ -135,11 +135,9 @@ impl Dialect for Wazo {
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
         match input {
-            Input::Text(text) if self.verifying => self.wait(text, out),
+            Input::Text(text) => self.hear(text, context, out),
             // Empty text is no request either, so it fails in order once the token is verified.
-            Input::Binary(_) if self.verifying => self.wait("", out),
-            Input::Text(text) => self.message(text, context, out),
-            Input::Binary(_) => out.push(PROTOCOL_ERROR),
+            Input::Binary(_) => self.hear("", context, out),
             Input::Answer(Answer::Token(_, TokenAnswer::Granted(grant))) => {
                 match Pass::new(&grant, context) {
                     Some(pass) => self.admit(pass, context, out),
@@ -221,6 +219,50 @@ impl Dialect for Wazo {
     }
 }
 
+impl TokenFirst for Wazo {
+    const TOO_MUCH: Action = PROTOCOL_ERROR;
+
+    fn is_verifying(&self) -> bool {
+        self.verifying
+    }
+
+    fn early(&mut self) -> &mut Option<Box<Early>> {
+        &mut self.early
+    }
+
+    fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
+        // The parser is borrowed while it reads, and verifying needs the whole context.
+        let mut token = None;
+        let subscriptions_max = context.settings.wazo.subscriptions_max as usize;
+        let read = context.parser.parse(text.as_bytes(), |event| match WazoRequest::read(event)? {
+            WazoRequest::Subscribe(name) => self.subscribe(name, subscriptions_max, out),
+            // Answered before events flow: version 1 is silent afterwards.
+            WazoRequest::Start => {
+                self.answer("start", "null", out);
+                self.started = true;
+                Some(())
+            }
+            WazoRequest::Token(text) => {
+                token = Some(text.to_owned());
+                Some(())
+            }
+            WazoRequest::Ping(payload) => {
+                if self.version == WazoVersion::Two {
+                    message::pong(payload, out);
+                }
+                Some(())
+            }
+        });
+
+        // Unknown operations and malformed ones end the session, as in the original.
+        match (read, token) {
+            (Ok(Some(())), None) => {}
+            (Ok(Some(())), Some(token)) => self.verify(&token, context, out),
+            _ => out.push(PROTOCOL_ERROR),
+        }
+    }
+}
+
 impl Wazo {
     /// Has a token verified; everything else waits for it.
     fn verify(&mut self, token: &str, context: &mut Context<'_>, out: &mut Actions) {
@@ -233,13 +275,6 @@ impl Wazo {
         match Pass::of_anyone(context) {
             Some(pass) => self.admit(pass, context, out),
             None => self.reject(out),
-        }
-    }
-
-    /// Keeps a message that has arrived too early.
-    fn wait(&mut self, text: &str, out: &mut Actions) {
-        if !self.early.get_or_insert_default().keep(text) {
-            out.push(PROTOCOL_ERROR);
         }
     }
 
@@ -289,50 +324,6 @@ impl Wazo {
         } else {
             Action::close(EXPIRED.0, EXPIRED.1)
         });
-    }
-
-    /// Handles the messages that arrived while the token was being verified, up to the next token.
-    fn catch_up(&mut self, context: &mut Context<'_>, out: &mut Actions) {
-        let Some(early) = self.early.take() else { return };
-        for text in &early.into_messages() {
-            if self.verifying {
-                self.wait(text, out);
-            } else {
-                self.message(text, context, out);
-            }
-        }
-    }
-
-    fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
-        // The parser is borrowed while it reads, and verifying needs the whole context.
-        let mut token = None;
-        let subscriptions_max = context.settings.wazo.subscriptions_max as usize;
-        let read = context.parser.parse(text.as_bytes(), |event| match WazoRequest::read(event)? {
-            WazoRequest::Subscribe(name) => self.subscribe(name, subscriptions_max, out),
-            // Answered before events flow: version 1 is silent afterwards.
-            WazoRequest::Start => {
-                self.answer("start", "null", out);
-                self.started = true;
-                Some(())
-            }
-            WazoRequest::Token(text) => {
-                token = Some(text.to_owned());
-                Some(())
-            }
-            WazoRequest::Ping(payload) => {
-                if self.version == WazoVersion::Two {
-                    message::pong(payload, out);
-                }
-                Some(())
-            }
-        });
-
-        // Unknown operations and malformed ones end the session, as in the original.
-        match (read, token) {
-            (Ok(Some(())), None) => {}
-            (Ok(Some(())), Some(token)) => self.verify(&token, context, out),
-            _ => out.push(PROTOCOL_ERROR),
-        }
     }
 
     /// Subscribes to a name; `None` when a limit is exceeded.

@@ -22,7 +22,7 @@ use self::command::EventCommand;
 use self::external::Author;
 use self::rule::EventRule;
 use self::text::{ErrorReason, Spelling};
-use crate::dialect::early::Early;
+use crate::dialect::early::{Early, TokenFirst};
 use crate::dialect::grants::{cells, may, of_list};
 use crate::dialect::personium::PersoniumSettings;
 use crate::dialect::personium::cell::{CELL_BYTES_MAX, is_for, is_name};
@@ -110,8 +110,7 @@ impl Dialect for PersoniumEvent {
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
         match input {
-            Input::Text(text) if self.verifying => self.wait(text, out),
-            Input::Text(text) => self.message(text, context, out),
+            Input::Text(text) => self.hear(text, context, out),
             Input::Binary(_) | Input::Alive | Input::Configured => {}
             Input::Answer(Answer::Token(_, TokenAnswer::Granted(grant))) => {
                 self.verifying = false;
@@ -173,13 +172,15 @@ impl Dialect for PersoniumEvent {
     }
 }
 
-impl PersoniumEvent {
-    fn cell(&self) -> &str {
-        &self.cell_and_host[..usize::from(self.cell_bytes)]
+impl TokenFirst for PersoniumEvent {
+    const TOO_MUCH: Action = Action::close(CLOSE, "");
+
+    fn is_verifying(&self) -> bool {
+        self.verifying
     }
 
-    fn host(&self) -> &str {
-        &self.cell_and_host[usize::from(self.cell_bytes)..]
+    fn early(&mut self) -> &mut Option<Box<Early>> {
+        &mut self.early
     }
 
     fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
@@ -194,6 +195,16 @@ impl PersoniumEvent {
         if parsed.is_err() {
             self.command(self.spelling, EventCommand::Unreadable, settings, now, draft, out);
         }
+    }
+}
+
+impl PersoniumEvent {
+    fn cell(&self) -> &str {
+        &self.cell_and_host[..usize::from(self.cell_bytes)]
+    }
+
+    fn host(&self) -> &str {
+        &self.cell_and_host[usize::from(self.cell_bytes)..]
     }
 
     fn command(
@@ -283,26 +294,6 @@ impl PersoniumEvent {
         } else {
             self.verifying = true;
             out.verify(token);
-        }
-    }
-
-    /// Keeps a message that has arrived too early.
-    fn wait(&mut self, text: &str, out: &mut Actions) {
-        if !self.early.get_or_insert_default().keep(text) {
-            out.close(CLOSE);
-        }
-    }
-
-    /// Handles the messages that arrived while the token was being verified, up to the next token.
-    fn catch_up(&mut self, context: &mut Context<'_>, out: &mut Actions) {
-        let Some(early) = self.early.take() else { return };
-        for text in &early.into_messages() {
-            // One of them may be another token, after which the rest waits again.
-            if self.verifying {
-                self.wait(text, out);
-            } else {
-                self.message(text, context, out);
-            }
         }
     }
 
