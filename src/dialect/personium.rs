@@ -7,6 +7,7 @@ mod cell;
 mod client;
 pub mod event;
 mod reply;
+mod scope;
 mod settings;
 pub mod topic;
 

@@ -23,10 +23,11 @@ use self::external::Author;
 use self::rule::EventRule;
 use self::text::{ErrorReason, Spelling};
 use crate::dialect::early::{Early, TokenFirst};
-use crate::dialect::grants::{cells, may, of_list};
+use crate::dialect::grants::{cells, of_list};
 use crate::dialect::personium::PersoniumSettings;
 use crate::dialect::personium::cell::{CELL_BYTES_MAX, is_for, is_name};
 use crate::dialect::personium::reply::{self, CLOSE, keepalive};
+use crate::dialect::personium::scope;
 use crate::dialect::{
     Action, Actions, Admission, Context, Dialect, FeedAddress, Input, Unusable, Upgrade,
 };
@@ -114,7 +115,7 @@ impl Dialect for PersoniumEvent {
             Input::Binary(_) | Input::Alive | Input::Configured => {}
             Input::Answer(Answer::Token(_, TokenAnswer::Granted(grant))) => {
                 self.verifying = false;
-                self.granted(&grant, context, out);
+                self.admit(&grant, context, out);
                 self.catch_up(context, out);
             }
             // Refused or revoked: the reference has one close code for every end.
@@ -129,7 +130,23 @@ impl Dialect for PersoniumEvent {
     }
 
     fn granted(grant: &Grant, _: &crate::dialect::Settings) -> Result<String, String> {
-        granted(grant)
+        if !scope::may_receive(grant) {
+            return Err("its scope has neither event-read nor event nor root".into());
+        }
+        let cells = cells(grant)?;
+        let publishes = if scope::may_publish(grant) { "receive and publish" } else { "receive" };
+        let narrow: Vec<String> = [("event_types", "types"), ("event_objects", "objects")]
+            .into_iter()
+            .filter_map(|(claim, of)| {
+                Some(format!("{of} that begin with {}", of_list(&grant.list(claim)?)))
+            })
+            .collect();
+        let narrow = if narrow.is_empty() {
+            String::new()
+        } else {
+            format!(", only {}", narrow.join(" and "))
+        };
+        Ok(format!("{publishes} events of the cell {cells}{narrow}"))
     }
 
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
@@ -297,15 +314,11 @@ impl PersoniumEvent {
         }
     }
 
-    fn granted(&mut self, grant: &Grant, context: &mut Context<'_>, out: &mut Actions) {
+    /// Opens, prolongs or revives the session with a valid token, if it is one for this cell.
+    fn admit(&mut self, grant: &Grant, context: &mut Context<'_>, out: &mut Actions) {
         let (now, settings) = (context.now, &context.settings.personium);
-        let may = |wanted: &[&str]| grant.words("scope").any(|word| wanted.contains(&word));
-
         let left_ms = grant.expires_at_ms.saturating_sub(now.unix_ms);
-        if !may(&["root", "event", "event-read"])
-            || !is_for(grant, self.cell(), self.host())
-            || left_ms == 0
-        {
+        if !scope::may_receive(grant) || !is_for(grant, self.cell(), self.host()) || left_ms == 0 {
             return out.close(CLOSE);
         }
 
@@ -315,7 +328,7 @@ impl PersoniumEvent {
             (types.is_some() || objects.is_some()).then(|| Box::new(Narrow { types, objects }));
         let text = |claim: &str| grant.text(claim).map(Box::from);
         // "event-read" alone may not publish. Apps and users name their schema by different claims.
-        let author = may(&["root", "event"]).then(|| {
+        let author = scope::may_publish(grant).then(|| {
             let schema = text("schema").or_else(|| text("azp")).or_else(|| text("client_id"));
             Box::new(Author { subject: text("sub"), schema, cell_id: text("cell_id") })
         });
@@ -417,22 +430,4 @@ fn prefixes(grant: &Grant, claim: &str) -> Option<Box<[Box<str>]>> {
 /// The moment this many seconds from now.
 fn after(now: Now, seconds: u32) -> u64 {
     now.monotonic_ns + u64::from(seconds) * SECOND_NS
-}
-
-/// A token's grant in words.
-fn granted(grant: &Grant) -> Result<String, String> {
-    if !may(grant, &["root", "event", "event-read"]) {
-        return Err("its scope has neither event-read nor event nor root".into());
-    }
-    let cells = cells(grant)?;
-    let publishes = if may(grant, &["root", "event"]) { "receive and publish" } else { "receive" };
-    let narrow: Vec<String> = [("event_types", "types"), ("event_objects", "objects")]
-        .into_iter()
-        .filter_map(|(claim, of)| {
-            Some(format!("{of} that begin with {}", of_list(&grant.list(claim)?)))
-        })
-        .collect();
-    let narrow =
-        if narrow.is_empty() { String::new() } else { format!(", only {}", narrow.join(" and ")) };
-    Ok(format!("{publishes} events of the cell {cells}{narrow}"))
 }

@@ -1,5 +1,6 @@
 //! The table `[personium]` of the configuration.
 
+use super::scope::is_own;
 use super::topic::{GLOBS_MAX, is_glob};
 use crate::dialect::config_table::{DialectTable, PING_INTERVAL_S};
 use crate::setting::LONGEST_MESSAGE_BYTES;
@@ -102,10 +103,8 @@ impl DialectTable for PersoniumSettings {
 
     fn review(&self, claims: &Map<String, Value>) -> Result<Option<&'static str>, String> {
         let scope = claims.get("scope").and_then(Value::as_str).unwrap_or_default();
-        // The privileges of the event bus and of topics, whose tokens have to name their cell.
-        let is_for_a_cell = scope
-            .split(' ')
-            .any(|word| matches!(word, "root" | "event" | "event-read" | "stream-receive" | "all"));
+        // Tokens with these have to name their cell.
+        let is_for_a_cell = scope.split(' ').any(is_own);
         let is_named = claims.contains_key("aud") || claims.contains_key("iss");
         Ok((is_for_a_cell && !is_named).then_some(
             "the token names no cell, and Personium's protocols ask for one; see --cell",

@@ -18,10 +18,11 @@ pub use self::glob::{GLOBS_MAX, is_glob};
 
 use self::message::TokenMessage;
 use self::place::{is_topic, place_of};
-use crate::dialect::grants::{cells, may, of_list};
+use crate::dialect::grants::{cells, of_list};
 use crate::dialect::personium::PersoniumSettings;
 use crate::dialect::personium::cell::{CELL_BYTES_MAX, is_for, is_name, is_segment};
 use crate::dialect::personium::reply::{self, CLOSE, keepalive, put_error, put_session};
+use crate::dialect::personium::scope;
 use crate::dialect::{
     Action, Actions, Admission, Context, Dialect, FeedAddress, Input, Unusable, Upgrade,
 };
@@ -133,7 +134,12 @@ impl Dialect for PersoniumTopic {
     }
 
     fn granted(grant: &Grant, _: &crate::dialect::Settings) -> Result<String, String> {
-        granted(grant)
+        if !scope::may_follow(grant) {
+            return Err("its scope has neither read with stream-receive nor all".into());
+        }
+        let cells = cells(grant)?;
+        let narrow = grant.list("topics").map(|globs| format!(" that match {}", of_list(&globs)));
+        Ok(format!("follow topics of the cell {cells}{}", narrow.unwrap_or_default()))
     }
 
     fn admits(&self, _: &Publication, now: Now) -> Admission {
@@ -251,9 +257,8 @@ impl PersoniumTopic {
         let cell = place.split_once('/').map_or(place, |(cell, _)| cell);
 
         // A restriction to topics counts besides the privileges.
-        let may = |wanted: &str| grant.words("scope").any(|word| word == wanted);
         let narrow = grant.list("topics");
-        ((may("read") && may("stream-receive")) || may("all"))
+        scope::may_follow(grant)
             && is_for(grant, cell, host)
             && narrow.is_none_or(|globs| glob::select(globs.into_iter(), place))
     }
@@ -289,16 +294,6 @@ fn next_beat(now: Now, settings: &PersoniumSettings) -> u64 {
 fn on_a_tick(now: Now, seconds: u32) -> u64 {
     let ticks = u64::from(now.tick()) + u64::from(ticks(seconds.into()));
     ticks * TICK_MS * 1_000_000
-}
-
-/// A token's grant in words.
-fn granted(grant: &Grant) -> Result<String, String> {
-    if !(may(grant, &["all"]) || (may(grant, &["read"]) && may(grant, &["stream-receive"]))) {
-        return Err("its scope has neither read with stream-receive nor all".into());
-    }
-    let cells = cells(grant)?;
-    let narrow = grant.list("topics").map(|globs| format!(" that match {}", of_list(&globs)));
-    Ok(format!("follow topics of the cell {cells}{}", narrow.unwrap_or_default()))
 }
 
 #[cfg(test)]
