@@ -1,14 +1,4 @@
-//! Binary layouts: a cursor that reads one from front to back, and numbers of variable length; and
-//! digests.
-
-use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
-
-/// The SHA-256 of some bytes.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
-    let mut sum = [0; SHA256_OUTPUT_LEN];
-    sum.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    sum
-}
+//! Binary layouts: a cursor that reads one from front to back, and numbers of variable length.
 
 /// The unread rest of some bytes. A read that goes beyond the end yields `None` and leaves the
 /// cursor where it is.

@@ -10,7 +10,8 @@
 //!
 //! Plain values, with no I/O:
 //!
-//! - [`bytes`]: binary layouts, read from front to back, and digests
+//! - [`bytes`]: binary layouts, read from front to back
+//! - [`digest`]: digests of texts and secrets
 //! - [`text`]: text from outside: shortened for logs, and decoded
 //! - [`json`]: JSON objects member by member, and strings as the reference servers write them
 //! - [`calendar`]: dates and times in UTC
@@ -103,6 +104,7 @@ pub mod cli;
 pub mod config;
 pub mod counter;
 pub mod dialect;
+pub mod digest;
 pub mod endpoint;
 pub mod event;
 pub mod feed;

@@ -11,7 +11,7 @@
 
 use super::pattern::Who;
 use super::tree::Tree;
-use crate::bytes::sha256;
+use crate::digest::sha256;
 use ahash::RandomState;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

@@ -15,7 +15,7 @@ use super::entry::{Asker, CheckStage, Digest, NEVER, TokenEntry};
 use super::health::{VerifierChange, VerifierHealth};
 use super::question::TokenAnswer;
 use super::queue::CheckQueue;
-use crate::bytes::sha256;
+use crate::digest::sha256;
 use crate::service::HttpReply;
 use crate::token::{Finding, Grant, Refusal, RemoteVerifier, TokenInquiry};
 use crate::wheel::Now;
