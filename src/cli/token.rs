@@ -274,12 +274,12 @@ impl TokenCommand {
     /// The table of a configuration that verifies such a token: the one that an option names, or
     /// whose claims are asked for; else the first.
     fn table<'s>(&self, settings: &'s Settings) -> &'s dyn DialectTable {
-        let named = self.pulsar.then_some("pulsar");
-        let asked: Vec<&str> = self.options().map(|(claim, _)| claim).collect();
-        let mut tables = settings.tables().filter(|table| {
-            let has_claims = table.claims().iter().any(|claim| asked.contains(claim));
-            has_claims || named == Some(table.name())
-        });
+        let mut asked: Vec<&str> = self.options().map(|(claim, _)| claim).collect();
+        // The switch asks for the dialect of these claims, and for none of them.
+        asked.extend(self.pulsar.then_some("pulsar_produce"));
+        let mut tables = settings
+            .tables()
+            .filter(|table| table.claims().iter().any(|claim| asked.contains(claim)));
         let found = tables.next().or_else(|| settings.tables().next());
         found.expect("some dialect has a table")
     }
