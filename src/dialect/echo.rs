@@ -119,7 +119,7 @@ impl Dialect for Echo {
         }
     }
 
-    /// Whoever asks for a connection without a WebSocket is to upgrade.
+    /// Upgrade Required.
     fn plain(_: &str, _: &str) -> u16 {
         426
     }

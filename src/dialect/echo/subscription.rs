@@ -109,8 +109,8 @@ impl EchoLive {
             return out.push(Action::Forward(Arc::clone(publication), 0));
         }
         cache_miss(name, out);
-        // However many miss it, whoever is to fill it is told once, by the owner of the channel's
-        // presence.
+        // However many clients miss it, the owner of the channel's presence sends its back end one
+        // webhook.
         if self.place.has_webhooks() {
             self.tell_presence(PresenceRequest::Miss(name.into()), out);
         }
