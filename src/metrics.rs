@@ -248,7 +248,7 @@ pub struct Metrics {
     pub ends: ByReason,
     /// Connections and requests refused, by reason.
     pub refusals: ByReason,
-    /// Accepts that failed for want of descriptors or memory.
+    /// Accepts that failed for lack of descriptors or memory.
     pub accept_errors: Counter,
     /// Unfinished requests to the admin listener that were displaced by new connections.
     pub admin_displaced: Counter,

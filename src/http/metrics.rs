@@ -217,11 +217,15 @@ impl Snapshot {
         out.gauge("connections", "Open sockets", self.sum(|m| &m.connections))?;
         let sessions = self.by_dialect(|m| &m.sessions);
         out.family(MetricType::Gauge, None, "sessions", "WebSocket sessions", sessions)?;
-        out.gauge("subscriptions", "Entries of the tries", self.sum(|m| &m.subscriptions))?;
-        out.byte_gauge("subscription", "Memory of the tries", self.sum(|m| &m.subscription_bytes))?;
-        let about = "Bytes waiting for slow sockets";
+        out.gauge("subscriptions", "Subscriptions of sessions", self.sum(|m| &m.subscriptions))?;
+        out.byte_gauge(
+            "subscription",
+            "Memory of subscriptions",
+            self.sum(|m| &m.subscription_bytes),
+        )?;
+        let about = "Bytes that wait to be sent";
         out.byte_gauge("outbox", about, self.sum(|m| &m.outbox_bytes))?;
-        let about = "Memory for requests and messages that have come in part";
+        let about = "Memory of incomplete requests and messages";
         out.byte_gauge("partial", about, self.sum(|m| &m.partial_bytes))?;
         out.gauge("publishers", "Open connections of publishers", self.sum(|m| &m.publishers))?;
 
@@ -230,11 +234,15 @@ impl Snapshot {
         let connected = self.by_broker(|broker| &broker.connected).into_iter().zip(configured);
         let connected = connected.filter(|(_, (_, configured))| *configured > 0);
         let connected = connected.map(|(connected, _)| connected).collect();
-        let about = "Whether events come from the broker";
+        let about = "Whether the feed is connected to its broker";
         out.family(MetricType::Gauge, None, "feed_connected", about, connected)?;
 
-        out.gauge("hung_threads", "Threads that have not turned for seconds", self.hung)?;
-        out.gauge("mailbox_depth", "Events waiting for shards", self.waiting)
+        out.gauge("hung_threads", "Hung threads", self.hung)?;
+        out.gauge(
+            "mailbox_depth",
+            "Publications and messages between threads that wait for shards",
+            self.waiting,
+        )
     }
 
     fn counters(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
@@ -245,66 +253,70 @@ impl Snapshot {
                 events.push((vec![("feed", feed), ("outcome", name)], value));
             }
         }
-        out.counter("events", "Events taken, by feed and outcome", events)?;
+        out.counter("events", "Events received, by feed and outcome", events)?;
         let deliveries = self.by_dialect(|m| &m.deliveries);
-        out.counter("deliveries", "Events handed to sessions", deliveries)?;
+        out.counter("deliveries", "Events delivered to sessions", deliveries)?;
         let denied = self.by_dialect(|m| &m.acl_denied);
-        out.counter("acl_denied", "Events that a token kept from a session", denied)?;
-        out.counter("messages", "Messages of clients", self.by_dialect(|m| &m.messages))?;
+        out.counter("acl_denied", "Deliveries denied by the access rules of a token", denied)?;
+        out.counter(
+            "messages",
+            "Messages received from clients",
+            self.by_dialect(|m| &m.messages),
+        )?;
 
         let handshakes = Handshake::ALL.map(|(end, name)| {
             labelled("outcome", name, self.sum(|m| &m.handshakes[end as usize]))
         });
         out.counter("handshakes", "Handshakes, by outcome", handshakes.into())?;
         let ends = self.by_reason(|m| &m.ends);
-        out.counter("session_ends", "Sessions that have ended, by reason", ends)?;
-        let about = "Connections, handshakes and requests that were refused, by reason";
+        out.counter("session_ends", "Ended sessions, by reason", ends)?;
+        let about = "Refused connections, handshakes and requests, by reason";
         out.counter("refusals", about, self.by_reason(|m| &m.refusals))?;
 
-        let about = "Bytes given to sockets, before TLS";
+        let about = "Bytes sent, before encryption";
         out.byte_counter("sent", about, self.sum(|m| &m.bytes_out))?;
-        let about = "Bytes taken from sockets, after TLS";
+        let about = "Bytes received, after decryption";
         out.byte_counter("received", about, self.sum(|m| &m.bytes_in))?;
-        let about = "Accepts that failed for want of descriptors or memory";
+        let about = "Failed accepts for lack of descriptors or memory";
         out.counter("accept_errors", about, self.one(|m| &m.accept_errors))?;
-        let about = "Unfinished requests to the admin listener that were ended for newcomers";
+        let about = "Requests to the admin listener displaced by newer ones";
         out.counter("admin_displaced", about, self.one(|m| &m.admin_displaced))?;
+        let about =
+            "Connections ended because incomplete requests and messages took too much memory";
+        out.counter("partial_evictions", about, self.one(|m| &m.partial_evictions))?;
+        let about = "Deliveries to a subscription without a session, which is a bug in fanfare";
+        out.counter("orphaned_subscriptions", about, self.one(|m| &m.orphaned_subscriptions))?;
         let about = "Replies dropped because their publisher does not read";
         out.counter("feed_replies_dropped", about, self.one(|m| &m.replies_dropped))
     }
 
     fn brokers(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
-        let about = "Connections to the broker that were lost";
+        let about = "Lost connections to the broker";
         out.counter("feed_losses", about, self.by_broker(|broker| &broker.losses))?;
-        let about = "Attempts to connect to the broker again";
+        let about = "Attempts to reconnect to the broker";
         out.counter("feed_reconnects", about, self.by_broker(|broker| &broker.reconnects))?;
-        let about = "Messages of the feed that were meant for others";
+        let about = "Messages of the feed that belong to no dialect";
         out.counter("feed_messages_ignored", about, self.of_redis(|m| &m.messages_ignored))?;
-        let about = "Messages of the feed that were dropped because the shards had no room";
+        let about = "Messages of the feed dropped because shards had no room";
         out.counter("feed_messages_dropped", about, self.of_redis(|m| &m.messages_dropped))?;
         let relays = vec![
             labelled("outcome", "sent", self.sum(|m| &m.relays_sent)),
             labelled("outcome", "lost", self.sum(|m| &m.relays_lost)),
         ];
-        out.counter("relays", "Messages of clients, for other daemons, by outcome", relays)
+        out.counter("relays", "Messages of clients relayed to other daemons, by outcome", relays)
     }
 
-    fn refusals(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
-        let about = "Connections ended because all together had sent too much in part";
-        out.counter("partial_evictions", about, self.one(|m| &m.partial_evictions))?;
-        let about = "Events that met a subscription without a session, which is a fault of fanfare";
-        out.counter("orphaned_subscriptions", about, self.one(|m| &m.orphaned_subscriptions))?;
-
-        let about = "Messages of an unknown kind, which were ignored";
+    fn tallies(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
+        let about = "Ignored messages of an unknown kind";
         out.counter("messages_ignored", about, self.by_tally(&[DialectTally::Ignored]))?;
         let errors = self.by_tally(&[
             DialectTally::Unauthorized,
             DialectTally::BadName,
             DialectTally::OverLimit,
         ]);
-        let about = "Subscriptions that were refused, by the type that the client was told";
+        let about = "Refused subscriptions, by the error type that the client got";
         out.counter("subscription_errors", about, errors)?;
-        let about = "Events of clients for other clients that were refused";
+        let about = "Refused client events";
         out.counter("client_events_refused", about, self.by_tally(&[DialectTally::ClientEvent]))
     }
 
@@ -316,27 +328,27 @@ impl Snapshot {
                 requests.push((vec![("dialect", kind.name()), ("status", name)], value));
             }
         }
-        out.counter("requests", "HTTP requests that dialects answered", requests)
+        out.counter("requests", "HTTP requests answered by dialects, by status", requests)
     }
 
     fn verifiers(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let outcomes = CheckOutcome::ALL.map(|(outcome, name)| {
             labelled("outcome", name, self.sum(|m| &m.verification.checks[outcome as usize]))
         });
-        let about = "Questions of sessions for remote verifiers, by outcome";
+        let about = "Token checks by remote verifiers, by outcome";
         out.counter("token_checks", about, outcomes.into())?;
         let requests = self.one(|m| &m.verification.requests);
         out.counter("token_check_requests", "Requests to remote verifiers", requests)?;
-        let about = "Requests to remote verifiers without an answer that can be understood";
+        let about = "Requests to remote verifiers that failed";
         out.counter("token_check_failures", about, self.one(|m| &m.verification.failures))?;
         let in_flight = self.sum(|m| &m.verification.requests_in_flight);
-        let about = "Requests to remote verifiers under way";
+        let about = "Requests to remote verifiers in flight";
         out.gauge("token_check_requests_in_flight", about, in_flight)?;
-        let about = "Sessions that wait for a remote verifier or live on its grant";
+        let about = "Sessions whose token a remote verifier checks or has granted";
         out.gauge("token_check_sessions", about, self.sum(|m| &m.verification.sessions))?;
-        let about = "Tokens that remote verifiers are asked about from time to time";
+        let about = "Tokens that remote verifiers check again from time to time";
         out.gauge("tokens_watched", about, self.sum(|m| &m.verification.tokens_watched))?;
-        let about = "Sessions whose grant a remote verifier has taken back";
+        let about = "Sessions whose token a remote verifier has revoked";
         out.counter("token_revocations", about, self.one(|m| &m.verification.revocations))
     }
 
@@ -349,11 +361,11 @@ impl Snapshot {
                 webhooks.push((vec![("kind", name), ("outcome", outcome)], value));
             }
         }
-        out.counter("webhooks", "Webhooks to other services, by kind and outcome", webhooks)?;
+        out.counter("webhooks", "Webhooks, by kind and outcome", webhooks)?;
         let retries = self.by_webhook(|m| &m.webhooks.retries);
-        out.counter("webhook_retries", "Requests with webhooks that were made again", retries)?;
+        out.counter("webhook_retries", "Retried requests with webhooks", retries)?;
         let waiting = self.by_webhook(|m| &m.webhooks.waiting);
-        let about = "Webhooks that wait or are under way";
+        let about = "Webhooks waiting or in flight";
         out.family(MetricType::Gauge, None, "webhooks_waiting", about, waiting)
     }
 
@@ -365,20 +377,24 @@ impl Snapshot {
 
         // One failing writer of several is enough.
         let is_failing = u64::from(self.sum(|m| &m.store.failing) > 0);
-        let about = "Whether the store of the durable topics cannot be written";
+        let about = "Whether writing to the store of durable topics fails";
         out.gauge("store_failing", about, is_failing)?;
         self.topics(out)?;
-        let about = "Messages that were appended to durable topics";
+        let about = "Messages appended to durable topics";
         out.counter("store_messages", about, self.one(|m| &m.store.messages))?;
-        out.byte_counter("store_appended", "Bytes of them", self.sum(|m| &m.store.bytes))?;
-        let about = "Bytes written for them and for everything else that the store keeps";
+        out.byte_counter(
+            "store_appended",
+            "Bytes of messages appended to durable topics",
+            self.sum(|m| &m.store.bytes),
+        )?;
+        let about = "Bytes written to the store";
         out.byte_counter("store_written", about, self.sum(|m| &m.store.written))?;
-        let about = "Bytes of messages copied so that old segments could go";
+        let about = "Bytes of messages copied to delete old segments";
         out.byte_counter("store_compacted", about, self.sum(|m| &m.store.compacted))?;
-        let about = "Places of the store that are damaged, where messages are left out";
+        let about = "Damaged places of the store, whose messages are skipped";
         out.counter("store_damages", about, self.one(|m| &m.store.damaged))?;
 
-        let about = "From the end of a group of messages to its being safe";
+        let about = "Time to commit a group of messages to the disk";
         let counts = |m: &Metrics, index: usize| m.store.commits[index].get();
         self.histogram(out, ("store_commit", about), counts, self.sum(|m| &m.store.commits_sum_ns))
     }
@@ -388,19 +404,19 @@ impl Snapshot {
             labelled("state", "stored", self.sum(|m| &m.store.topics)),
             labelled("state", "loaded", self.sum(|m| &m.store.topics_loaded)),
         ];
-        let about = "Durable topics, and those of them in memory";
+        let about = "Durable topics: all, and those loaded into memory";
         out.family(MetricType::Gauge, None, "topics", about, topics)?;
         let clients = vec![
             labelled("role", "producer", self.sum(|m| &m.store.producers)),
             labelled("role", "consumer", self.sum(|m| &m.store.consumers)),
         ];
-        let about = "Who takes part in durable topics";
+        let about = "Producers and consumers of durable topics";
         out.family(MetricType::Gauge, None, "topic_clients", about, clients)?;
         let expired = vec![
             labelled("what", "topic", self.sum(|m| &m.store.idle)),
             labelled("what", "subscription", self.sum(|m| &m.store.expired)),
         ];
-        let about = "Topics and subscriptions that went by themselves because they were not used";
+        let about = "Unused topics and subscriptions that were deleted";
         out.counter("topic_expiries", about, expired)?;
         let messages = vec![
             labelled("outcome", "refused", self.sum(|m| &m.store.refused)),
@@ -408,18 +424,17 @@ impl Snapshot {
             labelled("outcome", "redelivered", self.sum(|m| &m.store.redelivered)),
             labelled("outcome", "dead_letter", self.sum(|m| &m.store.dead)),
         ];
-        out.counter("topic_messages", "What has become of messages of durable topics", messages)
+        out.counter("topic_messages", "Messages of durable topics, by outcome", messages)
     }
 
     fn log(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let lines = LogLine::ALL.iter().map(|line| labelled("line", line.name(), line.count()));
-        let about =
-            "Occurrences of what is logged at a limited rate, whether a line was written or not";
+        let about = "Occurrences of rate-limited log lines, whether written or not";
         out.counter("log_events", about, lines.collect())
     }
 
     fn latency(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
-        let about = "From taking an event to the end of a shard's last write of it";
+        let about = "Time from receiving an event to a shard's last write of it";
         let counts = |m: &Metrics, index: usize| m.latency[index].get();
         self.histogram(out, ("publish_to_write", about), counts, self.sum(|m| &m.latency_sum_ns))
     }
@@ -459,7 +474,7 @@ impl Collector for Snapshot {
         self.gauges(out)?;
         self.counters(out)?;
         self.brokers(out)?;
-        self.refusals(out)?;
+        self.tallies(out)?;
         self.requests(out)?;
         self.verifiers(out)?;
         self.webhooks(out)?;

@@ -81,19 +81,18 @@ impl Room {
     }
 
     fn encode(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
-        out.byte_gauge("store_size", "Bytes of the files of the store", self.size_bytes)?;
-        let about = "Bytes of them that are needed, about";
+        out.byte_gauge("store_size", "Bytes of the store's files", self.size_bytes)?;
+        let about = "Approximate bytes of the store's files that hold live records";
         out.byte_gauge("store_needed", about, self.needed_bytes)?;
-        let about = "Bytes that are free on the store's file system";
+        let about = "Free bytes of the store's file system";
         out.byte_gauge("store_free", about, self.free_bytes)?;
-        let about = "Bytes that the store's file system has";
+        let about = "Bytes of the store's file system in all";
         out.byte_gauge("store_volume", about, self.volume_bytes)?;
-        out.gauge("store_segments", "Segments of the logs", self.segments)?;
-        out.gauge("store_delayed_messages", "Messages that wait for their time", self.delayed)?;
+        out.gauge("store_segments", "Segments of the store's logs", self.segments)?;
+        out.gauge("store_delayed_messages", "Messages delayed until a later time", self.delayed)?;
 
         let held = self.holdings.iter().map(|it| (vec![("topic", it.topic.clone())], it.bytes));
-        let about =
-            "Bytes that the messages of a topic take in the store, for the topics that hold most";
+        let about = "Bytes of a topic's messages in the store, for the largest topics";
         out.family(MetricType::Gauge, Some(&Unit::Bytes), "topic_held", about, held.collect())?;
 
         // An empty topic has no oldest message, and no sample.
@@ -101,7 +100,7 @@ impl Room {
             .holdings
             .iter()
             .filter_map(|it| Some((vec![("topic", it.topic.clone())], it.oldest_ms? / 1000)));
-        let about = "When the oldest message of such a topic was published";
+        let about = "Publish time of the oldest message of a topic, for the largest topics";
         dates(out, "topic_oldest_message_timestamp", about, oldest.collect())
     }
 }
@@ -137,33 +136,37 @@ fn dates<V: EncodeLabelValue>(
 
 impl Facts {
     fn limits(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
-        out.gauge("connections_max", "Connections that may be open", self.connections_max)?;
-        out.gauge("subscriptions_max", "Entries that the tries may have", self.subscriptions_max)?;
-        out.byte_gauge("outbox_max", "Bytes that may wait for one socket", self.outbox_bytes_max)?;
-        let about = "Bytes that what clients have sent in part may take";
+        out.gauge("connections_max", "Maximum number of connections", self.connections_max)?;
+        out.gauge("subscriptions_max", "Maximum number of subscriptions", self.subscriptions_max)?;
+        out.byte_gauge(
+            "outbox_max",
+            "Maximum bytes that wait to be sent to one client",
+            self.outbox_bytes_max,
+        )?;
+        let about = "Maximum memory of incomplete requests and messages";
         out.byte_gauge("partial_max", about, self.partial_bytes_max)?;
         if let Some(most) = self.connections_per_address_max {
-            let about = "Connections that an address may have";
+            let about = "Maximum number of connections of one address";
             out.gauge("connections_per_address_max", about, most)?;
         }
         if let Some(most) = self.topics_max {
-            out.gauge("topics_max", "Durable topics that may be", most)?;
+            out.gauge("topics_max", "Maximum number of durable topics", most)?;
         }
         Ok(())
     }
 
     fn configuration(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
-        let about = "Whether the configuration was taken when it was last read";
+        let about = "Whether the last reload of the configuration succeeded";
         out.gauge("config_last_reload_successful", about, self.is_configured.into())?;
         let last = one(self.configured_s);
-        let about = "When a configuration was last taken";
+        let about = "Time of the last successful reload of the configuration";
         dates(out, "config_last_reload_success_timestamp", about, last)?;
 
         let ends = self
             .certificates
             .iter()
             .map(|(listener, end)| (vec![("listener", listener.clone())], *end));
-        let about = "When the certificate of a listener ends";
+        let about = "Expiry of a listener's certificate";
         dates(out, "certificate_expiry_timestamp", about, ends.collect())
     }
 
@@ -174,16 +177,16 @@ impl Facts {
             self.backlogs.iter().map(|TopicBacklog { topic, subscription, messages }| {
                 (vec![("topic", topic.clone()), ("subscription", subscription.clone())], *messages)
             });
-        let about = "Messages that wait in a subscription, for those where most do";
+        let about = "Messages waiting in a subscription, for the largest backlogs";
         out.family(MetricType::Gauge, None, "subscription_backlog", about, backlogs.collect())
     }
 
     fn apps(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let connections = self.by_app(|app| app.connections);
-        let about = "Connections of an app of echo";
+        let about = "Connections of an Echo app";
         out.family(MetricType::Gauge, None, "app_connections", about, connections)?;
         let events = self.by_app(|app| app.events);
-        let about = "Events that were taken for an app of echo";
+        let about = "Events accepted for an Echo app";
         out.family(MetricType::Counter, None, "app_events", about, events)
     }
 
@@ -196,7 +199,13 @@ impl Collector for Facts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let out = &mut Families(&mut encoder);
         let version = vec![(vec![("version", env!("CARGO_PKG_VERSION"))], 1)];
-        out.family(MetricType::Gauge, None, "build_info", "The version that runs", version)?;
+        out.family(
+            MetricType::Gauge,
+            None,
+            "build_info",
+            "Version of the running daemon",
+            version,
+        )?;
         self.limits(out)?;
         self.configuration(out)?;
         self.store(out)?;
@@ -208,21 +217,21 @@ impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         // These two are fractions, which `Families` does not write; the rest are whole numbers.
         let seconds = Some(&Unit::Seconds);
-        let about = "Processor time, of the user and of the system";
+        let about = "User and system CPU time";
         encoder
             .encode_descriptor("process_cpu", about, seconds, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&self.cpu_s, None)?;
         let out = &mut Families(&mut encoder);
-        out.gauge("process_open_fds", "Descriptors that are open", self.open_fds)?;
-        out.gauge("process_max_fds", "Descriptors that may be open", self.max_fds)?;
-        out.byte_gauge("process_resident_memory", "Memory that is held", self.resident_bytes)?;
-        let about = "Memory that could be touched";
+        out.gauge("process_open_fds", "Open file descriptors", self.open_fds)?;
+        out.gauge("process_max_fds", "Maximum number of open file descriptors", self.max_fds)?;
+        out.byte_gauge("process_resident_memory", "Resident memory", self.resident_bytes)?;
+        let about = "Virtual memory";
         out.byte_gauge("process_virtual_memory", about, self.virtual_bytes)?;
         out.gauge("process_threads", "Threads of the process", self.threads)?;
         encoder
             .encode_descriptor(
                 "process_start_time",
-                "When the process started",
+                "Start time of the process",
                 seconds,
                 MetricType::Gauge,
             )?
