@@ -14,16 +14,13 @@ pub fn admin(request: &AdminRequest<'_>, status: &DaemonStatus) -> Vec<u8> {
     let (code, body) = match request.path {
         // Nothing here changes the daemon, so no other method has a meaning.
         _ if request.method != "GET" => {
-            return response(
-                405,
-                "Allow: GET, HEAD\r\n",
-                TEXT,
-                "Only GET and HEAD are answered here.\n",
-            );
+            return response(405, "Allow: GET, HEAD\r\n", TEXT, "Allowed methods: GET, HEAD.\n");
         }
         "/healthz" => readiness::health(status),
         "/readyz" => readiness::readiness(request.query, status),
-        _ => (404, "Here are /healthz, /readyz, /metrics and, with a token, /topics.\n".into()),
+        _ => {
+            (404, "The paths are /healthz, /readyz, /metrics and, with a token, /topics.\n".into())
+        }
     };
     response(code, "", TEXT, &body)
 }

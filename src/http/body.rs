@@ -19,9 +19,9 @@ const TRAILERS_MAX: usize = 32;
 
 const BAD_CHUNKS: Fault = Fault {
     status: 400,
-    reason: "The body is not in chunks as it should be (RFC 9112 section 7.1).",
+    reason: "The chunked encoding of the body is invalid (RFC 9112 section 7.1).",
 };
-const TOO_LARGE: Fault = Fault { status: 413, reason: "The body of the request is too large." };
+const TOO_LARGE: Fault = Fault { status: 413, reason: "The request body is too large." };
 
 /// The framing of a body, and how far it has been read.
 pub(crate) enum Framing {

@@ -24,31 +24,31 @@ pub(crate) struct Fault {
     pub(crate) reason: &'static str,
 }
 
-const NO_REQUEST: Fault = Fault { status: 400, reason: "This is not a correct HTTP request." };
+const NO_REQUEST: Fault = Fault { status: 400, reason: "This is not a valid HTTP request." };
 /// A head that is longer than allowed, or has too many fields.
 pub(crate) const TOO_LARGE: Fault =
-    Fault { status: 431, reason: "The head of the request is too large." };
+    Fault { status: 431, reason: "The request line and headers are too large." };
 const BARE_LINE_FEED: Fault = Fault {
     status: 400,
-    reason: "A line of the request does not end with CR and LF (RFC 9112 section 2.2).",
+    reason: "A line of the request does not end with CR LF (RFC 9112 section 2.2).",
 };
 const BAD_LENGTH: Fault = Fault {
     status: 400,
-    reason: "The length of the body is not told as it should be: one Content-Length of digits \
-             alone, or Transfer-Encoding: chunked (RFC 9112 section 6.3).",
+    reason: "The length of the body is invalid: send one Content-Length of digits only, or \
+             Transfer-Encoding: chunked (RFC 9112 section 6.3).",
 };
 const OTHER_CODING: Fault =
-    Fault { status: 501, reason: "The one transfer coding that is read is chunked." };
+    Fault { status: 501, reason: "The only supported transfer coding is chunked." };
 const BAD_TARGET: Fault = Fault {
     status: 400,
-    reason: "The URL of the request names no host, or names it wrongly (RFC 9112 section 3.2.2).",
+    reason: "The request URL has no host, or an invalid one (RFC 9112 section 3.2.2).",
 };
 const BAD_HOST: Fault = Fault {
     status: 400,
-    reason: "The header Host is missing, wrong or stands there twice (RFC 9112 section 3.2).",
+    reason: "The Host header is missing, invalid or repeated (RFC 9112 section 3.2).",
 };
 const BAD_CREDENTIALS: Fault =
-    Fault { status: 400, reason: "A header with a token cannot be read, or stands there twice." };
+    Fault { status: 400, reason: "A header with a token is invalid or repeated." };
 
 /// A whole head.
 pub(crate) struct Head<'a> {

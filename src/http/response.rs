@@ -80,13 +80,13 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The response to a request without room or without an answer in time; it ends the connection.
 #[must_use]
 pub fn unserved() -> Vec<u8> {
-    response(503, "", TEXT, "There is no answer now; try again.\n")
+    response(503, "", TEXT, "The request cannot be served now; try again later.\n")
 }
 
 /// Appends the response to a request whose path takes only other methods.
 pub fn put_not_allowed(allowed: &str, wanted: AnswerForm, out: &mut Vec<u8>) {
     let allowed = if allowed == "GET" { "GET, HEAD" } else { allowed };
-    let body = format!("Only {allowed} is answered here.\n");
+    let body = format!("Allowed methods: {allowed}.\n");
     put_answer(405, &format!("Allow: {allowed}\r\n"), TEXT, wanted, body.as_bytes(), out);
 }
 
@@ -94,25 +94,25 @@ pub fn put_not_allowed(allowed: &str, wanted: AnswerForm, out: &mut Vec<u8>) {
 #[must_use]
 pub fn refusal(status: u16) -> Vec<u8> {
     let (headers, body) = match status {
-        200 => {
-            ("", "fanfare is here. This is a WebSocket endpoint: there is nothing else to see.\n")
-        }
-        400 => ("", "This is not a correct WebSocket handshake (RFC 6455 section 4.2.1).\n"),
-        403 => ("", "Pages of this origin may not connect here.\n"),
-        404 => ("", "No protocol of this listener has this path.\n"),
+        200 => ("", "This is a WebSocket endpoint of fanfare: connect with a WebSocket client.\n"),
+        400 => ("", "This is not a valid WebSocket handshake (RFC 6455 section 4.2.1).\n"),
+        403 => ("", "Pages of this origin are not allowed to connect.\n"),
+        404 => ("", "This listener serves no protocol at this path.\n"),
         405 => (
             "Allow: GET\r\n",
             "This is a WebSocket endpoint: send a GET request with Upgrade: websocket.\n",
         ),
-        408 => ("", "The request did not come in time.\n"),
+        408 => ("", "The request did not arrive in time.\n"),
         426 => (
             UPGRADE,
             "This endpoint speaks WebSocket version 13 only: send a GET request with Upgrade: \
              websocket.\n",
         ),
-        429 => ("Retry-After: 30\r\n", "Your address has as many connections as it may have.\n"),
-        431 => ("", "The head of the request is too large.\n"),
-        503 => ("Retry-After: 5\r\n", "No room for another connection now.\n"),
+        429 => ("Retry-After: 30\r\n", "Your address has too many connections open.\n"),
+        431 => ("", "The request line and headers are too large.\n"),
+        503 => {
+            ("Retry-After: 5\r\n", "The daemon takes no more connections now; try again later.\n")
+        }
         _ => ("", ""),
     };
     response(status, headers, TEXT, body)
@@ -125,7 +125,9 @@ pub fn wants_proxy(reason: &str) -> Vec<u8> {
         400,
         "",
         TEXT,
-        &format!("This port is for proxies that speak the PROXY protocol: {reason}.\n"),
+        &format!(
+            "This port is only for trusted proxies that speak the PROXY protocol: {reason}.\n"
+        ),
     )
 }
 

@@ -11,14 +11,14 @@ use crate::throttle::LogLine;
 
 const NOT_PASSED_ON: Fault = Fault {
     status: 426,
-    reason: "This is a WebSocket handshake that a proxy has not passed on as one: behind nginx it \
-         takes proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade and \
-         proxy_set_header Connection \"upgrade\".",
+    reason: "A proxy did not pass this request on as a WebSocket handshake: nginx needs \
+         proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade and proxy_set_header \
+         Connection \"upgrade\".",
 };
 const NO_UPGRADE: Fault = Fault {
     status: 400,
-    reason: "This is not a correct WebSocket handshake: Connection has to name Upgrade (RFC 6455 \
-         section 4.2.1). Behind nginx this takes proxy_set_header Connection \"upgrade\".",
+    reason: "This is not a valid WebSocket handshake: the Connection header must include Upgrade \
+         (RFC 6455 section 4.2.1). nginx needs proxy_set_header Connection \"upgrade\".",
 };
 const BAD_VERSION: Fault = Fault {
     status: 426,
@@ -26,7 +26,7 @@ const BAD_VERSION: Fault = Fault {
 };
 const BAD_KEY: Fault = Fault {
     status: 400,
-    reason: "This is not a correct WebSocket handshake: it needs one Sec-WebSocket-Key of 16 bytes \
+    reason: "This is not a valid WebSocket handshake: it needs one Sec-WebSocket-Key of 16 bytes \
          in base64 (RFC 6455 section 4.2.1).",
 };
 const BODY: Fault = Fault {

@@ -202,7 +202,7 @@ fn what_does_not_begin_with_a_preamble_is_refused_at_once_and_silence_in_time() 
     direct.bytes(head(PATH).as_bytes());
     let (status, text) = direct.response();
     assert!(
-        status == 400 && text.contains("for proxies that speak the PROXY protocol"),
+        status == 400 && text.contains("proxies that speak the PROXY protocol"),
         "{status} {text}"
     );
     daemon.await_log("proxy_header (no PROXY protocol", 1);

@@ -257,7 +257,7 @@ fn a_request_that_is_not_to_be_answered_so_is_told_why() {
         ("POST /apps/8/events HTTP/1.1", 404, "There is no such app."),
         ("POST /apps/7/events HTTP/1.1", 401, "auth_key"),
         ("GET /app/app-key HTTP/1.1", 426, "Upgrade: websocket\r\n"),
-        ("GET /elsewhere HTTP/1.1", 404, "No protocol of this listener"),
+        ("GET /elsewhere HTTP/1.1", 404, "This listener serves no protocol"),
         ("GET /demo/__event HTTP/1.1", 405, "Allow: GET\r\n"),
     ] {
         let mut client = raw(&daemon);

@@ -142,14 +142,14 @@ pub fn call(
             return Some(Err(refusal(
                 404,
                 "",
-                "there are /topics and stats, peek, room, purge, terminate, reset, forget, backup \
-                 under it",
+                "the paths are /topics and, under it, stats, peek, room, purge, terminate, reset, \
+                 forget and backup",
             )));
         }
     };
     if request.method != allowed {
         let takes = if name.is_empty() { "GET, DELETE" } else { allowed };
-        let reason = format!("{} takes {takes} only", request.path);
+        let reason = format!("{} allows {takes} only", request.path);
         // Every GET answers HEAD too (RFC 9110 section 9.1), and 405 lists all (section 15.5.6).
         let also = match (name, allowed) {
             ("", _) => ", HEAD, DELETE",
@@ -179,7 +179,7 @@ fn admit(request: &AdminRequest<'_>, token: Option<&AdminToken>) -> Result<(), V
         return Err(refusal(
             403,
             "",
-            "nothing here is for pages: a request with an Origin is refused",
+            "web pages have no access: requests with an Origin header are refused",
         ));
     }
     let Some(token) = token else {
@@ -197,7 +197,7 @@ fn admit(request: &AdminRequest<'_>, token: Option<&AdminToken>) -> Result<(), V
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     match given {
         Some((_, given)) if token.is(given.trim()) => Ok(()),
-        Some(_) => Err(unauthorized("this is not the token of [admin]")),
+        Some(_) => Err(unauthorized("the token is not that of [admin]")),
         None => Err(unauthorized("send Authorization: Bearer and the token of [admin]")),
     }
 }

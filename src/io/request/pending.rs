@@ -7,7 +7,7 @@ use crate::http::head::{Fault, Head, HeadFields};
 use std::ops::Range;
 
 const OTHER_EXPECTATION: Fault =
-    Fault { status: 417, reason: "The one expectation that is met is 100-continue." };
+    Fault { status: 417, reason: "The only supported expectation is 100-continue." };
 
 /// The progress of the first request in the bytes.
 #[derive(Default)]
