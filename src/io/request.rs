@@ -5,10 +5,10 @@
 //! are kept until it is whole.
 
 mod context;
-mod pending;
+mod progress;
 
 pub(super) use self::context::RequestContext;
-pub(super) use self::pending::{Body, Progress};
+pub(super) use self::progress::{Body, Progress};
 
 use super::handshake::{self, Found};
 use crate::http::Persistence;
