@@ -29,7 +29,7 @@ fn topics_are_told_to_whoever_has_the_token_and_health_to_everybody() {
     let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
     for (headers, status, said) in [
         (String::new(), 401, "send Authorization: Bearer"),
-        (bearer("admin-token-0123456789abcdeF"), 401, "not the token"),
+        (bearer("admin-token-0123456789abcdeF"), 401, "not that of [admin]"),
         (bearer(TOKEN) + "Origin: https://page.example\r\n", 403, "pages"),
         (bearer(TOKEN), 501, "no [[listen]] has pulsar"),
     ] {
