@@ -1,7 +1,8 @@
-//! What one candidate costs: an event's required access against the list of a token.
+//! The cost of one candidate: checking an event's required access against the list of a token.
 //!
-//! Sessions of four lists take turns, as candidates of one event do, so that branches are predicted no better
-//! than they are in a daemon. The lists are cut from Wazo's policies for users and administrators.
+//! Sessions with four lists take turns, as the candidates of an event do, so that branches are
+//! predicted no better than in a daemon. The lists are excerpts of Wazo's policies for users and
+//! administrators.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fanfare::dialect::wazo::{Acl, Who};
@@ -30,7 +31,7 @@ const USER: [&str; 20] = [
     "!events.admin.#",
 ];
 
-/// Lists that differ: the one above, parts of it, and one for everything but an exception.
+/// Different lists: the one above, parts of it, and one that grants everything but an exception.
 fn lists() -> Vec<Acl> {
     let wide: Vec<&str> =
         ["#", "!events.users.*.secret"].into_iter().chain(USER).take(20).collect();
@@ -64,7 +65,7 @@ fn candidates(criterion: &mut Criterion) {
                 let mut allowed = 0;
                 for (n, uuid) in uuids.iter().enumerate() {
                     let who = Who { user: uuid, session: uuid };
-                    // Not in the order of the lists, which would be learnt.
+                    // Not in the order of the lists, which the branch predictor would learn.
                     allowed += u32::from(
                         lists[n * 7 / 3 % lists.len()].allows(black_box(required.as_bytes()), who),
                     );

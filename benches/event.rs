@@ -1,4 +1,5 @@
-//! An event on its way in: parsing alone, and all that a feed does with a line (address, parse, both forms).
+//! Ingestion of an event: parsing alone, and all that a feed does with a line (address, parsing,
+//! both forms).
 
 use std::hint::black_box;
 
@@ -8,11 +9,16 @@ use fanfare::event::Parser;
 use fanfare::feed::Intake;
 use fanfare::wheel::Now;
 
-/// The event of the Personium documentation with this many bytes in all.
+/// The event of the Personium documentation, padded to this many bytes.
 fn event(bytes: usize) -> String {
     let with = |info: &str| {
         format!(
-            r#"{{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"{info}","cellId":"5ZKpfNSMSwO6GqAgt0O2Jg","Subject":"https:\/\/demo.personium.io\/john.doe\/#me"}}"#
+            concat!(
+                r#"{{"Type":"chat","RequestKey":null,"Schema":"","External":true,"#,
+                r#""Object":"general","Info":"{info}","cellId":"5ZKpfNSMSwO6GqAgt0O2Jg","#,
+                r#""Subject":"https:\/\/demo.personium.io\/john.doe\/#me"}}"#
+            ),
+            info = info
         )
     };
     with(&"Hello World".repeat(100)[..11 + bytes - with("Hello World").len()])

@@ -1,4 +1,4 @@
-//! Building wire bytes: a text frame of one connection, and a publication with two forms.
+//! Encoding: a text frame for one connection, and a publication in two forms.
 
 use std::hint::black_box;
 

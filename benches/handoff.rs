@@ -1,6 +1,6 @@
-//! What one event costs the whole daemon by the number of its shards: followed by no client, by one, and by one client
-//! of each shard. In CPU time, with every shard asleep before, as a quiet feed finds them; no clock on a wall is read,
-//! so other work on the machine does not count.
+//! The cost of one event for the whole daemon, by the number of shards: with no subscriber, with
+//! one, and with one on each shard. Every shard sleeps before the event, as with a quiet feed. The
+//! figures are CPU time, so that other work on the machine does not count.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -16,24 +16,24 @@ use fanfare::io::{Daemon, Listen, Plan, start};
 use fanfare::shard::Limits;
 use rustix::time::{ClockId, clock_gettime};
 
-/// An event of a topic that is not stored.
+/// An event of a non-persistent topic.
 const LINE: &[u8] = b"pulsar/non-persistent/t/n/x {\"payload\":\"eA==\"}\n";
-/// A client that follows it.
+/// The handshake of a client that subscribes to it.
 const REQUEST: &[u8] =
     b"GET /ws/v2/reader/non-persistent/t/n/x HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
                          Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-/// Events of one figure, of which the median is told.
+/// Events per figure, which is their median.
 const EVENTS: usize = 301;
-/// How long an event has to be done with: all that it causes is over long before.
+/// The time from one event to the next, long enough for everything that an event causes.
 const QUIET: Duration = Duration::from_millis(3);
 
 fn main() {
     println!(
-        "CPU of one event, µs (median of {EVENTS}): followed by none, one, one client of each shard"
+        "CPU time of one event, µs (median of {EVENTS}): no subscriber, one, one on each shard"
     );
     for shards in [1, 2, 8, 16, 64] {
-        let directory = tempfile::tempdir().expect("there is a place for a socket");
+        let directory = tempfile::tempdir().expect("a directory can be created");
         let socket = directory.path().join("feed.sock");
         let daemon = daemon(shards, directory.path());
         let mut publisher = UnixStream::connect(&socket).expect("the feed listens");
@@ -54,8 +54,8 @@ fn main() {
     }
 }
 
-/// A daemon with its feed and its store in a directory. The store has no part in an event that is not stored, but a reader
-/// asks its owner to be let in.
+/// A daemon with its feed and its store in a directory. The store has no part in a non-persistent
+/// event, but a reader asks its owner for admission.
 fn daemon(shards: usize, directory: &Path) -> Daemon {
     let store = format!("path = '{}'", directory.join("store").display());
     let pulsar = pulsar::PulsarSettings { anonymous: true, ..Default::default() };
@@ -85,7 +85,7 @@ fn daemon(shards: usize, directory: &Path) -> Daemon {
     start(plan).expect("the daemon starts")
 }
 
-/// The median CPU time of this process, in µs, for what an act causes, with the quiet after it.
+/// The median CPU time of this process, in µs, for an act and the quiet after it.
 fn median(mut act: impl FnMut()) -> f64 {
     let mut costs: Vec<f64> = (0..EVENTS)
         .map(|_| {
@@ -108,7 +108,7 @@ fn publish(publisher: &mut UnixStream) {
     publisher.write_all(LINE).expect("the feed reads");
 }
 
-/// A client that has been taken.
+/// Connects a client, and returns it once the daemon has accepted it.
 fn follow(address: SocketAddr) -> TcpStream {
     let mut client = TcpStream::connect(address).expect("the daemon listens");
     client.write_all(REQUEST).expect("the daemon reads");
@@ -118,7 +118,7 @@ fn follow(address: SocketAddr) -> TcpStream {
     client
 }
 
-/// Adds a client of each shard that has none: which shard takes a connection, the kernel decides.
+/// Adds clients until each shard has one: the kernel decides which shard gets a connection.
 fn follow_everywhere(daemon: &Daemon, count: usize, clients: &mut Vec<TcpStream>) {
     let followed = || {
         let threads = daemon.status().threads;

@@ -1,4 +1,5 @@
-//! The whole daemon in this process: a line on the unix feed until a thousand loopback clients have the event.
+//! The whole daemon in this process: the time from a line on the unix feed until a thousand clients
+//! on loopback have the event.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +19,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 const CLIENTS: usize = 1000;
-const EVENT: &str = r#"{"Type":"chat","Object":"general","Info":"Hello World","cellId":"5ZKpfNSMSwO6GqAgt0O2Jg","Subject":"https:\/\/demo.example\/"}"#;
+const EVENT: &str = concat!(
+    r#"{"Type":"chat","Object":"general","Info":"Hello World","#,
+    r#""cellId":"5ZKpfNSMSwO6GqAgt0O2Jg","Subject":"https:\/\/demo.example\/"}"#
+);
 
 fn start(socket: PathBuf) -> Daemon {
     let personium = personium::PersoniumSettings { anonymous: true, ..Default::default() };
@@ -44,11 +48,13 @@ fn start(socket: PathBuf) -> Daemon {
     fanfare::io::start(plan).expect("the daemon starts")
 }
 
-/// A client that has subscribed to everything and read every answer.
+/// Connects a client that subscribes to everything and has read all answers.
 fn join(address: SocketAddr) -> TcpStream {
     let mut socket = TcpStream::connect(address).expect("the daemon listens");
     socket.set_nodelay(true).expect("the socket is open");
-    let request = "GET /john.doe/__event HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let request = "GET /john.doe/__event HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                   Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     socket.write_all(request.as_bytes()).expect("the daemon reads");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -75,7 +81,7 @@ fn join(address: SocketAddr) -> TcpStream {
 fn fan_out(criterion: &mut Criterion) {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    let directory = tempfile::tempdir().expect("there is room for a directory");
+    let directory = tempfile::tempdir().expect("a directory can be created");
     let path = directory.path().join("events.sock");
     let daemon = start(path.clone());
     let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| join(daemon.addresses()[0])).collect();
@@ -90,7 +96,7 @@ fn fan_out(criterion: &mut Criterion) {
         bencher.iter(|| {
             publisher.write_all(line.as_bytes()).expect("the feed reads");
             for client in &mut clients {
-                client.read_exact(&mut received).expect("the event comes");
+                client.read_exact(&mut received).expect("the event arrives");
             }
         });
     });

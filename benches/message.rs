@@ -1,4 +1,4 @@
-//! The inbound codec: a command, a ping, a message in fragments, and one that comes in two pieces.
+//! The inbound codec: a command, a ping, a fragmented message, and one that arrives in two reads.
 
 use std::hint::black_box;
 
@@ -41,7 +41,7 @@ fn reading(criterion: &mut Criterion) {
     ];
     for (name, pieces) in cases {
         criterion.bench_function(&format!("read {name}"), |bencher| {
-            // The payload is unmasked where it lies, so each run needs its own.
+            // The payload is unmasked in place, so each run needs its own copy.
             bencher.iter_batched_ref(
                 || pieces.clone(),
                 |pieces| {

@@ -1,4 +1,5 @@
-//! A presence channel of a thousand members: what it costs when one comes and goes, for itself and for the others.
+//! A presence channel of a thousand members: the cost of a join and a leave, for the member itself
+//! and for all members.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use fanfare::dialect::echo::{self, App, AppSettings};
@@ -46,25 +47,30 @@ fn shard() -> Shard {
     )
 }
 
-/// The message that joins the channel as a user; sockets are numbered from 1 here.
-fn wish(user: u64) -> String {
+/// The message that joins the channel as a user. Sockets are numbered from 1 here.
+fn joining(user: u64) -> String {
     let data = format!(r#"{{"user_id":{user},"user_info":{INFO}}}"#);
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"secret").expect("any key will do");
     mac.update(format!("0.{user}:presence-a:{data}").as_bytes());
     let digits: String =
         mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    let data = serde_json::json!({"auth": format!("key:{digits}"), "channel": "presence-a", "channel_data": data});
+    let data = serde_json::json!({
+        "auth": format!("key:{digits}"),
+        "channel": "presence-a",
+        "channel_data": data,
+    });
     serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string()
 }
 
-fn come(shard: &mut Shard) -> Id {
+fn connect(shard: &mut Shard) -> Id {
     let id = shard.accept(NOW);
     let upgrade = Upgrade { path: "/app/key", ..Upgrade::default() };
     assert!(shard.upgrade(id, &upgrade, Kind::ALL, b"", NOW));
     id
 }
 
-/// What is said to the owner of the presence, and by it: what is for everybody. The answers are told.
+/// Hands questions to the owner of the presence and its answers to the sessions. Returns its
+/// publications.
 fn exchange(shard: &mut Shard) -> Vec<Arc<Publication>> {
     for (from, question) in shard.take_questions() {
         if let Question::Presence(question) = question {
@@ -86,26 +92,26 @@ fn flush(shard: &mut Shard) {
     shard.end_turn(NOW);
 }
 
-/// A channel that all but the last user are in, and the last one's connection and wish.
+/// A channel with all users but the last, and the connection and the join of the last.
 fn full() -> (Shard, Id, String) {
     let mut shard = shard();
     for user in 1..=MEMBERS {
-        let id = come(&mut shard);
-        shard.receive(id, Received::Text(&wish(user)), NOW);
+        let id = connect(&mut shard);
+        shard.receive(id, Received::Text(&joining(user)), NOW);
         exchange(&mut shard);
         flush(&mut shard);
     }
-    let id = come(&mut shard);
+    let id = connect(&mut shard);
     flush(&mut shard);
-    (shard, id, wish(MEMBERS + 1))
+    (shard, id, joining(MEMBERS + 1))
 }
 
 fn channel(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("presence of 1000");
-    let (mut shard, id, wish) = full();
-    group.bench_function("join and leave: for whoever does", |bencher| {
+    let (mut shard, id, join) = full();
+    group.bench_function("join and leave: for the member", |bencher| {
         bencher.iter(|| {
-            shard.receive(id, Received::Text(black_box(&wish)), NOW);
+            shard.receive(id, Received::Text(black_box(&join)), NOW);
             let added = exchange(&mut shard);
             shard.receive(id, Received::Text(LEAVE), NOW);
             let removed = exchange(&mut shard);
@@ -113,11 +119,11 @@ fn channel(criterion: &mut Criterion) {
             assert_eq!((added.len(), removed.len()), (1, 1));
         });
     });
-    shard.receive(id, Received::Text(&wish), NOW);
+    shard.receive(id, Received::Text(&join), NOW);
     let added = exchange(&mut shard).remove(0);
     flush(&mut shard);
     group.throughput(Throughput::Elements(MEMBERS + 1));
-    group.bench_function("a change: for all who are told", |bencher| {
+    group.bench_function("a change: for all members", |bencher| {
         bencher.iter(|| {
             shard.deliver(black_box(&added), NOW);
             flush(&mut shard);

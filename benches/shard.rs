@@ -1,5 +1,5 @@
-//! A shard without a kernel: what it costs to hand events to many sessions when every socket takes
-//! everything, and to bring a session up.
+//! A shard without a kernel: the cost to deliver events to many sessions when every socket accepts
+//! all bytes, and to open a session.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -15,12 +15,14 @@ use fanfare::token::Verifier;
 use fanfare::wheel::Now;
 
 const NOW: Now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
-const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                          Connection: Upgrade\r\n\
+                          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 fn shard() -> Shard {
     let settings = toml::from_str("static = { file = 'tokens.toml' }").expect("settings are TOML");
     let tokens = b"[[token]]\ntoken = 'a token'\naud = 'john.doe'\nscope = 'event-read'\n";
-    let verifier = Verifier::new(&settings, Some(tokens)).expect("the list is good");
+    let verifier = Verifier::new(&settings, Some(tokens)).expect("the list is valid");
     let personium = personium::PersoniumSettings { verifier: Some(verifier), ..Default::default() };
     Shard::new(
         Arc::new(Settings { personium, ..Settings::default() }),
@@ -30,7 +32,7 @@ fn shard() -> Shard {
     )
 }
 
-/// Handshake, token and one subscription.
+/// Opens a session: handshake, token and one subscription.
 fn join(shard: &mut Shard) {
     let id = shard.accept(NOW);
     let upgrade =
@@ -52,12 +54,16 @@ fn flush(shard: &mut Shard) -> usize {
 }
 
 fn publication() -> Arc<Publication> {
-    let json = br#"{"Type":"chat","Object":"general","Info":"Hello World","cellId":"5ZKpfNSMSwO6GqAgt0O2Jg","Subject":"https:\/\/demo.example\/"}"#;
+    let json = concat!(
+        r#"{"Type":"chat","Object":"general","Info":"Hello World","#,
+        r#""cellId":"5ZKpfNSMSwO6GqAgt0O2Jg","Subject":"https:\/\/demo.example\/"}"#
+    );
     let mut publication = None;
     let mut intake = Intake::new(Kind::ALL.to_vec(), Arc::default());
-    let taken =
-        intake.take("event/john.doe", json, NOW, &mut |published| publication = Some(published));
-    taken.expect("the event is good");
+    let taken = intake.take("event/john.doe", json.as_bytes(), NOW, &mut |published| {
+        publication = Some(published);
+    });
+    taken.expect("the event is valid");
     Arc::new(publication.expect("the dialect is spoken"))
 }
 

@@ -1,6 +1,6 @@
-//! What one verification costs: `cargo bench --bench token`.
+//! The cost of one verification: `cargo bench --bench token`.
 //!
-//! The token is of the size issuers make: about 250 bytes under HS256.
+//! The token has a size that is usual with issuers: about 250 bytes with HS256.
 
 use std::hint::black_box;
 
@@ -17,8 +17,13 @@ fn verifier(settings: &str, material: &[u8]) -> Verifier {
 }
 
 fn claims() -> Map<String, Value> {
-    let claims = json!({"iss": "https://issuer.example/", "sub": "alice@example.com", "aud": "cell1",
-        "exp": 1_800_000_000, "scope": "event-read event"});
+    let claims = json!({
+        "iss": "https://issuer.example/",
+        "sub": "alice@example.com",
+        "aud": "cell1",
+        "exp": 1_800_000_000,
+        "scope": "event-read event",
+    });
     match claims {
         Value::Object(claims) => claims,
         _ => Map::new(),

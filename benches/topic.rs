@@ -1,5 +1,5 @@
-//! Durable topics without a disk: what it costs to lay a message out and to take it apart, and to append one, deliver
-//! it to a thousand subscriptions and take their acknowledgements.
+//! Durable topics without a disk: the cost to encode and decode a message, and to append one,
+//! deliver it to a thousand subscriptions and process their acknowledgements.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -18,10 +18,10 @@ use fanfare::wheel::Now;
 
 const NOW: Now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
 
-/// Messages that the archive remembers: more than are ever outstanding here.
+/// Maximum number of messages in the archive: more than are ever outstanding here.
 const REMEMBERED: usize = 1024;
 
-/// An archive that forgets what is old.
+/// An archive that drops its oldest messages.
 #[derive(Default)]
 struct Memory(BTreeMap<Position, Arc<StoredMessage>>);
 
@@ -107,7 +107,7 @@ impl Archive for Memory {
 }
 
 fn name() -> TopicName {
-    TopicName::read("persistent://tenant/ns/topic").expect("the name is good")
+    TopicName::read("persistent://tenant/ns/topic").expect("the name is valid")
 }
 
 fn message(payload: &[u8]) -> TopicMessage<'_> {
@@ -123,7 +123,7 @@ fn connection(id: u32) -> ConnectionRef {
     ConnectionRef { shard: 0, id, serial: 0 }
 }
 
-/// One producer, and subscriptions with a consumer each.
+/// One producer, and subscriptions with one consumer each.
 fn topics(subscriptions: u32) -> TopicOwner<Memory> {
     let mut topics = TopicOwner::new(Memory::default(), TopicRules::default(), NOW);
     let producing = ProducerOptions {
@@ -164,7 +164,7 @@ fn topics(subscriptions: u32) -> TopicOwner<Memory> {
     topics
 }
 
-/// One round of the store's thread; what leaves.
+/// One round of the store's thread. Returns what it sends.
 fn round(topics: &mut TopicOwner<Memory>) -> Vec<TopicOutgoing> {
     let mut out = Vec::new();
     topics.tick(NOW, &mut out);
@@ -175,7 +175,7 @@ fn round(topics: &mut TopicOwner<Memory>) -> Vec<TopicOutgoing> {
     out
 }
 
-/// Sends, and has everything acknowledged that is delivered; returns how much that was.
+/// Sends messages and acknowledges all deliveries. Returns the number of deliveries.
 fn exchange(topics: &mut TopicOwner<Memory>, messages: usize, payload: &[u8]) -> usize {
     let mut out = Vec::new();
     for _ in 0..messages {

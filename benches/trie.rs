@@ -1,10 +1,11 @@
 //! Match, subscribe and unsubscribe, and what a subscription costs in memory.
 //!
 //! Topics are `p`, `cell-NN\0`, `\x01` and an object name, such as
-//! `https://unit.example/cell-12/box/col-0042/item-00317` (long: 64 bytes with the scope) or, short, 20 bytes in
-//! all. Facets are event types of 100 families with three nested prefixes each (`odatacol.07.`,
-//! `odatacol.07.entity.`, `odatacol.07.entity.sync.`) and the empty one. A cell has 10,000 subscriptions, so
-//! 1, 10 or 100 cells make the three sizes, and every event matches exactly 10 of them:
+//! `https://unit.example/cell-12/box/col-0042/item-00317` (long: 64 bytes with the scope) or,
+//! short, 20 bytes in all. Facets are event types of 100 families with three nested prefixes each
+//! (`odatacol.07.`, `odatacol.07.entity.`, `odatacol.07.entity.sync.`) and the empty one. A cell
+//! has 10,000 subscriptions, so 1, 10 or 100 cells make the three sizes, and every event matches
+//! exactly 10 of them:
 //!
 //! | crowd, per cell | match | do not | spread, per cell | match | do not |
 //! |---|---|---|---|---|---|
@@ -12,8 +13,8 @@
 //! | 25 columns with 90 | 3 | 87 | 100 columns with 9 | 5 | 4 |
 //! | the cell with 250 | 2 | 248 | the cell with 100 | 4 | 96 |
 //!
-//! Subscriptions are inserted and events looked up in random order, over as many objects as there are, so
-//! that at 1 M what is found in a cache is what a server would find there.
+//! Subscriptions are inserted and events looked up in random order over all objects, so that with a
+//! million the caches hold what those of a server would.
 
 use std::env;
 use std::fs;
@@ -24,7 +25,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use fanfare::trie::Trie;
 
 const PER_CELL: u32 = 10_000;
-/// Subscriptions that come and go.
+/// Subscriptions that are removed and inserted again.
 const CHANGES: u32 = 200_000;
 const MANY: u32 = 1_000_000;
 
@@ -43,7 +44,8 @@ struct World {
 
 type Rule = (Vec<u8>, Vec<u8>, u32);
 
-/// A prefix of the event type of a family: the whole family, two narrower ones, or 3, an event's own.
+/// A prefix of the event types of a family: 0 for the whole family, 1 and 2 for narrower ones, 3
+/// for an event's own type.
 fn facet(family: u32, depth: u32) -> Vec<u8> {
     let kind = ["cell", "odatacol", "chat", "job", "message"][family as usize % 5];
     let rest = ["", "entity.", "entity.sync.", "entity.sync.create"][depth as usize];
@@ -120,7 +122,8 @@ impl World {
         (prefix, facet, (u64::from(n) * 7919 % 1_000_003) as u32)
     }
 
-    /// The facets of those who watch an object of a family: five match its events, any more do not.
+    /// Facets of the subscriptions to an object of a family: five match its events, the rest
+    /// do not.
     fn watch(family: u32, watch: u32) -> Vec<u8> {
         match watch {
             0..3 => facet(family, watch),
@@ -130,7 +133,7 @@ impl World {
         }
     }
 
-    /// Event `n`: of a random item.
+    /// Event `n`, of a random item.
     fn event(&self, n: u32) -> (Vec<u8>, Vec<u8>) {
         let items = u64::from(self.len / PER_CELL * self.items());
         let n = (u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % items;
@@ -153,13 +156,13 @@ fn build(len: u32, rule: impl Fn(u32) -> Rule) -> Trie {
     trie
 }
 
-/// Resident pages of this process in bytes, where the system tells.
+/// Resident memory of this process in bytes; 0 where the system does not tell.
 fn resident_bytes() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
 }
 
-/// Builds a trie and prints what it holds, by its own count and by the growth of the process.
+/// Builds a trie and prints its memory, by its own count and by the growth of the process.
 fn report(name: &str, rule: impl Fn(u32) -> Rule) {
     let before = resident_bytes();
     let started = Instant::now();
@@ -168,17 +171,18 @@ fn report(name: &str, rule: impl Fn(u32) -> Rule) {
     let each = |bytes: usize| bytes as f64 / f64::from(MANY);
     let (held, resident) = (each(trie.bytes()), each(resident_bytes().saturating_sub(before)));
     println!(
-        "memory/{name}: {held:.1} bytes per subscription, {resident:.1} resident (built in {elapsed:.0?})"
+        "memory/{name}: {held:.1} bytes per subscription, {resident:.1} resident (built in \
+         {elapsed:.0?})"
     );
 }
 
-/// Sixteen random bytes in hexadecimal: names that share nothing.
+/// Sixteen random bytes in hexadecimal, for names without common prefixes.
 fn hex(n: u32) -> String {
     let one = (u64::from(n) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!("{one:016x}{:016x}", one.rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9))
 }
 
-/// One figure per process, because memory that an earlier trie gave back would be taken again unseen.
+/// One figure per process: the memory freed by an earlier trie would be reused without growth.
 fn memory(case: usize) {
     let world = |shape, long| World { shape, long, len: MANY };
     let rule = |name: String, facet: String, n: u32| (name.into_bytes(), facet.into_bytes(), n);
@@ -220,7 +224,7 @@ fn matching(criterion: &mut Criterion) {
                         trie.matches(&event.0, &event.1, |subscriber| sum ^= subscriber);
                         sum
                     };
-                    // As in a turn of the server's loop: some events were just read, and then are matched.
+                    // As in a turn of the server's loop: events are read first, then matched.
                     bencher.iter_batched_ref(next, run, BatchSize::NumIterations(64));
                 });
             }
@@ -228,7 +232,7 @@ fn matching(criterion: &mut Criterion) {
     }
 }
 
-/// Takes random subscriptions away and puts them back, 50,000 at a time, and times one of the two.
+/// Removes random subscriptions and inserts them again, 50,000 at a time, and times one of the two.
 fn changes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("change at 1000000");
     for (shape, of) in [("crowd", Shape::Crowd), ("spread", Shape::Spread)] {

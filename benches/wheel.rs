@@ -1,6 +1,6 @@
-//! The timers of a million connections that are pinged once a minute: what one tick of 250 ms costs, with
-//! every visited connection scheduled again, and what a whole second of them costs. A second is to stay
-//! below 100 microseconds for the wheel alone, as a shard does nothing else meanwhile.
+//! Timers of a million connections pinged once a minute: the cost of one tick of 250 ms, in which
+//! every visited connection is scheduled again, and of a whole second of ticks. The goal for the
+//! wheel alone is 100 µs a second, because a shard does nothing else meanwhile.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ fn minute() -> Tick {
     ticks(60)
 }
 
-/// A wheel that has turned for two minutes, so that its slots have the room they need.
+/// A wheel that has turned for two minutes, so that its slots have their final capacity.
 fn wheel() -> (Wheel, Tick) {
     let mut wheel = Wheel::new(0);
     for id in 0..CONNECTIONS {
-        // Neighbours come at different times.
+        // Neighbours are due at different times.
         wheel.schedule(id, 1 + id.wrapping_mul(7919) % minute());
     }
     for now in 1..=2 * minute() {
