@@ -1,10 +1,11 @@
-//! The fuzz targets in every test run: each is given its seeds, the inputs that once failed, and for two seconds what
-//! comes of mutating them. `tests/run --long` gives each a minute here, and an hour in all to libFuzzer, which knows what
-//! an input has reached (`guided`).
+//! The fuzz targets in every test run: each runs its seeds, the inputs that once failed, and two
+//! seconds of mutations. `tests/run --long` gives each a minute here, and an hour in all to
+//! libFuzzer, which is guided by coverage (`guided`).
 //!
-//! `FANFARE_FUZZ_SECONDS` sets the time for each target, `FANFARE_FUZZ_SEED` where the random numbers begin. An input that
-//! fails, hangs or ends the process is left in a file; `FANFARE_FUZZ_INPUT=FILE` runs its target with that alone. It belongs
-//! into `regressions/TARGET` with what mends it.
+//! `FANFARE_FUZZ_SECONDS` sets the time for each target, `FANFARE_FUZZ_SEED` the seed of the random
+//! numbers. An input that fails, hangs or ends the process is left in a file;
+//! `FANFARE_FUZZ_INPUT=FILE` runs its target with that alone. Add the input to
+//! `regressions/TARGET` with the fix.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,11 +22,11 @@ use std::time::{Duration, Instant};
 use targets::{ALL, Target};
 use trail::Trail;
 
-/// How long a target is run where nothing else is set.
+/// Seconds that each target runs by default.
 const SECONDS: u64 = 2;
-/// Where the random numbers begin where nothing else is set.
+/// The seed of the random numbers by default.
 const SEED: u64 = 15;
-/// Bytes of an input that are shown when it fails; its file has all of it.
+/// Maximum number of bytes shown of a failing input; its file has all of them.
 const SHOWN_BYTES_MAX: usize = 400;
 
 macro_rules! each {
@@ -36,7 +37,8 @@ macro_rules! each {
 }
 
 each! {
-    message http feed personium_event personium_topic channel echo pulsar wazo token redis amqp proxy record trie
+    message http feed personium_event personium_topic channel echo pulsar wazo token redis amqp
+    proxy record trie
 }
 
 #[test]
@@ -83,7 +85,8 @@ fn run(target: &Target, input: &[u8], seed: u64, trail: &Trail) {
     }
     let shown = input[..input.len().min(SHOWN_BYTES_MAX)].escape_ascii();
     panic!(
-        "{} fails (seed {seed}) with {} bytes: {shown}\nagain: FANFARE_FUZZ_INPUT={} cargo test --test fuzz {}",
+        "{} fails (seed {seed}) with {} bytes: {shown}\n\
+         again: FANFARE_FUZZ_INPUT={} cargo test --test fuzz {}",
         target.name,
         input.len(),
         trail.fail().display(),
@@ -99,7 +102,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz")
 }
 
-/// The files of a target, in the order of their names.
+/// The inputs of a target, in the order of their file names.
 fn inputs(kind: &str, name: &str) -> Vec<Vec<u8>> {
     let Ok(folder) = fs::read_dir(folder().join(kind).join(name)) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
@@ -107,7 +110,8 @@ fn inputs(kind: &str, name: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// The words of a target, as libFuzzer wants them too: a line each, in quotes, with `\xNN` for what is no text.
+/// The words of a target in the format of libFuzzer's dictionaries: one a line, in quotes, with
+/// `\xNN` for bytes that are not text.
 fn words(name: &str) -> Vec<Vec<u8>> {
     let text = fs::read_to_string(folder().join("words").join(name)).unwrap_or_default();
     let lines = text.lines().filter_map(|line| line.strip_prefix('"')?.strip_suffix('"'));

@@ -1,10 +1,10 @@
-//! Makes inputs of seeds: flips, cuts, copies, words, numbers at the edge, parts of other seeds.
+//! Mutates seeds into inputs: flips, cuts, copies, words, boundary values, parts of other seeds.
 
-/// Longest input; what needs more is a test of its own.
+/// Maximum length of an input; anything longer is a test of its own.
 const INPUT_BYTES_MAX: usize = 4096;
-/// Changes of one input, at most.
+/// Maximum number of changes to one input.
 const CHANGES_MAX: usize = 6;
-/// Numbers at the edge of something.
+/// Boundary values.
 const EDGES: [u8; 9] = [0, 1, 9, 10, 0x20, 0x7d, 0x7e, 0x80, 0xff];
 
 pub(crate) struct Mutator {
@@ -55,7 +55,7 @@ impl Mutator {
                 self.input.splice(at..end, word);
             }
             6 => {
-                // The front of this and the back of another.
+                // The front of this input and the back of another seed.
                 let other = self.pick().to_vec();
                 let from = self.below(other.len() + 1);
                 self.input.truncate(at);
@@ -69,7 +69,7 @@ impl Mutator {
         }
     }
 
-    /// Puts a line of this or of another seed somewhere else: scripts and heads are made of lines.
+    /// Inserts a line of this or of another seed elsewhere: scripts and heads consist of lines.
     fn move_line(&mut self) {
         let other = if self.below(2) == 0 { self.input.clone() } else { self.pick().to_vec() };
         let lines: Vec<&[u8]> = other.split_inclusive(|byte| *byte == b'\n').collect();
@@ -95,7 +95,7 @@ impl Mutator {
         (self.draw() % count as u64) as usize
     }
 
-    /// The numbers of xorshift64*.
+    /// The next number of xorshift64*.
     fn draw(&mut self) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;

@@ -1,4 +1,4 @@
-//! What a target is given now, kept where the end of the process does not take it.
+//! The current input of a target, in a file that outlives the process.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -9,22 +9,23 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// How long one input may take. Most take far less than a millisecond; a loaded machine is no reason for so many seconds.
+/// Maximum time of one input. Most take far less than a millisecond, and a loaded machine does not
+/// stretch that to seconds.
 const HANGS_AFTER: Duration = Duration::from_secs(30);
 
-/// The input of the moment, in a file. A thread watches that it changes.
+/// The current input, in a file. A thread watches that it changes.
 pub(crate) struct Trail {
     path: PathBuf,
     failed: PathBuf,
     file: File,
     count: Arc<AtomicU64>,
-    /// Ends the thread by being dropped.
+    /// Ends the thread when it is dropped.
     _watched: Sender<()>,
 }
 
 impl Trail {
-    /// Files go into this folder: `fuzz-TARGET` is the last input that failed, `fuzz-TARGET-now` that of the moment, and
-    /// `fuzz-TARGET-ended` what was that when a process ended.
+    /// Starts with files in this folder: `fuzz-TARGET` is the last input that failed,
+    /// `fuzz-TARGET-now` the current one, and `fuzz-TARGET-ended` the one at which a process ended.
     pub(crate) fn start(folder: &Path, target: &'static str) -> Self {
         let [failed, path, ended] =
             ["", "-now", "-ended"].map(|end| folder.join(format!("fuzz-{target}{end}")));
@@ -49,20 +50,20 @@ impl Trail {
         Self { path, failed, file, count, _watched: watched }
     }
 
-    /// Keeps the next input; no page is written to the disk for it.
+    /// Keeps the next input, without waiting for the disk.
     pub(crate) fn keep(&self, input: &[u8]) {
         self.count.fetch_add(1, Relaxed);
         self.file.write_all_at(input, 0).unwrap();
         self.file.set_len(input.len() as u64).unwrap();
     }
 
-    /// The input of the moment has failed. Returns where it is from now on.
+    /// Keeps the current input as one that failed. Returns its file.
     pub(crate) fn fail(&self) -> &Path {
         fs::rename(&self.path, &self.failed).unwrap();
         &self.failed
     }
 
-    /// Nothing has failed.
+    /// Removes the current input: nothing has failed.
     pub(crate) fn end(self) {
         fs::remove_file(self.path).unwrap();
     }

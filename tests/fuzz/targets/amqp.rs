@@ -1,4 +1,4 @@
-//! Bytes of a broker, and messages of Wazo's bus.
+//! Bytes from a broker, and messages of Wazo's bus.
 
 use super::{Input, NOW, cuts, wire};
 use fanfare::dialect::{AmqpHeader, AmqpMessage, Kind};
@@ -6,10 +6,10 @@ use fanfare::feed::amqp::{ExchangeType, Screen};
 use fanfare::feed::{Intake, Taken};
 use std::sync::Arc;
 
-/// Longest frame that was agreed.
+/// The negotiated maximum length of a frame.
 const FRAME_BYTES_MAX: usize = 256;
 
-/// The first byte chooses: bytes of the wire, or a message.
+/// The first byte chooses: bytes from the wire, or a message.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     match input.byte() & 1 {
@@ -18,13 +18,13 @@ pub(crate) fn run(input: &[u8]) {
     }
 }
 
-/// What goes on to the client is the same however it is cut, goes through a second screen as it is, and has no frame
-/// that is longer than agreed and would have to be read.
+/// The bytes passed to the AMQP client are the same however they are cut, pass a second screen
+/// unchanged, and have no frame that must be read and is longer than negotiated.
 fn frames(input: &mut Input<'_>) {
     let seed = input.byte();
     let mut outcomes =
         cuts(seed, input.0.len()).into_iter().map(|sizes| (passed(input.0, &sizes), sizes));
-    let (whole, _) = outcomes.next().expect("it comes whole first");
+    let (whole, _) = outcomes.next().expect("the first cut is the whole");
     for (pieces, sizes) in outcomes {
         assert_eq!(pieces, whole, "in pieces of {sizes:?}");
     }
@@ -42,8 +42,8 @@ fn passed(bytes: &[u8], sizes: &[usize]) -> Vec<u8> {
     out
 }
 
-/// Lines of headers, as `name=text`, `name?` for yes, `name!` for null and `name` for anything else; an empty one, and
-/// the body.
+/// Lines of headers, as `name=text`, `name?` for true, `name!` for null and `name` for any other
+/// value; an empty line, and the body.
 fn message(input: &mut Input<'_>) {
     let (exchange, is_refused) = match input.byte() % 4 {
         0 => (ExchangeType::Topic, false),
@@ -63,7 +63,7 @@ fn message(input: &mut Input<'_>) {
             (.., Some(name)) => (name, AmqpHeader::Null),
             _ => (line, AmqpHeader::Other),
         };
-        // A broker's table has a name once.
+        // A broker's table has each name once.
         if message.headers.iter().all(|known| known.0 != header.0) {
             message.headers.push(header);
         }

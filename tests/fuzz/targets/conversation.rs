@@ -1,24 +1,27 @@
-//! Conversations of each dialect with a shard: whatever clients, feeds and services say, nothing panics, every frame is
-//! a whole one, and when all have gone nothing is left of them.
+//! Conversations with a shard in each dialect: whatever clients, feeds and services send, nothing
+//! panics, every frame is complete, and when all clients have left, no state remains.
 //!
-//! An input is a script, one step a line; the digit behind the verb is the client's. A line that is none is left out.
+//! An input is a script with one step a line; the digit after the verb is the client's. Any other
+//! line is skipped.
 //!
 //! ```text
-//! ask                     on the first line: tokens are verified elsewhere, not by a list
-//! host a.example          headers of those who come next; likewise token, auth, origin, offer, remote
-//! @0 /path?query          comes; at the dialect's usual path without one
-//! >0 text                 says this, with a signature of echo in place of $AUTH; =0 says it as binary
+//! ask                     as the first line: tokens go to a remote verifier, not to a list
+//! host a.example          a header of the clients that connect next; likewise token, auth, origin,
+//!                         offer, remote
+//! @0 /path?query          connects; without a path at the dialect's usual one
+//! >0 text                 sends a text message, with a signature of Echo in place of $AUTH;
+//!                         =0 sends a binary message
 //! ~0 bytes                sends these bytes as they are
 //! !0 · ?0 · %0 payload    pong · ping · close frame
-//! &0                      is gone
-//! -0 · +0                 takes nothing more · takes all of it again
+//! &0                      loses its connection
+//! -0 · +0                 stops reading · reads again
 //! feed ADDRESS JSON       a line of the unix feed
-//! wait 60                 seconds pass
+//! wait 60                 lets seconds pass
 //! grant 0 {"acl":[]}      its token is verified; likewise refuse 0, revoke 0
-//! open 0                  its topic is opened
-//! answer 0 {"Topic":…}    a service says this
+//! open 0                  its topic opens
+//! answer 0 {"Topic":…}    a service answers this
 //! deliver 0 payload       a message of its topic
-//! outage · back · drain   the feed is away · is back · the daemon stops
+//! outage · back · drain   the feed is lost · is back · the daemon stops
 //! ```
 
 mod settings;
@@ -32,13 +35,13 @@ use fanfare::token::{Grant, Refusal};
 use stage::Stage;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// Longest script: what comes later meets nothing new.
+/// Maximum number of steps in a script: later ones reach no new state.
 const STEPS_MAX: usize = 200;
-/// Seconds that may pass in one step, and in a script.
+/// Maximum number of seconds that pass in one step.
 const WAIT_S_MAX: u64 = 120;
-/// See [`WAIT_S_MAX`].
+/// Maximum number of seconds that pass in a script.
 const SCRIPT_S_MAX: u64 = 400;
-/// Seconds for which a token is good that is verified in a script.
+/// Lifetime in seconds of a token that is verified in a script.
 const TOKEN_S: u64 = 90;
 
 /// Runs a script with a dialect.
@@ -81,7 +84,7 @@ fn step(stage: &mut Stage, line: &[u8], left_s: &mut u64) {
     }
 }
 
-/// A step whose verb is a word.
+/// Runs a step whose verb is a word.
 fn words(stage: &mut Stage, line: &[u8], left_s: &mut u64) {
     let Ok(line) = std::str::from_utf8(line) else { return stage.feed(line) };
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -105,7 +108,7 @@ fn words(stage: &mut Stage, line: &[u8], left_s: &mut u64) {
         "revoke" => stage.verified(client, TokenAnswer::Revoked),
         "open" => stage.answer(client, Answer::Topic(TopicAnswer::Opened)),
         "answer" => {
-            // What is said of a token is said to the question that there is.
+            // The answer about a token goes to the current question.
             match serde_json::from_str(argument) {
                 Ok(Answer::Token(_, answer)) => stage.verified(client, answer),
                 Ok(answer) => stage.answer(client, answer),

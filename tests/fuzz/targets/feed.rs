@@ -1,4 +1,5 @@
-//! Lines of the unix feed: publications, what is to be stored and replies are the same however the bytes are cut.
+//! Lines of the unix feed: publications, messages to store and replies are the same however the
+//! bytes are cut.
 
 use super::{Input, NOW, cuts};
 use fanfare::dialect::{Kind, Settings};
@@ -7,10 +8,10 @@ use fanfare::feed::unix::{Publisher, UnixCounts};
 use fanfare::frame::Publication;
 use std::sync::Arc;
 
-/// Longest line.
+/// Maximum length of a line.
 const LINE_BYTES_MAX: usize = 256;
 
-/// What came of a feed.
+/// The outcome of a feed.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     published: Vec<Vec<u8>>,
@@ -19,13 +20,13 @@ struct Outcome {
     counts: [u64; 3],
 }
 
-/// The first byte says how the rest is cut, and what the store refuses.
+/// The first byte says how to cut the rest, and what the store refuses.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let seed = input.byte();
     let mut outcomes =
         cuts(seed, input.0.len()).into_iter().map(|sizes| (read(input.0, &sizes, seed), sizes));
-    let (whole, _) = outcomes.next().expect("it comes whole first");
+    let (whole, _) = outcomes.next().expect("the first cut is the whole");
     for (pieces, sizes) in outcomes {
         assert_eq!(pieces, whole, "in pieces of {sizes:?}");
     }
@@ -51,7 +52,7 @@ fn read(bytes: &[u8], sizes: &[usize], seed: u8) -> Outcome {
     outcome
 }
 
-/// Reads for one turn, and has the store and the shards answer.
+/// Reads for one turn, then lets the store and the shards answer.
 fn turn(
     publisher: &mut Publisher,
     intake: &mut Intake,

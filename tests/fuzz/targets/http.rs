@@ -1,5 +1,5 @@
-//! Requests of one connection, whole against in pieces: what is answered, published and asked is the same however the
-//! bytes are cut, and whether or not there is room for what they publish.
+//! Requests of one connection: answers, publications and questions are the same however the bytes
+//! are cut, and whether or not there is room for the publications.
 
 use super::{Input, NOW, cuts};
 use fanfare::dialect::echo::{App, AppSettings, EchoSettings};
@@ -12,23 +12,23 @@ use fanfare::setting::Secret;
 use fanfare::shard::{ConnectionEvent, Id, Limits, Outgoing, Shard};
 use std::sync::{Arc, LazyLock};
 
-/// Longest head, and longest body of a publisher's request.
+/// Maximum length of a head, and of the body of a publisher's request.
 const BYTES_MAX: usize = 1024;
-/// Turns in which a connection may have nothing to do before it is taken for one that hangs.
+/// Maximum number of turns of a connection, after which it counts as hanging.
 const TURNS_MAX: usize = 10_000;
-/// What is sent while a body is awaited: whether it is depends on how the request is cut.
+/// The interim response while a body is awaited. Whether it is sent depends on the cuts.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// How a request begins whose answer has no body.
+/// The start of a request whose answer has no body.
 const HEAD: &[u8] = b"HEAD ";
 
-/// What has come of a connection.
+/// The outcome of a connection.
 #[derive(Default, PartialEq)]
 struct Outcome {
     answered: Vec<u8>,
     published: Vec<Vec<u8>>,
     asked: Vec<String>,
-    /// What is behind the handshake of a session.
+    /// The bytes after the handshake of a session.
     frames: Option<Vec<u8>>,
     is_over: bool,
 }
@@ -48,7 +48,8 @@ pub(crate) fn run(input: &[u8]) {
     }
 }
 
-/// Answers are whole responses, one behind the other; those to `HEAD` have no body, whatever length they tell. What was asked
+/// Asserts that the answers are complete responses, one after another; those to `HEAD` have no
+/// body, whatever their length says. What was asked
 /// says how many may have none.
 fn check(mut answered: &[u8], asked: &[u8]) {
     let mut without_body_max = asked.windows(HEAD.len()).filter(|part| *part == HEAD).count();
@@ -73,7 +74,7 @@ fn check(mut answered: &[u8], asked: &[u8]) {
     }
 }
 
-/// Reads a connection in pieces; each is a turn of its own, and two of three have no room where room comes late.
+/// Reads a connection in pieces, one a turn. Where room is late, two of three turns have none.
 fn read(bytes: &[u8], sizes: &[usize], room_is_late: bool) -> Outcome {
     let limits = Limits { head_bytes_max: BYTES_MAX, ..Limits::default() };
     let mut shard = Shard::new(Arc::clone(&SETTINGS), limits, Arc::new(Metrics::default()), NOW);
@@ -98,7 +99,7 @@ fn read(bytes: &[u8], sizes: &[usize], room_is_late: bool) -> Outcome {
                 return outcome;
             }
             PiecesNext::Later if has_room && !may_go_on && shard.is_asked(id) => {
-                // Nobody answers here.
+                // No service answers here.
                 outcome.frames = None;
                 return outcome;
             }
@@ -141,7 +142,7 @@ fn settle(id: Id, shard: &mut Shard, outcome: &mut Outcome) -> bool {
     shard.take_events().any(|event| event == ConnectionEvent::Ready(id))
 }
 
-/// What every dialect takes: an app of echo, tokens of anybody.
+/// Settings under which every dialect accepts clients: an app of Echo, and any token.
 static SETTINGS: LazyLock<Arc<Settings>> = LazyLock::new(|| {
     let app = AppSettings {
         id: "app-id".into(),

@@ -1,27 +1,29 @@
-//! Frames of a client: whatever comes whole comes the same however the bytes are cut, and no more is kept than allowed.
+//! Frames of a client: the messages are the same however the bytes are cut, and the memory stays
+//! within its limit.
 
 use super::{Input, cuts};
 use fanfare::message::{self, Interest, MessageInbox, Received, Violation};
 
-/// Longest message.
+/// Maximum length of a message.
 const LIMIT: usize = 300;
-/// What may be kept beside a message: its place, and a control frame in part.
+/// Maximum memory beside a message: its place, and an incomplete control frame.
 const BESIDE_BYTES_MAX: usize = 512;
 
-/// The first byte says after how many messages only control frames are of interest, the second how the rest is cut.
+/// The first byte says after how many messages only control frames are of interest, the second how
+/// to cut the rest.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let (messages_max, seed) = (input.byte(), input.byte());
     let mut outcomes = cuts(seed, input.0.len())
         .into_iter()
         .map(|sizes| (read(input.0, &sizes, messages_max), sizes));
-    let (whole, _) = outcomes.next().expect("it comes whole first");
+    let (whole, _) = outcomes.next().expect("the first cut is the whole");
     for (pieces, sizes) in outcomes {
         assert_eq!(pieces, whole, "in pieces of {sizes:?}");
     }
 }
 
-/// What came out, and how it ended.
+/// The messages, and how the reading ended.
 fn read(bytes: &[u8], sizes: &[usize], messages_max: u8) -> (Vec<String>, Result<(), Violation>) {
     let mut inbox: Option<Box<MessageInbox>> = None;
     let mut said = Vec::new();
@@ -43,7 +45,7 @@ fn read(bytes: &[u8], sizes: &[usize], messages_max: u8) -> (Vec<String>, Result
         if result.is_err() || interest == Interest::Nothing {
             return (said, result);
         }
-        // A vector may be twice as long as what it was made for.
+        // A vector may reserve twice the length of its content.
         let held = MessageInbox::bytes(inbox.as_deref());
         assert!(held <= 2 * LIMIT + BESIDE_BYTES_MAX, "{held} bytes are held");
     }

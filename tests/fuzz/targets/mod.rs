@@ -1,8 +1,9 @@
-//! The fuzz targets: what outsiders send, each as a function of bytes that panics where a promise is broken.
+//! The fuzz targets: one function of bytes for each input from outside, which panics where a
+//! promise is broken.
 //!
-//! Two drivers run the list: `tests/fuzz/main.rs`, which mutates the seeds for seconds in every test run, and
-//! `tests/fuzz/guided`, which is libFuzzer. A target reads the clock nowhere and draws no numbers, so an input that fails
-//! once fails always.
+//! Two drivers run the list: `tests/fuzz/main.rs`, which mutates the seeds for seconds in every
+//! test run, and `tests/fuzz/guided`, which is libFuzzer. A target reads no clock and draws no
+//! random numbers, so that a failing input always fails.
 
 mod amqp;
 mod conversation;
@@ -19,7 +20,8 @@ mod wire;
 use fanfare::dialect::Kind;
 use fanfare::wheel::Now;
 
-/// One target. Its name is that of its folders below `seeds` and `regressions`, and of its file of words.
+/// One target. Its folders below `seeds` and `regressions`, and its file of words, have the same
+/// name.
 pub(crate) struct Target {
     pub(crate) name: &'static str,
     pub(crate) run: fn(&[u8]),
@@ -44,10 +46,10 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "trie", run: trie::run },
 ];
 
-/// The moment of all targets: the one that the seeds' signatures and tokens are made for.
+/// The time in all targets, at which the seeds' signatures and tokens are valid.
 pub(crate) const NOW: Now = Now { monotonic_ns: 5_000_000_000, unix_ms: 1_518_612_600_000 };
 
-/// An input that is taken apart from its front; what is not there is 0.
+/// An input that is consumed from its front. Missing bytes read as 0.
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Input<'a> {
@@ -55,14 +57,14 @@ impl<'a> Input<'a> {
         self.take(1).first().copied().unwrap_or_default()
     }
 
-    /// So many bytes, or as many as there are.
+    /// The next bytes, up to this many.
     pub(crate) fn take(&mut self, count: usize) -> &'a [u8] {
         let (front, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         front
     }
 
-    /// Bytes up to a separator, which is left out.
+    /// The bytes before a separator, which is dropped.
     pub(crate) fn until(&mut self, separator: u8) -> &'a [u8] {
         let end = self.0.iter().position(|byte| *byte == separator).unwrap_or(self.0.len());
         let front = self.take(end);
@@ -71,7 +73,8 @@ impl<'a> Input<'a> {
     }
 }
 
-/// How a stream may be cut: at once, and in pieces whose sizes a seed decides; in single bytes where there are few.
+/// Ways to cut a stream: in one piece, in pieces whose sizes depend on a seed, and in single bytes
+/// where the stream is short.
 pub(crate) fn cuts(seed: u8, length: usize) -> Vec<Vec<usize>> {
     let mut state = u64::from(seed) | 0x9e37_79b9_0000_0100;
     let mut sizes = Vec::new();

@@ -1,10 +1,11 @@
-//! What proxies say of their clients: the preamble before a connection, and headers of which clients have written a part.
+//! Client addresses reported by proxies: the preamble of a connection, and headers that clients may
+//! have written in part.
 
 use super::Input;
 use fanfare::proxy::forwarded::{self, ForwardedClient};
 use fanfare::proxy::{Networks, preamble};
 
-/// The first byte chooses.
+/// The first byte chooses: a preamble, or headers.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     match input.byte() & 1 {
@@ -13,7 +14,7 @@ pub(crate) fn run(input: &[u8]) {
     }
 }
 
-/// A preamble is found when its last byte has come, and is the same whatever follows.
+/// A preamble is found with its last byte, and is the same whatever follows.
 fn preamble(bytes: &[u8]) {
     let whole = preamble::read(bytes);
     let found = (0..bytes.len()).map(|end| (end, preamble::read(&bytes[..end])));
@@ -23,7 +24,7 @@ fn preamble(bytes: &[u8]) {
             assert_eq!(read.length, end);
             assert_eq!(whole, Ok(Some(read)));
         }
-        // What is none by its start stays none.
+        // More bytes do not mend a wrong start.
         Some((end, read)) => assert_eq!(whole, read, "at {end}"),
         None => {
             let length = whole.ok().flatten().map(|read| read.length);
@@ -32,7 +33,7 @@ fn preamble(bytes: &[u8]) {
     }
 }
 
-/// Lines of headers. What the last proxy appends goes before all that came to it.
+/// Lines of headers. The address that the last proxy appends takes precedence.
 fn headers(input: &mut Input<'_>) {
     let trusted = Networks::try_from(vec!["10.0.0.0/8".to_owned(), "fd00::/8".to_owned()]);
     let trusted = trusted.expect("networks");
@@ -40,7 +41,7 @@ fn headers(input: &mut Input<'_>) {
     let lines = text.lines().filter_map(|line| line.split_once(':'));
     let lines: Vec<(&str, &[u8])> = lines.map(|(name, value)| (name, value.as_bytes())).collect();
     if let ForwardedClient::At(remote) = forwarded::client(lines.iter().copied(), &trusted) {
-        assert!(!lines.is_empty(), "{remote:?} is named by nobody");
+        assert!(!lines.is_empty(), "no header names {remote:?}");
     }
     let has_other = lines.iter().any(|(name, _)| name.eq_ignore_ascii_case("forwarded"));
     let appended = [("X-Forwarded-For", &b"192.0.2.9"[..])];

@@ -1,4 +1,5 @@
-//! Records of the store: whatever bytes stand in a file, reading ends and finds what was written and is whole.
+//! Records of the store: whatever bytes a file has, reading ends, and finds the written records
+//! that are intact.
 
 use super::Input;
 use fanfare::io::store;
@@ -7,7 +8,7 @@ use fanfare::service::topic::{MessageDraft, Position, StoredMessage};
 /// The kind of records that are skipped.
 const PADDING: u8 = 20;
 
-/// The first byte chooses: one body, or a segment that is damaged.
+/// The first byte chooses: a body, a message, or a damaged segment.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     match input.byte() % 3 {
@@ -17,12 +18,13 @@ pub(crate) fn run(input: &[u8]) {
     }
 }
 
-/// A body that reads as a record is written as it was read, but for bytes behind its fields and a flag that is not 1.
+/// A body that is read as a record is written unchanged, except for bytes behind its fields and a
+/// flag that is not 1.
 fn body(bytes: &[u8]) {
     let Some(again) = store::rewritten(bytes) else { return };
     assert!(again.len() <= bytes.len(), "{} bytes from {}", again.len(), bytes.len());
     assert_eq!(store::rewritten(&again).as_deref(), Some(&again[..]));
-    // Padding may be anything.
+    // Padding may hold any bytes.
     if bytes[0] == PADDING {
         return;
     }
@@ -30,7 +32,7 @@ fn body(bytes: &[u8]) {
     assert!(differ <= 1, "{again:?}");
 }
 
-/// What a message of a topic reads as is written as the same again.
+/// A message of a topic is written as it was read.
 fn message(bytes: &[u8]) {
     let Some(stored) = StoredMessage::read(Position::FIRST, bytes) else { return };
     assert_eq!(stored.record(), bytes);
@@ -41,7 +43,8 @@ fn message(bytes: &[u8]) {
     assert_eq!(format!("{:?}", again.message()), format!("{message:?}"));
 }
 
-/// Bodies, and then places and bits that are flipped: every record that was not hit is found, and nothing else is.
+/// Bodies, then places where bits are flipped: reading finds every record that was not hit, and no
+/// other.
 fn segment(input: &mut Input<'_>) {
     let number = u32::from(input.byte());
     let mut bodies: Vec<&[u8]> = Vec::new();

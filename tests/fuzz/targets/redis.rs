@@ -1,4 +1,4 @@
-//! Messages of Redis: Laravel's broadcasts, and what daemons pass on to each other.
+//! Messages from Redis: Laravel's broadcasts, and messages that daemons relay to each other.
 
 use super::{Input, NOW, wire};
 use fanfare::dialect::echo::{App, AppSettings, Broadcaster, EchoSettings};
@@ -8,7 +8,8 @@ use fanfare::feed::redis::{RedisMessage, RedisTaken, RedisTopics, RelayNode};
 use fanfare::setting::Secret;
 use std::sync::Arc;
 
-/// The first byte says whether it comes by a pattern, the line after it on which channel; the rest is the message.
+/// The first byte says whether the message comes by a pattern, the line after it on which channel;
+/// the rest is the message.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let by_pattern = input.byte() & 1 == 1;
@@ -27,7 +28,7 @@ pub(crate) fn run(input: &[u8]) {
         Ok(RedisTaken::NoListener | RedisTaken::Ignored | RedisTaken::Own) => {}
         Err(rejection) => assert!(!rejection.to_string().is_empty()),
     }
-    // What this node signs is its own, and no other's.
+    // A message signed by this node is its own, and no other node's.
     let signed =
         std::str::from_utf8(input.0).ok().and_then(|text| RelayNode::new([7; 16]).sign(text));
     if let Some(signed) = signed {

@@ -1,4 +1,4 @@
-//! Tokens, keys and lists of tokens, and the answers of verifiers that are asked.
+//! Tokens, keys and lists of tokens, and the answers of remote verifiers.
 
 use super::{Input, NOW};
 use base64::Engine as _;
@@ -18,7 +18,7 @@ static ISSUER: LazyLock<Verifier> = LazyLock::new(|| {
     Verifier::new(&settings(text), None).expect("a verifier without keys")
 });
 
-/// Verifiers of tokens under [`SECRET`], the lenient one last.
+/// Verifiers of tokens signed with [`SECRET`], the lenient one last.
 static SIGNED: LazyLock<[Verifier; 2]> = LazyLock::new(|| {
     let text = "jwt = { algorithms = ['HS256'], secret_file = 's', leeway_s = 60 }";
     let lenient = Verifier::lenient(&settings(text), Some(SECRET)).expect("a verifier of a secret");
@@ -40,7 +40,7 @@ static REMOTE: LazyLock<[Verifier; 2]> = LazyLock::new(|| {
         .map(|text| verifier(text, b""))
 });
 
-/// The first byte chooses what the rest is.
+/// The first byte chooses the meaning of the rest.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     match input.byte() % 8 {
@@ -63,10 +63,10 @@ fn settings(text: &str) -> TokenSettings {
 }
 
 fn verifier(text: &str, material: &[u8]) -> Verifier {
-    Verifier::new(&settings(text), Some(material)).expect("a verifier of good keys")
+    Verifier::new(&settings(text), Some(material)).expect("a verifier of valid keys")
 }
 
-/// A header and claims, apart by NUL, under a true signature.
+/// A header and claims, separated by NUL, with a valid signature.
 fn signed(input: &mut Input<'_>) {
     let (header, claims) = (input.until(0), input.0);
     let message = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
@@ -76,7 +76,7 @@ fn signed(input: &mut Input<'_>) {
     SIGNED.iter().for_each(|verifier| check(&verifier.verify(&token, NOW.unix_ms)));
 }
 
-/// A token as somebody writes it.
+/// A token in any form.
 fn written(bytes: &[u8]) {
     let Ok(token) = std::str::from_utf8(bytes) else { return };
     LOCAL.iter().for_each(|verifier| check(&verifier.verify(token, NOW.unix_ms)));
@@ -93,7 +93,7 @@ fn written(bytes: &[u8]) {
     }
 }
 
-/// A set of keys, and behind NUL a token.
+/// A set of keys and, after a NUL, a token.
 fn jwks(input: &mut Input<'_>) {
     let (set, token) = (input.until(0), input.0);
     let token = String::from_utf8_lossy(token);
@@ -106,13 +106,14 @@ fn jwks(input: &mut Input<'_>) {
     built("jwt = { algorithms = ['ES256'], jwks_file = 'j' }", set, &token);
 }
 
-/// A list of tokens, and behind NUL one of them.
+/// A list of tokens and, after a NUL, one of them.
 fn list(input: &mut Input<'_>) {
     let (list, token) = (input.until(0), input.0);
     built("static = { file = 'tokens.toml' }", list, &String::from_utf8_lossy(token));
 }
 
-/// Whatever material there is, a verifier is made of it or a sentence tells why not, without a part of it.
+/// Any material makes a verifier, or an error that gives the reason without a part of the
+/// material.
 fn built(text: &str, material: &[u8], token: &str) {
     match Verifier::new(&settings(text), Some(material)) {
         Ok(verifier) => check(&verifier.verify(token, NOW.unix_ms)),
@@ -120,7 +121,7 @@ fn built(text: &str, material: &[u8], token: &str) {
     }
 }
 
-/// A status and the body of a verifier's answer.
+/// The status and the body of a verifier's answer.
 fn answered(text: &str, input: &mut Input<'_>) {
     let (status, inquiry) = match input.byte() % 4 {
         0 => (200, TokenInquiry::Recheck),
@@ -141,7 +142,7 @@ fn answered(text: &str, input: &mut Input<'_>) {
     }
 }
 
-/// A grant holds now, and is the same when it comes from another thread or process.
+/// A grant is valid now, and stays the same on its way between threads and processes.
 fn check(verdict: &Verdict) {
     let Verdict::Granted(grant) = verdict else { return };
     assert!(grant.expires_at_ms > NOW.unix_ms);
@@ -149,7 +150,7 @@ fn check(verdict: &Verdict) {
     let written = serde_json::to_string(grant).expect("a grant is written as JSON");
     let read: Grant = serde_json::from_str(&written).expect("and read");
     assert_eq!(read.expires_at_ms, grant.expires_at_ms);
-    // A number with a fraction may come back as its neighbour; a text may not.
+    // A fraction may be read as its neighbour; a text may not.
     for claim in ["sub", "scope", "acl", "channel", "pulsar_produce"] {
         assert_eq!(read.text(claim), grant.text(claim));
         assert!(read.words(claim).eq(grant.words(claim)));

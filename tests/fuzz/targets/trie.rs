@@ -1,13 +1,13 @@
-//! The trie against the plainest model of it.
+//! The trie against a plain model of it.
 
 use super::Input;
 use fanfare::trie::Trie;
 use std::collections::BTreeSet;
 
-/// Longest topic and facet that the model is tried with.
+/// Maximum length of topics and facets.
 const NAME_BYTES_MAX: u8 = 24;
 
-/// A step each: what is done, a topic, a facet, a subscriber.
+/// The input is a list of steps: the operation, a topic, a facet, a subscriber.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let mut trie = Trie::new();
@@ -16,7 +16,7 @@ pub(crate) fn run(input: &[u8]) {
     while !input.0.is_empty() {
         let step = input.byte();
         if step % 8 == 7 {
-            // Names of random bytes seldom meet one that is there.
+            // Names of random bytes seldom equal an existing one.
             let count = model.len().max(1);
             let held = model.iter().nth(usize::from(input.byte()) % count).cloned();
             if let Some((topic, facet, subscriber)) = held {
@@ -50,7 +50,7 @@ pub(crate) fn run(input: &[u8]) {
     assert!(trie.bytes() <= empty + (40 << 10), "{} bytes are left", trie.bytes());
 }
 
-/// A name: how long it is, and its bytes. Few different ones, so that prefixes overlap.
+/// A name: its length and its bytes, of which few differ, so that prefixes overlap.
 fn name(input: &mut Input<'_>) -> Vec<u8> {
     let length = input.byte() % (NAME_BYTES_MAX + 1);
     input.take(length.into()).iter().map(|byte| byte & 0x83).collect()

@@ -1,16 +1,16 @@
-//! What a client may be sent: whole frames as RFC 6455 wants them of a server.
+//! The bytes that a client receives: complete frames, as RFC 6455 requires of a server.
 
 use fanfare::frame::Publication;
 use serde_json::value::RawValue;
 
-/// Takes apart what one client is sent.
+/// Decodes the bytes that one client receives.
 #[derive(Default)]
 pub(crate) struct Wire {
-    /// What has come of a frame in part.
+    /// The bytes of an incomplete frame.
     part: Vec<u8>,
-    /// Whether a close frame has come, behind which there is nothing.
+    /// Whether a close frame has come, after which nothing may follow.
     is_closed: bool,
-    /// The messages, if they are wanted.
+    /// The messages, where they are wanted.
     pub(crate) texts: Vec<String>,
 }
 
@@ -19,12 +19,12 @@ impl Wire {
     pub(crate) fn take(&mut self, bytes: &[u8]) {
         self.part.extend_from_slice(bytes);
         while let Some((first, payload, end)) = frame(&self.part) {
-            assert!(!self.is_closed, "a frame that starts with {first:#x} behind the close frame");
+            assert!(!self.is_closed, "a frame that starts with {first:#x} after the close frame");
             match first {
                 0x81 => {
                     let text = std::str::from_utf8(payload).expect("text is UTF-8");
                     let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
-                    assert!(is_json, "what is said in every dialect is JSON: {text}");
+                    assert!(is_json, "the text messages of every dialect are JSON: {text}");
                     self.texts.push(text.to_owned());
                 }
                 0x88 => {
@@ -43,13 +43,13 @@ impl Wire {
         }
     }
 
-    /// Everything was said: there is no half frame.
+    /// Asserts that no incomplete frame is left.
     pub(crate) fn end(&self) {
-        assert!(self.part.is_empty(), "half a frame: {:?}", self.part);
+        assert!(self.part.is_empty(), "an incomplete frame: {:?}", self.part);
     }
 }
 
-/// The frame that bytes begin with: its first byte, its payload, and where it ends.
+/// The frame at the start of the bytes: its first byte, its payload, and its end.
 fn frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     let [first, second, rest @ ..] = bytes else { return None };
     let (length, header) = match second {
@@ -65,12 +65,12 @@ fn frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
         4 => length >= 126,
         _ => length > 0xffff,
     };
-    assert!(is_shortest, "{length} is written too long");
+    assert!(is_shortest, "the length {length} has too many bytes");
     let end = header + length as usize;
     Some((*first, bytes.get(header..end)?, end))
 }
 
-/// A publication is one whole frame of text in each form.
+/// Asserts that a publication is one complete text frame in each form.
 pub(crate) fn check_publication(publication: &Publication) {
     let mut wire = Wire::default();
     wire.take(publication.frame(0));

@@ -1,4 +1,5 @@
-//! The settings of a conversation: small limits, so that short scripts reach them, and verifiers that have to be asked.
+//! The settings of a conversation: small limits, so that short scripts reach them, and remote
+//! verifiers.
 
 use fanfare::dialect::echo::{App, AppSettings, EchoSettings};
 use fanfare::dialect::{Kind, Settings, channel, personium, pulsar, wazo};
@@ -9,16 +10,16 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What may wait for a client.
+/// Bytes that may wait for a client.
 pub(super) const OUTBOX_BYTES_MAX: usize = 16 * 1024;
-/// Longest message of a client.
+/// Maximum length of a client's message.
 const MESSAGE_BYTES_MAX: usize = 4096;
-/// What echo signs with.
+/// The secret of Echo's app.
 pub(super) const SECRET: &str = "app-secret";
-/// Subscriptions of all clients together.
+/// Maximum number of subscriptions of all clients.
 const SUBSCRIPTIONS_MAX: usize = 64;
 
-/// The tokens of a dialect's own tests; all others are unknown.
+/// The tokens of the dialect's own tests; any other is unknown.
 fn tokens(kind: Kind) -> &'static str {
     match kind {
         Kind::PersoniumEvent => include_str!("tokens/personium_event.toml"),
@@ -39,12 +40,12 @@ pub(super) fn limits() -> Limits {
 }
 
 thread_local! {
-    /// Those that were made: most of a short script's time would be spent on them. An app in them counts its
-    /// connections, which are none at the end of a script.
+    /// Settings made so far, because making them would take most of a short script's time. An app
+    /// in them counts its connections, of which the end of a script leaves none.
     static MADE: RefCell<HashMap<(Kind, bool), Arc<Settings>>> = RefCell::default();
 }
 
-/// Settings of all dialects, with the tokens of a list, or with a verifier that is asked.
+/// Settings of all dialects, with a list of tokens or with a remote verifier.
 pub(super) fn settings(kind: Kind, asks: bool) -> Arc<Settings> {
     MADE.with_borrow_mut(|made| {
         Arc::clone(made.entry((kind, asks)).or_insert_with(|| Arc::new(make(kind, asks))))
@@ -110,7 +111,7 @@ fn verifier(text: &str, material: Option<&str>) -> Verifier {
     Verifier::new(&settings, material.map(str::as_bytes)).expect("a verifier")
 }
 
-/// The path at which clients of a dialect come.
+/// The path of a dialect's endpoint.
 pub(super) fn path(kind: Kind) -> &'static str {
     match kind {
         Kind::PersoniumEvent => "/john.doe/__event",

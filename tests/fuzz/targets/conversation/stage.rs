@@ -1,4 +1,5 @@
-//! A shard, its clients and what is around it: services that answer as the script says, sockets that may be full.
+//! A shard, its clients and its surroundings: services that answer as the script says, and sockets
+//! that may be full.
 
 use super::settings::{OUTBOX_BYTES_MAX, SECRET, limits, path, settings};
 use crate::targets::NOW;
@@ -22,14 +23,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// What may wait for a client beside its limit: one message more, with what keeping it costs. A feed's may be as long as
-/// the script, and each byte of it be written as six.
+/// Bytes that may wait for a client beyond its limit: one message more, and its overhead. An event
+/// may be as long as the script, and take six bytes for each of its own.
 const MORE_BYTES_MAX: usize = 64 * 1024;
-/// Longest line of the feed.
+/// Maximum length of a line of the feed.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-/// Seconds after which nothing is left of anybody: caches, presence, and what may be asked about a client.
+/// Seconds after the last client until no state remains: caches, presence, and questions about a
+/// client.
 const ALL_OVER_S: u64 = 400;
-/// The answer to a handshake that is accepted.
+/// The answer to an accepted handshake.
 const ACCEPTED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
 
 /// One client, from its connection on.
@@ -37,7 +39,7 @@ const ACCEPTED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
 struct StageClient {
     id: Id,
     inbox: Option<Box<MessageInbox>>,
-    /// What came of its handshake, as far as its end has not come.
+    /// The answer to its handshake, until that is complete.
     head: Vec<u8>,
     is_session: bool,
     wire: Wire,
@@ -46,7 +48,7 @@ struct StageClient {
     serial: Option<ConnectionRef>,
 }
 
-/// Headers of those who come next.
+/// Headers of the clients that connect next.
 #[derive(Default)]
 struct Headers {
     host: String,
@@ -69,13 +71,13 @@ pub(super) struct Stage {
     publisher: Publisher,
     intake: Intake,
     script_bytes: usize,
-    /// Connections that are there, those without a client included.
+    /// Open connections, those without a client included.
     there: BTreeSet<Id>,
-    /// Of connections, the question about a token that counts.
+    /// The current question about a token of each connection.
     asked: BTreeMap<(Id, u32), u32>,
     /// Questions about tokens that the verification has not forgotten.
     remembered: BTreeSet<(Id, u32, u32)>,
-    /// Connections that have asked about topics and not said that they are gone.
+    /// Connections that have asked about topics and not yet reported their end.
     topics: BTreeSet<(Id, u32)>,
 }
 
@@ -83,7 +85,7 @@ impl Stage {
     pub(super) fn new(kind: Kind, script: &[u8]) -> Self {
         let settings = settings(kind, script.starts_with(b"ask\n"));
         let metrics = Arc::new(Metrics::default());
-        // Of those that take the path `/`, only the one that this is about.
+        // Of the dialects that accept the path `/`, only the one under test.
         let takes_root = |kind: &Kind| matches!(kind, Kind::Wazo | Kind::Channel);
         let kinds = Kind::ALL
             .iter()
@@ -121,7 +123,7 @@ impl Stage {
         }
     }
 
-    /// A client comes; the one that had its name before is gone.
+    /// Connects a client. An earlier client of the same name loses its connection.
     pub(super) fn connect(&mut self, client: u8, target: &str) {
         self.lose(client);
         let target = if target.is_empty() { path(self.kind) } else { target };
@@ -145,18 +147,18 @@ impl Stage {
         self.flush();
     }
 
-    /// A whole masked frame of a client.
+    /// Sends a complete masked frame from a client.
     pub(super) fn send(&mut self, client: u8, opcode: OpCode, payload: &[u8]) {
         let mut frame = Vec::new();
         fanfare::frame::put_frame(opcode, payload, &mut frame);
         frame[1] |= 0x80;
-        // With a mask of zeros the payload stays as it is.
+        // A mask of zeros leaves the payload unchanged.
         let header = frame.len() - payload.len();
         frame.splice(header..header, [0; 4]);
         self.send_bytes(client, &mut frame);
     }
 
-    /// What a client says, signed where it wants to be: as the app's own server would.
+    /// Sends a text message from a client, signed where it asks for it, as the app's server would.
     pub(super) fn say(&mut self, client: u8, text: &[u8]) {
         let socket = self.clients.get(&client).and_then(|client| client.wire.texts.first());
         let signed = socket.and_then(|hello| signed(hello, text));
@@ -183,7 +185,7 @@ impl Stage {
         self.flush();
     }
 
-    /// The client's connection has failed.
+    /// Ends a client's connection with an error.
     pub(super) fn lose(&mut self, client: u8) {
         if let Some(client) = self.clients.get(&client).filter(|client| !client.is_over) {
             self.shard.lost(client.id, self.now);
@@ -223,7 +225,7 @@ impl Stage {
         self.flush();
     }
 
-    /// Lets seconds pass, as the daemon's loop does: a tick every quarter of one.
+    /// Lets seconds pass with a tick every 250 ms, as in the daemon's loop.
     pub(super) fn wait(&mut self, seconds: u64) {
         for _ in 0..seconds * 4 {
             self.now.monotonic_ns += 250_000_000;
@@ -233,7 +235,7 @@ impl Stage {
         }
     }
 
-    /// The verification of tokens says this to the last question of a client.
+    /// Answers the last question of a client about its token.
     pub(super) fn verified(&mut self, client: u8, answer: TokenAnswer) {
         let Some(to) = self.clients.get(&client).and_then(|client| client.serial) else { return };
         let Some(attempt) = self.asked.get(&(to.id, to.serial)).copied() else { return };
@@ -245,7 +247,8 @@ impl Stage {
         self.flush();
     }
 
-    /// A service says this. The owner of the topics says nothing to those who have not asked it.
+    /// Sends a service's answer. The owner of the topics answers only connections that have asked
+    /// it.
     pub(super) fn answer(&mut self, client: u8, answer: Answer) {
         let Some(to) = self.clients.get(&client).and_then(|client| client.serial) else { return };
         if matches!(answer, Answer::Topic(_)) && !self.topics.contains(&(to.id, to.serial)) {
@@ -255,7 +258,7 @@ impl Stage {
         self.flush();
     }
 
-    /// A message of the topic that a client consumes.
+    /// Delivers a message of the topic that a client consumes.
     pub(super) fn deliver(&mut self, client: u8, payload: &[u8]) {
         let Some(connection) = self.clients.get(&client).and_then(|client| client.serial) else {
             return;
@@ -282,7 +285,7 @@ impl Stage {
         self.flush();
     }
 
-    /// Does what the daemon does at the end of a turn.
+    /// Ends a turn as the daemon does.
     fn flush(&mut self) {
         while self.shard.has_questions() {
             for (from, question) in self.shard.take_questions() {
@@ -324,7 +327,8 @@ impl Stage {
         }
     }
 
-    /// Something is asked of a service: the presence is here, the others answer when the script has it.
+    /// Takes a question for a service. The presence answers at once, the others when the script
+    /// says so.
     fn ask(&mut self, from: ConnectionRef, question: Question) {
         let client = self.clients.values_mut().find(|it| it.id == from.id && !it.is_over);
         if let Some(client) = client {
@@ -353,7 +357,7 @@ impl Stage {
         }
     }
 
-    /// What holds after every step.
+    /// Asserts what holds after every step.
     pub(super) fn check(&self) {
         assert_eq!(self.metrics.orphaned_subscriptions.get(), 0);
         let most = OUTBOX_BYTES_MAX + MORE_BYTES_MAX + 8 * self.script_bytes;
@@ -362,7 +366,7 @@ impl Stage {
         assert_eq!(self.shard.len(), self.there.len());
     }
 
-    /// All clients leave, and nothing is left of them.
+    /// Ends all clients and asserts that no state remains.
     pub(super) fn end(mut self) {
         for client in 0..=9 {
             self.unblock(client);
@@ -378,15 +382,11 @@ impl Stage {
         self.clients.values().filter(|it| it.is_session).for_each(|client| client.wire.end());
         assert!(self.shard.is_empty() && self.there.is_empty(), "{:?} stay", self.there);
         assert_eq!(self.metrics.subscriptions.get(), 0, "subscriptions are left");
-        assert_eq!(self.metrics.outbox_bytes.get(), 0, "bytes wait for those who are gone");
+        assert_eq!(self.metrics.outbox_bytes.get(), 0, "bytes wait for clients that are gone");
         assert_eq!(self.metrics.connections.get(), 0);
         assert!(self.metrics.sessions.iter().all(|sessions| sessions.get() == 0));
-        assert!(self.remembered.is_empty(), "tokens are asked about for nobody");
-        assert!(
-            self.topics.is_empty(),
-            "the owner of the topics takes {:?} for alive",
-            self.topics
-        );
+        assert!(self.remembered.is_empty(), "questions about tokens outlive their sessions");
+        assert!(self.topics.is_empty(), "the owner of the topics still knows {:?}", self.topics);
         let apps = &self.settings.echo.apps;
         let counted: usize =
             apps.iter().map(|app| app.connections.load(std::sync::atomic::Ordering::Relaxed)).sum();
@@ -399,7 +399,7 @@ impl Stage {
 }
 
 impl StageClient {
-    /// Takes what it is sent: the answer to its handshake, then frames.
+    /// Receives the answer to its handshake, then frames.
     fn take(&mut self, bytes: &[u8]) {
         if self.is_session {
             return self.wire.take(bytes);
@@ -416,7 +416,7 @@ impl StageClient {
     }
 }
 
-/// A message of echo with its `$AUTH` made, for the socket that the first message has named.
+/// A message of Echo with its `$AUTH` signed, for the socket that the first message names.
 fn signed(hello: &str, text: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.contains("$AUTH"))?;
     let hello: Value = serde_json::from_str(hello).ok()?;
