@@ -284,16 +284,16 @@ fn a_large_group_is_synced_beside_and_what_comes_meanwhile_is_the_next() {
     let topic = disk.create("t").unwrap();
     disk.commit().unwrap();
     fill(&mut disk, topic, 0..100);
-    let unsynced = disk.commit_begun().unwrap().expect("it is many");
+    let unsynced = disk.begin_commit().unwrap().expect("it is many");
     crate::damage::copy(&store, &killed);
     assert_eq!(ordinals(&mut open(&killed), topic).len(), 100, "the system has it");
     fill(&mut disk, topic, 100..110);
     disk.commit_ended(unsynced.sync()).unwrap();
     fill(&mut disk, topic, 110..111);
-    assert!(disk.commit_begun().unwrap().is_some());
+    assert!(disk.begin_commit().unwrap().is_some());
     disk.commit_ended(Err(std::io::ErrorKind::Other.into())).unwrap_err();
     wait_for_recovery(&mut disk);
     assert_eq!(ordinals(&mut disk, topic).len(), 111);
     fill(&mut disk, topic, 111..112);
-    assert!(disk.commit_begun().unwrap().is_none(), "one is synced at once");
+    assert!(disk.begin_commit().unwrap().is_none(), "one is synced at once");
 }

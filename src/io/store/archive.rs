@@ -198,7 +198,7 @@ impl Disk {
     ///
     /// # Errors
     /// When they cannot be made safe, with the reason.
-    pub fn commit_begun(&mut self) -> Result<Option<Unsynced>, Box<str>> {
+    pub fn begin_commit(&mut self) -> Result<Option<Unsynced>, Box<str>> {
         let count = std::mem::take(&mut self.appended);
         if self.settings.durability != Durability::Always || count <= COMMITTED_HERE_MAX {
             return self.commit().map(|()| None);
@@ -210,11 +210,11 @@ impl Disk {
             return Err(reason.into());
         }
         let begun = Instant::now();
-        let unsynced = self.log.sync_begun().map_err(|error| self.fail(&error).0)?;
+        let unsynced = self.log.begin_sync().map_err(|error| self.fail(&error).0)?;
         if unsynced.is_some() {
             self.begun = Some(begun);
             self.dirty_since = None;
-            self.reclaim.sync_begun();
+            self.reclaim.begin_sync();
         }
         Ok(unsynced)
     }
@@ -345,7 +345,7 @@ impl Disk {
             Ok(()) => {
                 self.has_healed = true;
                 self.dirty_since = None;
-                self.reclaim.sync_begun();
+                self.reclaim.begin_sync();
                 self.drop_segments();
                 self.health.recover();
             }
@@ -379,7 +379,7 @@ impl Disk {
             return Err(reason.into());
         }
         if syncs {
-            self.reclaim.sync_begun();
+            self.reclaim.begin_sync();
         }
         match if syncs { self.log.sync() } else { self.log.flush() } {
             Ok(()) if syncs => {

@@ -405,7 +405,7 @@ impl StoreLog {
     ///
     /// # Errors
     /// When the system does not accept the write.
-    pub(super) fn sync_begun(&mut self) -> io::Result<Option<Unsynced>> {
+    pub(super) fn begin_sync(&mut self) -> io::Result<Option<Unsynced>> {
         self.flush()?;
         // Everything is on the disk, or part of the sync in progress.
         if self.unsynced.is_empty() {

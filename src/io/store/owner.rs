@@ -249,7 +249,7 @@ impl<'a> OwnerThread<'a> {
     fn commit(&mut self) {
         // Sealed before the sync begins, so that later writes are not announced along with it.
         self.topics.seal();
-        let result = match self.disk().commit_begun() {
+        let result = match self.disk().begin_commit() {
             Ok(Some(unsynced)) => match self.syncer.send(unsynced) {
                 Ok(()) => {
                     self.syncing_since = Some(Instant::now());

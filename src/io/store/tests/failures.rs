@@ -4,7 +4,7 @@ use super::*;
 
 /// Makes what was written since the last commit fail, and waits until it is written anew.
 fn fail_and_heal(disk: &mut Disk) {
-    assert!(disk.commit_begun().unwrap().is_some(), "it is many");
+    assert!(disk.begin_commit().unwrap().is_some(), "it is many");
     disk.commit_ended(Err(std::io::ErrorKind::Other.into())).unwrap_err();
     heal(disk);
 }
@@ -137,7 +137,7 @@ fn a_sync_that_fails_when_its_segment_is_full_already_loses_nothing() {
     };
     let mut expected: Vec<_> = (0..6).map(|_| append(&mut world)).collect();
     let (number, safe) = (world.disk.log.active.number, world.disk.log.synced());
-    assert!(world.disk.commit_begun().unwrap().is_some());
+    assert!(world.disk.begin_commit().unwrap().is_some());
     while world.disk.log.active.number == number {
         expected.push(append(&mut world));
     }
@@ -220,7 +220,7 @@ fn segments_stay_while_a_sync_may_still_fail_for_what_replaces_them() {
         let (message, _) = world.message(passing);
         world.disk.append(passing, &message, None).unwrap();
     }
-    assert!(world.disk.commit_begun().unwrap().is_some());
+    assert!(world.disk.begin_commit().unwrap().is_some());
     let wait = |disk: &mut Disk| {
         while disk.log.keeper.is_busy() {
             disk.log.poll(&disk.catalog);
