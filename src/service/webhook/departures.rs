@@ -1,5 +1,5 @@
-//! Departures held back for a few seconds, because a client that reconnects is back within them;
-//! then neither its departure nor its return is sent. Retries are in `hook` and `callbacks`.
+//! Departures, held back for a few seconds: of a client that reconnects within them, neither the
+//! departure nor the return is sent. Retries are in `hook` and `callbacks`.
 
 use super::question::WebhookName;
 use ahash::RandomState;

@@ -36,14 +36,15 @@ impl fmt::Display for WebhookNews {
         let recipient = &self.recipient;
         match &self.trouble {
             WebhookTrouble::Retried(reason) => {
-                write!(f, "calling {recipient} failed: {reason}; retrying")?
+                write!(f, "calling {recipient} failed: {reason}; retrying")?;
             }
             WebhookTrouble::GivenUp(reason) => {
-                write!(f, "calling {recipient} failed: {reason}; giving up on this request")?
+                write!(f, "calling {recipient} failed: {reason}; giving up on this request")?;
             }
             WebhookTrouble::Full => write!(
                 f,
-                "the queue for {recipient} is full, so webhooks are dropped; make sure it keeps up, or raise queue_max"
+                "the queue for {recipient} is full, so webhooks are dropped; make sure it keeps \
+                 up, or raise queue_max"
             )?,
         }
         write!(f, "{}", self.more)
