@@ -299,6 +299,12 @@ impl Post {
     pub(super) fn sleep(&self) -> bool {
         self.requests.sleep(|| true) && self.control.sleep(|| true)
     }
+
+    /// Ends the sleep: posts need no wake-up. A post to one inbox leaves the other marked as asleep.
+    pub(super) fn mark_awake(&self) {
+        self.requests.mark_awake();
+        self.control.mark_awake();
+    }
 }
 
 #[cfg(test)]
