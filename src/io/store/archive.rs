@@ -5,7 +5,7 @@
 
 use super::catalog::Catalog;
 use super::format::{self, OpenError};
-use super::health::StoreHealth;
+use super::health::{RoomOutlook, StoreHealth};
 use super::log::{StoreLog, Unsynced};
 use super::place::Address;
 use super::reclaiming::Reclaim;
@@ -294,10 +294,12 @@ impl Disk {
     /// Checks for free space. `no_segment` is the reason no further segment could be created.
     /// Returns whether it checked.
     fn look_for_room(&mut self, no_segment: Option<&str>) -> bool {
-        let is_reclaiming = self.health.refusal().is_some() && self.is_reclaiming();
-        let (least, written) = (self.settings.free_bytes_min, self.metrics.store.bytes.get());
-        let no_segment = no_segment.or(self.log.full.as_deref());
-        self.health.look(least, written, no_segment, is_reclaiming)
+        self.health.look(RoomOutlook {
+            free_bytes_min: self.settings.free_bytes_min,
+            written: self.metrics.store.bytes.get(),
+            no_segment: no_segment.or(self.log.full.as_deref()),
+            is_reclaiming: self.health.refusal().is_some() && self.is_reclaiming(),
+        })
     }
 
     /// Why a segment is missing, if one is.

@@ -42,6 +42,19 @@ impl StoreVolume {
     }
 }
 
+/// What the store knows of its own room before it asks the file system.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RoomOutlook<'a> {
+    /// Bytes that must stay free.
+    pub(super) free_bytes_min: u64,
+    /// Bytes of messages written so far.
+    pub(super) written: u64,
+    /// Why no further segment could be created.
+    pub(super) no_segment: Option<&'a str>,
+    /// Whether more space is being freed.
+    pub(super) is_reclaiming: bool,
+}
+
 /// The state of the disk.
 #[derive(Default)]
 pub(super) struct StoreHealth {
@@ -162,16 +175,9 @@ impl StoreHealth {
         }
     }
 
-    /// Checks for free space from time to time; `written` is the number of message bytes written so
-    /// far, `no_segment` the reason no further segment could be created. Returns whether it
-    /// checked.
-    pub(super) fn look(
-        &mut self,
-        free_bytes_min: u64,
-        written: u64,
-        no_segment: Option<&str>,
-        is_reclaiming: bool,
-    ) -> bool {
+    /// Checks for free space from time to time. Returns whether it checked.
+    pub(super) fn look(&mut self, outlook: RoomOutlook<'_>) -> bool {
+        let RoomOutlook { free_bytes_min, written, no_segment, is_reclaiming } = outlook;
         let now = Instant::now();
         let is_full = no_segment.is_some();
         let every = if self.full.is_some() { LOOK_EVERY_FULL } else { LOOK_EVERY };
@@ -183,8 +189,10 @@ impl StoreHealth {
             return false;
         }
         (self.looked, self.written) = (Some(now), written);
+
         let Some(StoreVolume { free, .. }) = StoreVolume::of(&self.directory) else { return true };
         self.is_tight = free < free_bytes_min.saturating_add(TIGHT_BYTES);
+
         let reason = match no_segment {
             Some(reason) => {
                 format!("the store's file system has no room for another segment: {reason}")
