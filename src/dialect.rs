@@ -259,6 +259,14 @@ impl Kind {
         with_dialects!(constant self HAS_TOPICS)
     }
 
+    /// The names of the dialects with durable topics, for advice: `one or another`.
+    #[must_use]
+    pub fn names_with_topics() -> String {
+        let names: Vec<&str> =
+            Self::ALL.iter().filter(|kind| kind.has_topics()).map(|kind| kind.name()).collect();
+        names.join(" or ")
+    }
+
     /// Publishes an event fed for `place`; see [`Dialect::publish`].
     ///
     /// # Errors

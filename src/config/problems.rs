@@ -58,7 +58,8 @@ impl Config {
             );
         }
 
-        problems.extend(self.store.problems(spoken.iter().any(|kind| kind.has_topics())));
+        let with_topics = spoken.iter().find(|kind| kind.has_topics());
+        problems.extend(self.store.problems(with_topics.map(|kind| kind.name())));
         problems.extend(self.taken_twice());
         problems.extend(self.admin.iter().flat_map(AdminTable::problems));
 

@@ -7,6 +7,7 @@
 
 use super::Hub;
 use super::pulse;
+use crate::dialect::Kind;
 use crate::http::body::Framing;
 use crate::http::head::{self, Fault, HEADERS_MAX, Head, HeadEnd};
 use crate::http::{self, AdminRequest, AdminToken, Exposition, TopicCall};
@@ -328,7 +329,8 @@ async fn metrics(form: Exposition, state: &AdminState) -> Arc<[u8]> {
 
 /// Asks the store, and makes the response of its answer.
 async fn ask(call: TopicCall, hub: &Hub) -> Vec<u8> {
-    let none = "there are no topics here: no [[listen]] has pulsar among its dialects";
+    let names = Kind::names_with_topics();
+    let none = format!("there are no topics here: no [[listen]] has {names} among its dialects");
     let late = "the store has not answered yet; it may still do what was asked";
     match call {
         TopicCall::Inquire(inquiry) => {

@@ -180,9 +180,9 @@ fn backups_are_made_beside_the_store_and_never_inside() {
     assert!(made.new_bytes > 0 && made.new_bytes <= made.bytes, "{made:?}");
     let inside = StoreSettings { backup_path: Some(store.join("backups")), ..small(&store) };
     assert!(
-        inside.problems(true)[0].contains("is inside the store"),
+        inside.problems(None)[0].contains("is inside the store"),
         "{:?}",
-        inside.problems(true)
+        inside.problems(None)
     );
     // Also by another name.
     let link = directory.path().join("link");

@@ -6,6 +6,7 @@ use super::super::output::{note, print};
 use super::super::user::User;
 use super::super::{CliError, error::CliStatus};
 use super::show;
+use crate::dialect::Kind;
 use crate::io::rehearsal::{self, Occupancy};
 use crate::io::store::{self, RestoreError, Restored};
 use crate::io::{Listen, Plan};
@@ -52,8 +53,9 @@ impl Restore {
         let Some(store) = plan.store.as_ref().filter(|store| speaks && store.path.is_some()) else {
             let name = config.display();
             return Err(CliError::configuration(format!(
-                "{name} has no store: no [[listen]] has pulsar among its dialects, or [store] has \
-                 no path"
+                "{name} has no store: no [[listen]] has {} among its dialects, or [store] has no \
+                 path",
+                Kind::names_with_topics()
             )));
         };
         none_runs(&plan)?;

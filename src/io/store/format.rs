@@ -77,7 +77,7 @@ pub enum OpenError {
     /// It was created for another number of owners.
     #[error(
         "the store {0} has {1} writers, among which its topics are divided, and store.writers is \
-         {2}: write {1}, or name a new directory"
+         {2}: set writers = {1} in [store], or name a new directory in store.path"
     )]
     Writers(PathBuf, usize, usize),
     /// Part of it is damaged.

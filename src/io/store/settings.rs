@@ -16,7 +16,8 @@ const CACHE_BYTES_MIN: u64 = 1024 * 1024;
 /// little of any disk, large enough that there are few files and indexes.
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
-/// Where the messages of the dialect pulsar are stored; required by a [[listen]] that speaks it.
+/// Where the messages of durable topics are stored; required by a [[listen]] that speaks a dialect
+/// with such topics, whose table follows.
 // The sample has this text, where brackets are those of TOML.
 #[allow(rustdoc::broken_intra_doc_links)]
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
@@ -89,16 +90,18 @@ impl Default for StoreSettings {
 }
 
 impl StoreSettings {
-    /// Settings that cannot work, each with advice; `is_needed` if any listener needs a store.
+    /// Settings that cannot work, each with advice. `needed_by` is the dialect of a listener that
+    /// needs a store.
     #[must_use]
-    pub fn problems(&self, is_needed: bool) -> Vec<String> {
+    pub fn problems(&self, needed_by: Option<&str>) -> Vec<String> {
         let mut problems = Vec::new();
-        if is_needed && self.path.as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
-            problems.push(
-                "[store]: no path: a listener speaks pulsar, whose messages are stored: name a \
+        if let Some(dialect) = needed_by
+            && self.path.as_ref().is_none_or(|path| path.as_os_str().is_empty())
+        {
+            problems.push(format!(
+                "[store]: no path: a listener speaks {dialect}, whose messages are stored: name a \
                  directory, as in path = \"/var/lib/fanfare/store\""
-                    .into(),
-            );
+            ));
         }
         let least = CACHE_BYTES_MIN * self.writers as u64;
         if self.cache_bytes < least {
