@@ -7,6 +7,7 @@
 
 use super::Hub;
 use super::pulse;
+use super::store::Unanswered;
 use crate::dialect::Kind;
 use crate::http::body::Framing;
 use crate::http::head::{self, Fault, HEADERS_MAX, Head, HeadEnd};
@@ -329,20 +330,18 @@ async fn metrics(form: Exposition, state: &AdminState) -> Arc<[u8]> {
 
 /// Asks the store, and makes the response of its answer.
 async fn ask(call: TopicCall, hub: &Hub) -> Vec<u8> {
-    let names = Kind::names_with_topics();
-    let none = format!("there are no topics here: no [[listen]] has {names} among its dialects");
     let late = "the store has not answered yet; it may still do what was asked";
     match call {
         TopicCall::Inquire(inquiry) => {
             match timeout(ANSWER_TIMEOUT, hub.store.inquire(inquiry)).await {
                 Ok(Ok((status, body))) => http::answer(status, &body),
-                Ok(Err(_)) => http::answer(501, none.as_bytes()),
+                Ok(Err(reason)) => unanswered(reason),
                 Err(_) => http::answer(503, late.as_bytes()),
             }
         }
         TopicCall::Room => match timeout(ANSWER_TIMEOUT, hub.store.survey()).await {
             Ok(Ok(survey)) => http::answer(200, survey.room.json().to_string().as_bytes()),
-            Ok(Err(_)) => http::answer(501, none.as_bytes()),
+            Ok(Err(reason)) => unanswered(reason),
             Err(_) => http::answer(503, late.as_bytes()),
         },
         TopicCall::Backup { keep } => match timeout(BACKUP_TIMEOUT, hub.store.backup(keep)).await {
@@ -354,9 +353,24 @@ async fn ask(call: TopicCall, hub: &Hub) -> Vec<u8> {
                 http::answer(200, told.to_string().as_bytes())
             }
             Ok(Ok(Err(reason))) => http::answer(503, reason.as_bytes()),
-            Ok(Err(_)) => http::answer(501, none.as_bytes()),
+            Ok(Err(reason)) => unanswered(reason),
             Err(_) => http::answer(503, late.as_bytes()),
         },
+    }
+}
+
+/// The response to a request that the store does not answer.
+fn unanswered(reason: Unanswered) -> Vec<u8> {
+    match reason {
+        Unanswered::Ended => {
+            let names = Kind::names_with_topics();
+            let none =
+                format!("there are no topics here: no [[listen]] has {names} among its dialects");
+            http::answer(501, none.as_bytes())
+        }
+        Unanswered::Full => {
+            http::answer(503, b"too much waits for the store, and nothing was done; try again")
+        }
     }
 }
 

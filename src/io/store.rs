@@ -33,7 +33,7 @@ pub use self::archive::Disk;
 pub use self::backup::{Backup, keep};
 pub use self::check::{StoreReport, check};
 pub use self::format::OpenError;
-pub(super) use self::handle::Store;
+pub(super) use self::handle::{Store, Unanswered};
 pub use self::log::Unsynced;
 pub(super) use self::owner::start;
 #[doc(hidden)]

@@ -8,6 +8,7 @@ use crate::service::ConnectionRef;
 use crate::service::topic::{
     Merge, MessageDraft, OwnerIndex, TopicInquiry, TopicName, TopicQuestion, TopicRules,
 };
+use crate::setting::LONGEST_MESSAGE_BYTES;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -19,6 +20,16 @@ use tokio::sync::oneshot::{self, error::RecvError};
 const REQUESTS_MAX: usize = 50_000;
 /// The same limit in bytes.
 const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Messages from outside of connections queued for an owner at which more are refused. A round takes
+/// them all, so that many wait only for a disk that hangs. In the worst case of a sound one, 1,024
+/// publishers on each of 16 shards wait for one answer each, and 15 other owners for 1,000 dead
+/// letters each.
+const CONTROL_MAX: usize = 50_000;
+/// Limit on the bytes of feeds' messages among them: an empty inbox takes what a publisher sends in
+/// a turn, which is little more than the longest message.
+const CONTROL_BYTES_MAX: usize = 2 * LONGEST_MESSAGE_BYTES;
+/// The answer to a message of a feed beyond these limits.
+const FULL: &str = "too much waits for the store: this was not stored; send it again later";
 /// Minimum time that a stop waits for the last save.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
@@ -26,6 +37,21 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 pub(in crate::io) type InquiryAnswer = (u16, Box<[u8]>);
 /// The outcomes of several messages, in order.
 pub(in crate::io) type Receipts = Vec<Result<(), Box<str>>>;
+
+/// Why the store gives no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::io) enum Unanswered {
+    /// No thread runs, or it ended before its answer.
+    Ended,
+    /// Too much waits for it; nothing was done.
+    Full,
+}
+
+impl From<RecvError> for Unanswered {
+    fn from(_: RecvError) -> Self {
+        Self::Ended
+    }
+}
 
 /// The other threads' side of the store.
 pub(in crate::io) struct Store {
@@ -45,7 +71,7 @@ pub(super) struct Post {
     /// Requests of connections.
     pub(super) requests: Inbox<StoreRequest, Unpark>,
     /// Requests of others, served before the connections': there are few, and each waits for its
-    /// answer.
+    /// answer. Those from outside are refused when it is full.
     pub(super) control: Inbox<StoreMessage, Unpark>,
 }
 
@@ -71,9 +97,11 @@ impl Weigh for StoreRequest {
 }
 
 impl Weigh for StoreMessage {
-    /// 0: each kind of sender has a limit of its own.
+    /// Only feeds' messages count: the others are small, or dead letters, whose sender limits them.
     fn weight(&self) -> usize {
-        0
+        let Self::Outside(Outside::Append(messages, _)) = self else { return 0 };
+        let each = size_of::<(TopicName, MessageDraft)>();
+        messages.iter().map(|(_, draft)| draft.len() + each).sum()
     }
 }
 
@@ -138,7 +166,8 @@ impl Store {
         }
     }
 
-    /// Sends an owner's request to another owner.
+    /// Sends an owner's request to another owner. There is always room: an owner limits its dead
+    /// letters without an answer, and sends a consumer's turn once.
     pub(super) fn ask_owner(
         &self,
         owner: usize,
@@ -148,12 +177,12 @@ impl Store {
         self.posts[owner].control.post([StoreMessage::Owner(connection, request)]);
     }
 
-    /// Appends messages of a feed. The results are in the order of the messages; an error without a
-    /// store.
+    /// Appends messages of a feed. The results are in the order of the messages, and those for a
+    /// full inbox are errors; without a store the whole is one.
     pub(in crate::io) async fn append(
         &self,
         messages: Vec<(TopicName, MessageDraft)>,
-    ) -> Result<Receipts, RecvError> {
+    ) -> Result<Receipts, Unanswered> {
         if messages.is_empty() {
             return Ok(Receipts::new());
         }
@@ -168,54 +197,65 @@ impl Store {
         let parts = parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty());
         let asked: Vec<_> = parts
             .map(|(owner, part)| {
-                (owner, self.outside(owner, |sender| Outside::Append(part, sender)))
+                let count = part.len();
+                (owner, count, self.outside(owner, |sender| Outside::Append(part, sender)))
             })
             .collect();
         let mut receipts = vec![Receipts::new().into_iter(); self.owners()];
-        for (owner, asked) in asked {
-            receipts[owner] = asked.await?.into_iter();
+        for (owner, count, asked) in asked {
+            receipts[owner] = match asked {
+                Ok(asked) => asked.await?,
+                // The other owners' parts are stored.
+                Err(Unanswered::Full) => vec![Err(FULL.into()); count],
+                Err(Unanswered::Ended) => return Err(Unanswered::Ended),
+            }
+            .into_iter();
         }
         Ok(owners.iter().filter_map(|owner| receipts[*owner].next()).collect())
     }
 
-    /// Sends a query of the admin listener; an error without a store.
+    /// Sends a query of the admin listener.
     pub(in crate::io) async fn inquire(
         &self,
         inquiry: TopicInquiry,
-    ) -> Result<InquiryAnswer, RecvError> {
+    ) -> Result<InquiryAnswer, Unanswered> {
         let merge = Merge::of(&inquiry).filter(|_| self.owners() > 1);
         let Some(merge) = merge else {
             let owner = inquiry.owner(self.owners());
-            return self.outside(owner, |sender| Outside::Inquire(inquiry, sender)).await;
+            return Ok(self.outside(owner, |sender| Outside::Inquire(inquiry, sender))?.await?);
         };
         let answers = self.of_each(|sender| Outside::Inquire(inquiry.clone(), sender)).await?;
         Ok(merge.all(answers))
     }
 
-    /// The metrics beyond the counters; an error without a store.
-    pub(in crate::io) async fn survey(&self) -> Result<Survey, RecvError> {
+    /// The metrics beyond the counters.
+    pub(in crate::io) async fn survey(&self) -> Result<Survey, Unanswered> {
         Ok(Survey::of_all(self.of_each(Outside::Survey).await?))
     }
 
-    /// Makes a backup while the daemon runs, one at a time, and removes all but the newest `kept`;
-    /// an error without a store.
+    /// Makes a backup while the daemon runs, one at a time, and removes all but the newest `kept`.
     pub(in crate::io) async fn backup(
         &self,
         kept: Option<usize>,
-    ) -> Result<Result<Backup, String>, RecvError> {
+    ) -> Result<Result<Backup, String>, Unanswered> {
         let Ok(copying) = Arc::clone(&self.copying).try_lock_owned() else {
             return Ok(Err("a backup is in progress already: retry when it is done".into()));
         };
         match self.of_each(Outside::Backup).await?.into_iter().collect() {
-            Ok(copiers) => back_up(copiers, kept, copying).await,
+            Ok(copiers) => Ok(back_up(copiers, kept, copying).await?),
             Err(reason) => Ok(Err(reason)),
         }
     }
 
     /// Replaces the rules of the topics with those of new settings.
     pub(in crate::io) fn configure(&self, settings: &dialect::Settings) {
-        for post in &self.posts {
-            post.control.post([StoreMessage::Rules(settings.topic_rules())]);
+        for post in self.posts.iter().filter(|post| post.runs()) {
+            post.control.offer([StoreMessage::Rules(settings.topic_rules())], |_| {
+                tracing::error!(
+                    "too much waits for the store, which keeps its previous settings: reload the \
+                     configuration again when its disk answers"
+                );
+            });
         }
     }
 
@@ -235,23 +275,32 @@ impl Store {
         }
     }
 
-    /// Sends a request from outside of any connection; the receiver fails if no thread runs.
+    /// Sends a request from outside of any connection. The receiver fails if the thread ends before
+    /// its answer.
     fn outside<T>(
         &self,
         owner: usize,
         ask: impl FnOnce(oneshot::Sender<T>) -> Outside,
-    ) -> oneshot::Receiver<T> {
+    ) -> Result<oneshot::Receiver<T>, Unanswered> {
+        let post = &self.posts[owner];
         let (sender, receiver) = oneshot::channel();
-        self.posts[owner].control.post([StoreMessage::Outside(ask(sender))]);
-        receiver
+        let mut lost = None;
+        post.control.offer([StoreMessage::Outside(ask(sender))], |message| lost = Some(message));
+        match lost {
+            None => Ok(receiver),
+            // An inbox that closes in between is no longer full.
+            Some(_) if post.runs() => Err(Unanswered::Full),
+            Some(_) => Err(Unanswered::Ended),
+        }
     }
 
     /// Sends each owner the same request, and awaits all answers.
     async fn of_each<T>(
         &self,
         ask: impl Fn(oneshot::Sender<T>) -> Outside,
-    ) -> Result<Vec<T>, RecvError> {
-        let asked: Vec<_> = (0..self.owners()).map(|owner| self.outside(owner, &ask)).collect();
+    ) -> Result<Vec<T>, Unanswered> {
+        let asked = (0..self.owners()).map(|owner| self.outside(owner, &ask));
+        let asked = asked.collect::<Result<Vec<_>, Unanswered>>()?;
         let mut answers = Vec::with_capacity(asked.len());
         for asked in asked {
             answers.push(asked.await?);
@@ -263,10 +312,10 @@ impl Store {
 impl Post {
     fn new(fill: &Fill) -> Self {
         let bounds = Bounds { count: REQUESTS_MAX, bytes: REQUESTS_BYTES_MAX };
-        let unbounded = Bounds { count: usize::MAX, bytes: usize::MAX };
+        let control_bounds = Bounds { count: CONTROL_MAX, bytes: CONTROL_BYTES_MAX };
         let post = Self {
             requests: Inbox::new(Unpark::default(), bounds, fill),
-            control: Inbox::new(Unpark::default(), unbounded, &Fill::default()),
+            control: Inbox::new(Unpark::default(), control_bounds, &Fill::default()),
         };
         post.end();
         post
@@ -355,17 +404,46 @@ async fn back_up(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::topic::{TopicDomain, TopicMessage};
     use tokio::sync::oneshot::error::TryRecvError::{Closed, Empty};
 
     #[test]
     fn what_is_asked_while_no_thread_runs_fails_at_once_and_so_does_what_waits_when_it_ends() {
         let store = Store::new(1);
-        assert!(store.outside(0, Outside::Survey).try_recv().is_err_and(|it| it == Closed));
+        assert_eq!(store.outside(0, Outside::Survey).unwrap_err(), Unanswered::Ended);
         store.pretend();
-        let mut waiting = store.outside(0, Outside::Survey);
+        let mut waiting = store.outside(0, Outside::Survey).unwrap();
         assert!(waiting.try_recv().is_err_and(|it| it == Empty));
         store.posts[0].end();
         assert!(waiting.try_recv().is_err_and(|it| it == Closed));
         store.stop(Duration::MAX);
+    }
+
+    /// A message of this many bytes, and some.
+    fn message(bytes: usize) -> Vec<(TopicName, MessageDraft)> {
+        let payload = vec![b'x'; bytes];
+        let draft = MessageDraft::new(&TopicMessage { payload: &payload, ..Default::default() });
+        vec![(TopicName::of(TopicDomain::Persistent, &["t", "n", "x"]).unwrap(), draft)]
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_of_a_full_inbox_is_refused_with_advice() {
+        let store = Store::new(1);
+        store.pretend();
+        let append = |bytes| store.outside(0, |sender| Outside::Append(message(bytes), sender));
+        // An empty inbox takes the longest message, and a short one may fit where a long one did
+        // not.
+        append(LONGEST_MESSAGE_BYTES).unwrap();
+        assert_eq!(append(LONGEST_MESSAGE_BYTES).unwrap_err(), Unanswered::Full);
+        assert_eq!(store.append(message(LONGEST_MESSAGE_BYTES)).await, Ok(vec![Err(FULL.into())]));
+        append(1).unwrap();
+
+        (2..CONTROL_MAX).for_each(|_| drop(store.outside(0, Outside::Survey).unwrap()));
+        assert_eq!(store.survey().await.map(|_| ()), Err(Unanswered::Full));
+        assert_eq!(store.append(message(1)).await, Ok(vec![Err(FULL.into())]));
+
+        // An owner's requests and the end have room.
+        store.posts[0].control.post([StoreMessage::Stop]);
+        assert_eq!(store.posts[0].control.depth(), CONTROL_MAX + 1);
     }
 }
