@@ -1,8 +1,8 @@
 //! Patterns in which a star matches any text, slashes and the empty text included; every other
 //! character matches itself.
 //!
-//! Linear time: no byte is examined twice except by the substring search. Whether a star may cross
-//! a separator is up to the caller, which then matches part by part.
+//! Linear time: no byte is examined twice except by the substring search. Names of three parts, as in
+//! `tenant/namespace/topic`, are matched part by part, so that a star does not reach over a slash.
 
 /// Whether a pattern matches the whole of a text.
 ///
@@ -23,6 +23,32 @@ pub fn matches(pattern: &str, text: &str) -> bool {
         text = &text[at + wanted.len()..];
     }
     text.ends_with(end)
+}
+
+/// The parts of a pattern of three, of which none is empty. Only the last may contain slashes.
+#[must_use]
+pub fn parts(pattern: &str) -> Option<[&str; 3]> {
+    let mut parts = pattern.splitn(3, '/');
+    let parts = [parts.next()?, parts.next()?, parts.next()?];
+    parts.iter().all(|part| !part.is_empty()).then_some(parts)
+}
+
+/// Whether a pattern of three parts matches a name of three, part by part: a star of the first two
+/// stays before its slash, so what is allowed in one namespace never extends to another.
+///
+/// ```
+/// use fanfare::wildcard::match_parts;
+///
+/// assert!(match_parts("acme/*/new", "acme/orders/new"));
+/// assert!(!match_parts("acme/*", "acme/orders/new"));
+/// ```
+#[must_use]
+pub fn match_parts(pattern: &str, name: &str) -> bool {
+    // A part of the name may be empty: so a caller asks for what matches any name.
+    let mut names = name.splitn(3, '/');
+    parts(pattern).is_some_and(|parts| {
+        parts.iter().all(|part| names.next().is_some_and(|name| matches(part, name)))
+    })
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ impl Globs {
         let spaces = namespace.split_once("://").map_or(namespace, |(_, rest)| rest);
         let mut spaces = spaces.split('/');
         let (tenant, space) = (spaces.next().unwrap_or(""), spaces.next().unwrap_or(""));
-        globs.iter().filter_map(|glob| parts(glob)).any(|[of_tenant, of_space, _]| {
+        globs.iter().filter_map(|glob| wildcard::parts(glob)).any(|[of_tenant, of_space, _]| {
             wildcard::matches(of_tenant, tenant) && wildcard::matches(of_space, space)
         })
     }
@@ -140,25 +140,13 @@ impl Globs {
 /// Whether a text is a valid glob for topics.
 #[must_use]
 pub fn is_glob(text: &str) -> bool {
-    text.len() <= GLOB_BYTES_MAX && parts(text).is_some()
+    text.len() <= GLOB_BYTES_MAX && wildcard::parts(text).is_some()
 }
 
-/// Tenant, namespace and the rest, which contains slashes if the topic's own name does, or if it is
-/// in the old form with a cluster in second place.
-fn parts(glob: &str) -> Option<[&str; 3]> {
-    let mut parts = glob.splitn(3, '/');
-    let parts = [parts.next()?, parts.next()?, parts.next()?];
-    parts.iter().all(|part| !part.is_empty()).then_some(parts)
-}
-
-/// Whether a glob matches `tenant/namespace/topic`. A star in the first two parts does not cross
-/// their slash: rights to one namespace never extend to another.
+/// Whether a glob matches `tenant/namespace/topic`. The last part contains slashes if the topic's
+/// own name does, or if it is in the old form with a cluster in second place.
 fn matches(glob: &str, name: &str) -> bool {
-    let mut names = name.splitn(3, '/');
-    is_glob(glob)
-        && parts(glob).is_some_and(|parts| {
-            parts.iter().all(|part| names.next().is_some_and(|name| wildcard::matches(part, name)))
-        })
+    glob.len() <= GLOB_BYTES_MAX && wildcard::match_parts(glob, name)
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ const GLOB_BYTES_MAX: usize = PLACE_BYTES_MAX;
 /// Whether a text is a glob that may match a topic.
 #[must_use]
 pub fn is_glob(text: &str) -> bool {
-    text.len() <= GLOB_BYTES_MAX && text.split('/').count() == 3 && text.split('/').all(is_segment)
+    text.len() <= GLOB_BYTES_MAX
+        && wildcard::parts(text).is_some_and(|parts| parts.into_iter().all(is_segment))
 }
 
 /// Whether a list of globs has one that matches a topic; a list that is too long matches nothing.
@@ -32,12 +33,8 @@ pub(super) fn select<'a>(globs: impl ExactSizeIterator<Item = &'a str>, place: &
 
 /// Whether a glob matches the whole of a `cell/box/path`, part by part.
 fn matches(glob: &str, place: &str) -> bool {
-    let mut parts = place.split('/');
-    glob.len() <= GLOB_BYTES_MAX
-        && glob
-            .split('/')
-            .all(|glob| parts.next().is_some_and(|part| wildcard::matches(glob, part)))
-        && parts.next().is_none()
+    // No part of a place contains a slash, so none of more parts matches.
+    glob.len() <= GLOB_BYTES_MAX && wildcard::match_parts(glob, place)
 }
 
 #[cfg(test)]
