@@ -94,14 +94,15 @@ impl Jwt {
         }
 
         // Without a kid every key of the algorithm is tried; KEYS_MAX bounds how many.
-        let mut refusal = Refusal::UnknownKey;
-        for key in self.keys.iter().filter(|key| key.fits(algorithm, header.kid.as_deref())) {
-            if key.verifies(algorithm, message, signature)? {
-                return Ok(());
-            }
-            refusal = Refusal::Signature;
+        let kid = header.kid.as_deref();
+        let mut keys = self.keys.iter().filter(|key| key.fits(algorithm, kid)).peekable();
+        if keys.peek().is_none() {
+            return Err(Refusal::UnknownKey);
         }
-        Err(refusal)
+
+        let signature = decode(signature)?;
+        let is_signed = keys.any(|key| key.verifies(algorithm, message, &signature));
+        if is_signed { Ok(()) } else { Err(Refusal::Signature) }
     }
 
     /// The moment from which the token is refused, leeway included.
