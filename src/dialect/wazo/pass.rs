@@ -174,8 +174,7 @@ pub(super) fn granted(grant: &Grant) -> Result<String, String> {
     let text = |claim: &str| grant.text(claim).unwrap_or("");
     if ["sub", "session_uuid", "tenant_uuid"].iter().any(|claim| text(claim).len() > ID_BYTES_MAX) {
         return Err(format!(
-            "its sub, session_uuid or tenant_uuid is longer than {} bytes",
-            ID_BYTES_MAX
+            "its sub, session_uuid or tenant_uuid is longer than {ID_BYTES_MAX} bytes"
         ));
     }
     let who = Who { user: text("sub"), session: text("session_uuid") };
