@@ -95,7 +95,45 @@ impl DialectTable for ChannelSettings {
     }
 
     fn problems(&self, is_spoken: bool) -> Vec<String> {
-        self.problems(is_spoken)
+        let mut problems = Vec::new();
+        if is_spoken && self.token.is_none() {
+            problems.push(
+                "[channel]: no token verifier: add token = { jwt = { secret_file = … } } or { \
+                 static = { … } }"
+                    .into(),
+            );
+        }
+        // The other verifiers answer with claims of their own, none of which is "channel".
+        let unfit = "it is the token that names the channel: use jwt with the application's \
+                     secret, or static";
+        let unfit = [("introspection", unfit), ("wazo_auth", unfit)];
+        problems.extend(self.token.as_ref().and_then(|token| token.problem("channel", &unfit)));
+
+        if self.ping_interval_s > 0 && self.ping_misses_max == 0 {
+            problems.push(
+                "[channel]: ping_misses_max = 0 closes every client: set at least 1, or \
+                 ping_interval_s = 0"
+                    .into(),
+            );
+        }
+
+        // Compared as bytes: a browser sends scheme, host and port, never a slash.
+        if let Some(origin) = self.origins.iter().find(|origin| origin.ends_with('/')) {
+            problems.push(format!(
+                "[channel] origins: {origin:?} ends with a slash, and browsers send none"
+            ));
+        }
+        if self.relay == Relay::Redis && self.message_bytes_max > RELAYED_BYTES_MAX {
+            problems.push(format!(
+                "channel.message_bytes_max = {}: with relay = \"redis\" at most \
+                 {RELAYED_BYTES_MAX}, or other daemons refuse long messages",
+                self.message_bytes_max
+            ));
+        }
+
+        let callback = self.callback.iter().flat_map(CallbackSettings::problems);
+        problems.extend(callback.map(|problem| format!("[channel.callback] {problem}")));
+        problems
     }
 
     fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
@@ -158,51 +196,6 @@ impl DialectTable for ChannelSettings {
 }
 
 impl ChannelSettings {
-    /// Settings that cannot work, each with what to do. `is_spoken`: whether any listener speaks
-    /// the dialect.
-    #[must_use]
-    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
-        let mut problems = Vec::new();
-        if is_spoken && self.token.is_none() {
-            problems.push(
-                "[channel]: no token verifier: add token = { jwt = { secret_file = … } } or { \
-                 static = { … } }"
-                    .into(),
-            );
-        }
-        // The other verifiers answer with claims of their own, none of which is "channel".
-        let unfit = "it is the token that names the channel: use jwt with the application's \
-                     secret, or static";
-        let unfit = [("introspection", unfit), ("wazo_auth", unfit)];
-        problems.extend(self.token.as_ref().and_then(|token| token.problem("channel", &unfit)));
-
-        if self.ping_interval_s > 0 && self.ping_misses_max == 0 {
-            problems.push(
-                "[channel]: ping_misses_max = 0 closes every client: set at least 1, or \
-                 ping_interval_s = 0"
-                    .into(),
-            );
-        }
-
-        // Compared as bytes: a browser sends scheme, host and port, never a slash.
-        if let Some(origin) = self.origins.iter().find(|origin| origin.ends_with('/')) {
-            problems.push(format!(
-                "[channel] origins: {origin:?} ends with a slash, and browsers send none"
-            ));
-        }
-        if self.relay == Relay::Redis && self.message_bytes_max > RELAYED_BYTES_MAX {
-            problems.push(format!(
-                "channel.message_bytes_max = {}: with relay = \"redis\" at most \
-                 {RELAYED_BYTES_MAX}, or other daemons refuse long messages",
-                self.message_bytes_max
-            ));
-        }
-
-        let callback = self.callback.iter().flat_map(CallbackSettings::problems);
-        problems.extend(callback.map(|problem| format!("[channel.callback] {problem}")));
-        problems
-    }
-
     /// Whether the callback wants the messages of this channel.
     pub(super) fn calls_back(&self, channel: &str) -> bool {
         self.callback.as_ref().is_some_and(|callback| callback.wants(channel))

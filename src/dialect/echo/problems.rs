@@ -4,54 +4,52 @@ use super::app::{AppSettings, EchoSettings};
 use crate::service::webhook::WebhookSettings;
 use ahash::AHashSet;
 
-impl EchoSettings {
-    /// Settings that parse and cannot work; `is_spoken`: whether any listener speaks the dialect.
-    #[must_use]
-    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
-        let mut problems = Vec::new();
-        if is_spoken && self.app.is_empty() {
-            problems.push("[echo]: no app: add [[echo.app]] with id, key and secret_file".into());
-        }
-        if !self.path.is_empty() && (!self.path.starts_with('/') || self.path.ends_with('/')) {
-            problems.push(format!(
-                "[echo] path = {:?}: begin it with / and do not end it with one, as in \"/ws\"",
-                self.path
-            ));
-        }
-        if self.path.contains(|c: char| !c.is_ascii_graphic() || "?#%".contains(c)) {
-            problems.push("[echo] path: write it as in URLs, without a query".into());
-        }
-
-        let (mut ids, mut keys) = (AHashSet::new(), AHashSet::new());
-        for (place, app) in self.app.iter().enumerate() {
-            let name = if app.id.is_empty() {
-                format!("number {}", place + 1)
-            } else {
-                format!("{:?}", app.id)
-            };
-            if !ids.insert(&app.id) && !app.id.is_empty() {
-                let problem = "two apps have this id: give each its own";
-                problems.push(format!("[[echo.app]] {name}: {problem}"));
-            }
-            if !keys.insert(&app.key) && !app.key.is_empty() {
-                let problem = "two apps have this key: give each its own";
-                problems.push(format!("[[echo.app]] {name}: {problem}"));
-            }
-            problems
-                .extend(app.problems().iter().map(|what| format!("[[echo.app]] {name}: {what}")));
-        }
-
-        if let Some(redis) = &self.redis
-            && !self.app.iter().any(|app| app.id == redis.app)
-        {
-            problems.push(format!(
-                "[echo.redis] app = {:?}: there is no [[echo.app]] with this id; add one, or \
-                 correct this",
-                redis.app
-            ));
-        }
-        problems
+/// Settings that parse and cannot work; `is_spoken`: whether any listener speaks the dialect.
+pub(super) fn of(settings: &EchoSettings, is_spoken: bool) -> Vec<String> {
+    let mut problems = Vec::new();
+    if is_spoken && settings.app.is_empty() {
+        problems.push("[echo]: no app: add [[echo.app]] with id, key and secret_file".into());
     }
+    if !settings.path.is_empty()
+        && (!settings.path.starts_with('/') || settings.path.ends_with('/'))
+    {
+        problems.push(format!(
+            "[echo] path = {:?}: begin it with / and do not end it with one, as in \"/ws\"",
+            settings.path
+        ));
+    }
+    if settings.path.contains(|c: char| !c.is_ascii_graphic() || "?#%".contains(c)) {
+        problems.push("[echo] path: write it as in URLs, without a query".into());
+    }
+
+    let (mut ids, mut keys) = (AHashSet::new(), AHashSet::new());
+    for (place, app) in settings.app.iter().enumerate() {
+        let name = if app.id.is_empty() {
+            format!("number {}", place + 1)
+        } else {
+            format!("{:?}", app.id)
+        };
+        if !ids.insert(&app.id) && !app.id.is_empty() {
+            let problem = "two apps have this id: give each its own";
+            problems.push(format!("[[echo.app]] {name}: {problem}"));
+        }
+        if !keys.insert(&app.key) && !app.key.is_empty() {
+            let problem = "two apps have this key: give each its own";
+            problems.push(format!("[[echo.app]] {name}: {problem}"));
+        }
+        problems.extend(app.problems().iter().map(|what| format!("[[echo.app]] {name}: {what}")));
+    }
+
+    if let Some(redis) = &settings.redis
+        && !settings.app.iter().any(|app| app.id == redis.app)
+    {
+        problems.push(format!(
+            "[echo.redis] app = {:?}: there is no [[echo.app]] with this id; add one, or \
+             correct this",
+            redis.app
+        ));
+    }
+    problems
 }
 
 impl AppSettings {
@@ -103,14 +101,14 @@ mod tests {
     }
 
     fn problems(app: Vec<AppSettings>) -> String {
-        EchoSettings { app, ..Default::default() }.problems(true).join("\n")
+        of(&EchoSettings { app, ..Default::default() }, true).join("\n")
     }
 
     #[test]
     fn what_cannot_run_is_told_with_what_to_do() {
         assert_eq!(problems(vec![app("one"), app("2")]), "");
         assert!(problems(vec![]).contains("no app"));
-        assert!(EchoSettings::default().problems(false).is_empty());
+        assert!(of(&EchoSettings::default(), false).is_empty());
         assert!(problems(vec![app("one"), app("one")]).contains("\"one\": two apps have this id"));
         let same_key = AppSettings { key: "one-key".into(), ..app("two") };
         assert!(problems(vec![app("one"), same_key]).contains("two apps have this key"));
@@ -140,10 +138,10 @@ mod tests {
         {
             let settings =
                 EchoSettings { path: path.into(), app: vec![app("a")], ..Default::default() };
-            assert_eq!(settings.problems(true).is_empty(), is_good, "{path}");
+            assert_eq!(of(&settings, true).is_empty(), is_good, "{path}");
         }
         let redis = Some(Broadcaster { app: "other".into(), prefix: String::new() });
         let settings = EchoSettings { redis, app: vec![app("a")], ..Default::default() };
-        assert!(settings.problems(true)[0].contains("no [[echo.app]] with this id"));
+        assert!(of(&settings, true)[0].contains("no [[echo.app]] with this id"));
     }
 }

@@ -1,8 +1,8 @@
 //! The settings of `echo` as the rest of the daemon uses them.
 
 use super::app::{App, AppSettings, EchoSettings};
-use super::redis;
 use super::topic::TOPIC;
+use super::{problems, redis};
 use crate::dialect::broker::{RedisChannels, RedisSource};
 use crate::dialect::config_table::{AppFacts, DialectTable, SecretReader};
 use crate::setting::Secret;
@@ -19,7 +19,7 @@ impl DialectTable for EchoSettings {
     }
 
     fn problems(&self, is_spoken: bool) -> Vec<String> {
-        self.problems(is_spoken)
+        problems::of(self, is_spoken)
     }
 
     /// Its clients have no tokens.

@@ -74,7 +74,37 @@ impl DialectTable for PersoniumSettings {
     }
 
     fn problems(&self, is_spoken: bool) -> Vec<String> {
-        self.problems(is_spoken)
+        let mut problems = Vec::new();
+        if is_spoken && self.token.is_none() && !self.anonymous {
+            problems.push(
+                "[personium]: no token verifier: add token = { jwt = { … } }, { introspection = \
+                 { … } } or { static = { … } }, or anonymous = true where everybody may read"
+                    .into(),
+            );
+        }
+        problems.extend(self.token.as_ref().and_then(|token| {
+            token.problem(
+                "personium",
+                &[("wazo_auth", "wazo_auth knows no cells: use introspection")],
+            )
+        }));
+
+        // Each glob is tried for each token, so the list is bounded like a token's.
+        let globs = self.topics.as_deref().unwrap_or_default();
+        if globs.len() > GLOBS_MAX {
+            problems.push(format!(
+                "[personium] topics: more than {GLOBS_MAX}; combine them with a *, as in \
+                 \"cell1/box1/*\""
+            ));
+        }
+        if let Some(glob) = globs.iter().find(|glob| !is_glob(glob)) {
+            problems.push(format!(
+                "[personium] topics: {:?} matches no topic: write CELL/BOX/PATH, where * stands \
+                 for any text without a slash",
+                start(glob, 64)
+            ));
+        }
+        problems
     }
 
     fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
@@ -113,44 +143,5 @@ impl DialectTable for PersoniumSettings {
 
     fn longest_messages(&self) -> Vec<(&'static str, usize)> {
         vec![("personium.text_bytes_max", self.text_bytes_max)]
-    }
-}
-
-impl PersoniumSettings {
-    /// Settings that cannot work, each with what to do. `is_spoken`: whether any listener speaks
-    /// one of the dialects.
-    #[must_use]
-    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
-        let mut problems = Vec::new();
-        if is_spoken && self.token.is_none() && !self.anonymous {
-            problems.push(
-                "[personium]: no token verifier: add token = { jwt = { … } }, { introspection = \
-                 { … } } or { static = { … } }, or anonymous = true where everybody may read"
-                    .into(),
-            );
-        }
-        problems.extend(self.token.as_ref().and_then(|token| {
-            token.problem(
-                "personium",
-                &[("wazo_auth", "wazo_auth knows no cells: use introspection")],
-            )
-        }));
-
-        // Each glob is tried for each token, so the list is bounded like a token's.
-        let globs = self.topics.as_deref().unwrap_or_default();
-        if globs.len() > GLOBS_MAX {
-            problems.push(format!(
-                "[personium] topics: more than {GLOBS_MAX}; combine them with a *, as in \
-                 \"cell1/box1/*\""
-            ));
-        }
-        if let Some(glob) = globs.iter().find(|glob| !is_glob(glob)) {
-            problems.push(format!(
-                "[personium] topics: {:?} matches no topic: write CELL/BOX/PATH, where * stands \
-                 for any text without a slash",
-                start(glob, 64)
-            ));
-        }
-        problems
     }
 }

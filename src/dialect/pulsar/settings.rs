@@ -147,7 +147,37 @@ impl DialectTable for PulsarSettings {
     }
 
     fn problems(&self, is_spoken: bool) -> Vec<String> {
-        self.problems(is_spoken)
+        let mut problems = Vec::new();
+        if is_spoken && self.token.is_none() && !self.anonymous {
+            problems.push(
+                "[pulsar]: no token verifier: add token = { jwt = { … } }, { introspection = { … \
+                 } } or { static = { … } }, or anonymous = true where everybody may produce and \
+                 consume"
+                    .into(),
+            );
+        }
+        problems.extend(self.token.as_ref().and_then(|token| {
+            token
+                .problem("pulsar", &[("wazo_auth", "wazo_auth knows no topics: use introspection")])
+        }));
+
+        // Pongs are the only traffic of a quiet consumer.
+        if self.idle_timeout_s > 0 && self.ping_interval_s >= self.idle_timeout_s {
+            problems.push(format!(
+                "[pulsar]: ping_interval_s = {} is no less than idle_timeout_s = {}, so quiet \
+                 consumers would be closed; lower the first, or raise the other",
+                self.ping_interval_s, self.idle_timeout_s
+            ));
+        }
+        if self.ping_interval_s > 0 && self.ping_misses_max == 0 {
+            problems.push(
+                "[pulsar]: ping_misses_max = 0 closes every client: set at least 1, or \
+                 ping_interval_s = 0"
+                    .into(),
+            );
+        }
+        problems.extend(self.partitioned_problems());
+        problems
     }
 
     fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
@@ -210,43 +240,6 @@ impl PulsarSettings {
             partitioned: partitioned.collect(),
             ..TopicRules::default()
         }
-    }
-
-    /// Settings that cannot work, each with what to do. `is_spoken`: whether any listener speaks
-    /// the dialect.
-    #[must_use]
-    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
-        let mut problems = Vec::new();
-        if is_spoken && self.token.is_none() && !self.anonymous {
-            problems.push(
-                "[pulsar]: no token verifier: add token = { jwt = { … } }, { introspection = { … \
-                 } } or { static = { … } }, or anonymous = true where everybody may produce and \
-                 consume"
-                    .into(),
-            );
-        }
-        problems.extend(self.token.as_ref().and_then(|token| {
-            token
-                .problem("pulsar", &[("wazo_auth", "wazo_auth knows no topics: use introspection")])
-        }));
-
-        // Pongs are the only traffic of a quiet consumer.
-        if self.idle_timeout_s > 0 && self.ping_interval_s >= self.idle_timeout_s {
-            problems.push(format!(
-                "[pulsar]: ping_interval_s = {} is no less than idle_timeout_s = {}, so quiet \
-                 consumers would be closed; lower the first, or raise the other",
-                self.ping_interval_s, self.idle_timeout_s
-            ));
-        }
-        if self.ping_interval_s > 0 && self.ping_misses_max == 0 {
-            problems.push(
-                "[pulsar]: ping_misses_max = 0 closes every client: set at least 1, or \
-                 ping_interval_s = 0"
-                    .into(),
-            );
-        }
-        problems.extend(self.partitioned_problems());
-        problems
     }
 
     fn partitioned_problems(&self) -> Vec<String> {

@@ -59,7 +59,21 @@ impl DialectTable for WazoSettings {
     }
 
     fn problems(&self, is_spoken: bool) -> Vec<String> {
-        self.problems(is_spoken)
+        let mut problems = Vec::new();
+        if is_spoken && self.token.is_none() && !self.anonymous {
+            problems.push(
+                "[wazo]: no token verifier: add token = { wazo_auth = { … } }, { jwt = { … } } \
+                 or { static = { … } }, or anonymous = true where everybody may see every event"
+                    .into(),
+            );
+        }
+        problems.extend(self.token.as_ref().and_then(|token| {
+            token.problem(
+                "wazo",
+                &[("introspection", "introspection tells no access list: use wazo_auth")],
+            )
+        }));
+        problems
     }
 
     fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
@@ -76,28 +90,5 @@ impl DialectTable for WazoSettings {
 
     fn longest_messages(&self) -> Vec<(&'static str, usize)> {
         vec![("wazo.message_bytes_max", self.message_bytes_max)]
-    }
-}
-
-impl WazoSettings {
-    /// Settings that cannot work, each with what to do. `is_spoken`: whether any listener speaks
-    /// the dialect.
-    #[must_use]
-    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
-        let mut problems = Vec::new();
-        if is_spoken && self.token.is_none() && !self.anonymous {
-            problems.push(
-                "[wazo]: no token verifier: add token = { wazo_auth = { … } }, { jwt = { … } } \
-                 or { static = { … } }, or anonymous = true where everybody may see every event"
-                    .into(),
-            );
-        }
-        problems.extend(self.token.as_ref().and_then(|token| {
-            token.problem(
-                "wazo",
-                &[("introspection", "introspection tells no access list: use wazo_auth")],
-            )
-        }));
-        problems
     }
 }
