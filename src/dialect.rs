@@ -180,6 +180,12 @@ impl Kind {
         with_dialects!(constant self NAME)
     }
 
+    /// See [`Dialect::TABLE`].
+    #[must_use]
+    pub const fn table(self) -> &'static str {
+        with_dialects!(constant self TABLE)
+    }
+
     /// See [`Dialect::FEED`].
     #[must_use]
     pub const fn feed(self) -> FeedAddress {
@@ -465,7 +471,7 @@ impl Kind {
 
     /// The dialects of a table of the configuration.
     pub fn of_table(table: &dyn config_table::DialectTable) -> impl Iterator<Item = Kind> {
-        table.dialects().iter().filter_map(|name| Kind::named(name))
+        Kind::ALL.iter().copied().filter(|kind| kind.table() == table.name())
     }
 
     /// The dialects that a bus feeds.
@@ -489,6 +495,13 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_table_is_that_of_a_dialect() {
+        for table in Settings::default().tables() {
+            assert!(Kind::of_table(table).next().is_some(), "[{}]", table.name());
+        }
+    }
 
     #[test]
     fn a_session_of_any_protocol_takes_at_most_40_bytes_beside_what_it_boxes() {

@@ -53,9 +53,8 @@ impl Config {
 
         for table in self.dialects() {
             // What is missing matters only where the dialect is spoken.
-            problems.extend(
-                table.problems(spoken.iter().any(|kind| table.dialects().contains(&kind.name()))),
-            );
+            let is_spoken = Kind::of_table(table).any(|kind| spoken.contains(&kind));
+            problems.extend(table.problems(is_spoken));
         }
 
         let with_topics = spoken.iter().find(|kind| kind.has_topics());

@@ -123,10 +123,10 @@ with_dialects!(config);
 
 /// The names of the tables whose dialects have durable topics. The store's table precedes them.
 fn tables_with_topics() -> Vec<&'static str> {
-    let has_topics = |name: &&str| Kind::named(name).is_some_and(Kind::has_topics);
     let settings = Settings::default();
-    let tables = settings.tables().filter(|table| table.dialects().iter().any(has_topics));
-    tables.map(DialectTable::name).collect()
+    let tables = settings.tables();
+    let with_topics = tables.filter(|table| Kind::of_table(*table).any(Kind::has_topics));
+    with_topics.map(DialectTable::name).collect()
 }
 
 /// Where clients connect; as many [[listen]] as there are addresses.

@@ -31,11 +31,8 @@ pub const PING_INTERVAL_S: u32 = 50;
 
 /// The table of one or several dialects in the configuration.
 pub trait DialectTable {
-    /// Its name, without brackets.
+    /// Its name, without brackets: the [`Dialect::TABLE`](super::Dialect::TABLE) of its dialects.
     fn name(&self) -> &'static str;
-
-    /// The names of its dialects.
-    fn dialects(&self) -> &'static [&'static str];
 
     /// Settings that cannot work, each with what to do. `is_spoken`: whether any listener speaks
     /// one of the dialects.

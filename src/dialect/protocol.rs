@@ -51,6 +51,8 @@ pub struct DeliveryForm {
 pub trait Dialect: Sized {
     /// The name in configuration and metrics.
     const NAME: &'static str;
+    /// The name of its table in the configuration; several dialects may have one.
+    const TABLE: &'static str = Self::NAME;
     /// The addresses of its feed lines.
     const FEED: FeedAddress;
     /// The paths that it takes.

@@ -90,10 +90,6 @@ impl DialectTable for ChannelSettings {
         "channel"
     }
 
-    fn dialects(&self) -> &'static [&'static str] {
-        &["channel"]
-    }
-
     fn problems(&self, is_spoken: bool) -> Vec<String> {
         let mut problems = Vec::new();
         if is_spoken && self.token.is_none() {

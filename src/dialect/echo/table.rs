@@ -14,10 +14,6 @@ impl DialectTable for EchoSettings {
         "echo"
     }
 
-    fn dialects(&self) -> &'static [&'static str] {
-        &["echo"]
-    }
-
     fn problems(&self, is_spoken: bool) -> Vec<String> {
         problems::of(self, is_spoken)
     }

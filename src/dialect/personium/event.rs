@@ -76,6 +76,7 @@ struct Narrow {
 
 impl Dialect for PersoniumEvent {
     const NAME: &'static str = "personium-event";
+    const TABLE: &'static str = "personium";
     const FEED: FeedAddress =
         FeedAddress { word: "event", parts: (1, 1), shape: "write event/CELL" };
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EventBusClient;

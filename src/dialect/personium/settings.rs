@@ -69,10 +69,6 @@ impl DialectTable for PersoniumSettings {
         "personium"
     }
 
-    fn dialects(&self) -> &'static [&'static str] {
-        &["personium-event", "personium-topic"]
-    }
-
     fn problems(&self, is_spoken: bool) -> Vec<String> {
         let mut problems = Vec::new();
         if is_spoken && self.token.is_none() && !self.anonymous {

@@ -76,6 +76,7 @@ impl Term {
 
 impl Dialect for PersoniumTopic {
     const NAME: &'static str = "personium-topic";
+    const TABLE: &'static str = "personium";
     const FEED: FeedAddress =
         FeedAddress { word: "topic", parts: (3, 3), shape: "write topic/CELL/BOX/PATH" };
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::TopicClient;

@@ -142,10 +142,6 @@ impl DialectTable for PulsarSettings {
         "pulsar"
     }
 
-    fn dialects(&self) -> &'static [&'static str] {
-        &["pulsar"]
-    }
-
     fn problems(&self, is_spoken: bool) -> Vec<String> {
         let mut problems = Vec::new();
         if is_spoken && self.token.is_none() && !self.anonymous {

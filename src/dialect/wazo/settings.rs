@@ -54,10 +54,6 @@ impl DialectTable for WazoSettings {
         "wazo"
     }
 
-    fn dialects(&self) -> &'static [&'static str] {
-        &["wazo"]
-    }
-
     fn problems(&self, is_spoken: bool) -> Vec<String> {
         let mut problems = Vec::new();
         if is_spoken && self.token.is_none() && !self.anonymous {
