@@ -56,7 +56,7 @@ mod upgrade;
 pub mod wazo;
 
 pub use self::action::{Action, Actions, DialectTally};
-pub use self::broker::{AmqpHeader, AmqpMessage, RedisChannels, RedisCodec, RedisSource};
+pub use self::broker::{AmqpHeader, AmqpMessage, RedisChannels, RedisCodec, RedisSource, RedisUse};
 pub use self::config_table::AppFacts;
 pub use self::fed::{FeedAddress, Unusable};
 pub use self::input::{Context, Input, PerShard, Rng};

@@ -38,10 +38,11 @@ pub(super) fn redis(config: &Config) -> Result<Option<Redis>, String> {
     let server = Server::read(&text).map_err(|problem| format!("{key}: {problem}"))?;
     let trust = trust("feed.redis", "rediss", server.is_encrypted(), settings.ca_file.as_deref())?;
     let tables = config.dialects();
-    let relaying = tables.iter().find(|table| table.relay().is_some());
+    let relaying =
+        tables.iter().find(|table| table.redis().is_some_and(|redis| redis.relay.is_some()));
     let topics = RedisTopics {
         prefix: settings.prefix.clone(),
-        sources: tables.iter().filter_map(|table| table.redis_source()).collect(),
+        sources: tables.iter().filter_map(|table| table.redis()?.source).collect(),
         relay: relaying.and_then(|table| Kind::of_table(*table).next()),
     };
     Ok(Some(Redis { server, topics, trust }))

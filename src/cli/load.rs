@@ -186,8 +186,7 @@ fn plan(
         && !leave_wanted(redis, &spoken)
     {
         let tables = config.dialects();
-        let fed: Vec<&str> = tables.iter().map(|table| table.fed_by_redis()).collect();
-        let fed: Vec<&str> = fed.into_iter().filter(|fed| !fed.is_empty()).collect();
+        let fed: Vec<&str> = tables.iter().filter_map(|table| Some(table.redis()?.feeds)).collect();
         // It is listened to all the same, so that metrics show what comes.
         notes.push(format!(
             "[feed.redis] feeds {}, and no [[listen]] has one of them among its dialects: nobody \

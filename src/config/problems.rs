@@ -90,8 +90,8 @@ impl Config {
         if redis.url.is_some() || redis.url_file.is_some() {
             return Vec::new();
         }
-        let wanting = self.dialects().into_iter().filter_map(DialectTable::needs_redis);
-        wanting
+        let uses = self.dialects().into_iter().filter_map(DialectTable::redis);
+        uses.filter_map(|redis| redis.needed_by)
             .map(|key| {
                 format!(
                     "{key} needs a Redis: set feed.redis.url or feed.redis.url_file, or remove it"
@@ -105,10 +105,11 @@ impl Config {
     fn entangled_prefixes(&self, spoken: &[Kind]) -> Option<String> {
         let mut prefixes: Vec<(String, String)> = Vec::new();
         for table in self.dialects() {
+            let Some(redis) = table.redis() else { continue };
             let is_spoken = Kind::of_table(table).any(|kind| spoken.contains(&kind));
-            match table.redis_source().map(|source| source.channels) {
+            match redis.source.map(|source| source.channels) {
                 // The relay uses the feed's prefix even where the dialect has no listener.
-                Some(RedisChannels::Named(_)) if is_spoken || table.relay().is_some() => {
+                Some(RedisChannels::Named(_)) if is_spoken || redis.relay.is_some() => {
                     prefixes.push(("feed.redis.prefix".into(), self.feed.redis.prefix.clone()));
                 }
                 Some(RedisChannels::Under(prefix, _)) if is_spoken => {

@@ -49,6 +49,19 @@ impl<'a> AmqpMessage<'a> {
 /// under the prefix.
 pub type RedisCodec = fn(&str, &str, &[u8]) -> Result<Option<String>, Unusable>;
 
+/// What a dialect does with the Redis of `[feed.redis]`.
+#[derive(Clone, Debug)]
+pub struct RedisUse {
+    /// Itself as what Redis feeds, in words.
+    pub feeds: &'static str,
+    /// Where back ends publish its events, if configured.
+    pub source: Option<RedisSource>,
+    /// The key or table that is set and needs a Redis.
+    pub needed_by: Option<&'static str>,
+    /// The key by which daemons relay their clients' messages over it, if set.
+    pub relay: Option<&'static str>,
+}
+
 /// Where back ends publish a dialect's events in Redis.
 #[derive(Clone, Debug)]
 pub struct RedisSource {

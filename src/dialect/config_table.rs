@@ -1,6 +1,6 @@
 //! What the rest of the daemon asks of every dialect's settings.
 
-use super::broker::RedisSource;
+use super::broker::RedisUse;
 use crate::service::topic::TopicRules;
 use crate::setting::Secret;
 use crate::token::{TokenSettings, Verifier};
@@ -90,23 +90,8 @@ pub trait DialectTable {
         Vec::new()
     }
 
-    /// Where back ends publish events for the dialect in Redis, if configured.
-    fn redis_source(&self) -> Option<RedisSource> {
-        None
-    }
-
-    /// How Redis feeds the dialect, in words; empty where it cannot.
-    fn fed_by_redis(&self) -> &'static str {
-        ""
-    }
-
-    /// The key or table that is set and needs a Redis.
-    fn needs_redis(&self) -> Option<&'static str> {
-        None
-    }
-
-    /// The key by which daemons relay their clients' messages over Redis, if set.
-    fn relay(&self) -> Option<&'static str> {
+    /// What its dialect does with Redis; `None` where Redis cannot feed it.
+    fn redis(&self) -> Option<RedisUse> {
         None
     }
 

@@ -234,7 +234,7 @@ mod tests {
         let mut settings = Settings::default();
         let redis = settings.echo.redis.get_or_insert_default();
         (redis.app, redis.prefix) = ("app".into(), "p-".into());
-        let sources = settings.tables().filter_map(|table| table.redis_source()).collect();
+        let sources = settings.tables().filter_map(|table| table.redis()?.source).collect();
         RedisTopics { prefix: "p-".into(), sources, relay: Kind::named("channel") }
     }
 

@@ -9,7 +9,6 @@ use super::handoff::{Change, Parcel};
 use super::listen::Listener;
 use super::slot::Slot;
 use super::{Daemon, Hub, Listen, certificates, listen};
-use crate::dialect::config_table::DialectTable;
 use crate::dialect::{Kind, Settings};
 use crate::feed::unix;
 use crate::shard::Limits;
@@ -112,8 +111,8 @@ impl Daemon {
             return Vec::new();
         }
         let before = self.hub.settings();
-        let before: Vec<&str> = before.tables().filter_map(DialectTable::relay).collect();
-        let keys = settings.tables().filter_map(DialectTable::relay);
+        let before: Vec<&str> = before.tables().filter_map(|table| table.redis()?.relay).collect();
+        let keys = settings.tables().filter_map(|table| table.redis()?.relay);
         let late: Vec<String> =
             keys.filter(|key| !before.contains(key)).map(str::to_owned).collect();
 

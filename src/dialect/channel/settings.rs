@@ -1,6 +1,6 @@
 //! The table `[channel]` of the configuration, with `[channel.shape]` and `[channel.callback]`.
 
-use crate::dialect::broker::{RedisChannels, RedisSource};
+use crate::dialect::broker::{RedisChannels, RedisSource, RedisUse};
 use crate::dialect::config_table::DialectTable;
 use crate::service::webhook::CallbackSettings;
 use crate::setting::LONGEST_MESSAGE_BYTES;
@@ -164,21 +164,15 @@ impl DialectTable for ChannelSettings {
         problem.into_iter().collect()
     }
 
-    fn redis_source(&self) -> Option<RedisSource> {
+    fn redis(&self) -> Option<RedisUse> {
         let channels = RedisChannels::Named("broadcast");
-        Some(RedisSource { address: "channel".into(), channels })
-    }
-
-    fn fed_by_redis(&self) -> &'static str {
-        "channel"
-    }
-
-    fn needs_redis(&self) -> Option<&'static str> {
-        self.relay().map(|_| "channel.relay = \"redis\"")
-    }
-
-    fn relay(&self) -> Option<&'static str> {
-        (self.relay == Relay::Redis).then_some("channel.relay")
+        let is_relayed = self.relay == Relay::Redis;
+        Some(RedisUse {
+            feeds: "channel",
+            source: Some(RedisSource { address: "channel".into(), channels }),
+            needed_by: is_relayed.then_some("channel.relay = \"redis\""),
+            relay: is_relayed.then_some("channel.relay"),
+        })
     }
 
     fn describe(&self) -> Vec<(&'static str, String)> {

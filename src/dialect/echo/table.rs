@@ -3,7 +3,7 @@
 use super::app::{App, AppSettings, EchoSettings};
 use super::topic::TOPIC;
 use super::{problems, redis};
-use crate::dialect::broker::{RedisChannels, RedisSource};
+use crate::dialect::broker::{RedisChannels, RedisSource, RedisUse};
 use crate::dialect::config_table::{AppFacts, DialectTable, SecretReader};
 use crate::setting::Secret;
 use std::sync::Arc;
@@ -51,20 +51,17 @@ impl DialectTable for EchoSettings {
         limits.collect()
     }
 
-    fn redis_source(&self) -> Option<RedisSource> {
-        let source = self.redis.as_ref()?;
-        Some(RedisSource {
-            address: format!("echo/{}", source.app),
-            channels: RedisChannels::Under(source.prefix.clone(), redis::event),
+    fn redis(&self) -> Option<RedisUse> {
+        let source = self.redis.as_ref().map(|broadcaster| RedisSource {
+            address: format!("echo/{}", broadcaster.app),
+            channels: RedisChannels::Under(broadcaster.prefix.clone(), redis::event),
+        });
+        Some(RedisUse {
+            feeds: "echo by [echo.redis]",
+            needed_by: source.is_some().then_some("[echo.redis]"),
+            source,
+            relay: None,
         })
-    }
-
-    fn fed_by_redis(&self) -> &'static str {
-        "echo by [echo.redis]"
-    }
-
-    fn needs_redis(&self) -> Option<&'static str> {
-        self.redis.as_ref().map(|_| "[echo.redis]")
     }
 
     fn describe(&self) -> Vec<(&'static str, String)> {

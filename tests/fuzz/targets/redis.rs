@@ -15,7 +15,7 @@ pub(crate) fn run(input: &[u8]) {
     let by_pattern = input.byte() & 1 == 1;
     let Ok(channel) = std::str::from_utf8(input.until(b'\n')) else { return };
     let settings = settings();
-    let sources = settings.tables().filter_map(|table| table.redis_source()).collect();
+    let sources = settings.tables().filter_map(|table| table.redis()?.source).collect();
     let topics = RedisTopics { prefix: "p-".into(), sources, relay: Some(Kind::Channel) };
     let message = RedisMessage { channel, by_pattern, payload: input.0 };
     let mut intake = Intake::new(Kind::ALL.to_vec(), Arc::clone(&settings));
