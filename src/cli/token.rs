@@ -167,26 +167,28 @@ impl TokenCommand {
         }
         let asked = self.algorithm.as_deref().map(algorithm_named).transpose()?;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let claims = self.claims(since_1970.as_secs())?;
-        let mut key = self.key()?;
         let settings = Settings::default();
         let table = self.table(&settings);
+        let claims = self.claims(table, since_1970.as_secs())?;
+        // By all of them: a token may be one for several dialects.
+        let remarks: Result<Vec<_>, String> =
+            settings.tables().map(|table| table.review(&claims)).collect();
+        let remarks = remarks.map_err(CliError::new)?;
+        let mut key = self.key(table.name())?;
         key.may_be_short = table.takes_short_secrets();
         let token = signed(&key, asked, &claims)?;
         // A note only: a token may be made to be refused, in a test.
-        if let Ok(Some(odd)) = table.review(&claims) {
-            note(&format!("note: {odd}"));
+        for remark in remarks.into_iter().flatten() {
+            note(&format!("note: {remark}"));
         }
         print(&format!("{token}\n"))?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn claims(&self, now_s: u64) -> Result<Map<String, Value>, CliError> {
+    fn claims(&self, table: &dyn DialectTable, now_s: u64) -> Result<Map<String, Value>, CliError> {
         let exp = now_s.checked_add(self.expires_in_s).filter(|_| self.expires_in_s > 0);
         let exp = exp
             .ok_or_else(|| CliError::usage("--expires-in-s must be at least 1, and no eternity"))?;
-        let settings = Settings::default();
-        let table = self.table(&settings);
         let mut claims = Map::new();
         claims.insert("iat".into(), now_s.into());
         claims.insert("exp".into(), exp.into());
@@ -198,7 +200,6 @@ impl TokenCommand {
             let (name, value) = further_claim(claim)?;
             claims.insert(name, value);
         }
-        table.review(&claims).map_err(CliError::new)?;
         Ok(claims)
     }
 
@@ -230,8 +231,8 @@ impl TokenCommand {
         texts.chain(lists).chain(id)
     }
 
-    fn key(&self) -> Result<SigningKey, CliError> {
-        let settings = Settings::default();
+    /// The key; where none is given, that of the table of this name in a configuration.
+    fn key(&self, table: &str) -> Result<SigningKey, CliError> {
         let mut key = match (&self.secret_file, &self.key_file) {
             (Some(_), Some(_)) => {
                 return Err(CliError::usage("--secret-file and --key-file exclude each other"));
@@ -247,42 +248,39 @@ impl TokenCommand {
                 }
             }
             (None, None) => match &self.config {
-                Some(path) => return key_of_configuration(path, self.table(&settings).name()),
-                None => return self.key_of_located(),
+                Some(path) => return key_of_configuration(path, table),
+                None => return key_of_located(table),
             },
         };
         // The verifier takes the first algorithm of its list from any key.
         if let Some(path) = &self.config {
-            key.algorithm = configured_jwt(path, self.table(&settings).name())?
-                .and_then(|jwt| first_algorithm(&jwt));
+            key.algorithm = configured_jwt(path, table)?.and_then(|jwt| first_algorithm(&jwt));
         }
         Ok(key)
     }
 
-    /// The key of the daemon that is meant where none is named.
-    fn key_of_located(&self) -> Result<SigningKey, CliError> {
-        const INSTEAD: &str = "--config, --secret-file or --key-file";
-        let located = Located::find();
-        located.tell(INSTEAD);
-        let key = match located.configuration() {
-            Some(path) => key_of_configuration(path, self.table(&Settings::default()).name()),
-            None => development_secret(),
-        };
-        key.map_err(|error| located.about(&error, INSTEAD))
-    }
-
-    /// The table of a configuration that verifies such a token: the one that an option names, or
-    /// whose claims are asked for; else the first.
+    /// The table of a configuration that verifies such a token: the one whose claims are asked for,
+    /// else the first. Of several, the first option in the help counts.
     fn table<'s>(&self, settings: &'s Settings) -> &'s dyn DialectTable {
-        let mut asked: Vec<&str> = self.options().map(|(claim, _)| claim).collect();
+        let asked = self.options().map(|(claim, _)| claim);
         // The switch asks for the dialect of these claims, and for none of them.
-        asked.extend(self.pulsar.then_some("pulsar_produce"));
-        let mut tables = settings
-            .tables()
-            .filter(|table| table.claims().iter().any(|claim| asked.contains(claim)));
-        let found = tables.next().or_else(|| settings.tables().next());
+        let mut asked = asked.chain(self.pulsar.then_some("pulsar_produce"));
+        let having = |claim| settings.tables().find(|table| table.claims().contains(&claim));
+        let found = asked.find_map(having).or_else(|| settings.tables().next());
         found.expect("some dialect has a table")
     }
+}
+
+/// The key of the daemon that is meant where none is named.
+fn key_of_located(table: &str) -> Result<SigningKey, CliError> {
+    const INSTEAD: &str = "--config, --secret-file or --key-file";
+    let located = Located::find();
+    located.tell(INSTEAD);
+    let key = match located.configuration() {
+        Some(path) => key_of_configuration(path, table),
+        None => development_secret(),
+    };
+    key.map_err(|error| located.about(&error, INSTEAD))
 }
 
 fn algorithm_named(name: &str) -> Result<Algorithm, CliError> {
@@ -442,6 +440,14 @@ mod tests {
         token.table(&Settings::default()).name()
     }
 
+    fn claims_of(token: &TokenCommand, now_s: u64) -> Result<Map<String, Value>, CliError> {
+        token.claims(token.table(&Settings::default()), now_s)
+    }
+
+    fn key_of(token: &TokenCommand) -> Result<SigningKey, CliError> {
+        token.key(table_of(token))
+    }
+
     fn decoded(token: &str, secret: &[u8]) -> (Algorithm, Map<String, Value>) {
         let algorithm = jsonwebtoken::decode_header(token).unwrap().alg;
         let mut validation = jsonwebtoken::Validation::new(algorithm);
@@ -453,15 +459,15 @@ mod tests {
     #[test]
     fn claims_are_what_the_options_say() {
         let token = parsed(&["--cell", "john.doe", "--subject", "me", "--expires-in-s", "60"]);
-        let claims = Value::Object(token.claims(1000).unwrap());
+        let claims = Value::Object(claims_of(&token, 1000).unwrap());
         let expected = serde_json::json!(
             {"aud": "john.doe", "sub": "me", "scope": "event-read", "iat": 1000, "exp": 1060});
         assert_eq!(claims, expected);
         let token = parsed(&["--scope", "", "--claim", "exp=5", "--claim", "a={\"b\":[1]}"]);
-        let claims = Value::Object(token.claims(1000).unwrap());
+        let claims = Value::Object(claims_of(&token, 1000).unwrap());
         assert_eq!(claims, serde_json::json!({"iat": 1000, "exp": 5, "a": {"b": [1]}}));
         let token = parsed(&["--acl", "websocketd", "--acl", "events.#", "--subject", "me"]);
-        let claims = Value::Object(token.claims(1000).unwrap());
+        let claims = Value::Object(claims_of(&token, 1000).unwrap());
         let expected = serde_json::json!({"acl": ["websocketd", "events.#"], "sub": "me", "iat": 1000, "exp": 4600});
         assert_eq!(claims, expected);
     }
@@ -470,11 +476,11 @@ mod tests {
     fn a_channels_token_has_its_user_and_no_scope() {
         let token =
             parsed(&["--channel", "chat:1", "--id", "1", "--name", "Ann", "--expires-in-s", "60"]);
-        let claims = Value::Object(token.claims(1000).unwrap());
+        let claims = Value::Object(claims_of(&token, 1000).unwrap());
         let expected = serde_json::json!({"channel": "chat:1", "id": 1, "name": "Ann", "iat": 1000, "exp": 1060});
         assert_eq!((claims, table_of(&token)), (expected, "channel"));
         let token = parsed(&["--channel", "chat:1", "--id", "ann"]);
-        assert_eq!(token.claims(1000).unwrap()["id"], "ann");
+        assert_eq!(claims_of(&token, 1000).unwrap()["id"], "ann");
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         fs::write(&path, "short\n").unwrap();
@@ -488,7 +494,7 @@ mod tests {
     #[test]
     fn a_token_for_pulsar_has_no_claim_of_its_own() {
         let token = parsed(&["--pulsar", "--subject", "ann"]);
-        let claims = Value::Object(token.claims(1000).unwrap());
+        let claims = Value::Object(claims_of(&token, 1000).unwrap());
         assert_eq!(claims, serde_json::json!({"sub": "ann", "iat": 1000, "exp": 4600}));
         assert_eq!(table_of(&token), "pulsar");
     }
@@ -505,18 +511,32 @@ mod tests {
             "--read",
             "p/c/n/x",
         ]);
-        let mut claims = token.claims(1000).unwrap();
+        let mut claims = claims_of(&token, 1000).unwrap();
         assert_eq!(claims.remove("pulsar_produce"), Some(serde_json::json!(["t/n/*"])));
         assert_eq!(claims.remove("pulsar_consume"), Some(serde_json::json!(["t/n/a", "t/n/b"])));
         assert_eq!(claims.remove("pulsar_read"), Some(serde_json::json!(["p/c/n/x"])));
         assert_eq!(Value::Object(claims), serde_json::json!({"iat": 1000, "exp": 4600}));
         assert_eq!(table_of(&token), "pulsar");
         for bad in ["t/n", "*", "persistent://t/n/x", "t//x", ""] {
-            let error = parsed(&["--read", bad]).claims(1000).unwrap_err().to_string();
+            let error = parsed(&["--read", bad]).run().unwrap_err().to_string();
             assert!(error.contains("TENANT/NAMESPACE/TOPIC"), "{error}");
         }
         let many = ["--read", "t/n/x"].repeat(GLOBS_MAX + 1);
-        assert!(parsed(&many).claims(1000).unwrap_err().to_string().contains("name a namespace"));
+        assert!(parsed(&many).run().unwrap_err().to_string().contains("name a namespace"));
+    }
+
+    #[test]
+    fn of_options_for_several_dialects_the_first_names_the_verifier() {
+        for (arguments, table) in [
+            (&["--pulsar", "--acl", "#", "--channel", "c"][..], "channel"),
+            (&["--pulsar", "--produce", "t/n/x", "--acl", "#"], "wazo"),
+            (&["--pulsar", "--cell", "demo"], "pulsar"),
+            (&["--cell", "demo"], "personium"),
+        ] {
+            assert_eq!(table_of(&parsed(arguments)), table, "{arguments:?}");
+        }
+        let odd = parsed(&["--channel", "c", "--read", "*"]).run().unwrap_err().to_string();
+        assert!(odd.contains("TENANT/NAMESPACE/TOPIC"), "{odd}");
     }
 
     #[test]
@@ -526,8 +546,8 @@ mod tests {
         );
         assert!(further_claim("name").is_err());
         assert!(further_claim("=1").is_err());
-        assert!(parsed(&["--expires-in-s", "0"]).claims(1).is_err());
-        assert!(parsed(&["--expires-in-s", "18446744073709551615"]).claims(1).is_err());
+        assert!(claims_of(&parsed(&["--expires-in-s", "0"]), 1).is_err());
+        assert!(claims_of(&parsed(&["--expires-in-s", "18446744073709551615"]), 1).is_err());
     }
 
     #[test]
@@ -536,11 +556,11 @@ mod tests {
         let path = dir.path().join("secret");
         fs::write(&path, "a secret of thirty-two bytes or more\r\n").unwrap();
         let token = parsed(&["--secret-file", path.to_str().unwrap()]);
-        let claims = token.claims(4_000_000_000).unwrap();
-        let minted = signed(&token.key().unwrap(), None, &claims).unwrap();
+        let claims = claims_of(&token, 4_000_000_000).unwrap();
+        let minted = signed(&key_of(&token).unwrap(), None, &claims).unwrap();
         let (algorithm, read) = decoded(&minted, b"a secret of thirty-two bytes or more");
         assert_eq!((algorithm, read), (Algorithm::HS256, claims));
-        let wrong = signed(&token.key().unwrap(), Some(Algorithm::RS256), &Map::new());
+        let wrong = signed(&key_of(&token).unwrap(), Some(Algorithm::RS256), &Map::new());
         assert!(wrong.unwrap_err().to_string().contains("--key-file"));
     }
 
@@ -551,17 +571,17 @@ mod tests {
         let write = |text: &str| fs::write(&path, text).unwrap();
         let token = parsed(&["--config", path.to_str().unwrap()]);
         write("[personium]\ntoken = { jwt = { algorithms = [\"HS512\"], secret = \"abc\" } }\n");
-        let key = token.key().unwrap();
+        let key = key_of(&token).unwrap();
         assert_eq!((key.bytes, key.algorithm), (b"abc".to_vec(), Some(Algorithm::HS512)));
         write("[wazo.token.jwt]\nsecret = \"def\"\n");
         let other = parsed(&["--config", path.to_str().unwrap(), "--acl", "#"]);
-        assert_eq!(other.key().unwrap().bytes, b"def");
+        assert_eq!(key_of(&other).unwrap().bytes, b"def");
         write("[personium.token.jwt]\npublic_key_file = \"x\"\n");
-        assert!(token.key().err().unwrap().to_string().contains("give --key-file"));
+        assert!(key_of(&token).err().unwrap().to_string().contains("give --key-file"));
         write("[personium]\nanonymous = true\n");
-        assert!(token.key().err().unwrap().to_string().contains("no `token"));
+        assert!(key_of(&token).err().unwrap().to_string().contains("no `token"));
         write("[personium]\ntoken = { jwt = { secret = \"abc\n");
-        assert!(!token.key().err().unwrap().to_string().contains("abc"));
+        assert!(!key_of(&token).err().unwrap().to_string().contains("abc"));
     }
 
     #[test]
