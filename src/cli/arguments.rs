@@ -6,6 +6,7 @@
 
 use super::CliError;
 use super::error::printable;
+use crate::config::words::nearest;
 use argh::{EarlyExit, FromArgs};
 
 /// Characters of a word that are shown.
@@ -112,18 +113,8 @@ fn problem(said: &str, help: &str) -> String {
     if known.is_empty() {
         return format!("\"{shown}\" is one word more than there may be");
     }
-    match nearest(word, &known) {
+    match nearest(word, known.iter().copied()) {
         Some(near) => format!("there is no {kind} \"{shown}\"; did you mean \"{near}\"?"),
         None => format!("there is no {kind} \"{shown}\"; there are {}", known.join(", ")),
     }
-}
-
-/// The known word that was probably meant: a third of the letters may be wrong, and one more.
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    let distances = known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(&word, &known.to_lowercase()), *known));
-    let (distance, near) = distances.min()?;
-    (distance <= 1 + word.chars().count() / 3).then_some(near)
 }

@@ -9,10 +9,9 @@
 
 use std::ops::Range;
 
-use super::arguments::nearest;
 use super::error::printable;
 use crate::config::schema::{is_list, is_plain};
-use crate::config::words::{self, Mismatch};
+use crate::config::words::{self, Mismatch, nearest};
 
 /// Characters of a line of the file that are shown.
 const SOURCE_CHARS_MAX: usize = 120;
@@ -117,7 +116,7 @@ fn quoted_name<'a>(message: &'a str, prefix: &str) -> Option<(&'a str, &'a str)>
 /// The nearest valid name if one is near, else all of them. `expected` quotes each in backticks.
 fn advice(name: &str, expected: &str, title: &str) -> String {
     let names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    match nearest(name, &names) {
+    match nearest(name, names.iter().copied()) {
         _ if names.is_empty() => String::new(),
         Some(valid) => format!("; did you mean \"{valid}\"?"),
         None => format!("; {title}: {}", names.join(", ")),

@@ -3,7 +3,7 @@
 use super::CliError;
 use super::error::printable;
 use super::output::print;
-use crate::config::words::nearest;
+use crate::config::words::suggestion;
 use crate::manual::{ManualPage, PAGES};
 use argh::FromArgs;
 use signal_hook::consts::SIGINT;
@@ -63,7 +63,7 @@ fn contents() -> String {
 
 fn unknown(topic: &str, commands: &[&str]) -> CliError {
     let known = PAGES.iter().map(|page| page.name).chain(commands.iter().copied());
-    let near = nearest(topic, known);
+    let near = suggestion(topic, known);
     let shown = printable(topic, TOPIC_CHARS_MAX);
     CliError::usage(format!(
         "there is no page \"{shown}\" in the manual{near}\nRun `fanfare help` for the list."

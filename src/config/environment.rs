@@ -38,10 +38,12 @@ pub(super) fn path_of(name: &str) -> Result<Vec<String>, ConfigError> {
     let wanted = words.join("_");
     let variables: Vec<String> = keys().iter().map(|key| key.path.replace('.', "_")).collect();
     let Some(at) = variables.iter().position(|variable| *variable == wanted) else {
-        let near = nearest(&wanted, variables.iter().map(String::as_str)).to_ascii_uppercase();
-        // `nearest` writes for keys in lower case.
-        let near = near.replace("DID YOU MEAN \"", &format!("did you mean \"{ENVIRONMENT_PREFIX}"));
-        return Err(ConfigError::Environment(format!("{name} is not a setting{near}")));
+        let mut message = format!("{name} is not a setting");
+        if let Some(near) = nearest(&wanted, variables.iter().map(String::as_str)) {
+            let near = near.to_ascii_uppercase();
+            message += &format!("; did you mean \"{ENVIRONMENT_PREFIX}{near}\"?");
+        }
+        return Err(ConfigError::Environment(message));
     };
 
     let mut places = places.into_iter();

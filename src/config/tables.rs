@@ -1,7 +1,7 @@
 //! The tables of the configuration file. The settings of each module and dialect are declared
 //! beside its code.
 
-use super::words::nearest;
+use super::words::suggestion;
 use crate::dialect::config_table::DialectTable;
 use crate::dialect::{Kind, Settings, with_dialects};
 use crate::feed::amqp::AmqpFeedSettings;
@@ -285,7 +285,7 @@ impl ListenTable {
                 format!(
                     "[[listen]] {}: there is no dialect \"{name}\"{}; this build has: {}",
                     self.address,
-                    nearest(name, known.iter().copied()),
+                    suggestion(name, known.iter().copied()),
                     known.join(", ")
                 )
             })?;

@@ -122,17 +122,28 @@ pub enum ConfigError {
     Environment(String),
 }
 
+/// The known name that was probably meant, in whatever case it is written.
+///
+/// ```
+/// # use fanfare::config::words::nearest;
+/// assert_eq!(nearest("Pubish", ["serve", "publish"]), Some("publish"));
+/// assert_eq!(nearest("x-ray", ["serve", "publish"]), None);
+/// ```
+#[must_use]
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    let known = known.into_iter();
+    let (distance, near) = known
+        .map(|known| (strsim::damerau_levenshtein(&name, &known.to_lowercase()), known))
+        .min()?;
+    // A third of the letters may differ, and one more: beyond that, names have nothing in common.
+    (distance <= 1 + name.chars().count() / 3).then_some(near)
+}
+
 /// `; did you mean "…"?`, or nothing when nothing is near.
 #[must_use]
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    // A third of the letters may differ: more would propose names that have nothing in common.
-    let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
-    match near {
-        Some((distance, known)) if distance <= 1 + name.len() / 3 => {
-            format!("; did you mean \"{known}\"?")
-        }
-        _ => String::new(),
-    }
+pub fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, known).map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"))
 }
 
 #[cfg(test)]

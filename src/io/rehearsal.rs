@@ -112,7 +112,7 @@ fn is_left_over(address: &SocketAddrUnix) -> bool {
 /// When it cannot.
 pub fn writable(directory: &Path) -> io::Result<()> {
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    let existing = nearest(directory)?;
+    let existing = existing_part(directory)?;
     // The unit makes these, and gives them to a user that the check may not be.
     if existing != directory && OF_THE_UNIT.iter().any(|made| directory.starts_with(made)) {
         return Ok(());
@@ -131,7 +131,7 @@ pub fn writable(directory: &Path) -> io::Result<()> {
 }
 
 /// The path itself, or its nearest ancestor that exists.
-fn nearest(path: &Path) -> io::Result<PathBuf> {
+fn existing_part(path: &Path) -> io::Result<PathBuf> {
     let mut at = path;
     loop {
         match fs::metadata(at) {
