@@ -28,7 +28,7 @@ pub struct HelpCommand {
     /// the page; without it, the list of all
     #[argh(positional)]
     topic: Option<String>,
-    /// write the pages as man pages below this directory, in man1 and man7
+    /// write all pages as man pages below this directory, in man1 and man7
     #[argh(option, arg_name = "dir")]
     man: Option<PathBuf>,
 }
@@ -37,12 +37,18 @@ impl HelpCommand {
     /// Shows the page. `commands` are those of the program, which explain themselves.
     ///
     /// # Errors
-    /// When there is no such page, or it cannot be written.
+    /// When there is no such page, or the pages cannot be written.
     pub fn run(self, commands: &[&str]) -> Result<ExitCode, CliError> {
-        if let Some(directory) = self.man {
-            return write_man(&directory);
-        }
-        let Some(topic) = self.topic else { return show(&contents()) };
+        let topic = match (self.topic, self.man) {
+            (Some(_), Some(_)) => {
+                return Err(CliError::usage(
+                    "--man writes all pages: give it without a page's name",
+                ));
+            }
+            (None, Some(directory)) => return write_man(&directory),
+            (None, None) => return show(&contents()),
+            (Some(topic), None) => topic,
+        };
         match ManualPage::named(&topic) {
             Some(page) => show(&page.plain()),
             None => Err(unknown(&topic, commands)),

@@ -99,6 +99,8 @@ fn the_pages_are_written_as_man_pages_that_man_takes() {
         let Ok(formatted) = formatted else { continue };
         assert_eq!(String::from_utf8_lossy(&formatted.stderr), "", "{file}");
     }
+    let (code, _, said) = run(&mut command(&["help", "tls", "--man", &place]));
+    assert!(code == Some(2) && said.contains("--man writes all pages"), "{said}");
     let (code, _, said) = run(&mut command(&["help", "--man", "/dev/null/man"]));
     assert!(code == Some(1) && said.contains("cannot write"), "{said}");
 }
