@@ -306,6 +306,17 @@ fn the_unit_waits_longer_than_a_stop_may_take() {
     assert!(seconds.parse::<u32>().unwrap() > Config::default().drain_s);
 }
 
+#[test]
+fn the_unit_names_pages_of_the_manual() {
+    let named = UNIT.lines().find_map(|line| line.strip_prefix("Documentation=")).unwrap();
+    let pages: Vec<String> = PAGES.iter().map(ManualPage::man_file).collect();
+    for page in named.split(' ') {
+        let (name, section) = page.strip_prefix("man:").unwrap().split_once('(').unwrap();
+        let file = format!("{name}.{}", section.trim_end_matches(')'));
+        assert!(pages.contains(&file), "there is no {file}");
+    }
+}
+
 /// The threshold is in tenths.
 #[test]
 fn the_unit_is_well_formed_and_sandboxed() {
