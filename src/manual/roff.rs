@@ -95,12 +95,9 @@ fn inline(text: &str) -> String {
     guarded(&spans.collect::<String>())
 }
 
-/// A line that starts with a dot or a quote would be a request.
+/// A line that starts with a dot would be a request; so would one with a quote, which is escaped.
 fn guarded(line: &str) -> String {
-    match line.starts_with(['.', '\'']) {
-        true => format!("\\&{line}"),
-        false => line.to_owned(),
-    }
+    if line.starts_with('.') { format!("\\&{line}") } else { line.to_owned() }
 }
 
 fn escaped(text: &str) -> String {
