@@ -138,17 +138,6 @@ fn none(found: &[String], rule: &str) {
     assert!(found.is_empty(), "{rule}:\n  {}", found.join("\n  "));
 }
 
-/// Fails with all that was found and is not on a list of what is still allowed, which only shrinks; says what may be
-/// taken off it. Each finding is a key of the list and what was found about it.
-fn none_but(allowed: &[&str], found: &[(String, String)], rule: &str) {
-    let is_allowed = |key: &String| allowed.contains(&key.as_str());
-    let new = found.iter().filter(|(key, _)| !is_allowed(key));
-    none(&new.map(|(key, text)| format!("{key}: {text}")).collect::<Vec<_>>(), rule);
-    for key in allowed.iter().filter(|key| !found.iter().any(|(found, _)| found == *key)) {
-        println!("{key} may be taken off the list: {rule}");
-    }
-}
-
 /// What a file names after `crate::`, with the line. Brace lists are taken apart: `crate::{a, b::c}` names
 /// `a` and `b::c`.
 fn named(source: &Source) -> Vec<(usize, String)> {
