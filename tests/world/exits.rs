@@ -128,6 +128,7 @@ fn a_wrong_command_line_exits_2_and_says_what_was_meant() {
         (&["topics"], "One of the following subcommands must be present"),
         (&["subscribe", "http://x/"], "write ws:// instead"),
         (&["publish", "event/a", "{", "}"], "single quotes"),
+        (&["publish", "event/a", "{\n\"Type\":"], "the JSON over several lines is not valid"),
         (&["bench", "fanout", "--in-flight", "0"], "--in-flight must be at least 1"),
     ] {
         let (code, out, stderr) = run(&mut command(words));
