@@ -160,6 +160,32 @@ fn what_happens_at_once_is_told_in_few_requests() {
 }
 
 #[test]
+fn the_events_of_one_channel_are_told_in_order() {
+    let receiver = Receiver::start();
+    let daemon = setup(&receiver).start();
+    // Those of several channels, of clients on both shards, come in any order.
+    let mut clients: Vec<Echo> = (0..8).map(|_| Echo::connect(&daemon)).collect();
+    let channel = |number: usize| format!("private-{number}");
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.join(&channel(number), None);
+    }
+    for said in ["client-a", "client-b", "client-c"] {
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(said, json!({"channel": channel(number), "data": {}}));
+        }
+    }
+    let events = await_told(&receiver, 4 * clients.len());
+    for number in 0..clients.len() {
+        let own = events.iter().filter(|event| event["channel"] == channel(number));
+        let order: Vec<&Value> =
+            own.map(|told| told.get("event").unwrap_or(&told["name"])).collect();
+        assert_eq!(order, ["channel_occupied", "client-a", "client-b", "client-c"]);
+    }
+    drop(clients);
+    stop(daemon);
+}
+
+#[test]
 fn what_was_not_taken_is_told_again_before_anything_else() {
     let receiver = Receiver::start();
     receiver.set(&json!({"answers": [500, "drop"]}));
