@@ -1,5 +1,6 @@
 //! `bench all`: every figure that the daemon promises, each on a daemon of its own.
 
+use super::error::failed;
 use super::options::BenchOptions;
 use super::report::{BenchReport, Goal};
 use super::{backlog, churn, durable, fanout, handshake, idle, proc};
@@ -7,15 +8,16 @@ use crate::cli::CliError;
 use crate::cli::output::note;
 use crate::dialect::Kind;
 
-/// Two shards may cost so many times what one costs per delivery, each as a ratio to its own floor.
+/// Limit on what a delivery costs with two shards, as a multiple of what it costs with one. Both
+/// costs are ratios to the floor that was measured beside them.
 const SHARDS_RATIO_MAX: f64 = 1.1;
 
-/// Another dialect may cost so many times what the event bus costs per delivery, each as a ratio to
-/// its own floor.
+/// Limit on what a delivery of another dialect costs, as a multiple of what one of the event bus
+/// costs, in the same ratios.
 const DIALECTS_RATIO_MAX: f64 = 1.25;
 
-/// What is published over HTTP reaches so much of the deliveries per second of the unix feed, each
-/// as a ratio to its own floor.
+/// Least deliveries per second of what is published over HTTP, as a part of those by the unix feed,
+/// in the same ratios.
 const HTTP_RATIO_MIN: f64 = 0.9;
 
 /// Messages that wait: enough to show whether memory grows with them. `bench backlog` takes more.
@@ -72,7 +74,8 @@ pub(super) fn run(base: &BenchOptions) -> Result<Vec<BenchReport>, CliError> {
     let tls = BenchOptions { tls: true, ..ten_thousand };
     reports.extend([fanout::run(&tls)?, idle::run(&tls)?]);
 
-    if proc::own_cpus().is_ok_and(|cpus| cpus.len() >= 2) {
+    let cpus = proc::own_cpus().map_err(failed("read this process's processors"))?;
+    if cpus.len() >= 2 {
         let mut two = fanout::run(&BenchOptions { shards: 2, ..thousand })?;
         against_first(&mut two, &reports, SHARDS_RATIO_MAX);
         reports.push(two);
