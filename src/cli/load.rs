@@ -177,8 +177,8 @@ fn plan(
     if bus.is_some() && !Kind::fed_by_bus().any(|kind| spoken.contains(&kind)) {
         let names: Vec<&str> = Kind::fed_by_bus().map(Kind::name).collect();
         notes.push(format!(
-            "[feed.amqp] feeds {}, and no [[listen]] has it among its dialects: nobody gets its \
-             events",
+            "[feed.amqp] feeds {}, and no [[listen]] has it among its dialects: its events \
+             reach no client",
             names.join(" and ")
         ));
     }
@@ -189,8 +189,8 @@ fn plan(
         let fed: Vec<&str> = tables.iter().filter_map(|table| Some(table.redis()?.feeds)).collect();
         // It is listened to all the same, so that metrics show what comes.
         notes.push(format!(
-            "[feed.redis] feeds {}, and no [[listen]] has one of them among its dialects: nobody \
-             gets its events",
+            "[feed.redis] feeds {}, and no [[listen]] has one of them among its dialects: its \
+             events reach no client",
             fed.join(", and ")
         ));
     }

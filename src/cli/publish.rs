@@ -133,7 +133,7 @@ impl Publish {
         // What is stored waits for subscribers; all else is gone.
         if receipt.reached == Some(0) && receipt.accepted > receipt.stored {
             note(&format!(
-                "fanfare: warning: accepted, but no session got {}: nobody who may see it follows \
+                "fanfare: warning: accepted, but no session got {}: none that may see it follows \
                  what was addressed, or no [[listen]] speaks the dialect",
                 if from_stdin { "any of it" } else { "it" }
             ));
@@ -155,8 +155,7 @@ fn event_line(words: &[String]) -> Result<String, CliError> {
                  input"
                 .into(),
             n => format!(
-                "{n} arguments where ADDRESS and JSON were expected: put the JSON in \
-                          single quotes"
+                "{n} arguments where ADDRESS and JSON were expected: put the JSON in single quotes"
             ),
         }));
     };

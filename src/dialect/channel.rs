@@ -415,7 +415,7 @@ fn place_of(grant: &Grant, settings: &ChannelSettings) -> Result<String, String>
     if said("name").is_some_and(|name| !name.is_string()) {
         return Err("its name is no text".into());
     }
-    let shown = |claim: &str| said(claim).map_or_else(|| "nobody".into(), Value::to_string);
+    let shown = |claim: &str| said(claim).map_or_else(|| "none".into(), Value::to_string);
     Ok(format!(
         "receive and say in {channel}, as id {} with the name {}",
         shown("id"),

@@ -409,6 +409,6 @@ fn a_check_tells_what_would_be_listened_to_without_the_password() {
 #[test]
 fn a_feed_that_nobody_needs_is_noted() {
     let daemon = Setup::new().set("feed.redis.url", "redis://:hunter2@127.0.0.1:1").start();
-    daemon.await_log("nobody gets its events", 1);
+    daemon.await_log("its events reach no client", 1);
     assert!(daemon.logged("hunter2").is_empty());
 }

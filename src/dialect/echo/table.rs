@@ -73,7 +73,7 @@ impl DialectTable for EchoSettings {
             lines.push(("app", format!("echo: {id} at {}/app/{key}{state}", self.path)));
             for hook in webhook {
                 let endpoint = hook.url.endpoint();
-                let host = endpoint.as_ref().map_or("nobody", |endpoint| endpoint.host());
+                let host = endpoint.as_ref().map_or("no host", |endpoint| endpoint.host());
                 let told = format!("echo: {host}, what happens in the channels of {id}");
                 lines.push(("tells", told));
             }
