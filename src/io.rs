@@ -258,7 +258,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     }
     // With the last sender gone, a thread that ends without a report ends the wait.
     drop(report);
-    // Of everything started so far only the store needs a stop; shards end by themselves.
+    // Of everything started so far, only the store needs a stop; shards end by themselves.
     let driver = started(&reports, plan.shards).inspect_err(|_| hub.store.stop(Duration::ZERO))?;
     if let Some((listener, token)) = admin {
         admin::start(&hub, listener, token)?;

@@ -39,8 +39,8 @@ pub(super) struct Hub {
     pub(super) store: Store,
     /// The unix feed's own settings, which it looks up for new publishers and after a reload.
     pub(super) feed: Mutex<Arc<unix::UnixFeedSettings>>,
-    /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they
-    /// look at more often.
+    /// The dialects' settings for the feeds. Shards read them more often, so each has its own copy
+    /// of the pointer.
     pub(super) settings: Mutex<Arc<Settings>>,
     /// One set per shard, then the bridge's, one per owner of topics, and the admin listener's.
     pub(super) metrics: Vec<Arc<Metrics>>,
@@ -49,9 +49,9 @@ pub(super) struct Hub {
     pub(super) publishers: AtomicUsize,
     pub(super) addresses: Arc<Addresses>,
     pub(super) ready: AtomicBool,
-    /// Whether the daemon stops: accept no more connections and publishers.
+    /// Whether the daemon is stopping and accepts no more connections and publishers.
     pub(super) draining: AtomicBool,
-    /// Whether the time of a stop runs out: deliver no more.
+    /// Whether the time of a stop is running out, so that nothing more is delivered.
     pub(super) hurrying: AtomicBool,
     /// The missing dependencies of dialects.
     pub(super) gaps: Gaps,
@@ -73,7 +73,7 @@ impl Hub {
         settings: &Arc<Settings>,
     ) -> io::Result<Self> {
         let store = Store::new(owners);
-        // The mailboxes share one count of full ones, so that room is one load in `all_have_room`.
+        // The mailboxes share one count of full ones, so that `all_have_room` visits none of them.
         let (owners, fill) = (store.owners(), Fill::default());
         Ok(Self {
             mailboxes: (0..shards).map(|_| handoff::mailbox(&fill)).collect::<io::Result<_>>()?,

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Longest turn of a thread that does not hang. Turns are bounded and take milliseconds, and idle
 /// threads turn every [`BEAT`], idle shards every [`IDLE_BEAT`]; no load takes this long.
 pub(super) const TURN_MAX: Duration = Duration::from_secs(5);
-/// Longest wait of a thread before it turns without an event.
+/// Longest wait of a thread, other than an idle shard, before it turns without an event.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// Longest wait of an idle shard: each wake-up costs, and 64 shards have many. Less than half of
 /// [`TURN_MAX`], so that a machine under load raises no false alarm.
