@@ -17,9 +17,9 @@
 
 mod asking;
 mod delivering;
+mod dialect_state;
 mod ending;
 mod event;
-mod lent;
 mod opening;
 mod outgoing;
 mod presence;
@@ -34,9 +34,9 @@ pub use self::outgoing::Outgoing;
 pub use self::report::{Report, settle_reports};
 pub use self::session::Limits;
 
-use self::lent::Lent;
+use self::dialect_state::DialectState;
 use self::outgoing::Outbound;
-use self::report::Why;
+use self::report::DefaultReason;
 use self::session::{Outage, Phase, Session};
 use crate::counter::Counter;
 use crate::dialect::{Action, Actions, Admission, FORMS_MAX, Input, Kind, Rng, Settings};
@@ -71,7 +71,7 @@ pub struct Shard {
     candidates: Vec<u32>,
     sequence: u32,
     pings: [Option<FrameId>; Kind::ALL.len()],
-    shared: Lent,
+    shared: DialectState,
     limits: Limits,
     metrics: Arc<Metrics>,
     outgoing: Outbound,
@@ -96,7 +96,7 @@ pub struct Shard {
     events: Vec<ConnectionEvent>,
     reports: Vec<Report>,
     /// The reason that a dialect's current input would end its session for.
-    why: Why,
+    default_reason: DefaultReason,
     latencies: Vec<u64>,
     due: Vec<u32>,
 }
@@ -114,7 +114,7 @@ impl Shard {
             candidates: Vec::new(),
             sequence: 0,
             pings: [None; Kind::ALL.len()],
-            shared: Lent::new(settings),
+            shared: DialectState::new(settings),
             limits,
             metrics,
             outgoing: Outbound::default(),
@@ -130,7 +130,7 @@ impl Shard {
             outages: [None; Kind::ALL.len()],
             events: Vec::new(),
             reports: Vec::new(),
-            why: Why::default(),
+            default_reason: DefaultReason::default(),
             latencies: Vec::new(),
             due: Vec::new(),
         }
@@ -318,7 +318,7 @@ impl Shard {
         }
 
         let orphans = self.find_candidates(publication);
-        // Lent from the shard for the loop: closing a session needs all of it.
+        // Taken from the shard for the loop: closing a session needs all of it.
         let candidates = std::mem::take(&mut self.candidates);
         let mut frames: [Option<FrameId>; FORMS_MAX] = [None; FORMS_MAX];
         let (mut deliveries, mut acl_denied) = ([0u64; Kind::ALL.len()], [0u64; Kind::ALL.len()]);
@@ -473,10 +473,10 @@ impl Shard {
             self.metrics.messages[dialect.kind() as usize].add(1);
         }
 
-        self.why = Why::from(&input);
+        self.default_reason = DefaultReason::from(&input);
 
         let kind = dialect.kind();
-        let (mut context, actions) = self.shared.lend(now);
+        let (mut context, actions) = self.shared.context(now);
         actions.clear();
         dialect.handle(input, &mut context, actions);
         self.perform(id, kind, now);
@@ -512,7 +512,7 @@ impl Shard {
                     self.put(id, frame, now);
                 }
                 Action::Close(code, text) => {
-                    self.close(id, code, &text, because.unwrap_or(self.why.reason), now);
+                    self.close(id, code, &text, because.unwrap_or(self.default_reason.reason), now);
                 }
                 Action::Subscribe(prefix, facet) => {
                     self.subscribe(id, actions.get(&prefix), actions.get(&facet), now);
@@ -533,7 +533,7 @@ impl Shard {
 
         self.shared.actions = Actions { list, ..actions };
         // The next refusal may be another connection's.
-        self.why = Why::default();
+        self.default_reason = DefaultReason::default();
         self.reschedule(id);
         // Only now, because the answer's own actions need the list.
         if let Some(answer) = answer {

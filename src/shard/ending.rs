@@ -1,7 +1,7 @@
 //! The ends of connections: by the peer, by the protocol, by a limit of the daemon, or because it
 //! stops.
 
-use super::report::Told;
+use super::report::ClientAnswer;
 use super::session::Phase;
 use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, ConnectionEvent, Id, Shard};
 use crate::dialect::{Action, Actions, Input, Kind};
@@ -129,7 +129,7 @@ impl Shard {
         // Before anything is queued: a client that is too slow for it is closed for that.
         self.sessions[id as usize].phase = Phase::Closing;
         self.queue(id, &frame::close(code, text), now);
-        self.leave(id, Some((reason, Some(Told { code, text }))), now);
+        self.leave(id, Some((reason, Some(ClientAnswer { code, text }))), now);
 
         let session = &mut self.sessions[id as usize];
         session.deadline = now.tick_in(self.limits.close_timeout_s.into());
@@ -156,16 +156,16 @@ impl Shard {
     }
 
     /// The end of a session to report when its connection ends; only an open one has begun.
-    fn end_by(&self, id: Id, reason: Reason) -> Option<(Reason, Option<Told<'static>>)> {
+    fn end_by(&self, id: Id, reason: Reason) -> Option<(Reason, Option<ClientAnswer<'static>>)> {
         (self.sessions[id as usize].phase == Phase::Open).then_some((reason, None))
     }
 
     /// Has the dialect release what it holds, and reports the end of its session.
-    fn leave(&mut self, id: Id, end: Option<(Reason, Option<Told<'_>>)>, now: Now) {
+    fn leave(&mut self, id: Id, end: Option<(Reason, Option<ClientAnswer<'_>>)>, now: Now) {
         // Several ways may lead here for one session; the first takes the dialect.
         let Some(mut dialect) = self.sessions[id as usize].dialect.take() else { return };
-        if let Some((reason, told)) = end {
-            self.report_end(id, &dialect, reason, told, now);
+        if let Some((reason, answer)) = end {
+            self.report_end(id, &dialect, reason, answer, now);
         }
         self.forget(id);
         // The owner of the topics is told that it is gone, which is the last that it is told.
@@ -173,7 +173,7 @@ impl Shard {
         self.metrics.sessions[dialect.kind() as usize].sub(1);
 
         // A list of its own, because the shard's may be the one being performed.
-        let (mut context, _) = self.shared.lend(now);
+        let (mut context, _) = self.shared.context(now);
         let mut actions = Actions::default();
         dialect.handle(Input::Gone, &mut context, &mut actions);
         let list = std::mem::take(&mut actions.list);

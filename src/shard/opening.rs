@@ -1,6 +1,6 @@
 //! Handshakes: a dialect claims a request, and its connection becomes a session.
 
-use super::report::{Told, Why, by_status};
+use super::report::{ClientAnswer, DefaultReason, by_status};
 use super::session::{AwaitedAnswer, Phase};
 use super::{ConnectionEvent, Id, Shard};
 use crate::dialect::{Actions, Kind, Upgrade};
@@ -11,7 +11,7 @@ use crate::wheel::{NEVER, Now};
 impl Shard {
     /// The dialect that would claim a request if it were correct, for a better refusal.
     pub fn claimant(&mut self, upgrade: &Upgrade<'_>, kinds: &[Kind], now: Now) -> Option<Kind> {
-        let (mut context, _) = self.shared.lend(now);
+        let (mut context, _) = self.shared.context(now);
         // Only the claim counts: the actions of a session that will not be are dropped.
         let actions = &mut Actions::default();
         kinds.iter().copied().find(|kind| kind.open(upgrade, &mut context, actions).is_some())
@@ -27,8 +27,8 @@ impl Shard {
         response: &[u8],
         now: Now,
     ) -> bool {
-        self.why = Why::default();
-        let (mut context, actions) = self.shared.lend(now);
+        self.default_reason = DefaultReason::default();
+        let (mut context, actions) = self.shared.context(now);
         actions.clear();
         let Some(dialect) = kinds.iter().find_map(|kind| kind.open(upgrade, &mut context, actions))
         else {
@@ -71,7 +71,7 @@ impl Shard {
         now: Now,
     ) {
         self.metrics.handshakes[reason.outcome() as usize].add(1);
-        self.report_refusal(id, reason, detail, Told::response(response), now);
+        self.report_refusal(id, reason, detail, ClientAnswer::response(response), now);
         self.queue(id, response, now);
         self.finish(id, reason, now);
     }
@@ -90,9 +90,9 @@ impl Shard {
         } else {
             http::refusal_saying(status, text)
         };
-        let reason = because.unwrap_or_else(|| by_status(status, self.why.reason));
+        let reason = because.unwrap_or_else(|| by_status(status, self.default_reason.reason));
         self.metrics.handshakes[Handshake::Refused as usize].add(1);
-        self.report_refusal(id, reason, "", Some(Told { code: status, text }), now);
+        self.report_refusal(id, reason, "", Some(ClientAnswer { code: status, text }), now);
         self.queue(id, &response, now);
         self.finish(id, reason, now);
     }

@@ -72,7 +72,7 @@ fn log_at(volume: Volume, line: fmt::Arguments<'_>) {
 
 /// The reason for which a dialect's answer to its input would refuse or end its session, unless it
 /// names one.
-pub(super) struct Why {
+pub(super) struct DefaultReason {
     pub(super) reason: Reason,
     /// The fault of the token.
     pub(super) refusal: Option<Refusal>,
@@ -80,19 +80,19 @@ pub(super) struct Why {
     pub(super) subject: Option<Box<str>>,
 }
 
-impl Default for Why {
+impl Default for DefaultReason {
     fn default() -> Self {
         Reason::Dialect.into()
     }
 }
 
-impl From<Reason> for Why {
+impl From<Reason> for DefaultReason {
     fn from(reason: Reason) -> Self {
         Self { reason, refusal: None, subject: None }
     }
 }
 
-impl From<&Input<'_>> for Why {
+impl From<&Input<'_>> for DefaultReason {
     fn from(input: &Input<'_>) -> Self {
         match input {
             Input::Text(_) | Input::Binary(_) => Reason::Protocol.into(),
@@ -118,12 +118,12 @@ impl From<&Input<'_>> for Why {
 
 /// The answer that a client got: a status, or the code of a close frame, and its text.
 #[derive(Clone, Copy)]
-pub(super) struct Told<'a> {
+pub(super) struct ClientAnswer<'a> {
     pub(super) code: u16,
     pub(super) text: &'a str,
 }
 
-impl Told<'_> {
+impl ClientAnswer<'_> {
     /// The status of a ready response, whose text is never a dialect's.
     pub(super) fn response(response: &[u8]) -> Option<Self> {
         let status = response.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
@@ -142,8 +142,8 @@ pub(super) fn put_why(rest: &mut String, reason: Reason, detail: &str) {
     let _ = write!(rest, ": {} ({detail})", reason.name());
 }
 
-pub(super) fn put_told(rest: &mut String, told: Option<Told<'_>>) {
-    let Some(Told { code, text }) = told else { return };
+pub(super) fn put_answer(rest: &mut String, answer: Option<ClientAnswer<'_>>) {
+    let Some(ClientAnswer { code, text }) = answer else { return };
     let _ = write!(rest, ", told {code}");
     if !text.is_empty() {
         let _ = write!(rest, " {:?}", start(text, SHOWN_CHARS_MAX));
@@ -193,14 +193,17 @@ mod tests {
     #[test]
     fn a_text_of_somebody_elses_can_neither_forge_a_line_nor_fill_it() {
         let mut rest = String::new();
-        put_told(&mut rest, Some(Told { code: 4000, text: "bye\n2026 refused: \u{1b}[31m" }));
+        put_answer(
+            &mut rest,
+            Some(ClientAnswer { code: 4000, text: "bye\n2026 refused: \u{1b}[31m" }),
+        );
         assert_eq!(rest, ", told 4000 \"bye\\n2026 refused: \\u{1b}[31m\"");
     }
 
     #[test]
     fn what_a_client_was_told_is_read_off_the_response() {
-        let told = |response: &[u8]| Told::response(response).map(|told| told.code);
-        assert_eq!(told(b"HTTP/1.1 404 Not Found\r\n"), Some(404));
-        assert_eq!([told(b""), told(b"HTTP/1.1 "), told(&[0x15, 3, 3])], [None; 3]);
+        let status = |response: &[u8]| ClientAnswer::response(response).map(|answer| answer.code);
+        assert_eq!(status(b"HTTP/1.1 404 Not Found\r\n"), Some(404));
+        assert_eq!([status(b""), status(b"HTTP/1.1 "), status(&[0x15, 3, 3])], [None; 3]);
     }
 }

@@ -1,7 +1,7 @@
 //! When the shard counts and reports refused connections and ended sessions.
 
 use super::report::{
-    Report, ReportLine, SHOWN_CHARS_MAX, Told, admit, put_place, put_told, put_why,
+    ClientAnswer, Report, ReportLine, SHOWN_CHARS_MAX, admit, put_answer, put_place, put_why,
 };
 use super::{Id, Shard};
 use crate::dialect::AnyDialect;
@@ -40,7 +40,7 @@ impl Shard {
         id: Id,
         reason: Reason,
         detail: &str,
-        told: Option<Told<'_>>,
+        answer: Option<ClientAnswer<'_>>,
         now: Now,
     ) {
         self.metrics.refusals[reason as usize].add(1);
@@ -52,7 +52,7 @@ impl Shard {
         put_place(&mut rest, kind);
         self.put_subject(&mut rest, None);
         self.put_reason(&mut rest, reason, detail);
-        put_told(&mut rest, told);
+        put_answer(&mut rest, answer);
         self.reports.push(Report { id, reason, line: ReportLine { what: "refused", rest, more } });
     }
 
@@ -62,7 +62,7 @@ impl Shard {
         id: Id,
         dialect: &AnyDialect,
         reason: Reason,
-        told: Option<Told<'_>>,
+        answer: Option<ClientAnswer<'_>>,
         now: Now,
     ) {
         self.metrics.ends[reason as usize].add(1);
@@ -74,7 +74,7 @@ impl Shard {
         let ticks = now.tick().saturating_sub(self.sessions[id as usize].since);
         let _ = write!(rest, ", after {} s", u64::from(ticks) * TICK_MS / 1000);
         self.put_reason(&mut rest, reason, "");
-        put_told(&mut rest, told);
+        put_answer(&mut rest, answer);
         self.reports.push(Report {
             id,
             reason,
@@ -85,8 +85,10 @@ impl Shard {
     fn put_subject(&self, rest: &mut String, dialect: Option<&AnyDialect>) {
         // A handshake has no session yet, but its token may have told the subject.
         let known = dialect.and_then(|dialect| dialect.subject());
-        let subject =
-            known.as_deref().or(self.why.subject.as_deref()).filter(|subject| !subject.is_empty());
+        let subject = known
+            .as_deref()
+            .or(self.default_reason.subject.as_deref())
+            .filter(|subject| !subject.is_empty());
         if let Some(subject) = subject {
             let _ = write!(rest, ", {:?}", start(subject, SHOWN_CHARS_MAX));
         }
@@ -94,7 +96,11 @@ impl Shard {
 
     /// The reason and its detail: the given one, else the fault of the token.
     fn put_reason(&self, rest: &mut String, reason: Reason, detail: &str) {
-        match self.why.refusal.filter(|_| self.why.reason == reason && detail.is_empty()) {
+        match self
+            .default_reason
+            .refusal
+            .filter(|_| self.default_reason.reason == reason && detail.is_empty())
+        {
             Some(refusal) => put_why(rest, reason, &refusal.to_string()),
             None => put_why(rest, reason, detail),
         }

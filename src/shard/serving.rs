@@ -1,6 +1,6 @@
 //! HTTP requests to dialects: the connection stays HTTP, and another request may follow.
 
-use super::report::Told;
+use super::report::ClientAnswer;
 use super::session::{AwaitedAnswer, PendingInquiry, Phase};
 use super::{ConnectionEvent, Id, Outgoing, Shard};
 use crate::dialect::{Action, Kind, Request, Served};
@@ -95,7 +95,7 @@ impl Shard {
         persistence: Persistence,
         now: Now,
     ) -> bool {
-        let (mut context, actions) = self.shared.lend(now);
+        let (mut context, actions) = self.shared.context(now);
         actions.clear();
         let wanted = AnswerForm { persistence, is_head: request.is_head };
         let served = kind.serve(request, &mut context, actions);
@@ -148,8 +148,8 @@ impl Shard {
         self.count_request(kind, status);
         if matches!(status, 401 | 403) {
             // The refusals of HTTP requests count beside those of handshakes.
-            let told = Some(Told { code: status, text: "" });
-            self.report_refusal(id, Reason::Signature, "", told, now);
+            let answer = Some(ClientAnswer { code: status, text: "" });
+            self.report_refusal(id, Reason::Signature, "", answer, now);
         }
         self.conclude(id, response, persistence, now);
     }
@@ -189,7 +189,7 @@ impl Shard {
         self.count_request(kind, status);
         let response = if is_head { http::without_body(response) } else { response };
         let reason = if status == 503 { Reason::Outage } else { Reason::BadRequest };
-        self.report_refusal(id, reason, "", Some(Told { code: status, text: "" }), now);
+        self.report_refusal(id, reason, "", Some(ClientAnswer { code: status, text: "" }), now);
         self.conclude(id, &response, Persistence::Ends, now);
     }
 
@@ -212,7 +212,7 @@ impl Shard {
         }
 
         if let Some(answer) = &inquiry.answer {
-            let (context, _) = self.shared.lend(now);
+            let (context, _) = self.shared.context(now);
             let body = kind.answer(&inquiry.question, answer, &context);
             self.answer_request(id, 200, &body, now);
         }

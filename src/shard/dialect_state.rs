@@ -1,4 +1,4 @@
-//! The parts of a shard that dialects may use in a step.
+//! The state of a shard that its dialects use.
 
 use crate::dialect::{Actions, Context, PerShard, Rng, Settings};
 use crate::event::Parser;
@@ -7,8 +7,8 @@ use crate::retained::Retained;
 use crate::wheel::Now;
 use std::sync::Arc;
 
-/// The parts of a shard that dialects may use in a step.
-pub(super) struct Lent {
+/// The state of a shard that its dialects use in a step, one after another.
+pub(super) struct DialectState {
     pub(super) settings: Arc<Settings>,
     parser: Parser,
     pub(super) draft: Draft,
@@ -18,7 +18,7 @@ pub(super) struct Lent {
     pub(super) actions: Actions,
 }
 
-impl Lent {
+impl DialectState {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
         Self {
             settings,
@@ -32,7 +32,7 @@ impl Lent {
     }
 
     /// The context of a dialect's step, and the list for its actions.
-    pub(super) fn lend(&mut self, now: Now) -> (Context<'_>, &mut Actions) {
+    pub(super) fn context(&mut self, now: Now) -> (Context<'_>, &mut Actions) {
         let Self { settings, parser, draft, of_dialects, retained, rng, actions } = self;
         (Context { now, settings, parser, draft, shared: of_dialects, retained, rng }, actions)
     }
