@@ -287,7 +287,7 @@ async fn answer(request: &AdminRequest<'_>, state: &AdminState, calls: &AtomicBo
 
             // From here on the request is not displaced: the store may be half done with it.
             calls.store(true, Relaxed);
-            let _calling = Calling::new(&state.calls);
+            let _count = CallCount::new(&state.calls);
             let answer = ask(call, &state.hub).await;
             calls.store(false, Relaxed);
             answer.into()
@@ -296,16 +296,16 @@ async fn answer(request: &AdminRequest<'_>, state: &AdminState, calls: &AtomicBo
 }
 
 /// Counts a request that waits for the store, until it is dropped.
-struct Calling<'a>(&'a AtomicUsize);
+struct CallCount<'a>(&'a AtomicUsize);
 
-impl<'a> Calling<'a> {
+impl<'a> CallCount<'a> {
     fn new(calls: &'a AtomicUsize) -> Self {
         calls.fetch_add(1, Relaxed);
         Self(calls)
     }
 }
 
-impl Drop for Calling<'_> {
+impl Drop for CallCount<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -60,7 +60,7 @@ impl Addresses {
 }
 
 /// The client of a connection.
-struct Known {
+struct KnownClient {
     remote: Remote,
     is_counted: bool,
     /// Whether the headers of a request have named it, so that the connection is a trusted proxy's.
@@ -69,7 +69,7 @@ struct Known {
     is_contradicted: bool,
 }
 
-impl Known {
+impl KnownClient {
     /// A client whose address is the connection's own, or its preamble's.
     fn new(Admitted { remote, is_counted }: Admitted) -> Self {
         Self { remote, is_counted, is_told: false, is_contradicted: false }
@@ -96,7 +96,7 @@ pub(super) enum ForwardedOutcome {
 pub(super) struct Clients {
     addresses: Arc<Addresses>,
     /// Borrowed for look-ups only, never across a call.
-    known: RefCell<AHashMap<Id, Known>>,
+    known: RefCell<AHashMap<Id, KnownClient>>,
     /// Incomplete preambles of the PROXY protocol, from trusted proxies only; each has a limit.
     preambles: AHashMap<Id, Vec<u8>>,
     /// Whether new connections are counted.
@@ -135,7 +135,7 @@ impl Clients {
     /// Keeps the entry of an accepted connection, if it needs one.
     pub(super) fn keep(&self, id: Id, admitted: Admitted) {
         if admitted.is_counted {
-            self.known.borrow_mut().insert(id, Known::new(admitted));
+            self.known.borrow_mut().insert(id, KnownClient::new(admitted));
         }
     }
 
@@ -176,7 +176,7 @@ impl Clients {
     pub(super) fn adopt(&self, id: Id, client: Remote, trusted: &Networks, most: usize) -> bool {
         let admitted = self.admit(client, trusted, most);
         let is_counted = admitted.is_some_and(|admitted| admitted.is_counted);
-        let known = Known::new(Admitted { remote: client, is_counted });
+        let known = KnownClient::new(Admitted { remote: client, is_counted });
         let before = self.known.borrow_mut().insert(id, known);
         // A reload may have counted the proxy itself, if it was not trusted then.
         if let Some(proxy) = before.filter(|before| before.is_counted) {
@@ -208,7 +208,7 @@ impl Clients {
         };
         if let Some(remote) = remote {
             let is_contradicted = told == ForwardedOutcome::Contradicted;
-            let known = Known { remote, is_counted: false, is_told: true, is_contradicted };
+            let known = KnownClient { remote, is_counted: false, is_told: true, is_contradicted };
             self.known.borrow_mut().insert(id, known);
         }
         told

@@ -35,7 +35,7 @@ const BODY: Fault = Fault {
 };
 
 /// The outcome of a head.
-pub(super) enum Found {
+pub(super) enum HeadOutcome {
     /// A session.
     Session,
     /// A request that a dialect answers once its body is complete.
@@ -48,7 +48,7 @@ pub(super) enum Found {
 type HandshakeRefusal = (Vec<u8>, Reason, String);
 
 /// Reads one complete head.
-pub(super) fn read(bytes: &[u8], context: &RequestContext<'_>, shard: &mut Shard) -> Found {
+pub(super) fn read(bytes: &[u8], context: &RequestContext<'_>, shard: &mut Shard) -> HeadOutcome {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let (is_head, found) = match Head::read(bytes, &mut fields) {
         Ok(head) => (head.is_head, route(&head, bytes, context, shard)),
@@ -60,7 +60,7 @@ pub(super) fn read(bytes: &[u8], context: &RequestContext<'_>, shard: &mut Shard
         // The status and headers of a GET, and no more (RFC 9110 section 9.3.2).
         let response = if is_head { http::without_body(response) } else { response };
         shard.respond_saying(context.id, &response, (reason, &detail), context.now);
-        Found::Refused
+        HeadOutcome::Refused
     })
 }
 
@@ -79,7 +79,7 @@ fn route(
     bytes: &[u8],
     context: &RequestContext<'_>,
     shard: &mut Shard,
-) -> Result<Found, HandshakeRefusal> {
+) -> Result<HeadOutcome, HandshakeRefusal> {
     let RequestContext { kinds, id, .. } = context;
     let wants_websocket =
         head.method == "GET" && !head.is_head && head.lists("upgrade", b"websocket");
@@ -90,9 +90,9 @@ fn route(
         return Ok(body.map_or_else(
             |fault| {
                 context.refuse(server.0, head.is_head, fault, shard);
-                Found::Refused
+                HeadOutcome::Refused
             },
-            Found::Request,
+            HeadOutcome::Request,
         ));
     }
 
@@ -131,7 +131,7 @@ fn route(
             admit(context, shard)?;
             let response = switching_protocols(key);
             let is_claimed = shard.upgrade(*id, &upgrade, kinds, response.as_bytes(), context.now);
-            if is_claimed { Ok(Found::Session) } else { Err(not_found()) }
+            if is_claimed { Ok(HeadOutcome::Session) } else { Err(not_found()) }
         }
         Err(fault) => {
             // An unknown path is not found, whatever is wrong with the request.

@@ -54,13 +54,13 @@ pub enum RenewError {
 #[derive(Default)]
 struct Changes {
     /// By slot.
-    slots: Vec<(usize, Slotted)>,
+    slots: Vec<(usize, SlotChange)>,
     /// Keys and listeners that wait for a restart.
     left: Vec<String>,
 }
 
 /// The change of a slot.
-enum Slotted {
+enum SlotChange {
     Open(Slot, Vec<rustix::fd::OwnedFd>, Listen),
     Serve(Arc<[Kind]>, Listen),
     Close,
@@ -145,7 +145,7 @@ impl Daemon {
             match open.iter().position(|slot| self.slots[*slot].asked == listen.address) {
                 Some(place) => {
                     let slot = open.remove(place);
-                    changes.slots.push((slot, Slotted::Serve(kinds, listen)));
+                    changes.slots.push((slot, SlotChange::Serve(kinds, listen)));
                 }
                 // A listener without a dialect that can be spoken would only refuse.
                 None if kinds.is_empty() => {}
@@ -154,7 +154,7 @@ impl Daemon {
         }
 
         // The open ones left over are no longer configured.
-        changes.slots.extend(open.into_iter().map(|slot| (slot, Slotted::Close)));
+        changes.slots.extend(open.into_iter().map(|slot| (slot, SlotChange::Close)));
 
         let mut next = self.slots.len();
         // After all others, so that an error leaves no socket behind that a shard has to close.
@@ -166,7 +166,7 @@ impl Daemon {
             let actual =
                 sockets.first().map(listen::local_address).transpose()?.unwrap_or(listen.address);
             let slot = Slot::new(listen.address, actual, kinds);
-            changes.slots.push((next, Slotted::Open(slot, sockets, listen)));
+            changes.slots.push((next, SlotChange::Open(slot, sockets, listen)));
             next += 1;
         }
         Ok(changes)
@@ -198,11 +198,11 @@ impl Daemon {
     }
 
     /// Posts the changes to the shards, and records them for the next reload.
-    fn apply(&mut self, changes: Vec<(usize, Slotted)>) {
+    fn apply(&mut self, changes: Vec<(usize, SlotChange)>) {
         let mut parcels: Vec<Vec<Parcel>> = self.threads.iter().map(|_| Vec::new()).collect();
         for (number, change) in changes {
             match change {
-                Slotted::Open(slot, sockets, listen) => {
+                SlotChange::Open(slot, sockets, listen) => {
                     let kinds = &slot.kinds;
                     for (parcels, socket) in parcels.iter_mut().zip(sockets) {
                         let (kinds, tls) = (Arc::clone(kinds), listen.tls.clone());
@@ -211,7 +211,7 @@ impl Daemon {
                     }
                     self.slots.push(slot);
                 }
-                Slotted::Serve(kinds, listen) => {
+                SlotChange::Serve(kinds, listen) => {
                     for parcels in &mut parcels {
                         let (kinds, tls) = (Arc::clone(&kinds), listen.tls.clone());
                         let change = Change::Serve { kinds, tls, proxied: listen.proxied };
@@ -219,7 +219,7 @@ impl Daemon {
                     }
                     self.slots[number].kinds = kinds;
                 }
-                Slotted::Close => {
+                SlotChange::Close => {
                     parcels
                         .iter_mut()
                         .for_each(|parcels| parcels.push(Parcel::Listener(number, Change::Close)));

@@ -10,7 +10,7 @@ mod progress;
 pub(super) use self::context::RequestContext;
 pub(super) use self::progress::{Body, Progress};
 
-use super::handshake::{self, Found};
+use super::handshake::{self, HeadOutcome};
 use crate::http::Persistence;
 use crate::http::head::{self, HeadEnd};
 use crate::shard::Shard;
@@ -54,13 +54,13 @@ pub(super) fn read(
         let body = match progress.body.take() {
             Some(body) => body,
             None => match begin(rest, progress, context, shard) {
-                Begun::Part => return (at, Next::More),
-                Begun::Whole(end, Found::Session) => {
+                RequestStart::Part => return (at, Next::More),
+                RequestStart::Whole(end, HeadOutcome::Session) => {
                     let is_open = !shard.is_opening(context.id);
                     return (at + end, if is_open { Next::Session } else { Next::Opening });
                 }
-                Begun::Whole(_, Found::Refused) => return (at, Next::Over),
-                Begun::Whole(_, Found::Request(body)) => body,
+                RequestStart::Whole(_, HeadOutcome::Refused) => return (at, Next::Over),
+                RequestStart::Whole(_, HeadOutcome::Request(body)) => body,
             },
         };
 
@@ -96,9 +96,9 @@ pub(super) fn read(
 }
 
 /// The request that bytes begin with.
-enum Begun {
+enum RequestStart {
     Part,
-    Whole(usize, Found),
+    Whole(usize, HeadOutcome),
 }
 
 fn begin(
@@ -106,19 +106,21 @@ fn begin(
     progress: &mut Progress,
     context: &RequestContext<'_>,
     shard: &mut Shard,
-) -> Begun {
+) -> RequestStart {
     match head::end(bytes, &mut progress.searched, shard.limits().head_bytes_max) {
-        HeadEnd::At(end) => Begun::Whole(end, handshake::read(&bytes[..end], context, shard)),
+        HeadEnd::At(end) => {
+            RequestStart::Whole(end, handshake::read(&bytes[..end], context, shard))
+        }
         HeadEnd::Part => {
             // Its time-out starts with its first byte, not with the end of the request before.
             if !bytes.is_empty() {
                 shard.await_head(context.id, context.now);
             }
-            Begun::Part
+            RequestStart::Part
         }
         HeadEnd::TooLong => {
             handshake::refuse_long(context, shard);
-            Begun::Whole(0, Found::Refused)
+            RequestStart::Whole(0, HeadOutcome::Refused)
         }
     }
 }

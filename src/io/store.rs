@@ -2,11 +2,12 @@
 //! with a part of the topics and a log of its own.
 //!
 //! Shards and feeds post requests to an inbox (`handle`); shards get answers through their
-//! mailboxes, feeds and the admin listener through channels (`waiting`). The thread's rounds are in
+//! mailboxes, feeds and the admin listener through channels (`callers`). The thread's rounds are in
 //! `owner`, its archive in `archive`.
 
 mod archive;
 mod backup;
+mod callers;
 mod catalog;
 mod check;
 mod format;
@@ -27,7 +28,6 @@ mod settings;
 mod survey;
 #[cfg(test)]
 mod tests;
-mod waiting;
 
 pub use self::archive::Disk;
 pub use self::backup::{Backup, keep};

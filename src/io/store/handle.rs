@@ -1,7 +1,7 @@
 //! The other threads' side of the store: an inbox for each owner of topics.
 
 use super::backup::{self, Backup, Copier};
-use super::survey::{Board, Survey};
+use super::survey::{LargestTopics, Survey};
 use crate::dialect;
 use crate::io::handoff::inbox::{Bounds, Fill, Inbox, Wake, Weigh};
 use crate::service::ConnectionRef;
@@ -56,18 +56,18 @@ impl From<RecvError> for Unanswered {
 /// The other threads' side of the store.
 pub(in crate::io) struct Store {
     /// One for each owner of topics.
-    pub(super) posts: Box<[Post]>,
+    pub(super) inboxes: Box<[OwnerInboxes]>,
     /// The number of inboxes over their limit.
     fill: Fill,
     /// Locked while a backup is made.
     copying: Arc<tokio::sync::Mutex<()>>,
     /// The owners' largest topics, gathered when the volume is nearly full.
-    pub(super) board: Board,
+    pub(super) largest: LargestTopics,
 }
 
 /// The inboxes of one owner. Both are closed while no thread runs: what is posted then is dropped,
 /// and with it the sender of the answer.
-pub(super) struct Post {
+pub(super) struct OwnerInboxes {
     /// Requests of connections.
     pub(super) requests: Inbox<StoreRequest, Unpark>,
     /// Requests of others, served before the connections': there are few, and each waits for its
@@ -82,7 +82,7 @@ pub(super) type StoreRequest = (ConnectionRef, TopicQuestion);
 pub(super) enum StoreMessage {
     /// Another owner's request on behalf of a connection.
     Owner(ConnectionRef, TopicQuestion),
-    Outside(Outside),
+    Outside(OutsideRequest),
     Rules(TopicRules),
     /// The result of the sync in progress.
     Synced(io::Result<()>),
@@ -99,7 +99,7 @@ impl Weigh for StoreRequest {
 impl Weigh for StoreMessage {
     /// Only feeds' messages count: the others are small, or dead letters, whose sender limits them.
     fn weight(&self) -> usize {
-        let Self::Outside(Outside::Append(messages, _)) = self else { return 0 };
+        let Self::Outside(OutsideRequest::Append(messages, _)) = self else { return 0 };
         let each = size_of::<(TopicName, MessageDraft)>();
         messages.iter().map(|(_, draft)| draft.len() + each).sum()
     }
@@ -125,7 +125,7 @@ impl Wake for Unpark {
 }
 
 /// A request from outside of any connection.
-pub(super) enum Outside {
+pub(super) enum OutsideRequest {
     /// A feed's messages; answered with one result each.
     Append(Vec<(TopicName, MessageDraft)>, oneshot::Sender<Receipts>),
     /// A query of the admin listener; answered with a status, and JSON or a sentence.
@@ -141,16 +141,16 @@ impl Store {
     pub(in crate::io) fn new(owners: usize) -> Self {
         let fill = Fill::default();
         Self {
-            posts: OwnerIndex::all(owners).map(|_| Post::new(&fill)).collect(),
+            inboxes: OwnerIndex::all(owners).map(|_| OwnerInboxes::new(&fill)).collect(),
             fill,
             copying: Arc::default(),
-            board: Board::new(owners),
+            largest: LargestTopics::new(owners),
         }
     }
 
     /// Number of owners.
     pub(in crate::io) fn owners(&self) -> usize {
-        self.posts.len()
+        self.inboxes.len()
     }
 
     /// Whether shards may send more requests.
@@ -162,7 +162,7 @@ impl Store {
     /// dialect that needs it is configured.
     pub(in crate::io) fn ask(&self, owner: usize, requests: Vec<(ConnectionRef, TopicQuestion)>) {
         if !requests.is_empty() {
-            self.posts[owner].requests.post(requests);
+            self.inboxes[owner].requests.post(requests);
         }
     }
 
@@ -174,7 +174,7 @@ impl Store {
         connection: ConnectionRef,
         request: TopicQuestion,
     ) {
-        self.posts[owner].control.post([StoreMessage::Owner(connection, request)]);
+        self.inboxes[owner].control.post([StoreMessage::Owner(connection, request)]);
     }
 
     /// Appends messages of a feed. The results are in the order of the messages, and those for a
@@ -189,7 +189,7 @@ impl Store {
         let owners: Vec<usize> =
             messages.iter().map(|(topic, _)| OwnerIndex::of_topic(topic, self.owners())).collect();
         let mut parts: Vec<Vec<(TopicName, MessageDraft)>> =
-            self.posts.iter().map(|_| Vec::new()).collect();
+            self.inboxes.iter().map(|_| Vec::new()).collect();
         for (owner, message) in owners.iter().zip(messages) {
             parts[*owner].push(message);
         }
@@ -198,7 +198,7 @@ impl Store {
         let asked: Vec<_> = parts
             .map(|(owner, part)| {
                 let count = part.len();
-                (owner, count, self.outside(owner, |sender| Outside::Append(part, sender)))
+                (owner, count, self.outside(owner, |sender| OutsideRequest::Append(part, sender)))
             })
             .collect();
         let mut receipts = vec![Receipts::new().into_iter(); self.owners()];
@@ -222,15 +222,18 @@ impl Store {
         let merge = Merge::of(&inquiry).filter(|_| self.owners() > 1);
         let Some(merge) = merge else {
             let owner = inquiry.owner(self.owners());
-            return Ok(self.outside(owner, |sender| Outside::Inquire(inquiry, sender))?.await?);
+            return Ok(self
+                .outside(owner, |sender| OutsideRequest::Inquire(inquiry, sender))?
+                .await?);
         };
-        let answers = self.of_each(|sender| Outside::Inquire(inquiry.clone(), sender)).await?;
+        let answers =
+            self.of_each(|sender| OutsideRequest::Inquire(inquiry.clone(), sender)).await?;
         Ok(merge.all(answers))
     }
 
     /// The metrics beyond the counters.
     pub(in crate::io) async fn survey(&self) -> Result<Survey, Unanswered> {
-        Ok(Survey::of_all(self.of_each(Outside::Survey).await?))
+        Ok(Survey::of_all(self.of_each(OutsideRequest::Survey).await?))
     }
 
     /// Makes a backup while the daemon runs, one at a time, and removes all but the newest `kept`.
@@ -241,7 +244,7 @@ impl Store {
         let Ok(copying) = Arc::clone(&self.copying).try_lock_owned() else {
             return Ok(Err("a backup is in progress already: retry when it is done".into()));
         };
-        match self.of_each(Outside::Backup).await?.into_iter().collect() {
+        match self.of_each(OutsideRequest::Backup).await?.into_iter().collect() {
             Ok(copiers) => Ok(back_up(copiers, kept, copying).await?),
             Err(reason) => Ok(Err(reason)),
         }
@@ -249,8 +252,8 @@ impl Store {
 
     /// Replaces the rules of the topics with those of new settings.
     pub(in crate::io) fn configure(&self, settings: &dialect::Settings) {
-        for post in self.posts.iter().filter(|post| post.runs()) {
-            post.control.offer([StoreMessage::Rules(settings.topic_rules())], |_| {
+        for each in self.inboxes.iter().filter(|each| each.runs()) {
+            each.control.offer([StoreMessage::Rules(settings.topic_rules())], |_| {
                 tracing::error!(
                     "too much waits for the store, which keeps its previous settings: reload the \
                      configuration again when its disk answers"
@@ -262,8 +265,8 @@ impl Store {
     /// Stops the threads, which save everything first; waits for them up to `time`, or a minimum.
     pub(in crate::io) fn stop(&self, time: Duration) {
         let start = Instant::now();
-        self.posts.iter().for_each(|post| post.control.post([StoreMessage::Stop]));
-        while self.posts.iter().any(Post::runs) {
+        self.inboxes.iter().for_each(|each| each.control.post([StoreMessage::Stop]));
+        while self.inboxes.iter().any(OwnerInboxes::runs) {
             // A hanging disk must not keep the daemon from stopping.
             if start.elapsed() > time.max(STOP_GRACE) {
                 tracing::warn!(
@@ -280,16 +283,16 @@ impl Store {
     fn outside<T>(
         &self,
         owner: usize,
-        ask: impl FnOnce(oneshot::Sender<T>) -> Outside,
+        ask: impl FnOnce(oneshot::Sender<T>) -> OutsideRequest,
     ) -> Result<oneshot::Receiver<T>, Unanswered> {
-        let post = &self.posts[owner];
+        let inboxes = &self.inboxes[owner];
         let (sender, receiver) = oneshot::channel();
         let mut lost = None;
-        post.control.offer([StoreMessage::Outside(ask(sender))], |message| lost = Some(message));
+        inboxes.control.offer([StoreMessage::Outside(ask(sender))], |message| lost = Some(message));
         match lost {
             None => Ok(receiver),
             // An inbox that closes in between is no longer full.
-            Some(_) if post.runs() => Err(Unanswered::Full),
+            Some(_) if inboxes.runs() => Err(Unanswered::Full),
             Some(_) => Err(Unanswered::Ended),
         }
     }
@@ -297,7 +300,7 @@ impl Store {
     /// Sends each owner the same request, and awaits all answers.
     async fn of_each<T>(
         &self,
-        ask: impl Fn(oneshot::Sender<T>) -> Outside,
+        ask: impl Fn(oneshot::Sender<T>) -> OutsideRequest,
     ) -> Result<Vec<T>, Unanswered> {
         let asked = (0..self.owners()).map(|owner| self.outside(owner, &ask));
         let asked = asked.collect::<Result<Vec<_>, Unanswered>>()?;
@@ -309,16 +312,16 @@ impl Store {
     }
 }
 
-impl Post {
+impl OwnerInboxes {
     fn new(fill: &Fill) -> Self {
         let bounds = Bounds { count: REQUESTS_MAX, bytes: REQUESTS_BYTES_MAX };
         let control_bounds = Bounds { count: CONTROL_MAX, bytes: CONTROL_BYTES_MAX };
-        let post = Self {
+        let inboxes = Self {
             requests: Inbox::new(Unpark::default(), bounds, fill),
             control: Inbox::new(Unpark::default(), control_bounds, &Fill::default()),
         };
-        post.end();
-        post
+        inboxes.end();
+        inboxes
     }
 
     /// Whether a thread runs, or is about to start.
@@ -360,12 +363,12 @@ impl Post {
 impl Store {
     /// Accepts requests from now on, although no thread runs.
     pub(in crate::io) fn pretend(&self) {
-        self.posts[0].start();
+        self.inboxes[0].start();
     }
 
     /// Takes the requests that a thread would handle.
     pub(in crate::io) fn take(&self) -> Vec<(ConnectionRef, TopicQuestion)> {
-        self.posts[0].requests.take_up_to(usize::MAX)
+        self.inboxes[0].requests.take_up_to(usize::MAX)
     }
 }
 
@@ -410,11 +413,11 @@ mod tests {
     #[test]
     fn what_is_asked_while_no_thread_runs_fails_at_once_and_so_does_what_waits_when_it_ends() {
         let store = Store::new(1);
-        assert_eq!(store.outside(0, Outside::Survey).unwrap_err(), Unanswered::Ended);
+        assert_eq!(store.outside(0, OutsideRequest::Survey).unwrap_err(), Unanswered::Ended);
         store.pretend();
-        let mut waiting = store.outside(0, Outside::Survey).unwrap();
+        let mut waiting = store.outside(0, OutsideRequest::Survey).unwrap();
         assert!(waiting.try_recv().is_err_and(|it| it == Empty));
-        store.posts[0].end();
+        store.inboxes[0].end();
         assert!(waiting.try_recv().is_err_and(|it| it == Closed));
         store.stop(Duration::MAX);
     }
@@ -430,7 +433,8 @@ mod tests {
     async fn what_is_asked_of_a_full_inbox_is_refused_with_advice() {
         let store = Store::new(1);
         store.pretend();
-        let append = |bytes| store.outside(0, |sender| Outside::Append(message(bytes), sender));
+        let append =
+            |bytes| store.outside(0, |sender| OutsideRequest::Append(message(bytes), sender));
         // An empty inbox takes the longest message, and a short one may fit where a long one did
         // not.
         append(LONGEST_MESSAGE_BYTES).unwrap();
@@ -438,12 +442,12 @@ mod tests {
         assert_eq!(store.append(message(LONGEST_MESSAGE_BYTES)).await, Ok(vec![Err(FULL.into())]));
         append(1).unwrap();
 
-        (2..CONTROL_MAX).for_each(|_| drop(store.outside(0, Outside::Survey).unwrap()));
+        (2..CONTROL_MAX).for_each(|_| drop(store.outside(0, OutsideRequest::Survey).unwrap()));
         assert_eq!(store.survey().await.map(|_| ()), Err(Unanswered::Full));
         assert_eq!(store.append(message(1)).await, Ok(vec![Err(FULL.into())]));
 
         // An owner's requests and the end have room.
-        store.posts[0].control.post([StoreMessage::Stop]);
-        assert_eq!(store.posts[0].control.depth(), CONTROL_MAX + 1);
+        store.inboxes[0].control.post([StoreMessage::Stop]);
+        assert_eq!(store.inboxes[0].control.depth(), CONTROL_MAX + 1);
     }
 }

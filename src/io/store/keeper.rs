@@ -35,7 +35,7 @@ pub(super) enum Job {
 
 /// The result of a job.
 #[derive(Debug)]
-pub(super) enum Done {
+pub(super) enum JobResult {
     Prepared(u32, io::Result<File>),
     IndexWritten(u32),
     Dropped,
@@ -46,7 +46,7 @@ pub(super) enum Done {
 #[derive(Debug)]
 pub(super) struct Keeper {
     jobs: Option<Sender<Job>>,
-    done: Receiver<Done>,
+    done: Receiver<JobResult>,
     thread: Option<JoinHandle<()>>,
     /// Number of unfinished jobs.
     outstanding: usize,
@@ -81,14 +81,14 @@ impl Keeper {
     }
 
     /// The next result, if there is one.
-    pub(super) fn poll(&mut self) -> Option<Done> {
+    pub(super) fn poll(&mut self) -> Option<JobResult> {
         let done = self.done.try_recv().ok()?;
         self.outstanding -= 1;
         Some(done)
     }
 
     /// The next result, waiting up to `time` for it.
-    pub(super) fn wait(&mut self, time: Duration) -> Option<Done> {
+    pub(super) fn wait(&mut self, time: Duration) -> Option<JobResult> {
         match self.done.recv_timeout(time) {
             Ok(done) => {
                 self.outstanding -= 1;
@@ -121,21 +121,23 @@ struct KeeperWork {
 }
 
 impl KeeperWork {
-    fn run(&mut self, job: Job) -> Done {
+    fn run(&mut self, job: Job) -> JobResult {
         match job {
             Job::Prepare { number, is_filled } => {
-                Done::Prepared(number, self.prepare(number, is_filled))
+                JobResult::Prepared(number, self.prepare(number, is_filled))
             }
             Job::WriteIndex(number, index) => {
                 // A missing index is rebuilt when it is needed.
                 let _ = segment::write_index(&self.directory, number, &index);
-                Done::IndexWritten(number)
+                JobResult::IndexWritten(number)
             }
             Job::Drop(numbers) => {
                 numbers.into_iter().for_each(|number| self.drop(number));
-                Done::Dropped
+                JobResult::Dropped
             }
-            Job::Read(number) => Done::Read(number, segment::read_whole(&self.directory, number)),
+            Job::Read(number) => {
+                JobResult::Read(number, segment::read_whole(&self.directory, number))
+            }
         }
     }
 

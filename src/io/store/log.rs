@@ -2,7 +2,7 @@
 //! safe by one sync. When a segment is full, the log continues in the next.
 
 use super::catalog::Catalog;
-use super::keeper::{self, Done, Job, Keeper};
+use super::keeper::{self, Job, JobResult, Keeper};
 use super::place::Address;
 use super::record::{self, HEADER_BYTES, Record};
 use super::recovery::Recovered;
@@ -203,21 +203,21 @@ impl StoreLog {
         }
     }
 
-    fn take(&mut self, done: Done, catalog: &Catalog) {
+    fn take(&mut self, done: JobResult, catalog: &Catalog) {
         match done {
-            Done::Prepared(number, Ok(file)) => {
+            JobResult::Prepared(number, Ok(file)) => {
                 self.is_preparing = false;
                 self.full = None;
                 self.prepared.push_back((number, Arc::new(file)));
                 self.prepare(catalog);
             }
-            Done::Prepared(_, Err(error)) => {
+            JobResult::Prepared(_, Err(error)) => {
                 self.is_preparing = false;
                 self.full = Some(error.to_string());
             }
-            Done::IndexWritten(number) => self.files.written(number),
-            Done::Dropped => {}
-            Done::Read(number, bytes) => self.read = Some((number, bytes)),
+            JobResult::IndexWritten(number) => self.files.written(number),
+            JobResult::Dropped => {}
+            JobResult::Read(number, bytes) => self.read = Some((number, bytes)),
         }
     }
 

@@ -5,11 +5,11 @@
 //! sync form the next group.
 
 use super::archive::Disk;
+use super::callers::{Callers, NO_SHARD};
 use super::handle::{StoreMessage, StoreRequest};
 use super::log::Unsynced;
 use super::settings::StoreSettings;
 use super::survey::Surveyor;
-use super::waiting::{NO_SHARD, Waiting};
 use crate::dialect::{self, Kind};
 use crate::io::Hub;
 use crate::io::clock;
@@ -69,26 +69,26 @@ fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<(
     std::thread::Builder::new().name(owner_thread("sync", index)).spawn(move || {
         for unsynced in taken {
             let result = unsynced.sync();
-            for_syncer.store.posts[index].control.post([StoreMessage::Synced(result)]);
+            for_syncer.store.inboxes[index].control.post([StoreMessage::Synced(result)]);
         }
     })?;
     let for_thread = Arc::clone(hub);
-    hub.store.posts[index].start();
+    hub.store.inboxes[index].start();
     let spawned = std::thread::Builder::new().name(owner_thread("store", index)).spawn(move || {
         // However the thread ends, other threads have to notice.
-        let over = Over(for_thread, index);
-        over.0.store.posts[index].bind();
-        OwnerThread::new(&over.0, index, topics, &syncer).run();
+        let mark = EndMark(for_thread, index);
+        mark.0.store.inboxes[index].bind();
+        OwnerThread::new(&mark.0, index, topics, &syncer).run();
     });
-    spawned.map(|_| ()).inspect_err(|_| hub.store.posts[index].end())
+    spawned.map(|_| ()).inspect_err(|_| hub.store.inboxes[index].end())
 }
 
 /// Marks the thread as ended when dropped.
-struct Over(Arc<Hub>, usize);
+struct EndMark(Arc<Hub>, usize);
 
-impl Drop for Over {
+impl Drop for EndMark {
     fn drop(&mut self) {
-        self.0.store.posts[self.1].end();
+        self.0.store.inboxes[self.1].end();
         self.0.pulses.store[self.1].end();
     }
 }
@@ -101,7 +101,7 @@ struct OwnerThread<'a> {
     syncer: &'a mpsc::Sender<Unsynced>,
     /// Requests of connections taken from the inbox and not handled yet.
     requests: VecDeque<StoreRequest>,
-    waiting: Waiting,
+    callers: Callers,
     surveyor: Surveyor,
     /// When the sync in progress began.
     syncing_since: Option<Instant>,
@@ -125,7 +125,7 @@ impl<'a> OwnerThread<'a> {
             topics,
             syncer,
             requests: VecDeque::new(),
-            waiting: Waiting::default(),
+            callers: Callers::default(),
             surveyor: Surveyor::new(),
             syncing_since: None,
             is_late_reported: false,
@@ -157,7 +157,7 @@ impl<'a> OwnerThread<'a> {
             }
 
             // Control messages first: there are few, and they have limits of their own.
-            self.hub.store.posts[self.index].control.take(&mut messages);
+            self.hub.store.inboxes[self.index].control.take(&mut messages);
             messages.drain(..).for_each(|message| self.take(message, now));
             self.decide(now);
             self.topics.tick(now, &mut self.out);
@@ -192,9 +192,9 @@ impl<'a> OwnerThread<'a> {
 
     /// Waits until there is something to do.
     fn sleep(&mut self) {
-        let post = &self.hub.store.posts[self.index];
+        let inboxes = &self.hub.store.inboxes[self.index];
         let watch = self.surveyor.due().min(self.disk().present_due());
-        while post.sleep() {
+        while inboxes.sleep() {
             let now = clock::now();
             self.hub.pulses.store[self.index].beat(now);
             let due = self.topics.next_at_ns().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
@@ -208,7 +208,7 @@ impl<'a> OwnerThread<'a> {
             std::thread::park_timeout(wait.min(BEAT));
         }
         // Before the inboxes are read: posts during the round need no system call.
-        post.mark_awake();
+        inboxes.mark_awake();
     }
 
     /// Handles a control message.
@@ -218,7 +218,7 @@ impl<'a> OwnerThread<'a> {
                 self.topics.ask(connection, request, now, &mut self.out);
             }
             StoreMessage::Outside(outside) => {
-                for (connection, request) in self.waiting.requests(outside) {
+                for (connection, request) in self.callers.requests(outside) {
                     self.topics.ask(connection, request, now, &mut self.out);
                 }
             }
@@ -239,7 +239,7 @@ impl<'a> OwnerThread<'a> {
     /// is lost.
     fn decide(&mut self, now: Now) {
         if self.requests.is_empty() || self.is_stopping {
-            self.hub.store.posts[self.index].requests.take(&mut self.requests);
+            self.hub.store.inboxes[self.index].requests.take(&mut self.requests);
         }
         let most = if self.is_stopping { usize::MAX } else { ROUND_REQUESTS_MAX };
         for (connection, request) in self.requests.drain(..most.min(self.requests.len())) {
@@ -278,13 +278,13 @@ impl<'a> OwnerThread<'a> {
     /// Answers requests for backups and surveys.
     fn answer_outside(&mut self) {
         // After `settle`, so that a backup includes everything decided in this round.
-        for sender in self.waiting.backups.drain(..) {
+        for sender in self.callers.backups.drain(..) {
             self.topics.save(clock::now());
             // The asker may be gone.
             let _ = sender.send(self.topics.archive().copier());
         }
-        self.surveyor.watch(self.topics.archive(), &self.hub.store.board, self.index);
-        for sender in self.waiting.surveys.drain(..) {
+        self.surveyor.watch(self.topics.archive(), &self.hub.store.largest, self.index);
+        for sender in self.callers.surveys.drain(..) {
             let _ = sender.send(self.surveyor.survey(&mut self.topics));
         }
     }
@@ -341,7 +341,7 @@ impl<'a> OwnerThread<'a> {
         for outgoing in self.out.drain(..) {
             match outgoing {
                 TopicOutgoing::Reply(connection, reply) if connection.shard == NO_SHARD => {
-                    self.waiting.answer(connection.id, reply);
+                    self.callers.answer(connection.id, reply);
                 }
                 TopicOutgoing::Reply(connection, reply)
                     if let Some(owner) = OwnerIndex::of_connection(connection) =>

@@ -45,9 +45,9 @@ pub(super) struct Findings {
     pub(super) cut_bytes: u64,
     pub(super) damages: Vec<Damage>,
     /// Missing segments, with what is known about their content.
-    pub(super) missing: Vec<Missing>,
+    pub(super) missing: Vec<MissingSegment>,
     /// Messages lost to damage, by topic name.
-    pub(super) lost: Vec<Lost>,
+    pub(super) lost: Vec<LostRange>,
     /// Files that do not belong to the store.
     pub(super) foreign: Vec<String>,
 }
@@ -62,7 +62,7 @@ pub(super) struct Damage {
 
 /// A missing segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Missing {
+pub(super) struct MissingSegment {
     pub(super) segment: u32,
     /// Topics with the number of messages it contained, as far as known.
     pub(super) topics: Vec<(Box<str>, u64)>,
@@ -70,7 +70,7 @@ pub(super) struct Missing {
 
 /// A range of lost messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lost {
+pub(super) struct LostRange {
     pub(super) topic: Box<str>,
     pub(super) gap: IndexGap,
 }
@@ -82,7 +82,7 @@ impl std::fmt::Display for Damage {
     }
 }
 
-impl std::fmt::Display for Lost {
+impl std::fmt::Display for LostRange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let IndexGap { from, to, .. } = self.gap;
         let count = to.number() - from.number();
@@ -97,7 +97,7 @@ impl std::fmt::Display for Lost {
     }
 }
 
-impl std::fmt::Display for Missing {
+impl std::fmt::Display for MissingSegment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "segment {}", self.segment)?;
         match self.topics.first() {
@@ -334,7 +334,7 @@ impl LogReading {
             let topics =
                 topics.into_iter().map(|(topic, count)| (name(&recovered.catalog, topic), count));
             let topics = topics.collect();
-            recovered.findings.missing.push(Missing { segment: number, topics });
+            recovered.findings.missing.push(MissingSegment { segment: number, topics });
         }
         // A segment dropped although messages in it were needed, as an earlier checkpoint still
         // lists them.
@@ -342,7 +342,7 @@ impl LogReading {
             if recovered.catalog.segments.get(number).is_some_and(|segment| !segment.is_dead()) {
                 for gap in recovered.catalog.gaps_without(*number) {
                     let topic = name(&recovered.catalog, gap.topic);
-                    recovered.findings.lost.push(Lost { topic, gap });
+                    recovered.findings.lost.push(LostRange { topic, gap });
                 }
                 recovered.catalog.give_up(*number);
             }
@@ -353,7 +353,7 @@ impl LogReading {
             let gaps: Vec<IndexGap> = gaps.collect();
             for gap in gaps {
                 let topic = name(&recovered.catalog, gap.topic);
-                recovered.findings.lost.push(Lost { topic, gap });
+                recovered.findings.lost.push(LostRange { topic, gap });
             }
         }
         recovered.needless =

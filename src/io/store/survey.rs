@@ -98,9 +98,9 @@ struct Ranking {
 
 /// The owners' largest topics, collected for a warning about the volume. The last owner logs it.
 #[derive(Debug)]
-pub(super) struct Board(Mutex<Vec<Option<Vec<Holding>>>>);
+pub(super) struct LargestTopics(Mutex<Vec<Option<Vec<Holding>>>>);
 
-impl Board {
+impl LargestTopics {
     pub(super) fn new(owners: usize) -> Self {
         Self(Mutex::new(vec![None; owners]))
     }
@@ -191,7 +191,7 @@ impl Surveyor {
 
     /// Checks the volume's usage from time to time, and continues a ranking in progress. `index` is
     /// the owner's.
-    pub(super) fn watch(&mut self, disk: &mut Disk, board: &Board, index: usize) {
+    pub(super) fn watch(&mut self, disk: &mut Disk, all_largest: &LargestTopics, index: usize) {
         let now = Instant::now();
         if now >= self.due() {
             self.watched = now;
@@ -203,7 +203,7 @@ impl Surveyor {
                 }
                 Some(..RELIEVED_PERCENT) if self.is_alarmed => {
                     (self.is_alarmed, self.is_for_warning) = (false, false);
-                    board.put(index, None);
+                    all_largest.put(index, None);
                 }
                 _ => {}
             }
@@ -214,7 +214,7 @@ impl Surveyor {
         if self.is_for_warning && self.ranking.is_none() {
             self.is_for_warning = false;
             let largest = self.holdings();
-            if let Some(largest) = board.put(index, Some(largest)) {
+            if let Some(largest) = all_largest.put(index, Some(largest)) {
                 warn(disk, &largest);
             }
         }
@@ -307,15 +307,15 @@ mod tests {
 
     #[test]
     fn the_last_of_several_owners_tells_the_topics_that_hold_most_of_all() {
-        let board = Board::new(2);
+        let all_largest = LargestTopics::new(2);
         let first = vec![holding("a", 9), holding("b", 7)];
-        assert_eq!(board.put(0, Some(first)), None);
-        let all = board.put(1, Some(vec![holding("c", 8), holding("d", 1)])).unwrap();
+        assert_eq!(all_largest.put(0, Some(first)), None);
+        let all = all_largest.put(1, Some(vec![holding("c", 8), holding("d", 1)])).unwrap();
         assert_eq!(listed(&all), "a (9 bytes), c (8 bytes), b (7 bytes)");
         // After it fell, all of them have to tell anew.
-        assert_eq!(board.put(0, None), None);
-        assert_eq!(board.put(1, None), None);
-        assert_eq!(board.put(0, Some(Vec::new())), None);
+        assert_eq!(all_largest.put(0, None), None);
+        assert_eq!(all_largest.put(1, None), None);
+        assert_eq!(all_largest.put(0, Some(Vec::new())), None);
     }
 
     #[test]

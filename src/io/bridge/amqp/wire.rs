@@ -69,7 +69,7 @@ impl AmqpLine {
         };
         ours.set_nodelay(true)?;
 
-        let (mut to_client, mut to_broker) = (Way::default(), Way::default());
+        let (mut to_client, mut to_broker) = (CopyDirection::default(), CopyDirection::default());
         let mut screen = Screen::new(self.frame_bytes_max);
         let (mut broker, mut client) = (self.broker, ours);
         tokio::spawn(async move {
@@ -89,13 +89,13 @@ impl AmqpLine {
 
 /// One direction of the copy.
 #[derive(Default)]
-struct Way {
+struct CopyDirection {
     chunk: Vec<u8>,
     out: Vec<u8>,
     written: usize,
 }
 
-impl Way {
+impl CopyDirection {
     /// Copies what can be copied. Ready at the end.
     fn poll(
         &mut self,

@@ -2,7 +2,7 @@
 //! metrics.
 
 use super::backup::Copier;
-use super::handle::{InquiryAnswer, Outside, Receipts};
+use super::handle::{InquiryAnswer, OutsideRequest, Receipts};
 use super::survey::Survey;
 use crate::service::ConnectionRef;
 use crate::service::topic::{TopicAnswer, TopicQuestion};
@@ -14,7 +14,7 @@ pub(super) const NO_SHARD: u16 = u16::MAX;
 
 /// The callers awaiting answers.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct Callers {
     serial: u32,
     appends: BTreeMap<u32, Appending>,
     inquiries: BTreeMap<u32, oneshot::Sender<InquiryAnswer>>,
@@ -29,13 +29,16 @@ struct Appending {
     sender: oneshot::Sender<Receipts>,
 }
 
-impl Waiting {
+impl Callers {
     /// The requests of a caller, with the connection that their answers will name.
-    pub(super) fn requests(&mut self, outside: Outside) -> Vec<(ConnectionRef, TopicQuestion)> {
+    pub(super) fn requests(
+        &mut self,
+        outside: OutsideRequest,
+    ) -> Vec<(ConnectionRef, TopicQuestion)> {
         self.serial = self.serial.wrapping_add(1);
         let connection = ConnectionRef { shard: NO_SHARD, id: self.serial, serial: 0 };
         match outside {
-            Outside::Append(messages, sender) => {
+            OutsideRequest::Append(messages, sender) => {
                 let count = messages.len();
                 self.appends.insert(
                     self.serial,
@@ -46,15 +49,15 @@ impl Waiting {
                     .map(|(topic, draft)| (connection, TopicQuestion::Append(topic, draft)))
                     .collect()
             }
-            Outside::Inquire(inquiry, sender) => {
+            OutsideRequest::Inquire(inquiry, sender) => {
                 self.inquiries.insert(self.serial, sender);
                 vec![(connection, TopicQuestion::Inquire(Box::new(inquiry)))]
             }
-            Outside::Survey(sender) => {
+            OutsideRequest::Survey(sender) => {
                 self.surveys.push(sender);
                 Vec::new()
             }
-            Outside::Backup(sender) => {
+            OutsideRequest::Backup(sender) => {
                 self.backups.push(sender);
                 Vec::new()
             }
