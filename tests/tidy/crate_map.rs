@@ -33,13 +33,13 @@ struct Module {
     paths: BTreeSet<Vec<String>>,
 }
 
-/// The product's files, and who uses whom.
+/// The product's files, and what each of them uses.
 pub(super) struct CrateMap {
     modules: Vec<Module>,
     places: BTreeMap<Vec<String>, usize>,
 }
 
-/// What a file uses of which others: file → file → names.
+/// The names that each file uses of each other: file → file → names.
 pub(super) type Uses = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 /// The product's files: those below `src/` that not only tests compile.
