@@ -60,8 +60,8 @@ pub trait Dialect: Sized {
     /// Whether its sessions ask for durable topics: a store is opened for them, and
     /// [`Upgrade::remote`] says where the client is.
     const HAS_TOPICS: bool = false;
-    /// What follows "the clients of NAME have no tokens", such as ": whoever reaches the listener
-    /// is let in"; empty where they have tokens.
+    /// What follows "the clients of NAME have no tokens", such as ": all that reach the listener
+    /// are let in"; empty where they have tokens.
     const WITHOUT_TOKENS: &'static str = "";
     /// The other end: a client of the protocol, for `subscribe`, `bench` and the tests.
     const CLIENT: &'static dyn DialectClient;

@@ -171,7 +171,7 @@ async fn dial(redis: &Redis) -> Result<Box<dyn RedisSocket>, RedisFault> {
         return Ok(Box::new(socket));
     }
     let Some(trust) = &redis.trust else {
-        return Err(RedisFault::Tls(io::Error::other("nobody is trusted")));
+        return Err(RedisFault::Tls(io::Error::other("no authority is trusted")));
     };
     let name = ServerName::try_from(host.to_owned())
         .map_err(|error| RedisFault::Tls(io::Error::other(error)))?;
