@@ -143,7 +143,7 @@ fn private_key(path: &Path, place: &str) -> Result<PrivateKeyDer<'static>, Strin
         pem::Error::NoItemsFound => {
             format!(
                 "{place}: {shown} holds no private key: it must be PEM, with -----BEGIN \
-                     PRIVATE KEY-----"
+                 PRIVATE KEY-----"
             )
         }
         error => format!("{place}: {shown} is damaged: {error}"),

@@ -163,10 +163,9 @@ fn connect_tcp(target: &DialTarget) -> Result<TcpStream, CliError> {
             "nothing listens on {host} port {port}: is the daemon running? start it with `fanfare \
              serve`, or check the port against [[listen]]"
         )),
-        ErrorKind::TimedOut => CliError::try_again(format!(
-            "{host} port {port} does not answer: \
-                                                            {error}"
-        )),
+        ErrorKind::TimedOut => {
+            CliError::try_again(format!("{host} port {port} does not answer: {error}"))
+        }
         _ => CliError::new(format!("cannot connect to {host} port {port}: {error}")),
     })
 }

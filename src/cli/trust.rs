@@ -73,8 +73,8 @@ impl Trust {
                 "it refused TLS at once, as a listener without TLS does: use ws:// there"
             }
             Some(Error::AlertReceived(_)) => {
-                "it refused the handshake; its listener may ask for a certificate of \
-                                              the client, and this command has none"
+                "it refused the handshake; its listener may ask for a certificate of the \
+                 client, and this command has none"
             }
             _ => "is the port right?",
         }

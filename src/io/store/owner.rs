@@ -324,8 +324,8 @@ impl<'a> OwnerThread<'a> {
         let result = self.disk().save_to_disk();
         if let Err(reason) = &result {
             tracing::error!(
-                "the store could not be saved on shutdown: {reason}; the next \
-                 start recovers from its log"
+                "the store could not be saved on shutdown: {reason}; the next start \
+                 recovers from its log"
             );
         }
         // Twice: for the commit in progress, and for the writes made during it.

@@ -22,8 +22,8 @@ pub enum RestoreError {
     NoBackup(PathBuf, String),
     /// The store's directory is not empty.
     #[error(
-        "{0} exists and is not empty, and nothing is overwritten: stop the \
-         daemon, move the directory away, and restore again"
+        "{0} exists and is not empty, and nothing is overwritten: stop the daemon, \
+         move the directory away, and restore again"
     )]
     InTheWay(PathBuf),
     /// The backup has another number of owners.

@@ -127,7 +127,7 @@ fn refused(step: AmqpStep, kind: &AMQPErrorKind, bus: &Bus, words: &str) -> Stri
         (_, AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED)) => {
             format!(
                 "the broker has closed the connection, because it stops or by an operator \
-                     ({words})"
+                 ({words})"
             )
         }
         _ => format!("the broker refuses: {words}"),
