@@ -119,7 +119,7 @@ fn requests_that_become_no_session_are_told_why() {
         ("GET /", 426, "Upgrade: websocket\r\n"),
         ("GET /?token=x", 426, "Upgrade: websocket\r\n"),
         ("POST /", 426, "Upgrade: websocket\r\n"),
-        ("GET /x", 404, "No protocol"),
+        ("GET /x", 404, "serves no protocol"),
         ("GET /demo/__event", 405, "Allow: GET\r\n"),
     ] {
         let (found, rest) = plain(line);

@@ -68,7 +68,7 @@ fn what_a_token_grants_and_why_another_does_not_is_told_for_each_dialect() {
         (&["--scope", "event"], "personium-event  refused: it names no cell"),
         (
             &["--channel", "chat:1", "--id", "7"],
-            "channel          receive and say in chat:1, as id 7 with the name nobody",
+            "channel          receive and say in chat:1, as id 7 with the name none",
         ),
         (&["--pulsar"], "pulsar           refused: it has none of pulsar_produce"),
         (&["--produce", "a/b/*"], "pulsar           produce a/b/*; for 3"),
