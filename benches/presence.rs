@@ -88,7 +88,7 @@ fn exchange(shard: &mut Shard) -> Vec<Arc<Publication>> {
 }
 
 fn flush(shard: &mut Shard) {
-    shard.flush(NOW, |_, bytes| Sent::Bytes(bytes.len()));
+    shard.flush(NOW, &mut |_: u32, bytes: &[u8]| Sent::Bytes(bytes.len()));
     shard.end_turn(NOW);
 }
 

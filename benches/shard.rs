@@ -45,7 +45,7 @@ fn join(shard: &mut Shard) {
 
 fn flush(shard: &mut Shard) -> usize {
     let mut written = 0;
-    shard.flush(NOW, |_, bytes| {
+    shard.flush(NOW, &mut |_: u32, bytes: &[u8]| {
         written += bytes.len();
         Sent::Bytes(bytes.len())
     });

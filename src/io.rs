@@ -5,7 +5,10 @@
 //!
 //! - `listen`: the listening sockets, before any thread is started
 //! - `rehearsal`: the listening of a start, tried by a check
+//! - `ring`: io_uring for sockets, and all `unsafe` code
 //! - `runtime`: monoio on io_uring, or on epoll
+//! - `transport`: waiting, receiving and sending, on the ring or on epoll
+//! - `foundation`: a shard's runtime and transport, and the choice between io_uring and epoll
 //! - `watch`: waiting for one descriptor in a task
 //! - `handoff`: the log of publications and the inboxes, the only ways between threads
 //! - `hub`: the state that all threads share
@@ -35,6 +38,7 @@ mod clock;
 mod configured;
 mod connection;
 mod facts;
+pub mod foundation;
 mod gaps;
 mod groups;
 pub mod handoff;
@@ -48,12 +52,14 @@ mod pulse;
 pub mod rehearsal;
 mod reload;
 mod request;
+mod ring;
 pub mod runtime;
 #[cfg(test)]
 mod segments;
 mod slot;
 pub mod store;
 mod tls;
+mod transport;
 mod watch;
 mod watchdog;
 mod worker;
@@ -71,13 +77,15 @@ pub use self::watchdog::end_after;
 use self::bridge::Feeds;
 use self::clients::Clients;
 use self::connection::Sockets;
+use self::foundation::{Foundation, IoUringRefusal};
 use self::handoff::Parcel;
 use self::handoff::inbox::Wake;
 use self::hub::{Hub, ROOM_PAUSE};
 use self::listen::Listener;
 use self::publisher::FEEDS_STOP_MAX;
-use self::runtime::{AnyRuntime, Driver};
+use self::runtime::Driver;
 use self::slot::Slot;
+use self::transport::Transport;
 use self::watch::Watched;
 use self::worker::Worker;
 use crate::dialect::{Kind, Rng, Settings};
@@ -100,6 +108,9 @@ use std::time::{Duration, Instant};
 
 /// Longest start of a shard, which only sets up its runtime.
 const SHARD_START_MAX: Duration = Duration::from_secs(20);
+/// Turns that a shard takes in a row before the other tasks of its thread, publishers and the tick,
+/// have theirs: to let them costs a system call.
+const TURNS_MAX: usize = 4;
 /// Interval between checks of what a stop waits for.
 const STOP_PAUSE: Duration = Duration::from_millis(5);
 
@@ -160,8 +171,8 @@ pub enum StartError {
     Listen(#[from] listen::ListenError),
     /// A shard's runtime did not start.
     #[error(
-        "a shard could not start: {0}. If io_uring is refused here (a container's seccomp \
-         profile, or kernel.io_uring_disabled), set driver = \"auto\" or \"epoll\""
+        "a shard could not start: {0}. If it is io_uring that is refused ({advice}), set driver = \
+         \"auto\" or \"epoll\"", advice = foundation::advice(.0)
     )]
     Runtime(io::Error),
     /// The store cannot be used.
@@ -183,8 +194,10 @@ pub enum StartError {
 pub struct Daemon {
     /// The address of the admin listener.
     pub admin: Option<SocketAddr>,
-    /// The driver that the shards run on.
+    /// What the shards wait, receive and send with.
     pub driver: &'static str,
+    /// The shards that are on epoll because io_uring was refused.
+    pub refusal: Option<IoUringRefusal>,
     /// The listeners since the start, removed ones included.
     slots: Vec<Slot>,
     socket: Option<PathBuf>,
@@ -259,13 +272,24 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     // With the last sender gone, a thread that ends without a report ends the wait.
     drop(report);
     // Of everything started so far, only the store needs a stop; shards end by themselves.
-    let driver = started(&reports, plan.shards).inspect_err(|_| hub.store.stop(Duration::ZERO))?;
+    let refusals =
+        started(&reports, plan.shards).inspect_err(|_| hub.store.stop(Duration::ZERO))?;
     if let Some((listener, token)) = admin {
         admin::start(&hub, listener, token)?;
     }
     hub.configured.taken(plan.limits, certificates(&plan.listen));
     hub.ready.store(true, Relaxed);
-    Ok(Daemon { admin: admin_address, driver, slots, socket: plan.feed.path, relays, hub, threads })
+    let (driver, refusal) = foundation::drivers(plan.driver, plan.shards, refusals);
+    Ok(Daemon {
+        admin: admin_address,
+        driver,
+        refusal,
+        slots,
+        socket: plan.feed.path,
+        relays,
+        hub,
+        threads,
+    })
 }
 
 /// Listens for clients with one socket per shard. Returns the slots, and the listeners of each
@@ -296,17 +320,20 @@ fn certificates(listen: &[Listen]) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Waits until all shards have started. Returns the driver that they run on.
+/// What a shard says when it runs, or why it does not: the refusal of io_uring, where epoll will do.
+type StartReport = io::Result<Option<io::Error>>;
+
+/// Waits until all shards have started. Returns the refusals of io_uring.
 fn started(
-    reports: &mpsc::Receiver<io::Result<&'static str>>,
+    reports: &mpsc::Receiver<StartReport>,
     shards: usize,
-) -> Result<&'static str, StartError> {
-    let mut driver = "";
+) -> Result<Vec<io::Error>, StartError> {
+    let mut refusals = Vec::new();
     for _ in 0..shards {
         let report = reports.recv_timeout(SHARD_START_MAX);
-        driver = report.map_err(|_| StartError::Late)?.map_err(StartError::Runtime)?;
+        refusals.extend(report.map_err(|_| StartError::Late)?.map_err(StartError::Runtime)?);
     }
-    Ok(driver)
+    Ok(refusals)
 }
 
 /// The dialects that listeners speak.
@@ -373,7 +400,7 @@ impl Daemon {
     }
 }
 
-fn shard_thread(setup: Setup, report: &mpsc::Sender<io::Result<&'static str>>) {
+fn shard_thread(setup: Setup, report: &mpsc::Sender<StartReport>) {
     if let Some(cpu) = setup.cpu {
         let mut set = rustix::thread::CpuSet::new();
         set.set(cpu);
@@ -384,13 +411,15 @@ fn shard_thread(setup: Setup, report: &mpsc::Sender<io::Result<&'static str>>) {
             );
         }
     }
-    let mut runtime = match AnyRuntime::build(setup.driver) {
-        Ok(runtime) => runtime,
+    let hub = Arc::clone(&setup.hub);
+    let wake = hub.mailboxes[setup.number].waker().as_fd();
+    let Foundation { mut runtime, transport, refusal } = match Foundation::build(setup.driver, wake)
+    {
+        Ok(foundation) => foundation,
         Err(error) => return drop(report.send(Err(error))),
     };
-    let name = runtime.name();
     runtime.block_on(async move {
-        if let Err(error) = run_shard(setup, || drop(report.send(Ok(name)))).await
+        if let Err(error) = run_shard(setup, transport, || drop(report.send(Ok(refusal)))).await
             && let Err(mpsc::SendError(Err(error))) = report.send(Err(error))
         {
             // The daemon has started. Without its shard the mailbox would fill and hold up every
@@ -401,10 +430,9 @@ fn shard_thread(setup: Setup, report: &mpsc::Sender<io::Result<&'static str>>) {
     });
 }
 
-async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
+async fn run_shard(setup: Setup, transport: Transport, ready: impl FnOnce()) -> io::Result<()> {
     let Setup { number, listeners, settings, limits, hub, .. } = setup;
     let metrics = Arc::clone(&hub.metrics[number]);
-    let mailbox = &hub.mailboxes[number];
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now())
         .numbered(number as u16, hub.mailboxes.len())
         .drawing(rng());
@@ -412,16 +440,9 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let connections = Arc::clone(&hub.connections);
     let mut clients = Clients::new(Arc::clone(&hub.addresses));
     clients.configure(shard.limits(), &shard.settings().trusted_proxies, std::iter::empty());
-    let sockets = Sockets::new(
-        listeners,
-        mailbox.waker().as_fd(),
-        connections,
-        clients,
-        Arc::clone(&metrics),
-    )?;
+    let sockets = Sockets::new(listeners, transport, connections, clients, Arc::clone(&metrics))?;
     let worker = Worker::new(shard, sockets, Arc::clone(&hub), number);
-    // One epoll set of all sockets is the only descriptor that the runtime waits for: no task per
-    // connection.
+    // One descriptor stands for all sockets, so that the runtime has no task per connection.
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));
     let common = Arc::clone(&hub);
@@ -433,7 +454,10 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     ready();
     let mut feeding = true;
     loop {
-        let more = worker.borrow_mut().turn();
+        let mut more = worker.borrow_mut().turn();
+        for _ in 1..TURNS_MAX {
+            more = more && worker.borrow_mut().turn();
+        }
         if worker.borrow_mut().begins_ticking() {
             monoio::spawn(tick(Rc::clone(&worker)));
         }

@@ -93,7 +93,7 @@
 //! - No queue is unbounded: each has a named limit with its reason.
 //! - Every log line that outsiders can trigger is rate-limited by [`throttle`].
 //! - Nothing that a peer or a feed sends can panic the daemon.
-//! - There is no `unsafe` code.
+//! - There is no `unsafe` code but in `io/ring.rs`, and none there without its proof.
 //!
 //! [`bench`]: mod@bench
 

@@ -10,15 +10,20 @@
 //! Only what a socket does not take outlives the turn, in a backlog that shares the frames by
 //! reference count.
 //!
-//! This file does not know sockets: the caller's closure writes.
+//! This file does not know sockets: it hands out the bytes of each outbox, and is told how many
+//! were taken.
 
 use crate::frame::Publication;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Most bytes given to one write, so that one connection cannot hold the shard.
+/// Most bytes of a backlog given to one write, so that one connection cannot hold the shard.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
+/// Most pieces given to one write; the kernel takes 1,024 (`UIO_MAXIOV`).
+const WRITE_PIECES_MAX: usize = 256;
 /// Bytes of each of the turn's tables that are kept allocated for the next turn.
 const TURN_BYTES_KEPT: usize = 256 * 1024;
 /// Bytes of joined frames kept for the lists' other users. Lists beyond that are joined anew for
@@ -161,6 +166,29 @@ pub enum Sent {
     Broken,
 }
 
+/// What an outbox has for its socket.
+#[derive(Debug)]
+pub enum Offer {
+    /// Nothing.
+    Nothing,
+    /// These bytes of the turn.
+    Bytes(Offered),
+    /// A backlog, which [`Turn::flush_backlog`] offers.
+    Backlog,
+}
+
+/// The place of bytes that an outbox has for its socket.
+#[derive(Debug)]
+pub struct Offered(OfferedPlace);
+
+#[derive(Debug)]
+enum OfferedPlace {
+    /// The only frame of a list.
+    Frame(u32),
+    /// Frames that were joined.
+    Joined(Range<u32>),
+}
+
 /// The outcome of flushing an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
@@ -184,6 +212,8 @@ pub struct Turn {
     ends: Vec<u32>,
     lists: Vec<List>,
     joined: Vec<u8>,
+    /// The lists whose frames were joined, in the order of `joined`, and where each begins.
+    joins: Vec<(u32, u32)>,
     order: Vec<u32>,
 }
 
@@ -196,6 +226,7 @@ impl Default for Turn {
             ends: vec![],
             lists: vec![],
             joined: vec![],
+            joins: vec![],
             order: vec![],
         };
         turn.end();
@@ -304,80 +335,100 @@ impl Turn {
         self.frames[frame as usize].source.bytes(&self.own)
     }
 
-    /// Writes what an outbox holds, unless it waits for the socket.
-    pub fn flush(&mut self, outbox: &mut Outbox, mut write: impl FnMut(&[u8]) -> Sent) -> Flushed {
+    /// What an outbox has for its socket. The bytes stay where they are until the outcome is told by
+    /// [`Turn::conclude`], and after that until [`Turn::trim`].
+    pub fn offer(&mut self, outbox: &mut Outbox) -> Offer {
         if outbox.backlog.is_some() {
             // Bytes of this turn must not overtake those of earlier ones.
             self.keep(outbox, 0);
-            return self.flush_backlog(outbox, write);
+            return Offer::Backlog;
         }
-        if outbox.list == EMPTY {
-            return Flushed::Empty;
+        match outbox.list {
+            EMPTY => Offer::Nothing,
+            list => Offer::Bytes(Offered(self.place(list))),
         }
-
-        let joined = self.joined.len();
-        let bytes = self.bytes_of(outbox.list);
-        let length = bytes.len();
-        let sent = write(bytes);
-        self.unjoin(outbox.list, joined);
-
-        let taken = match sent {
-            Sent::Broken => return Flushed::Broken,
-            Sent::Blocked => 0,
-            Sent::Bytes(taken) => taken,
-        };
-
-        if taken == length {
-            self.leave(outbox);
-            return Flushed::Empty;
-        }
-        self.keep(outbox, taken);
-        Flushed::Blocked
     }
 
-    /// The bytes of a list in one piece: those of its only frame, or of its frames joined, once for
-    /// all users if there is room to keep them.
-    fn bytes_of(&mut self, number: u32) -> &[u8] {
+    /// The bytes that were offered.
+    #[must_use]
+    pub fn offered(&self, Offered(place): &Offered) -> &[u8] {
+        match place {
+            OfferedPlace::Frame(frame) => self.frame(*frame),
+            OfferedPlace::Joined(range) => &self.joined[range.start as usize..range.end as usize],
+        }
+    }
+
+    /// Notes what has become of the bytes that an outbox had.
+    pub fn conclude(&mut self, outbox: &mut Outbox, offered: &Offered, sent: Sent) -> Flushed {
+        let list = outbox.list;
+        let flushed = match sent {
+            Sent::Broken => {
+                self.leave(outbox);
+                Flushed::Broken
+            }
+            Sent::Bytes(taken) if taken == self.offered(offered).len() => {
+                self.leave(outbox);
+                Flushed::Empty
+            }
+            Sent::Bytes(taken) => {
+                self.keep(outbox, taken);
+                Flushed::Blocked
+            }
+            Sent::Blocked => {
+                self.keep(outbox, 0);
+                Flushed::Blocked
+            }
+        };
+        // After its last user nothing needs the joined bytes of a list.
+        let list = &mut self.lists[list as usize];
+        if list.users == 0 {
+            list.joined = None;
+        }
+        flushed
+    }
+
+    /// Frees joined bytes that no outbox needs any more. Only at the end can they go; in the middle
+    /// they wait for those behind them.
+    pub fn trim(&mut self) {
+        while let Some(&(list, start)) = self.joins.last() {
+            let joined = self.lists[list as usize].joined.as_ref();
+            if joined.is_some_and(|joined| joined.start == start) {
+                return;
+            }
+            self.joined.truncate(start as usize);
+            self.joins.pop();
+        }
+    }
+
+    /// Bytes of joined frames.
+    #[must_use]
+    pub fn joined_bytes(&self) -> usize {
+        self.joined.len()
+    }
+
+    /// The place of a list's bytes in one piece: its only frame, or its frames joined, once for all
+    /// users if there is room to keep them.
+    fn place(&mut self, number: u32) -> OfferedPlace {
         let list = &self.lists[number as usize];
         if list.depth == 1 {
-            return self.frame(list.frame);
+            return OfferedPlace::Frame(list.frame);
+        }
+        if let Some(range) = &list.joined {
+            return OfferedPlace::Joined(range.clone());
         }
 
-        let range = match &list.joined {
-            Some(range) => range.start as usize..range.end as usize,
-            None => {
-                let start = self.joined.len();
-                self.collect(number);
-                let Self { frames, own, joined, order, .. } = self;
-                for frame in order.iter() {
-                    joined.extend_from_slice(frames[*frame as usize].source.bytes(own));
-                }
-                let end = self.joined.len();
-                if end <= JOINED_BYTES_MAX {
-                    self.lists[number as usize].joined = Some(start as u32..end as u32);
-                }
-                start..end
-            }
-        };
-        &self.joined[range]
-    }
-
-    /// Frees the joined bytes of a list after its last user, or beyond the first `kept` bytes what
-    /// was joined for one user only.
-    fn unjoin(&mut self, number: u32, kept: usize) {
-        let list = &mut self.lists[number as usize];
-        match &list.joined {
-            None => self.joined.truncate(kept),
-            Some(range) if list.users == 1 => {
-                let range = range.clone();
-                list.joined = None;
-                // Only at the end can they go; in the middle they wait for the end of the turn.
-                if range.end as usize == self.joined.len() {
-                    self.joined.truncate(range.start as usize);
-                }
-            }
-            Some(_) => {}
+        let start = self.joined.len();
+        self.collect(number);
+        let Self { frames, own, joined, order, .. } = self;
+        for frame in order.iter() {
+            joined.extend_from_slice(frames[*frame as usize].source.bytes(own));
         }
+        let range = start as u32..joined.len() as u32;
+        self.joins.push((number, range.start));
+        if self.joined.len() <= JOINED_BYTES_MAX {
+            self.lists[number as usize].joined = Some(range.clone());
+        }
+        OfferedPlace::Joined(range)
     }
 
     /// Collects the frames of a list in `self.order`, first to last.
@@ -431,10 +482,11 @@ impl Turn {
         self.leave(outbox);
     }
 
-    fn flush_backlog(
+    /// Offers a backlog to its socket, unless that has to become writable first.
+    pub fn flush_backlog(
         &mut self,
         outbox: &mut Outbox,
-        mut write: impl FnMut(&[u8]) -> Sent,
+        send: impl FnOnce(&[IoSlice<'_>]) -> Sent,
     ) -> Flushed {
         let Some(backlog) = &mut outbox.backlog else { return Flushed::Empty };
         if backlog.blocked {
@@ -444,18 +496,20 @@ impl Turn {
         // Whatever this write takes, the rest waits until the socket is reported writable again.
         backlog.blocked = true;
 
-        let start = self.joined.len();
-        let mut offset = backlog.offset;
-        for chunk in &backlog.chunks {
-            self.joined.extend_from_slice(&chunk.bytes()[std::mem::take(&mut offset)..]);
-            if self.joined.len() - start >= WRITE_BYTES_MAX {
+        let mut pieces: SmallVec<[IoSlice<'_>; 16]> = SmallVec::new();
+        let (mut offset, mut bytes) = (backlog.offset, 0);
+        for chunk in backlog.chunks.iter().take(WRITE_PIECES_MAX) {
+            let piece = &chunk.bytes()[std::mem::take(&mut offset)..];
+            bytes += piece.len();
+            pieces.push(IoSlice::new(piece));
+            if bytes >= WRITE_BYTES_MAX {
                 break;
             }
         }
 
-        let outcome = write(&self.joined[start..]);
-        self.joined.truncate(start);
-        let mut taken = match outcome {
+        let sent = send(&pieces);
+        drop(pieces);
+        let mut taken = match sent {
             Sent::Broken => return Flushed::Broken,
             Sent::Blocked => return Flushed::Blocked,
             Sent::Bytes(taken) => taken,
@@ -503,6 +557,7 @@ impl Turn {
         self.lists.clear();
         // The empty list, at the number EMPTY.
         self.lists.push(List::default());
+        self.joins.clear();
         self.shared_bytes = 0;
 
         // One heavy turn must not hold its memory until the next.
@@ -514,6 +569,7 @@ impl Turn {
         self.ends.shrink_to(TURN_BYTES_KEPT / size_of::<u32>());
         self.frames.shrink_to(TURN_BYTES_KEPT / size_of::<Frame>());
         self.lists.shrink_to(TURN_BYTES_KEPT / size_of::<List>());
+        self.joins.shrink_to(TURN_BYTES_KEPT / size_of::<(u32, u32)>());
     }
 
     /// Bytes of the turn's frames, joined copies included, for the bound of a turn.

@@ -10,7 +10,8 @@
 //!
 //! This file has the round: `receive` takes frames and answers pings, `deliver` and `push` fan out.
 //! `session` is what is kept of a connection, and `Limits`; `opening` answers handshakes, `serving`
-//! plain HTTP requests; `asking` talks to services and ends sessions whose token is gone;
+//! plain HTTP requests; `flushing` sends each connection what the turn has queued for it, through
+//! what `transmit` describes; `asking` talks to services and ends sessions whose token is gone;
 //! `delivering` is for durable messages, `presence` for the channels owned here; `timing` has pings
 //! and deadlines; `ending` every way in which a connection ends; `outgoing` is what goes to other
 //! shards; `reporting` decides when something is counted and logged, `report` has the lines.
@@ -20,6 +21,7 @@ mod delivering;
 mod dialect_state;
 mod ending;
 mod event;
+mod flushing;
 mod opening;
 mod outgoing;
 mod presence;
@@ -28,25 +30,27 @@ mod reporting;
 mod serving;
 mod session;
 mod timing;
+mod transmit;
 
 pub use self::event::{ConnectionEvent, Id};
 pub use self::outgoing::Outgoing;
 pub use self::report::{Report, settle_reports};
 pub use self::session::Limits;
+pub use self::transmit::Transmit;
 
 use self::dialect_state::DialectState;
 use self::outgoing::Outbound;
 use self::report::DefaultReason;
 use self::session::{Outage, Phase, Session};
+use self::transmit::SendBatch;
 use crate::counter::Counter;
 use crate::dialect::{Action, Actions, Admission, FORMS_MAX, Input, Kind, Rng, Settings};
 use crate::frame::{self, Publication};
 use crate::message::{Interest, Received};
 use crate::metrics::{Metrics, Origin, Outcome};
-use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
+use crate::outbox::{FrameId, Outbox, Turn};
 use crate::reason::Reason;
 use crate::service::presence::Presence;
-use crate::service::topic::TopicQuestion;
 use crate::service::{Answer, ConnectionRef, Question};
 use crate::trie::Trie;
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel};
@@ -68,6 +72,7 @@ pub struct Shard {
     wheel: Wheel,
     turn: Turn,
     dirty: Vec<Id>,
+    batch: SendBatch,
     candidates: Vec<u32>,
     sequence: u32,
     pings: [Option<FrameId>; Kind::ALL.len()],
@@ -111,6 +116,7 @@ impl Shard {
             wheel: Wheel::new(now.tick()),
             turn: Turn::default(),
             dirty: Vec::new(),
+            batch: SendBatch::default(),
             candidates: Vec::new(),
             sequence: 0,
             pings: [None; Kind::ALL.len()],
@@ -392,64 +398,6 @@ impl Shard {
     /// The events since the last call, in order.
     pub fn take_events(&mut self) -> impl Iterator<Item = ConnectionEvent> + use<> {
         std::mem::take(&mut self.events).into_iter()
-    }
-
-    /// Writes what the turn has queued, one write per connection, and ends the turn. `write` gets
-    /// the bytes for a connection; [`Shard::take_events`] tells what its socket needs next.
-    pub fn flush(&mut self, now: Now, mut write: impl FnMut(Id, &[u8]) -> Sent) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        let mut bytes_out = 0;
-        for id in dirty.drain(..) {
-            let Some(session) = self.sessions.get_mut(id as usize) else { continue };
-            // Listed twice: by a connection that has gone, and by the one that got its number.
-            if !std::mem::take(&mut session.dirty) {
-                continue;
-            }
-
-            let before = session.outbox.backlog_bytes() as u64;
-            let flushed = self.turn.flush(&mut session.outbox, |bytes| {
-                let sent = write(id, bytes);
-                if let Sent::Bytes(count) = sent {
-                    bytes_out += count as u64;
-                }
-                sent
-            });
-
-            let after = session.outbox.backlog_bytes() as u64;
-            if before != after {
-                self.metrics.outbox_bytes.add(after.wrapping_sub(before));
-            }
-
-            // The owner of the topics delivers more once the client has taken everything so far.
-            let has_taken = flushed == Flushed::Empty && std::mem::take(&mut session.owes_receipt);
-            match flushed {
-                Flushed::Broken => self.remove(id, Reason::Gone, now),
-                Flushed::Blocked => self.events.push(ConnectionEvent::Blocked(id)),
-                Flushed::Waiting => {}
-                Flushed::Empty if session.phase == Phase::Ending => {
-                    // Only our side is shut: closing both at once may reset the connection before
-                    // the peer has read the last bytes.
-                    session.phase = Phase::Over;
-                    session.deadline = now.tick_in(LINGER_S);
-                    self.wheel.schedule(id, session.deadline);
-                    self.events.push(ConnectionEvent::Finished(id));
-                }
-                Flushed::Empty if before > 0 && session.phase.awaits_request() => {
-                    // Its next request was held back until it had read the answers so far.
-                    self.events.push(ConnectionEvent::Ready(id));
-                }
-                Flushed::Empty => {}
-            }
-            if has_taken {
-                self.keep_question(id, Question::Topic(TopicQuestion::Took));
-            }
-        }
-        self.dirty = dirty;
-
-        // Frames last for one turn, those of pings included.
-        self.turn.end();
-        self.pings = [None; Kind::ALL.len()];
-        self.metrics.bytes_out.add(bytes_out);
     }
 
     /// Counts the turn's latencies; `now` is the end of its writes.

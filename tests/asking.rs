@@ -85,7 +85,7 @@ impl Stage {
 
     fn flush(&mut self) {
         let wire = &mut self.wire;
-        self.shard.flush(self.now, |id, bytes| {
+        self.shard.flush(self.now, &mut |id: Id, bytes: &[u8]| {
             wire.entry(id).or_default().extend_from_slice(bytes);
             Sent::Bytes(bytes.len())
         });

@@ -61,7 +61,7 @@ impl Stage {
 
     fn flush(&mut self) -> Vec<ConnectionEvent> {
         let Self { shard, room, wire, .. } = self;
-        shard.flush(self.now, |id, bytes| {
+        shard.flush(self.now, &mut |id: Id, bytes: &[u8]| {
             let room = room.get_mut(&id);
             let taken = room.as_ref().map_or(bytes.len(), |room| bytes.len().min(**room));
             if let Some(room) = room {

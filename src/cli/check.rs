@@ -7,8 +7,9 @@ use super::output::print;
 use super::user::User;
 use super::{CliError, logging};
 use crate::dialect::Kind;
+use crate::io::foundation;
 use crate::io::rehearsal::{self, Occupancy};
-use crate::io::runtime::{AnyRuntime, Driver};
+use crate::io::runtime::Driver;
 use crate::io::{self, Bus, Listen, Plan, Redis, StartError};
 use argh::FromArgs;
 use std::io::ErrorKind;
@@ -127,9 +128,9 @@ impl Start {
         }
         self.feed(plan, user);
         self.store(plan);
-        // Only where it is demanded is there no other way.
+        // Only where io_uring is demanded is there no other way.
         if plan.driver == Driver::IoUring
-            && let Err(error) = AnyRuntime::build(Driver::IoUring)
+            && let Err(error) = foundation::try_io_uring()
         {
             self.problems.push(StartError::Runtime(error).to_string());
         }

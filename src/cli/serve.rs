@@ -8,7 +8,6 @@ use super::reload::Running;
 use super::signals::{ReceivedSignal, SignalWish};
 use super::{CliError, logging, resources, trial};
 use crate::io::listen::ListenError;
-use crate::io::runtime::Driver;
 use crate::io::{self, Daemon, Plan, StartError};
 use argh::FromArgs;
 use sd_notify::NotifyState;
@@ -64,12 +63,11 @@ impl Serve {
         tracing::info!("{}", introduction(&plan, &source));
         tracing::debug!("{}", describe(&plan));
         notes.iter().for_each(|note| tracing::warn!("{note}"));
-        let asked = plan.driver;
         let mut daemon = io::start(plan).map_err(|error| match &trial {
             Some(_) => CliError::new(format!("{error}\n{}", trial::ELSEWHERE)).with(status(&error)),
             None => CliError::new(error.to_string()).with(status(&error)),
         })?;
-        announce(&daemon, asked);
+        announce(&daemon);
         if let Some(trial) = &trial {
             trial.leave_addresses(&daemon)?;
             // The daemon runs whether this can be read or not.
@@ -144,7 +142,7 @@ fn running(daemon: &Daemon) -> String {
     format!("listening on {}, waiting with {}", addresses.join(", "), daemon.driver)
 }
 
-fn announce(daemon: &Daemon, asked: Driver) {
+fn announce(daemon: &Daemon) {
     let addresses: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
     let (addresses, driver) = (addresses.join(" "), daemon.driver);
     if let Some(admin) = daemon.admin.map(|admin| admin.to_string()) {
@@ -159,11 +157,10 @@ fn announce(daemon: &Daemon, asked: Driver) {
     }
 
     // It is the slower way, and none that was asked for.
-    if daemon.driver == "epoll" && asked == Driver::Auto {
+    if let Some(refusal) = &daemon.refusal {
         tracing::warn!(
-            "this kernel or sandbox refuses io_uring (see kernel.io_uring_disabled): epoll is \
-             used instead, and everything works; driver = \"epoll\" asks for it and for no \
-             warning"
+            "{refusal}: epoll is used instead, and everything works; driver = \"epoll\" asks for it \
+             and for no warning"
         );
     }
 }

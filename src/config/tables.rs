@@ -44,8 +44,8 @@ macro_rules! config {
             /// share the CPUs.
             #[schemars(extend("x-restart" = true))]
             pub pin: bool,
-            /// "io_uring", "epoll", or "auto": io_uring, or epoll where the kernel or a sandbox
-            /// refuses io_uring.
+            /// "io_uring", "epoll", or "auto": io_uring, or epoll where the kernel (before Linux
+            /// 6.0) or a sandbox refuses io_uring.
             #[schemars(extend("x-restart" = true))]
             pub driver: Driver,
             /// Maximum number of clients of the whole daemon; 0 means the descriptor limit less

@@ -116,7 +116,7 @@ impl Clients {
     /// The address of a connection's client; `None` when it has gone and had no entry.
     pub(super) fn remote(&self, id: Id, socket: BorrowedFd<'_>) -> Option<Remote> {
         let known = self.known.borrow().get(&id).map(|known| known.remote);
-        known.or_else(|| address(rustix::net::getpeername(socket).ok()?))
+        known.or_else(|| peer(socket))
     }
 
     /// Counts a connection from an address, unless it has `most` already; with 0 there is no limit
@@ -280,8 +280,13 @@ pub(super) fn full(remote: Remote, most: usize) -> String {
     format!("{} has {most} already (limits.connections_per_address_max)", remote.subscriber())
 }
 
+/// The address of a socket's peer, unless that has gone.
+pub(super) fn peer(socket: BorrowedFd<'_>) -> Option<Remote> {
+    address(rustix::net::getpeername(socket).ok()?)
+}
+
 /// The address of an internet socket.
-pub(super) fn address(address: Option<SocketAddrAny>) -> Option<Remote> {
+fn address(address: Option<SocketAddrAny>) -> Option<Remote> {
     SocketAddr::try_from(address?).ok().map(Remote::from)
 }
 

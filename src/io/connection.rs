@@ -6,12 +6,14 @@
 
 mod accept;
 mod intake;
+mod sending;
 
 use super::clients::Clients;
 use super::handoff::Change;
 use super::listen::Listener;
 use super::partial::Partials;
 use super::tls::{Failure, PeerState, Scratch, Tls};
+use super::transport::{self, Readiness, SocketEvent, SocketInterest, Transport};
 use crate::dialect::Kind;
 use crate::http;
 use crate::message::MessageInbox;
@@ -21,17 +23,13 @@ use crate::proxy::Remote;
 use crate::reason::Reason;
 use crate::shard::{ConnectionEvent, Id, Shard};
 use crate::wheel::{Now, Tick};
-use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Maximum number of ready sockets handled in one turn.
-const EVENTS_MAX: usize = 256;
 /// Maximum number of TLS handshakes that one turn continues. Each is up to a millisecond of
 /// arithmetic (a signature with RSA), and when all clients reconnect at once, established ones must
 /// not wait for hundreds of them.
@@ -45,10 +43,6 @@ const TLS_UNEXPECTED: &str = "a client speaks TLS (https:// or wss://) to a list
 /// A fatal alert of TLS: the handshake has failed (RFC 8446 section 6.2).
 const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
 
-/// Tokens in the epoll set that are not connections.
-const WAKE: u64 = u64::MAX;
-const LISTENERS: u64 = 1 << 32;
-
 /// Whether a socket is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
@@ -56,8 +50,7 @@ enum Reading {
     On,
     /// Not read in this turn.
     Waits,
-    /// Not read, and taken out of the set's interest, until the shard says that the connection is
-    /// ready.
+    /// Not read, nor waited for, until the shard says that the connection is ready.
     Off,
 }
 
@@ -89,16 +82,15 @@ impl Socket {
         MessageInbox::bytes(self.inbox.as_deref())
             + self.tls.as_ref().map_or(0, |tls| tls.part_bytes())
     }
+}
 
-    /// Offers bytes to the kernel.
-    fn send(fd: &OwnedFd, bytes: &[u8]) -> Sent {
-        match rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(count) => Sent::Bytes(count),
-            // NOBUFS passes like a full buffer; it must not cost the connection.
-            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Sent::Blocked,
-            Err(_) => Sent::Broken,
-        }
-    }
+/// What has come of the ready sockets of one turn.
+#[derive(Default)]
+struct PollRound {
+    /// The number of TLS handshakes among them.
+    handshakes: usize,
+    /// Whether some were left unread.
+    is_left: bool,
 }
 
 /// A descriptor in reserve.
@@ -106,9 +98,9 @@ fn spare() -> Option<OwnedFd> {
     rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
 }
 
-/// The sockets of one shard and the set they are in.
+/// The sockets of one shard and what carries their bytes.
 pub(super) struct Sockets {
-    epoll: OwnedFd,
+    transport: Transport,
     /// By number; those that a reload has removed leave `None`. Empty once the daemon stops.
     listeners: Vec<Option<Listener>>,
     /// The dialects of each listener, removed ones included, whose connections stay.
@@ -124,9 +116,13 @@ pub(super) struct Sockets {
     scratch: Box<[u8]>,
     /// The buffers that TLS of all sockets goes through.
     tls: Scratch,
-    ready: Vec<epoll::Event>,
+    /// Scratch for the outcomes of a batch of sends.
+    outcomes: Vec<Sent>,
+    events: Vec<SocketEvent>,
     /// The first ready socket that the turn before had no room for.
-    unserved: Option<u64>,
+    unserved: Option<Id>,
+    /// Of the incomplete, the bytes that the transport keeps.
+    kept_bytes: usize,
     /// The number of connections of the whole daemon.
     total: Arc<AtomicUsize>,
     /// A descriptor in reserve, to refuse a connection with when none is left.
@@ -136,27 +132,20 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// A set with the shard's listeners and its wake-up.
+    /// Sockets of the shard's listeners on a transport.
     pub(super) fn new(
         listeners: Vec<Listener>,
-        wake: BorrowedFd<'_>,
+        mut transport: Transport,
         total: Arc<AtomicUsize>,
         clients: Clients,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, wake, EventData::new_u64(WAKE), EventFlags::IN)?;
-        for (index, listener) in listeners.iter().enumerate() {
-            epoll::add(
-                &epoll,
-                &listener.socket,
-                EventData::new_u64(LISTENERS + index as u64),
-                EventFlags::IN,
-            )?;
+        for (number, listener) in listeners.iter().enumerate() {
+            transport.listen(number, listener.socket.as_fd())?;
         }
         let kinds = listeners.iter().map(|listener| Arc::clone(&listener.kinds)).collect();
         Ok(Self {
-            epoll,
+            transport,
             listeners: listeners.into_iter().map(Some).collect(),
             kinds,
             sockets: Vec::new(),
@@ -166,8 +155,10 @@ impl Sockets {
             probed: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             tls: Scratch::default(),
-            ready: Vec::with_capacity(EVENTS_MAX),
+            outcomes: Vec::new(),
+            events: Vec::new(),
             unserved: None,
+            kept_bytes: 0,
             total,
             spare: spare(),
             paused_until: None,
@@ -185,9 +176,9 @@ impl Sockets {
         self.total() == 0 && self.paused_until.is_none()
     }
 
-    /// The epoll set, which is readable when any socket is ready.
+    /// A descriptor that is readable when any socket is ready.
     pub(super) fn set(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        self.transport.set()
     }
 
     /// Whether a request is to be read as soon as there is room for what it may publish.
@@ -200,12 +191,12 @@ impl Sockets {
     /// once one has published, and no request is answered; writing goes on, or clients that read
     /// would look like slow ones.
     pub(super) fn poll(&mut self, shard: &mut Shard, has_room: bool, now: Now) -> (bool, bool) {
-        let mut ready = std::mem::take(&mut self.ready);
+        let mut events = std::mem::take(&mut self.events);
         let probed = std::mem::take(&mut self.probed);
-        let is_full = self.wait(&mut ready);
-        let mut handshakes = 0;
-        let mut woken = false;
-
+        let Self { transport, sockets, .. } = self;
+        let is_full =
+            transport.wait(&mut events, self.unserved.take(), |id| descriptor(sockets, id));
+        self.count_kept();
         // Requests that were held back come before newer bytes.
         if has_room {
             for id in std::mem::take(&mut self.waiting) {
@@ -213,34 +204,18 @@ impl Sockets {
             }
         }
 
-        let mut unserved = None;
-        for event in &ready {
-            let token = event.data.u64();
-            let flags = event.flags;
-            if unserved.is_none() && token < LISTENERS && !shard.takes_more() {
-                unserved = Some(token);
+        let mut round = PollRound::default();
+        for event in &events {
+            let SocketEvent::Socket(readiness) = *event else { continue };
+            if self.unserved.is_none() && !shard.takes_more() {
+                self.unserved = Some(readiness.id);
             }
-            if token < LISTENERS && flags.contains(EventFlags::OUT) {
-                self.go_on_writing(token as Id, shard);
+            if readiness.is_writable {
+                self.go_on_writing(readiness.id, shard);
             }
-            if token < LISTENERS && flags != EventFlags::OUT && !self.hears(token as Id) {
-                // A connection that is reset takes no answer, so its request need not go on.
-                if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
-                    shard.lost(token as Id, now);
-                }
-            } else if token < LISTENERS
-                && flags != EventFlags::OUT
-                && (has_room || !shard.holds_back())
-                && unserved.is_none()
-            {
-                let shakes_hands = self.shakes_hands(token as Id);
-                handshakes += usize::from(shakes_hands);
-                // Level-triggered: the handshakes beyond are reported again.
-                if !shakes_hands || handshakes <= HANDSHAKES_MAX {
-                    self.read(token as Id, shard, has_room, now);
-                }
+            if readiness.is_readable {
+                self.serve(readiness, &mut round, shard, has_room, now);
             }
-            woken |= token == WAKE;
         }
 
         // After reading: a peer that has closed may have said why in its last bytes.
@@ -252,36 +227,66 @@ impl Sockets {
         // Before accepting: the number of a connection that has ended is free only once its socket
         // is settled.
         self.settle(shard);
-        for event in &ready {
-            let token = event.data.u64();
-            if token >= LISTENERS && token != WAKE {
-                self.accept((token - LISTENERS) as usize, shard, now);
+        for event in &events {
+            if let SocketEvent::Listener(number) = *event {
+                self.accept(number, shard, now);
             }
         }
 
-        self.ready = ready;
-        let more =
-            is_full || handshakes > HANDSHAKES_MAX || unserved.is_some() || !self.probed.is_empty();
-        self.unserved = unserved;
-        (more && (has_room || !shard.holds_back()), woken)
+        let woken = events.contains(&SocketEvent::Wake);
+        self.events = events;
+        let more = is_full
+            || round.is_left
+            || round.handshakes > HANDSHAKES_MAX
+            || self.unserved.is_some()
+            || !self.probed.is_empty();
+        (more, woken)
     }
 
-    /// Collects the sockets that are ready now. Returns whether there may be more.
-    fn wait(&self, ready: &mut Vec<epoll::Event>) -> bool {
-        ready.clear();
-        let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
-        let room = rustix::buffer::spare_capacity(ready);
-        let count = epoll::wait(&self.epoll, room, Some(&immediately));
+    /// Reads a socket that is readable, if it is its turn.
+    fn serve(
+        &mut self,
+        Readiness { id, is_broken, .. }: Readiness,
+        round: &mut PollRound,
+        shard: &mut Shard,
+        has_room: bool,
+        now: Now,
+    ) {
+        if !self.hears(id) {
+            // A connection that is reset takes no answer, so its request need not go on.
+            if is_broken {
+                shard.lost(id, now);
+            }
+            return;
+        }
+        if (!has_room && shard.holds_back()) || self.unserved.is_some() {
+            round.is_left = true;
+            return;
+        }
+        let shakes_hands = self.shakes_hands(id);
+        round.handshakes += usize::from(shakes_hands);
+        // The handshakes beyond are reported again, behind what others say.
+        if shakes_hands && round.handshakes > HANDSHAKES_MAX {
+            self.transport.postpone(id);
+        } else {
+            self.read(id, shard, has_room, now);
+        }
+    }
 
-        // Sockets that the turn before had no room for come first: those before them may be ready
-        // again already.
-        let next = ready.iter().position(|event| Some(event.data.u64()) == self.unserved);
-        ready.rotate_left(next.unwrap_or(0));
-        count == Ok(EVENTS_MAX)
+    /// Counts what the transport keeps among the incomplete.
+    fn count_kept(&mut self) {
+        let kept = self.transport.all_kept_bytes();
+        self.partials.change(std::mem::replace(&mut self.kept_bytes, kept), kept);
+    }
+
+    /// Hands to the kernel what the turn has ordered. Returns whether there are events already.
+    pub(super) fn submit(&mut self) -> bool {
+        let Self { transport, sockets, .. } = self;
+        transport.submit(|id| descriptor(sockets, id))
     }
 
     fn go_on_writing(&mut self, id: Id, shard: &mut Shard) {
-        self.interest(id, EventFlags::empty());
+        self.interest(id, false);
         self.flush(id);
         shard.writable(id);
     }
@@ -304,6 +309,8 @@ impl Sockets {
     /// Stops accepting, and closes the listeners.
     pub(super) fn stop_accepting(&mut self) {
         self.paused_until = None;
+        self.unlisten();
+        (0..self.listeners.len()).for_each(|number| self.transport.forget_listener(number));
         self.listeners.clear();
         self.listeners.shrink_to_fit();
     }
@@ -327,20 +334,34 @@ impl Sockets {
                 }
             }
             Change::Close => {
+                if let Some(Some(listener)) = self.listeners.get(number) {
+                    self.transport.unlisten(number, listener.socket.as_fd());
+                }
                 // Clients in the backlog would be reset; as many as one call accepts are let in.
                 self.accept(number, shard, now);
-                if let Some(Some(listener)) = self.listeners.get_mut(number).map(Option::take) {
-                    let _ = epoll::delete(&self.epoll, &listener.socket);
+                self.transport.forget_listener(number);
+                if let Some(listener) = self.listeners.get_mut(number) {
+                    *listener = None;
                 }
             }
         }
     }
 
-    /// Adds a listener to the set, unless accepting pauses: then the end of the pause does.
-    fn watch_listener(&self, number: usize) {
-        if let (None, Some(Some(listener))) = (self.paused_until, self.listeners.get(number)) {
-            let token = EventData::new_u64(LISTENERS + number as u64);
-            let _ = epoll::add(&self.epoll, &listener.socket, token, EventFlags::IN);
+    /// Waits for a listener's connections, unless accepting pauses: then the end of the pause does.
+    fn watch_listener(&mut self, number: usize) {
+        if let (None, Some(Some(listener))) = (self.paused_until, self.listeners.get(number))
+            && let Err(error) = self.transport.listen(number, listener.socket.as_fd())
+        {
+            tracing::error!("a listener cannot be waited for: {error}");
+        }
+    }
+
+    /// Waits for no listener any more.
+    fn unlisten(&mut self) {
+        for (number, listener) in self.listeners.iter().enumerate() {
+            if let Some(listener) = listener {
+                self.transport.unlisten(number, listener.socket.as_fd());
+            }
         }
     }
 
@@ -365,14 +386,14 @@ impl Sockets {
             // Its answers must leave before its next request is read; the flush that empties them
             // makes it ready.
             socket.reading = Reading::Off;
-            return self.interest(id, EventFlags::OUT);
+            return self.interest(id, true);
         }
         let before = std::mem::replace(&mut socket.reading, Reading::On);
         if before == Reading::Off {
             // A session that has just begun may already have more to get than its socket takes.
             let is_blocked =
                 !shard.is_answered(id) || socket.tls.as_ref().is_some_and(|tls| tls.is_blocked());
-            self.interest(id, if is_blocked { EventFlags::OUT } else { EventFlags::empty() });
+            self.interest(id, is_blocked);
         }
         self.take(id, NewBytes::None, shard, true, now);
     }
@@ -381,11 +402,10 @@ impl Sockets {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
         let kept =
             if socket.awaits_preamble { self.clients.recall(id, &mut self.scratch) } else { 0 };
-        let received =
-            rustix::net::recv(&socket.fd, &mut self.scratch[kept..], RecvFlags::DONTWAIT);
+        let received = self.transport.receive(id, socket.fd.as_fd(), &mut self.scratch[kept..]);
         let mut count = match received {
-            Ok((_, 0)) => return shard.lost(id, now),
-            Ok((_, count)) => kept + count,
+            Ok(0) => return shard.lost(id, now),
+            Ok(count) => kept + count,
             Err(Errno::AGAIN | Errno::INTR) => return,
             Err(_) => return shard.lost(id, now),
         };
@@ -408,7 +428,7 @@ impl Sockets {
 
         let before = tls.part_bytes();
         let peer = tls.read(&mut self.scratch[..count], &mut self.tls, |records| {
-            Socket::send(&socket.fd, records)
+            transport::send(socket.fd.as_fd(), records)
         });
         self.partials.change(before, tls.part_bytes());
         let is_blocked = tls.is_blocked();
@@ -423,7 +443,7 @@ impl Sockets {
             Err(failure) => return self.fail(id, &failure, shard, now),
         }
         if is_blocked {
-            self.interest(id, EventFlags::OUT);
+            self.interest(id, true);
         }
         self.bound_parts(shard, now);
     }
@@ -447,26 +467,15 @@ impl Sockets {
         shard.respond_saying(id, &TLS_ALERT, (Reason::TlsUnexpected, TLS_UNEXPECTED), now);
     }
 
-    /// Offers bytes to a connection's socket, through TLS if it speaks that.
-    pub(super) fn write(&mut self, id: Id, bytes: &[u8]) -> Sent {
-        let Some(Some(Socket { fd, tls, .. })) = self.sockets.get_mut(id as usize) else {
-            return Sent::Broken;
-        };
-        match tls {
-            None => Socket::send(fd, bytes),
-            Some(tls) => tls.write(bytes, &mut self.tls, |records| Socket::send(fd, records)),
-        }
-    }
-
     /// Sends the TLS records that wait for a socket, and shuts it if they are the last.
     fn flush(&mut self, id: Id) {
         let Some(Some(Socket { fd, tls: Some(tls), .. })) = self.sockets.get_mut(id as usize)
         else {
             return;
         };
-        match tls.flush(|records| Socket::send(fd, records)) {
-            Sent::Blocked => self.interest(id, EventFlags::OUT),
-            Sent::Bytes(_) if tls.is_over() => drop(rustix::net::shutdown(fd, Shutdown::Write)),
+        match tls.flush(|records| transport::send(fd.as_fd(), records)) {
+            Sent::Blocked => self.interest(id, true),
+            Sent::Bytes(_) if tls.is_over() => transport::shut_write(fd.as_fd()),
             // A broken socket is also readable, and reading ends the connection.
             Sent::Bytes(_) | Sent::Broken => {}
         }
@@ -476,11 +485,12 @@ impl Sockets {
     fn finish(&mut self, id: Id) {
         let Some(Some(Socket { fd, tls, .. })) = self.sockets.get_mut(id as usize) else { return };
         if let Some(tls) = tls
-            && tls.close(&mut self.tls, |records| Socket::send(fd, records)) == Sent::Blocked
+            && tls.close(&mut self.tls, |records| transport::send(fd.as_fd(), records))
+                == Sent::Blocked
         {
-            return self.interest(id, EventFlags::OUT);
+            return self.interest(id, true);
         }
-        let _ = rustix::net::shutdown(fd, Shutdown::Write);
+        transport::shut_write(fd.as_fd());
     }
 
     /// Carries out the shard's decisions about its connections.
@@ -499,7 +509,7 @@ impl Sockets {
                     {
                         socket.reading = Reading::Off;
                     }
-                    self.interest(id, EventFlags::OUT);
+                    self.interest(id, true);
                 }
                 ConnectionEvent::Ready(id) => self.waiting.push(id),
                 ConnectionEvent::Probe(id) => self.probed.push(id),
@@ -514,6 +524,7 @@ impl Sockets {
                         if socket.holds {
                             self.partials.take(id);
                         }
+                        self.transport.close(id, socket.fd);
                     }
                 }
             }
@@ -536,14 +547,16 @@ impl Sockets {
         self.clients.remote(id, socket.fd.as_fd())
     }
 
-    fn interest(&self, id: Id, more: EventFlags) {
+    /// Has the transport wait for what the socket is to do next.
+    fn interest(&mut self, id: Id, writes: bool) {
         if let Some(Some(socket)) = self.sockets.get(id as usize) {
-            let heard = match socket.reading {
-                Reading::Off => EventFlags::empty(),
-                Reading::On | Reading::Waits => EventFlags::IN | EventFlags::RDHUP,
-            };
-            let flags = heard | more;
-            let _ = epoll::modify(&self.epoll, &socket.fd, EventData::new_u64(id.into()), flags);
+            let reads = socket.reading != Reading::Off;
+            self.transport.interest(id, socket.fd.as_fd(), SocketInterest { reads, writes });
         }
     }
+}
+
+/// The descriptor of a connection.
+fn descriptor(sockets: &[Option<Socket>], id: Id) -> Option<BorrowedFd<'_>> {
+    sockets.get(id as usize)?.as_ref().map(|socket| socket.fd.as_fd())
 }

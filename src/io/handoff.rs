@@ -116,7 +116,7 @@ impl<T: Weigh> Inbox<T, Notify> {
     }
 }
 
-/// The waker of a shard: a descriptor in its epoll set.
+/// The waker of a shard: a descriptor that it waits for.
 pub struct EventFd(OwnedFd);
 
 impl EventFd {

@@ -1,10 +1,10 @@
-//! A monoio runtime for one thread: on io_uring where the kernel permits it, else on epoll.
+//! A monoio runtime for one thread, on io_uring or on epoll.
 
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder, time::TimeDriver};
 use std::future::Future;
 use std::io;
 
-/// The driver of monoio's runtime.
+/// What shards wait, receive and send with, as it is asked for.
 #[derive(
     Clone,
     Copy,
@@ -18,10 +18,31 @@ use std::io;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
-    /// io_uring, and epoll where it is refused.
+    /// io_uring, and epoll where it cannot be had.
     #[default]
     Auto,
     /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl Driver {
+    /// Its name in a configuration.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// What shards wait, receive and send with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChosenDriver {
+    /// io_uring.
     IoUring,
     /// epoll.
     Epoll,
@@ -35,7 +56,7 @@ pub enum AnyRuntime {
     Epoll(Box<Runtime<TimeDriver<LegacyDriver>>>),
 }
 
-/// Entries of the ring. A shard waits for a handful of descriptors: its epoll set, the feed's
+/// Entries of the ring. A shard waits for a handful of descriptors: one for its sockets, the feed's
 /// listener, publishers; submissions beyond this are flushed, not lost.
 const RING_ENTRIES: u32 = 256;
 
@@ -43,27 +64,26 @@ impl AnyRuntime {
     /// Builds the runtime. Call it on the thread that runs it.
     ///
     /// # Errors
-    /// When io_uring is demanded and refused, or epoll fails.
-    pub fn build(driver: Driver) -> io::Result<Self> {
-        if driver != Driver::Epoll {
-            match ring() {
-                Ok(runtime) => return Ok(Self::IoUring(Box::new(runtime))),
-                Err(error) if driver == Driver::IoUring => return Err(error),
-                Err(_) => {}
-            }
+    /// When the kernel or a sandbox refuses the driver.
+    pub fn build(driver: ChosenDriver) -> io::Result<Self> {
+        if driver == ChosenDriver::Epoll {
+            let runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
+            return Ok(Self::Epoll(Box::new(runtime)));
         }
 
-        let runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
-        Ok(Self::Epoll(Box::new(runtime)))
-    }
-
-    /// The driver's name.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::IoUring(_) => "io_uring",
-            Self::Epoll(_) => "epoll",
-        }
+        // Not DEFER_TASKRUN: with monoio 0.2 completions would not be reaped while tasks stay
+        // ready.
+        let mut ring = io_uring::IoUring::builder();
+        ring.setup_coop_taskrun().setup_single_issuer();
+        // A sandbox may permit setting a ring up but not entering it, which a runtime would meet
+        // only when it waits.
+        ring.build(1).and_then(|ring| ring.submit())?;
+        let runtime = RuntimeBuilder::<IoUringDriver>::new()
+            .uring_builder(ring)
+            .with_entries(RING_ENTRIES)
+            .enable_timer()
+            .build()?;
+        Ok(Self::IoUring(Box::new(runtime)))
     }
 
     /// Runs a future to its end.
@@ -73,35 +93,4 @@ impl AnyRuntime {
             Self::Epoll(runtime) => runtime.block_on(future),
         }
     }
-}
-
-/// A runtime on the newest flags that the kernel knows. DEFER_TASKRUN is not among them: with
-/// monoio 0.2 completions would not be reaped while tasks stay ready.
-fn ring() -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
-    let mut coop_single = io_uring::IoUring::builder();
-    coop_single.setup_coop_taskrun().setup_single_issuer();
-    let mut coop = io_uring::IoUring::builder();
-    coop.setup_coop_taskrun();
-
-    // A kernel refuses the whole ring for one flag that it does not know: 5.19 has the first, 6.0
-    // both.
-    let mut refused = io::Error::other("no ring was tried");
-    for builder in [coop_single, coop, io_uring::IoUring::builder()] {
-        // A sandbox may permit setting a ring up but not entering it, which a runtime would meet
-        // only when it waits.
-        if let Err(error) = builder.build(1).and_then(|ring| ring.submit()) {
-            refused = error;
-            continue;
-        }
-        let runtime = RuntimeBuilder::<IoUringDriver>::new()
-            .uring_builder(builder)
-            .with_entries(RING_ENTRIES)
-            .enable_timer()
-            .build();
-        match runtime {
-            Ok(runtime) => return Ok(runtime),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused)
 }

@@ -6,6 +6,8 @@ use super::clock;
 use super::connection::Sockets;
 use super::listen;
 use super::listen::Listener;
+use super::runtime::ChosenDriver;
+use super::transport::Transport;
 use super::worker::Worker;
 use crate::dialect::{Kind, Settings};
 use crate::shard::{Limits, Shard};
@@ -18,7 +20,7 @@ use std::sync::Arc;
 const NEXT: &str = "GET /up HTTP/1.1\r\nHost: next\r\n\r\n";
 
 /// A shard of a daemon, and where it listens.
-fn worker() -> (Worker, SocketAddr) {
+fn worker(driver: ChosenDriver) -> (Worker, SocketAddr) {
     let settings: Arc<Settings> = Arc::default();
     let hub = Arc::new(Hub::new(1, 1, &[], &settings).unwrap());
     let socket = listen::tcp(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
@@ -30,7 +32,9 @@ fn worker() -> (Worker, SocketAddr) {
     let wake = hub.mailboxes[0].waker().as_fd();
     let listener = Listener { socket, kinds, tls: None, proxied: false };
     let clients = Clients::new(Arc::default());
-    let sockets = Sockets::new(vec![listener], wake, Arc::default(), clients, metrics).unwrap();
+    let transport = Transport::new(driver, wake).unwrap();
+    let sockets =
+        Sockets::new(vec![listener], transport, Arc::default(), clients, metrics).unwrap();
     (Worker::new(shard, sockets, Arc::clone(&hub), 0), address)
 }
 
@@ -121,7 +125,11 @@ fn requests() -> Vec<Vec<u8>> {
 
 #[test]
 fn no_answer_depends_on_how_a_request_is_cut() {
-    let (mut worker, address) = worker();
+    [ChosenDriver::IoUring, ChosenDriver::Epoll].into_iter().for_each(cut_everywhere);
+}
+
+fn cut_everywhere(driver: ChosenDriver) {
+    let (mut worker, address) = worker(driver);
     let mut answers = std::collections::BTreeMap::new();
     for request in requests() {
         let bytes = [&request, NEXT.as_bytes()].concat();

@@ -14,12 +14,16 @@ use crate::outbox::Sent;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError};
 use rustls::{Error, ServerConfig};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of plaintext that become records before these are offered to the socket: four records of
 /// the usual size. A slow connection owns no more than this, beside its outbox, in records that its
 /// socket has refused.
 const SEALED_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of records made for several connections, beyond which each connection's are sent alone: the
+/// buffer stays allocated.
+const SEALED_AHEAD_BYTES_MAX: usize = 1024 * 1024;
 /// Maximum bytes of waiting records while the peer causes more, by its handshake or by alerts.
 /// rustls lets it cause little; this is for a peer that has found a way.
 const WAITING_BYTES_MAX: usize = 4 * SEALED_BYTES_MAX;
@@ -30,6 +34,20 @@ pub(super) struct Scratch {
     /// The plaintext of the last read.
     pub(super) plaintext: Vec<u8>,
     records: Records,
+    /// Records of several connections that are sent together.
+    sealed: Records,
+}
+
+impl Scratch {
+    /// Records that [`Tls::seal_ahead`] has made.
+    pub(super) fn sealed(&self, place: Range<usize>) -> &[u8] {
+        &self.sealed.bytes()[place]
+    }
+
+    /// Forgets the records of the batch before, which have been sent.
+    pub(super) fn forget_sealed(&mut self) {
+        self.sealed.clear();
+    }
 }
 
 /// Records on their way to a socket, at the start of a buffer that keeps its length: clearing it
@@ -224,6 +242,41 @@ impl Tls {
         Sent::Bytes(taken - usize::from(self.ahead))
     }
 
+    /// Encrypts plaintext whose records are sent together with those of other connections, and whose
+    /// outcome [`Tls::conclude`] is told. Returns their place in the scratch; `None` when this
+    /// connection takes [`Tls::write`].
+    pub(super) fn seal_ahead(
+        &mut self,
+        plaintext: &[u8],
+        scratch: &mut Scratch,
+    ) -> Option<Range<usize>> {
+        let is_open = (TlsStage::Open..TlsStage::Over).contains(&self.stage);
+        let start = scratch.sealed.length;
+        if !is_open
+            || self.is_blocked()
+            || self.ahead
+            || plaintext.len() > SEALED_BYTES_MAX
+            || start > SEALED_AHEAD_BYTES_MAX
+        {
+            return None;
+        }
+        self.seal(plaintext, &mut scratch.sealed)?;
+        Some(start..scratch.sealed.length)
+    }
+
+    /// Notes what the socket has done with records made ahead of so many bytes of plaintext. Returns
+    /// what [`Tls::write`] would.
+    pub(super) fn conclude(&mut self, plaintext: usize, records: &[u8], sent: Sent) -> Sent {
+        let taken = match sent {
+            Sent::Broken => return Sent::Broken,
+            Sent::Blocked => 0,
+            Sent::Bytes(count) => count,
+        };
+        self.outbound.extend_from_slice(&records[taken..]);
+        self.ahead = self.is_blocked();
+        Sent::Bytes(plaintext - usize::from(self.ahead))
+    }
+
     /// Sends waiting records.
     pub(super) fn flush(&mut self, mut send: impl FnMut(&[u8]) -> Sent) -> Sent {
         if self.outbound.is_empty() {
@@ -311,7 +364,7 @@ fn process(
     bytes: &mut [u8],
     scratch: &mut Scratch,
 ) -> (usize, Result<(TlsStage, PeerState), Error>) {
-    let Scratch { plaintext, records } = scratch;
+    let Scratch { plaintext, records, .. } = scratch;
     let mut peer = PeerState::Open;
     let mut used = 0;
     loop {

@@ -11,10 +11,28 @@ fn publication(text: &str) -> Arc<Publication> {
     Arc::new(draft.finish(Now::default()))
 }
 
+/// Offers what an outbox has to a socket that takes it like this.
+fn flush(turn: &mut Turn, outbox: &mut Outbox, mut send: impl FnMut(&[u8]) -> Sent) -> Flushed {
+    let flushed = match turn.offer(outbox) {
+        Offer::Nothing => Flushed::Empty,
+        Offer::Backlog => turn.flush_backlog(outbox, |pieces| send(&joined(pieces))),
+        Offer::Bytes(offered) => {
+            let sent = send(turn.offered(&offered));
+            turn.conclude(outbox, &offered, sent)
+        }
+    };
+    turn.trim();
+    flushed
+}
+
+fn joined(pieces: &[IoSlice<'_>]) -> Vec<u8> {
+    pieces.iter().flat_map(|piece| piece.iter().copied()).collect()
+}
+
 fn drain(turn: &mut Turn, outbox: &mut Outbox, room: usize) -> (Vec<u8>, Flushed) {
     let mut wire = Vec::new();
     outbox.unblock();
-    let flushed = turn.flush(outbox, |bytes| {
+    let flushed = flush(turn, outbox, |bytes| {
         let taken = bytes.len().min(room);
         wire.extend_from_slice(&bytes[..taken]);
         if taken == 0 { Sent::Blocked } else { Sent::Bytes(taken) }
@@ -89,11 +107,11 @@ fn what_was_not_offered_yet_counts_against_nobody_but_the_one_who_asked_for_it()
     assert_eq!(turn.push(&mut outbox, shared), 0);
     assert_eq!(turn.push(&mut outbox, own), 3);
     assert_eq!(turn.bytes(), 10);
-    assert_eq!(turn.flush(&mut outbox, |_| Sent::Bytes(7)), Flushed::Blocked);
+    assert_eq!(flush(&mut turn, &mut outbox, |_| Sent::Bytes(7)), Flushed::Blocked);
     turn.end();
     let shared = turn.share(&publication("hello"), 0);
     assert_eq!(turn.push(&mut outbox, shared), 3 + CHUNK_OVERHEAD_BYTES + 7);
-    assert_eq!(turn.flush(&mut outbox, |_| panic!("written")), Flushed::Waiting);
+    assert_eq!(flush(&mut turn, &mut outbox, |_| panic!("written")), Flushed::Waiting);
 }
 
 #[test]
@@ -169,11 +187,11 @@ fn a_blocked_outbox_is_not_written_until_it_is_writable_and_its_size_is_known() 
     for _ in 0..2 {
         let frame = turn.share(&publication("hello"), 0);
         turn.push(&mut outbox, frame);
-        assert_ne!(turn.flush(&mut outbox, |_| Sent::Blocked), Flushed::Empty);
+        assert_ne!(flush(&mut turn, &mut outbox, |_| Sent::Blocked), Flushed::Empty);
         turn.end();
     }
     assert_eq!(outbox.backlog_bytes(), 2 * (7 + CHUNK_OVERHEAD_BYTES));
-    assert_eq!(turn.flush(&mut outbox, |_| panic!("written")), Flushed::Waiting);
+    assert_eq!(flush(&mut turn, &mut outbox, |_| panic!("written")), Flushed::Waiting);
 }
 
 #[test]

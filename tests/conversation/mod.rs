@@ -266,7 +266,7 @@ impl Bus {
             }
         }
         let clients = &mut self.clients;
-        self.shard.flush(self.now, |id, bytes| {
+        self.shard.flush(self.now, &mut |id: Id, bytes: &[u8]| {
             let client = clients.values_mut().find(|client| client.id == id).unwrap();
             client.listen(bytes);
             Sent::Bytes(bytes.len())

@@ -59,7 +59,7 @@ impl Stage {
         self.now.monotonic_ns += seconds * 1_000_000_000;
         self.shard.tick(self.now);
         let mut written = Vec::new();
-        self.shard.flush(self.now, |_, bytes| {
+        self.shard.flush(self.now, &mut |_: u32, bytes: &[u8]| {
             written.extend_from_slice(bytes);
             Sent::Bytes(bytes.len())
         });

@@ -274,7 +274,7 @@ impl World {
             }
         }
         let mut wires: Vec<(Id, Vec<u8>)> = Vec::new();
-        self.shards[at].flush(self.now, |id, bytes| {
+        self.shards[at].flush(self.now, &mut |id: Id, bytes: &[u8]| {
             wires.push((id, bytes.to_vec()));
             Sent::Bytes(bytes.len())
         });
@@ -545,7 +545,7 @@ fn a_newcomer_costs_a_channel_of_a_thousand_one_publication() {
         for outgoing in shard.take_outgoing() {
             match outgoing {
                 Outgoing::Publication(publication) => {
-                    shard.flush(now, |_, bytes| Sent::Bytes(bytes.len()));
+                    shard.flush(now, &mut |_: u32, bytes: &[u8]| Sent::Bytes(bytes.len()));
                     let publication = Arc::new(publication);
                     shard.deliver(&publication, now);
                     last.push(publication);
@@ -556,7 +556,7 @@ fn a_newcomer_costs_a_channel_of_a_thousand_one_publication() {
     }
     assert_eq!(last.len(), 1, "one publication a join");
     let mut told = 0;
-    shard.flush(now, |id, bytes| {
+    shard.flush(now, &mut |id: Id, bytes: &[u8]| {
         if id == 1000 {
             assert!(bytes.len() > 10_000, "the newcomer has the list");
         } else {

@@ -180,7 +180,7 @@ impl Daemon {
             }
         }
         let (clients, pages) = (&mut self.clients, &mut self.pages);
-        shard.flush(self.now, |id, bytes| {
+        shard.flush(self.now, &mut |id: Id, bytes: &[u8]| {
             match clients.values_mut().find(|(shard, client)| (*shard, client.id) == (at, id)) {
                 Some((_, client)) => client.listen(bytes),
                 None => {

@@ -29,7 +29,7 @@ fn ask(
 
 fn written(stage: &mut Stage) -> String {
     let mut written = Vec::new();
-    stage.bus.shard.flush(stage.bus.now, |_, bytes| {
+    stage.bus.shard.flush(stage.bus.now, &mut |_: u32, bytes: &[u8]| {
         written.extend_from_slice(bytes);
         Sent::Bytes(bytes.len())
     });

@@ -18,14 +18,16 @@ use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
 use fanfare::metrics::Metrics;
+use fanfare::outbox::Sent;
 use fanfare::reason::Reason;
-use fanfare::shard::{ConnectionEvent, Id, Limits, Outgoing, Shard};
+use fanfare::shard::{ConnectionEvent, Id, Limits, Outgoing, Shard, Transmit};
 use fanfare::token::Verifier;
 use fanfare::wheel::Now;
 use model::{DialectTally, Occasion, Phase, Say, Session};
 use network::{Client, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
+use std::io::IoSlice;
 use std::sync::Arc;
 
 const CLIENTS: usize = 1000;
@@ -71,6 +73,28 @@ struct Node {
     metrics: Arc<Metrics>,
     clients: BTreeMap<Id, Client>,
     tally: DialectTally,
+}
+
+/// The sockets of a node, of which several are sent to at once.
+struct SimulatedSockets<'a> {
+    clients: &'a mut BTreeMap<Id, Client>,
+    batch: usize,
+}
+
+impl Transmit for SimulatedSockets<'_> {
+    fn batch_max(&self) -> usize {
+        self.batch
+    }
+
+    fn send(&mut self, id: Id, bytes: &[IoSlice<'_>]) -> Sent {
+        let bytes: Vec<u8> = bytes.iter().flat_map(|piece| piece.to_vec()).collect();
+        self.clients.get_mut(&id).expect("it is connected").take(id, &bytes)
+    }
+
+    fn send_all(&mut self, batch: &[(Id, &[u8])], sent: &mut Vec<Sent>) {
+        assert!(batch.len() <= self.batch);
+        sent.extend(batch.iter().map(|(id, bytes)| self.send(*id, &[IoSlice::new(bytes)])));
+    }
 }
 
 struct World {
@@ -346,10 +370,10 @@ impl Node {
     }
 
     fn flush(&mut self, now: Now) {
-        let clients = &mut self.clients;
-        clients.values_mut().for_each(|client| client.written = false);
-        self.shard
-            .flush(now, |id, bytes| clients.get_mut(&id).expect("it is connected").take(id, bytes));
+        self.clients.values_mut().for_each(|client| client.written = false);
+        // One after the other as on epoll, or several as on a ring.
+        let batch = 1 + now.monotonic_ns as usize / 1_000_000 % 7;
+        self.shard.flush(now, &mut SimulatedSockets { clients: &mut self.clients, batch });
         self.shard.end_turn(now);
         let mut over = BTreeSet::new();
         for (&id, client) in &mut self.clients {

@@ -62,11 +62,12 @@ fn the_same_conversation_works_on_both_drivers() {
 #[test]
 fn where_io_uring_is_refused_the_daemon_says_so_once_and_works() {
     for call in RING_CALLS {
-        let mut daemon = without_rings(Setup::new().set("threads", 2), call).start();
+        let mut daemon =
+            without_rings(Setup::new().set("driver", "auto").set("threads", 2), call).start();
         assert_eq!(daemon.logged("\"driver\":\"epoll\"").len(), 1);
         smoke(&mut daemon);
         assert_eq!(warnings(&daemon), 1, "{:?}", daemon.log());
-        assert_eq!(daemon.logged("refuses io_uring").len(), 1);
+        assert_eq!(daemon.logged("io_uring is refused to 2 of 2 shards").len(), 1);
     }
 }
 

@@ -5,20 +5,18 @@ use crate::http;
 use crate::io::clients;
 use crate::io::listen::Listener;
 use crate::io::tls::Tls;
+use crate::io::transport;
 use crate::proxy::Remote;
 use crate::reason::Reason;
 use crate::shard::{Id, Shard};
 use crate::wheel::{Now, TICK_MS, Tick};
-use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{RecvFlags, SendFlags};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Maximum number of connections accepted from one listener in one turn.
 const ACCEPTS_MAX: usize = 64;
-/// The flags of accepted sockets.
-const ACCEPTED: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 /// The pause in accepting when the process is out of descriptors.
 const ACCEPT_PAUSE_TICKS: Tick = (500 / TICK_MS) as Tick;
 
@@ -26,11 +24,8 @@ impl Sockets {
     pub(super) fn accept(&mut self, index: usize, shard: &mut Shard, now: Now) {
         for _ in 0..ACCEPTS_MAX {
             let Some(Some(listener)) = self.listeners.get(index) else { return };
-            match rustix::net::acceptfrom_with(&listener.socket, ACCEPTED) {
-                Ok((fd, address)) => {
-                    let remote = clients::address(address);
-                    self.admit((fd, remote), index as u8, shard, now);
-                }
+            match self.transport.accept(index, listener.socket.as_fd()) {
+                Ok(accepted) => self.admit(accepted, index as u8, shard, now),
                 Err(Errno::AGAIN) => return,
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                     self.metrics.accept_errors.add(1);
@@ -42,13 +37,7 @@ impl Sockets {
         }
     }
 
-    fn admit(
-        &mut self,
-        (fd, remote): (OwnedFd, Option<Remote>),
-        listener: u8,
-        shard: &mut Shard,
-        now: Now,
-    ) {
+    fn admit(&mut self, fd: OwnedFd, listener: u8, shard: &mut Shard, now: Now) {
         let Some(Some(Listener { tls: config, proxied, .. })) =
             self.listeners.get(usize::from(listener))
         else {
@@ -57,7 +46,7 @@ impl Sockets {
         let (is_plain, awaits_preamble) = (config.is_none(), *proxied);
         if !shard.has_room(self.total.load(Relaxed)) {
             shard.turn_away(
-                remote,
+                clients::peer(fd.as_fd()),
                 Reason::ConnectionLimit,
                 || format!("max_connections = {} reached", shard.limits().connections_max),
                 now,
@@ -66,7 +55,10 @@ impl Sockets {
         }
 
         let trusted = &shard.settings().trusted_proxies;
-        // A client that has gone already has no address; reading finds that out.
+        let most = shard.limits().connections_per_address_max;
+        // Asked only where it decides: it takes a system call. A client that has gone already has no
+        // address; reading finds that out.
+        let remote = if most > 0 || awaits_preamble { clients::peer(fd.as_fd()) } else { None };
         if let Some(remote) =
             remote.filter(|remote| awaits_preamble && !trusted.contains(remote.ip))
         {
@@ -75,7 +67,6 @@ impl Sockets {
             return self.turn_away(&fd, is_plain, &response);
         }
 
-        let most = shard.limits().connections_per_address_max;
         let admitted = match remote.map(|remote| self.clients.admit(remote, trusted, most)) {
             Some(None) => {
                 let detail = || remote.map_or_else(String::new, |it| clients::full(it, most));
@@ -90,8 +81,7 @@ impl Sockets {
         };
 
         let id = shard.accept(now);
-        let flags = EventFlags::IN | EventFlags::RDHUP;
-        if epoll::add(&self.epoll, &fd, EventData::new_u64(id.into()), flags).is_err() {
+        if self.transport.add(id, fd.as_fd()).is_err() {
             self.metrics.accept_errors.add(1);
             admitted.inspect(|admitted| self.clients.dismiss(*admitted));
             shard.lost(id, now);
@@ -126,10 +116,10 @@ impl Sockets {
     fn shed(&mut self, index: usize, shard: &Shard, error: Errno, now: Now) {
         self.spare = None;
         if let Some(Some(listener)) = self.listeners.get(index)
-            && let Ok((fd, address)) = rustix::net::acceptfrom_with(&listener.socket, ACCEPTED)
+            && let Ok(fd) = transport::accept(listener.socket.as_fd())
         {
             shard.turn_away(
-                clients::address(address),
+                clients::peer(fd.as_fd()),
                 Reason::Descriptors,
                 || format!("{error}: raise LimitNOFILE= (or ulimit -n), or lower max_connections"),
                 now,
@@ -141,9 +131,7 @@ impl Sockets {
 
         // A listener with a backlog stays readable, and would have the shard turn without end.
         self.paused_until = Some(now.tick() + ACCEPT_PAUSE_TICKS);
-        for listener in self.listeners.iter().flatten() {
-            let _ = epoll::delete(&self.epoll, &listener.socket);
-        }
+        self.unlisten();
     }
 
     /// Resumes accepting when its pause is over.

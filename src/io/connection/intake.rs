@@ -6,7 +6,6 @@ use super::{NewBytes, Reading, Socket, Sockets};
 use crate::message::{self, MessageInbox};
 use crate::shard::{Id, Shard};
 use crate::wheel::Now;
-use rustix::event::epoll::EventFlags;
 use rustix::fd::AsFd as _;
 
 /// One part in this many of `limits.partial_bytes_max` is freed when connections are ended because
@@ -86,7 +85,7 @@ impl Sockets {
             // meanwhile.
             Next::Asked | Next::Opening => {
                 socket.reading = Reading::Off;
-                self.interest(id, EventFlags::empty());
+                self.interest(id, false);
             }
             _ => {}
         }
@@ -101,7 +100,7 @@ impl Sockets {
         let parts = self.sockets.iter().enumerate().filter_map(|(id, socket)| {
             let socket = socket.as_ref()?;
             let held = if socket.holds { partials.of(id as Id) } else { 0 };
-            let bytes = held + socket.part_bytes();
+            let bytes = held + socket.part_bytes() + self.transport.kept_bytes(id as Id);
             (bytes > 0).then_some((bytes, id as Id))
         });
         let mut parts: Vec<(usize, Id)> = parts.collect();
@@ -112,7 +111,8 @@ impl Sockets {
             if left <= enough {
                 break;
             }
-            left -= bytes;
+            left = left.saturating_sub(bytes);
+            self.transport.forget_kept(id);
             let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { continue };
             if std::mem::take(&mut socket.holds) {
                 self.partials.take(id);

@@ -132,7 +132,7 @@ fn settle(id: Id, shard: &mut Shard, outcome: &mut Outcome) -> bool {
         }
     }
     let answered = &mut outcome.answered;
-    shard.flush(NOW, |_, bytes| {
+    shard.flush(NOW, &mut |_: u32, bytes: &[u8]| {
         answered.extend_from_slice(bytes);
         Sent::Bytes(bytes.len())
     });

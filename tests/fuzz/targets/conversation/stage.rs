@@ -303,7 +303,7 @@ impl Stage {
             }
         }
         let clients = &mut self.clients;
-        self.shard.flush(self.now, |id, bytes| {
+        self.shard.flush(self.now, &mut |id: Id, bytes: &[u8]| {
             let client = clients.values_mut().find(|client| client.id == id && !client.is_over);
             match client {
                 Some(client) if client.is_blocked => Sent::Blocked,
