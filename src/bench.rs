@@ -26,6 +26,7 @@ mod floor;
 mod handshake;
 mod http;
 mod idle;
+mod inbound;
 mod inflight;
 mod interrupt;
 mod load;
@@ -72,6 +73,7 @@ enum BenchCommand {
     Selective(SelectiveCommand),
     Idle(IdleCommand),
     Handshake(HandshakeCommand),
+    Inbound(InboundCommand),
     Floor(FloorCommand),
     Durable(DurableCommand),
     Backlog(BacklogCommand),
@@ -254,6 +256,22 @@ command! {
 }
 
 command! {
+    /// Clients that talk, with the daemon's sockets on io_uring and on epoll in turn: processor time per message.
+    #[argh(subcommand, name = "inbound", example = "{command_name} --connections 1000 --rate 20")]
+    InboundCommand [event seconds runs shards daemon] {
+        /// clients, each with a topic of its own (1000)
+        #[argh(option, default = "1000")]
+        connections: usize,
+        /// messages of each client per second (20)
+        #[argh(option, from_str_fn(rate), default = "Some(20.0)")]
+        rate: Option<f64>,
+        /// the clients' dialect, by its name in the configuration (channel)
+        #[argh(option, from_str_fn(dialect), default = "inbound::talking()")]
+        dialect: Kind,
+    }
+}
+
+command! {
     /// What one send(2) of the same frame to each of so many TCP connections costs on this machine.
     #[argh(subcommand, name = "floor", example = "{command_name} --connections 1000 --in-flight \
                                                   16")]
@@ -343,6 +361,14 @@ fn dialect(name: &str) -> Result<Kind, String> {
     Kind::named(name).ok_or_else(|| format!("it is one of {}", names.join(", ")))
 }
 
+/// A rate.
+fn rate(text: &str) -> Result<Option<f64>, String> {
+    match text.parse() {
+        Ok(rate) if rate > 0.0 && rate <= 1e6 => Ok(Some(rate)),
+        _ => Err("it is above 0 and at most 1000000".into()),
+    }
+}
+
 /// Runs the command and prints its result on standard output.
 ///
 /// # Errors
@@ -363,6 +389,7 @@ fn measured(command: Bench) -> Result<String, CliError> {
         }
         BenchCommand::Idle(command) => (idle::run, command.into()),
         BenchCommand::Handshake(command) => (handshake::run, command.into()),
+        BenchCommand::Inbound(command) => (inbound::run, command.into()),
         BenchCommand::Floor(command) => (bare::run, command.into()),
         BenchCommand::Durable(command) => (durable::run, command.into()),
         BenchCommand::Backlog(command) => (backlog::run, command.into()),

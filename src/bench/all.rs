@@ -3,7 +3,7 @@
 use super::error::failed;
 use super::options::BenchOptions;
 use super::report::{BenchReport, Goal};
-use super::{backlog, churn, durable, fanout, handshake, idle, proc};
+use super::{backlog, churn, durable, fanout, handshake, idle, inbound, proc};
 use crate::cli::CliError;
 use crate::cli::output::note;
 use crate::dialect::Kind;
@@ -51,6 +51,9 @@ pub(super) fn run(base: &BenchOptions) -> Result<Vec<BenchReport>, CliError> {
         idle::run(&BenchOptions { own_topics: true, ..crowd.clone() })?,
         handshake::run(&BenchOptions { connections: 5_000, concurrency: 64, ..base.clone() })?,
     ];
+    let talking =
+        BenchOptions { rate: Some(20.0), dialect: inbound::talking(), ..thousand.clone() };
+    reports.push(inbound::run(&talking)?);
     for dialect in DIALECTS.into_iter().filter_map(Kind::named) {
         let mut other = fanout::run(&BenchOptions { dialect, ..thousand.clone() })?;
         against_first(&mut other, &reports, DIALECTS_RATIO_MAX);

@@ -2,6 +2,7 @@
 
 use crate::cli::CliError;
 use crate::dialect::Kind;
+use crate::io::runtime::Driver;
 use std::path::PathBuf;
 
 /// The dialect that is measured where none is named: the first of the list.
@@ -84,6 +85,8 @@ options! {
         token: Option<String> = None,
         /// Its process.
         pid: Option<u32> = None,
+        /// The driver of the daemon that is started.
+        driver: Option<Driver> = None,
         /// The program to start as daemon.
         daemon: Option<PathBuf> = None,
         /// Where the store of durable topics is made.

@@ -100,6 +100,9 @@ impl BenchTarget {
 
         let kind = options.dialect;
         let mut configuration = configuration(kind, &cpus.shards, address, admin, &socket, &secret);
+        if let Some(driver) = options.driver {
+            configuration = format!("driver = \"{}\"\n{configuration}", driver.key());
+        }
         if let Some((certificate, key)) = identity {
             configuration += &format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\n");
         }

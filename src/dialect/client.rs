@@ -95,6 +95,13 @@ pub trait DialectClient: Sync {
     /// protocols that encode the payload.
     fn sample(&self, site: &Site, topic: &str, size: usize) -> Sample;
 
+    /// A message of about so many bytes that a client says to the subscribers of its topic, itself
+    /// included, where the protocol has such. What they get ends with `}}`, and no other answer
+    /// does.
+    fn client_message(&self, _size: usize) -> Option<String> {
+        None
+    }
+
     /// A signer of requests that publish events, where the protocol has such requests.
     fn request_signer(&self, _secret: &str) -> Option<RequestSigner> {
         None

@@ -60,6 +60,11 @@ impl DialectClient for ChannelClient {
             is_wrapped: false,
         }
     }
+
+    fn client_message(&self, size: usize) -> Option<String> {
+        let message = "x".repeat(size.saturating_sub(r#"{"data":{"message":""}}"#.len()));
+        Some(format!(r#"{{"data":{{"message":"{message}"}}}}"#))
+    }
 }
 
 #[cfg(test)]
