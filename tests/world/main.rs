@@ -39,6 +39,7 @@ mod rest;
 mod secrets;
 mod shards;
 mod slow;
+mod soak;
 mod stop;
 mod tls;
 mod topic;

@@ -50,7 +50,10 @@ impl Setup {
             path("jwt.secret"),
         );
         std::fs::write(path("fanfare.toml"), configuration).unwrap();
-        Self { directory, environment: Vec::new(), wrapper: Vec::new() }
+        // All tests run once more on the driver that is not usual.
+        let driver = std::env::var("FANFARE_TEST_DRIVER").ok();
+        let driver = driver.map(|driver| ("FANFARE_DRIVER".to_owned(), driver));
+        Self { directory, environment: driver.into_iter().collect(), wrapper: Vec::new() }
     }
 
     /// Sets a key of the configuration, by its variable in the environment.
@@ -242,7 +245,7 @@ impl Daemon {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
