@@ -37,8 +37,8 @@ pub(super) const ORDERS_MAX: u32 = 512;
 const COMPLETIONS_MAX: u32 = 8 * ORDERS_MAX;
 /// Bytes of a buffer: most messages of clients fit, and long ones come in several.
 pub(super) const BUFFER_BYTES: usize = 4096;
-/// Bytes of a send that no unix socket takes at once: twice the usual limit of a socket's buffer.
-const SHORT_SEND_BYTES: usize = 512 * 1024;
+/// Bytes of a send that a socket with the smallest buffer does not take at once.
+const SHORT_SEND_BYTES: usize = 64 * 1024;
 /// The number of rings that the process has made.
 static RINGS: AtomicU32 = AtomicU32::new(0);
 /// The number of the only group of buffers.
@@ -156,6 +156,7 @@ impl Ring {
             SocketFlags::CLOEXEC,
             None,
         )?;
+        rustix::net::sockopt::set_socket_send_buffer_size(&socket, 0)?;
         let bytes = vec![0; SHORT_SEND_BYTES];
         let mut taken = None;
         self.send_all(std::iter::once((socket.as_fd(), &bytes[..])), |_, sent| taken = Some(sent));
