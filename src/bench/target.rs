@@ -18,6 +18,7 @@ use crate::cli::answer::{HttpAnswer, exchange};
 use crate::cli::certificates;
 use crate::dialect::Kind;
 use crate::dialect::client::{DialectClient, DurableProducer, NUMBER_DIGITS, Site, Subscriber};
+use crate::io::runtime::Driver;
 use crate::text::hex;
 use crate::token::{Algorithm, mint};
 use rustix::process::{Signal, kill_process};
@@ -100,9 +101,6 @@ impl BenchTarget {
 
         let kind = options.dialect;
         let mut configuration = configuration(kind, &cpus.shards, address, admin, &socket, &secret);
-        if let Some(driver) = options.driver {
-            configuration = format!("driver = \"{}\"\n{configuration}", driver.key());
-        }
         if let Some((certificate, key)) = identity {
             configuration += &format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\n");
         }
@@ -362,6 +360,7 @@ struct StartedDaemon {
     admin: SocketAddr,
     /// The processors that it may use, and the generator's.
     cpus: Cpus,
+    driver: Option<Driver>,
     started: Instant,
 }
 
@@ -386,16 +385,17 @@ impl StartedDaemon {
             let all = proc::own_cpus().map_err(failed("read this process's processors"))?;
             cpus.shards = all.to_vec();
         }
-        let child = spawn(&program, directory.path(), &cpus)
+        let child = spawn(&program, directory.path(), &cpus, options.driver)
             .map_err(failed("start the daemon (give its program with --daemon FILE)"))?;
-        Ok(Self { child, program, directory, admin, cpus, started: Instant::now() })
+        let (driver, started) = (options.driver, Instant::now());
+        Ok(Self { child, program, directory, admin, cpus, driver, started })
     }
 
     /// Ends it by this signal and starts it again.
     fn again(mut self, by: Signal) -> Result<Self, CliError> {
         self.end(by);
         self.started = Instant::now();
-        self.child = spawn(&self.program, self.directory.path(), &self.cpus)
+        self.child = spawn(&self.program, self.directory.path(), &self.cpus, self.driver)
             .map_err(failed("start the daemon again"))?;
         Ok(self)
     }
@@ -444,12 +444,21 @@ impl Drop for StartedDaemon {
     }
 }
 
-fn spawn(program: &Path, directory: &Path, cpus: &Cpus) -> std::io::Result<Child> {
+fn spawn(
+    program: &Path,
+    directory: &Path,
+    cpus: &Cpus,
+    driver: Option<Driver>,
+) -> std::io::Result<Child> {
     // To a file: a pipe that is not read would block the daemon once it is full.
     let log = fs::File::create(directory.join("log"))?;
     let mut command = Command::new(program);
     command.arg("serve").arg("--config").arg(directory.join("fanfare.toml"));
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    if let Some(driver) = driver {
+        // Stronger than the environment of this process, which may name another.
+        command.env("FANFARE_DRIVER", driver.key());
+    }
     proc::spawn_on(&mut command, &cpus.shards, cpus.generator)
 }
 
