@@ -279,7 +279,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     }
     hub.configured.taken(plan.limits, certificates(&plan.listen));
     hub.ready.store(true, Relaxed);
-    let (driver, refusal) = foundation::drivers(plan.driver, plan.shards, refusals);
+    let (driver, refusal) = foundation::in_use(plan.driver, plan.shards, refusals);
     Ok(Daemon {
         admin: admin_address,
         driver,

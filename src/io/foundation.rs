@@ -39,7 +39,7 @@ impl Foundation {
 }
 
 /// What shards are on, by the refusals of io_uring that some of them have met; and these.
-pub(super) fn drivers(
+pub(super) fn in_use(
     asked: Driver,
     shards: usize,
     refusals: Vec<io::Error>,
@@ -89,4 +89,12 @@ pub fn advice(refusal: &io::Error) -> &'static str {
         }
         _ => "it takes Linux 6.0",
     }
+}
+
+/// The drivers that tests run on: both, where this machine has both.
+#[cfg(test)]
+pub(super) fn drivers() -> Vec<ChosenDriver> {
+    let io_uring = try_io_uring().inspect_err(|error| eprintln!("skipped: io_uring: {error}"));
+    let io_uring = io_uring.is_ok().then_some(ChosenDriver::IoUring);
+    io_uring.into_iter().chain([ChosenDriver::Epoll]).collect()
 }

@@ -338,6 +338,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::super::clients::Clients;
+    use super::super::foundation::drivers;
     use super::super::handoff::MAILBOX;
     use super::super::listen;
     use super::super::listen::Listener;
@@ -382,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_request_waits_without_work_while_a_shard_has_no_room_and_is_answered_afterwards() {
-        for driver in [ChosenDriver::IoUring, ChosenDriver::Epoll] {
+        for driver in drivers() {
             let (mut worker, mut client) = worker(driver, &UP.repeat(3));
             let hub = Arc::clone(&worker.hub);
             hub.post(1, (0..MAILBOX.count).map(|_| Parcel::Close));
@@ -425,7 +426,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_of_the_owner_of_the_topics_waits_without_work_while_it_has_no_room() {
-        for driver in [ChosenDriver::IoUring, ChosenDriver::Epoll] {
+        for driver in drivers() {
             let (mut worker, _client) = worker(driver, CONSUMER);
             let hub = Arc::clone(&worker.hub);
             hub.store.pretend();
@@ -450,7 +451,7 @@ mod tests {
 
     #[test]
     fn a_session_that_begins_with_more_than_its_socket_takes_is_told_the_rest() {
-        for driver in [ChosenDriver::IoUring, ChosenDriver::Epoll] {
+        for driver in drivers() {
             let (mut worker, mut client) = worker(driver, CONSUMER);
             let hub = Arc::clone(&worker.hub);
             hub.store.pretend();
@@ -488,7 +489,7 @@ mod tests {
 
     #[test]
     fn a_stop_is_over_only_when_the_owner_of_the_topics_knows_that_everybody_has_gone() {
-        for driver in [ChosenDriver::IoUring, ChosenDriver::Epoll] {
+        for driver in drivers() {
             let (mut worker, mut client) = worker(driver, CONSUMER);
             let hub = Arc::clone(&worker.hub);
             hub.store.pretend();
@@ -519,7 +520,7 @@ mod tests {
 
     #[test]
     fn nobody_keeps_others_from_being_read_by_asking_much() {
-        for driver in [ChosenDriver::IoUring, ChosenDriver::Epoll] {
+        for driver in drivers() {
             let request =
                 CONSUMER.replace("/consumer/persistent/t/n/x/s", "/producer/persistent/t/n/x");
             let (mut worker, first) = worker(driver, &request);
@@ -572,7 +573,7 @@ mod tests {
 
     #[test]
     fn a_client_that_reads_no_answer_and_has_shut_its_side_is_no_work() {
-        for driver in [ChosenDriver::IoUring, ChosenDriver::Epoll] {
+        for driver in drivers() {
             let (mut worker, mut client) = worker(driver, UP);
             let requests = UP.repeat(1000);
             // More than its answers have room for on the way.
@@ -588,7 +589,7 @@ mod tests {
 
     #[test]
     fn connections_that_come_as_the_daemon_stops_are_no_work() {
-        for driver in [ChosenDriver::IoUring, ChosenDriver::Epoll] {
+        for driver in drivers() {
             let (mut worker, first) = worker(driver, UP);
             rest(&mut worker);
             let address = first.peer_addr().unwrap();

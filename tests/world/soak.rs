@@ -11,6 +11,14 @@ const ROUND: usize = 40;
 /// Memory that may be added between the end of the warm-up and the end.
 const GROWTH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// The drivers of a daemon.
+const DRIVERS: [&str; 2] = ["io_uring", "epoll"];
+
+fn is_permitted(driver: &str) -> bool {
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    driver == "epoll" || !disabled.is_ok_and(|value| value.trim() != "0")
+}
+
 /// How long clients come and go.
 fn duration() -> Duration {
     let is_long = std::env::var_os("FANFARE_LONG").is_some();
@@ -55,14 +63,15 @@ fn round(daemon: &Daemon, steady: &mut [Client], number: usize) {
     for client in steady {
         assert!(client.text().contains(&format!("\"Info\":\"{text}\"")));
         client.frame(0x89, b"ping");
-        assert_eq!(client.next().unwrap().payload, b"ping");
+        // The daemon's own pings come between.
+        while client.next().unwrap().payload != b"ping" {}
     }
     drop(staying);
 }
 
 #[test]
 fn memory_and_descriptors_stay_while_clients_come_and_go() {
-    for driver in ["io_uring", "epoll"] {
+    for driver in DRIVERS.into_iter().filter(|driver| is_permitted(driver)) {
         let mut daemon = Setup::new().set("driver", driver).start();
         let mut steady: Vec<Client> = (0..STEADY).map(|_| daemon.subscriber()).collect();
         // Tables and pools grow to what they need, and every shared buffer is used once.
