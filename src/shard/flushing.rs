@@ -9,7 +9,6 @@ use crate::reason::Reason;
 use crate::service::Question;
 use crate::service::topic::TopicQuestion;
 use crate::wheel::Now;
-use smallvec::SmallVec;
 
 /// Bytes joined for one batch, beyond which the next is begun: without this bound all connections
 /// with lists of their own would have them joined at once.
@@ -26,7 +25,9 @@ impl Shard {
         let mut left = dirty.drain(..);
         while !left.as_slice().is_empty() {
             bytes_out += self.collect(&mut left, &mut batch.offers, transmit, now);
-            bytes_out += self.send(&mut batch, transmit, now);
+            if !batch.offers.is_empty() {
+                bytes_out += self.send_all(&mut batch, transmit, now);
+            }
         }
         drop(left);
         (self.dirty, self.batch) = (dirty, batch);
@@ -37,8 +38,8 @@ impl Shard {
         self.metrics.bytes_out.add(bytes_out);
     }
 
-    /// Collects a batch, and flushes the backlogs among the connections: few have one. Returns the
-    /// bytes that were sent.
+    /// Collects a batch, and flushes at once what is not sent in batches: backlogs, which few
+    /// connections have, and everything where a batch is one. Returns the bytes that were sent.
     fn collect(
         &mut self,
         left: &mut impl Iterator<Item = Id>,
@@ -47,8 +48,9 @@ impl Shard {
         now: Now,
     ) -> u64 {
         let mut bytes_out = 0;
+        let batch_max = transmit.batch_max();
         let joined_max = self.turn.joined_bytes() + BATCH_JOINED_BYTES_MAX;
-        while offers.len() < transmit.batch_max()
+        while offers.len() < batch_max
             && self.turn.joined_bytes() < joined_max
             && let Some(id) = left.next()
         {
@@ -60,14 +62,17 @@ impl Shard {
 
             let before = session.outbox.backlog_bytes();
             match self.turn.offer(&mut session.outbox) {
+                Offer::Bytes(offered) if batch_max == 1 => {
+                    let sent = transmit.send(id, self.turn.offered(&offered));
+                    bytes_out += self.note_sent(id, &offered, sent, now);
+                    self.turn.trim();
+                }
                 Offer::Bytes(offered) => offers.push((id, offered)),
                 Offer::Nothing => self.flushed(id, Flushed::Empty, before, now),
                 Offer::Backlog => {
                     let flushed = self.turn.flush_backlog(&mut session.outbox, |bytes| {
-                        let sent = transmit.send(id, bytes);
-                        if let Sent::Bytes(count) = sent {
-                            bytes_out += count as u64;
-                        }
+                        let sent = transmit.send_vectored(id, bytes);
+                        bytes_out += taken(sent);
                         sent
                     });
                     self.flushed(id, flushed, before, now);
@@ -78,25 +83,27 @@ impl Shard {
     }
 
     /// Sends a batch. Returns the bytes that were sent.
-    fn send(&mut self, batch: &mut SendBatch, transmit: &mut impl Transmit, now: Now) -> u64 {
+    fn send_all(&mut self, batch: &mut SendBatch, transmit: &mut impl Transmit, now: Now) -> u64 {
         let SendBatch { offers, sent } = batch;
-        // On epoll a batch is one connection, and this allocates nothing.
-        let bytes: SmallVec<[(Id, &[u8]); 1]> =
+        let bytes: Vec<(Id, &[u8])> =
             offers.iter().map(|(id, offered)| (*id, self.turn.offered(offered))).collect();
         transmit.send_all(&bytes, sent);
-        drop(bytes);
 
         let mut bytes_out = 0;
         for ((id, offered), sent) in offers.drain(..).zip(sent.drain(..)) {
-            if let Sent::Bytes(count) = sent {
-                bytes_out += count as u64;
-            }
-            let Some(session) = self.sessions.get_mut(id as usize) else { continue };
-            let flushed = self.turn.conclude(&mut session.outbox, &offered, sent);
-            self.flushed(id, flushed, 0, now);
+            bytes_out += self.note_sent(id, &offered, sent, now);
         }
         self.turn.trim();
         bytes_out
+    }
+
+    /// Notes what has become of the bytes that a connection had. Returns how many were sent.
+    fn note_sent(&mut self, id: Id, offered: &Offered, sent: Sent, now: Now) -> u64 {
+        if let Some(session) = self.sessions.get_mut(id as usize) {
+            let flushed = self.turn.conclude(&mut session.outbox, offered, sent);
+            self.flushed(id, flushed, 0, now);
+        }
+        taken(sent)
     }
 
     /// Does what follows from the flush of an outbox whose backlog had this many bytes before.
@@ -131,4 +138,9 @@ impl Shard {
             self.keep_question(id, Question::Topic(TopicQuestion::Took));
         }
     }
+}
+
+/// The number of bytes that a socket took.
+fn taken(sent: Sent) -> u64 {
+    if let Sent::Bytes(count) = sent { count as u64 } else { 0 }
 }

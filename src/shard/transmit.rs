@@ -6,29 +6,31 @@ use std::io::IoSlice;
 
 /// What carries bytes to the sockets of connections.
 pub trait Transmit {
-    /// Maximum number of connections in a batch.
+    /// Maximum number of connections that are sent to at once.
     fn batch_max(&self) -> usize {
         1
     }
 
-    /// Offers bytes that lie in several places to one connection.
-    fn send(&mut self, id: Id, bytes: &[IoSlice<'_>]) -> Sent;
+    /// Offers bytes to one connection.
+    fn send(&mut self, id: Id, bytes: &[u8]) -> Sent;
 
-    /// Offers bytes to each connection of a batch, and appends the outcome of each.
+    /// Offers bytes that lie in several places to one connection.
+    fn send_vectored(&mut self, id: Id, bytes: &[IoSlice<'_>]) -> Sent {
+        let joined: Vec<u8> = bytes.iter().flat_map(|piece| piece.iter().copied()).collect();
+        self.send(id, &joined)
+    }
+
+    /// Offers bytes to each connection of a batch, and appends the outcome of each. With a batch of
+    /// one it is never called.
     fn send_all(&mut self, batch: &[(Id, &[u8])], sent: &mut Vec<Sent>) {
-        sent.extend(batch.iter().map(|(id, bytes)| self.send(*id, &[IoSlice::new(bytes)])));
+        sent.extend(batch.iter().map(|(id, bytes)| self.send(*id, bytes)));
     }
 }
 
 /// A function stands for sockets where there are none.
 impl<F: FnMut(Id, &[u8]) -> Sent> Transmit for F {
-    fn send(&mut self, id: Id, bytes: &[IoSlice<'_>]) -> Sent {
-        let joined: Vec<u8> = bytes.iter().flat_map(|piece| piece.iter().copied()).collect();
-        self(id, &joined)
-    }
-
-    fn send_all(&mut self, batch: &[(Id, &[u8])], sent: &mut Vec<Sent>) {
-        sent.extend(batch.iter().map(|(id, bytes)| self(*id, bytes)));
+    fn send(&mut self, id: Id, bytes: &[u8]) -> Sent {
+        self(id, bytes)
     }
 }
 

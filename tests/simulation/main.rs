@@ -27,7 +27,6 @@ use model::{DialectTally, Occasion, Phase, Say, Session};
 use network::{Client, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
-use std::io::IoSlice;
 use std::sync::Arc;
 
 const CLIENTS: usize = 1000;
@@ -86,14 +85,13 @@ impl Transmit for SimulatedSockets<'_> {
         self.batch
     }
 
-    fn send(&mut self, id: Id, bytes: &[IoSlice<'_>]) -> Sent {
-        let bytes: Vec<u8> = bytes.iter().flat_map(|piece| piece.to_vec()).collect();
-        self.clients.get_mut(&id).expect("it is connected").take(id, &bytes)
+    fn send(&mut self, id: Id, bytes: &[u8]) -> Sent {
+        self.clients.get_mut(&id).expect("it is connected").take(id, bytes)
     }
 
     fn send_all(&mut self, batch: &[(Id, &[u8])], sent: &mut Vec<Sent>) {
         assert!(batch.len() <= self.batch);
-        sent.extend(batch.iter().map(|(id, bytes)| self.send(*id, &[IoSlice::new(bytes)])));
+        sent.extend(batch.iter().map(|(id, bytes)| self.send(*id, bytes)));
     }
 }
 

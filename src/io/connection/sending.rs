@@ -5,7 +5,6 @@ use crate::io::transport;
 use crate::outbox::Sent;
 use crate::shard::{Id, Transmit};
 use rustix::fd::AsFd as _;
-use smallvec::SmallVec;
 use std::io::IoSlice;
 use std::ops::Range;
 
@@ -27,18 +26,26 @@ impl Transmit for Sockets {
         self.transport.batch_max()
     }
 
-    fn send(&mut self, id: Id, bytes: &[IoSlice<'_>]) -> Sent {
-        let Some(Some(Socket { fd, tls, .. })) = self.sockets.get_mut(id as usize) else {
-            return Sent::Broken;
-        };
-        let Some(tls) = tls else { return transport::send_vectored(fd.as_fd(), bytes) };
+    fn send(&mut self, id: Id, bytes: &[u8]) -> Sent {
+        match self.sockets.get_mut(id as usize) {
+            Some(Some(Socket { fd, tls: None, .. })) => transport::send(fd.as_fd(), bytes),
+            Some(Some(Socket { fd, tls: Some(tls), .. })) => {
+                tls.write(bytes, &mut self.tls, |records| transport::send(fd.as_fd(), records))
+            }
+            _ => Sent::Broken,
+        }
+    }
+
+    fn send_vectored(&mut self, id: Id, bytes: &[IoSlice<'_>]) -> Sent {
+        if let Some(Some(Socket { fd, tls: None, .. })) = self.sockets.get(id as usize) {
+            return transport::send_vectored(fd.as_fd(), bytes);
+        }
 
         // Joined, or each small piece would be a record of its own; records copy the bytes anyway.
         let mut joined = std::mem::take(&mut self.tls.plaintext);
         joined.clear();
         bytes.iter().for_each(|piece| joined.extend_from_slice(piece));
-        let sent =
-            tls.write(&joined, &mut self.tls, |records| transport::send(fd.as_fd(), records));
+        let sent = self.send(id, &joined);
         // A long backlog must not stay allocated.
         joined.clear();
         joined.shrink_to(PLAINTEXT_KEPT);
@@ -48,8 +55,7 @@ impl Transmit for Sockets {
 
     fn send_all(&mut self, batch: &[(Id, &[u8])], sent: &mut Vec<Sent>) {
         let Self { transport, sockets, tls: scratch, .. } = self;
-        // On epoll a batch is one connection, and this allocates nothing.
-        let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
+        let mut parts = Vec::with_capacity(batch.len());
         scratch.forget_sealed();
         for (id, bytes) in batch {
             parts.push(match sockets.get_mut(*id as usize).and_then(Option::as_mut) {
