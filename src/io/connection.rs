@@ -197,6 +197,7 @@ impl Sockets {
         let is_full =
             transport.wait(&mut events, self.unserved.take(), |id| descriptor(sockets, id));
         self.count_kept();
+
         // Requests that were held back come before newer bytes.
         if has_room {
             for id in std::mem::take(&mut self.waiting) {
@@ -352,7 +353,10 @@ impl Sockets {
         if let (None, Some(Some(listener))) = (self.paused_until, self.listeners.get(number))
             && let Err(error) = self.transport.listen(number, listener.socket.as_fd())
         {
-            tracing::error!("a listener cannot be waited for: {error}");
+            tracing::error!(
+                "listener {number} cannot be waited for ({error}) and accepts nothing more: restart \
+                 the daemon"
+            );
         }
     }
 

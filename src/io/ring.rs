@@ -36,7 +36,7 @@ pub(super) const ORDERS_MAX: u32 = 512;
 /// chooses how many lists the waiting orders are in, which it walks to cancel one.
 const COMPLETIONS_MAX: u32 = 8 * ORDERS_MAX;
 /// Bytes of a buffer: most messages of clients fit, and long ones come in several.
-pub(super) const BUFFER_BYTES: usize = 4096;
+const BUFFER_BYTES: usize = 4096;
 /// Bytes of a send that a socket with the smallest buffer does not take at once.
 const SHORT_SEND_BYTES: usize = 64 * 1024;
 /// The number of rings that the process has made.
@@ -188,13 +188,11 @@ impl Ring {
             }
         };
         let entry = entry.user_data(tag);
-        if self.uring.submission().is_full() {
-            self.submit();
-        }
         // SAFETY: none of these orders holds a pointer. Received bytes go to `self.buffers`, which
         // are dropped after the ring.
-        let pushed = unsafe { self.uring.submission().push(&entry) };
-        debug_assert!(pushed.is_ok(), "a full queue has been submitted");
+        while unsafe { self.uring.submission().push(&entry) }.is_err() {
+            self.submit();
+        }
     }
 
     /// Offers bytes to sockets, without waiting for any of them. `refused` gets the number of each
@@ -216,14 +214,12 @@ impl Ring {
                 .build()
                 .flags(if skips { SKIP_SUCCESS } else { squeue::Flags::empty() })
                 .user_data(SEND_BIT | number as u64);
-            if ring.uring.submission().is_full() {
+            // SAFETY: the bytes live as long as `'a`, and so longer than the guard, which has the
+            // kernel read every order. MSG_DONTWAIT has a send end while its order is read.
+            while unsafe { ring.uring.submission().push(&entry) }.is_err() {
                 ring.submit();
                 ring.take_refusals(&mut refused);
             }
-            // SAFETY: the bytes live as long as `'a`, and so longer than the guard, which has the
-            // kernel read every order. MSG_DONTWAIT has a send end while its order is read.
-            let pushed = unsafe { ring.uring.submission().push(&entry) };
-            debug_assert!(pushed.is_ok(), "a full queue has been submitted");
         }
         drop(guard);
         self.take_refusals(&mut refused);
@@ -421,8 +417,8 @@ impl Buffers {
         assert!(number < self.count, "the kernel names only buffers that it was given");
         let place = usize::from(self.tail & (self.count - 1));
         // SAFETY: `number` and `place` are less than `count`, so the buffer lies within the memory,
-        // and the entry within the table. The kernel reads an entry only after the tail has passed it, and by then
-        // nothing of ours refers to the buffer: `Lent` was consumed.
+        // and the entry within the table. The kernel reads an entry only after the tail has passed
+        // it, and by then nothing of ours refers to the buffer: `Lent` was consumed.
         unsafe {
             let entry = self.table.add(place).as_mut();
             entry.set_addr(self.memory.add(usize::from(number) * BUFFER_BYTES).as_ptr() as u64);

@@ -1,7 +1,7 @@
 //! How the sockets of a shard wait, receive and send: on io_uring, or on epoll.
 //!
-//! Both tell of the same [`SocketEvent`]s and take the same calls, so that `connection` does not know
-//! which it has. On epoll each accept, receive and send is a system call of its own. On a ring the
+//! Both tell of the same [`SocketEvent`]s and take the same calls, so that `connection` does not
+//! know which it has. On epoll each accept, receive and send is a system call of its own. On a ring the
 //! kernel accepts and receives by itself, and what a turn sends leaves in one call, as does what it
 //! closes.
 //!
@@ -50,9 +50,9 @@ impl Transport {
         }
     }
 
-    /// Collects the events of now. Returns whether there may be more. What the caller leaves
-    /// unreceived is reported again, in the same order; `first` is the socket to begin with, and
-    /// `socket` knows all of them.
+    /// Collects the events of now. Returns whether there may be more. Sockets that the caller does
+    /// not receive from are reported again, in the same order and before all others, from `first`
+    /// on; `socket` knows the descriptors of all.
     pub(super) fn wait<'a>(
         &mut self,
         events: &mut Vec<SocketEvent>,

@@ -96,6 +96,7 @@ impl Sockets {
     fn make_room(&mut self, shard: &mut Shard, now: Now) {
         let bytes_max = shard.limits().partial_bytes_max;
         let enough = bytes_max - bytes_max / PARTIAL_ROOM_PART;
+        self.count_kept();
         let partials = &self.partials;
         let parts = self.sockets.iter().enumerate().filter_map(|(id, socket)| {
             let socket = socket.as_ref()?;
@@ -111,7 +112,7 @@ impl Sockets {
             if left <= enough {
                 break;
             }
-            left = left.saturating_sub(bytes);
+            left -= bytes;
             self.transport.forget_kept(id);
             let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { continue };
             if std::mem::take(&mut socket.holds) {
@@ -132,6 +133,7 @@ impl Sockets {
                 self.partials.change(tls, 0);
             }
         }
+        self.count_kept();
     }
 }
 

@@ -23,7 +23,7 @@ use std::io;
 
 /// Buffers that the sockets of a shard share, 1 MiB together. A turn in which more than this many
 /// messages come receives the rest in the next.
-pub(super) const BUFFERS: u16 = 256;
+const BUFFERS: u16 = 256;
 /// Accepted connections of a listener that wait for their turn, beyond which the kernel accepts no
 /// more: four turns' worth. It may have accepted as many more as there is room for completions.
 const ACCEPTED_MAX: usize = 256;
@@ -168,7 +168,7 @@ impl RingSockets {
         socket: impl Fn(Id) -> Option<BorrowedFd<'a>>,
     ) -> bool {
         // Those that were not received from come first, in their order.
-        for id in std::mem::take(&mut self.reported).into_iter().rev() {
+        while let Some(id) = self.reported.pop() {
             let slot = &mut self.slots[id as usize];
             if slot.is_readable() && !slot.is_listed {
                 slot.is_listed = true;
@@ -277,7 +277,7 @@ impl RingSockets {
     }
 
     pub(super) fn close(&mut self, id: Id, socket: OwnedFd) {
-        self.forget_kept(id);
+        self.free_kept(id);
         let slot = &mut self.slots[id as usize];
         self.received.free(&mut slot.buffers, &mut self.ring);
         // What is ordered holds the socket open.
@@ -355,7 +355,7 @@ impl RingSockets {
         self.ring.send_all(sends, |number, result| sent[start + number] = call::outcome(result));
     }
 
-    /// Orders that a socket be received from, or notes that it is to be ordered later.
+    /// Orders that a socket be received from, if it is read and has no such order.
     fn order_receive(&mut self, id: Id, socket: BorrowedFd<'_>) {
         let slot = &mut self.slots[id as usize];
         // What is kept comes first, or a client that is read for a moment at a time would have all
@@ -404,10 +404,14 @@ impl RingSockets {
         }
     }
 
-    /// Notes that a socket lacks an order to receive. Those that have got nothing by their last one
-    /// come first: an order can take all buffers that there are.
+    /// Notes that a socket which is read lacks an order to receive. Those that have got nothing by
+    /// their last one come first: an order can take all buffers that there are.
     fn lack_order(&mut self, id: Id) {
         let slot = &mut self.slots[id as usize];
+        // Reading on, and the last of what is kept, give the order themselves.
+        if !slot.reads || slot.keeps {
+            return;
+        }
         let has_bytes = slot.has_bytes();
         match (std::mem::replace(&mut slot.is_unordered, true), has_bytes) {
             (true, _) => {}
@@ -566,12 +570,17 @@ impl RingSockets {
         *taken += count;
         if *taken == bytes.len() {
             self.forget_kept(id);
-            self.lack_order(id);
         }
         count
     }
 
+    /// Forgets what is kept of a socket, which can be received from again then.
     pub(super) fn forget_kept(&mut self, id: Id) {
+        self.free_kept(id);
+        self.lack_order(id);
+    }
+
+    fn free_kept(&mut self, id: Id) {
         if std::mem::take(&mut self.slots[id as usize].keeps)
             && let Some((bytes, _)) = self.kept.remove(&id)
         {

@@ -180,6 +180,15 @@ impl Stage {
         }
     }
 
+    /// Sends until the socket takes no more.
+    fn fill(&mut self, id: Id) {
+        let mut sent = vec![];
+        while !matches!(sent.last(), Some(Sent::Blocked)) {
+            let socket = self.connections[&id].socket.as_fd();
+            self.transport.send_all([(socket, &[7; 100_000][..])].into_iter(), &mut sent);
+        }
+    }
+
     /// Lets everything arrive, and compares.
     fn settle(mut self) {
         for id in 0..SOCKETS {
@@ -348,11 +357,7 @@ fn a_socket_that_is_not_read_tells_only_that_it_is_broken() {
 fn a_full_socket_tells_when_it_takes_bytes_again() {
     for (transport, wake) in both() {
         let mut stage = Stage::new(transport, wake);
-        let mut sent = vec![];
-        while !matches!(sent.last(), Some(Sent::Blocked)) {
-            let socket = stage.connections[&3].socket.as_fd();
-            stage.transport.send_all([(socket, &[7; 100_000][..])].into_iter(), &mut sent);
-        }
+        stage.fill(3);
         let interest = SocketInterest { reads: true, writes: true };
         let connection = stage.connections.get_mut(&3).unwrap();
         stage.transport.interest(3, connection.socket.as_fd(), interest);
@@ -371,11 +376,7 @@ fn a_full_socket_tells_when_it_takes_bytes_again() {
 fn the_end_of_a_peers_side_is_no_event_for_a_socket_that_waits_to_write() {
     for (transport, wake) in both() {
         let mut stage = Stage::new(transport, wake);
-        let mut sent = vec![];
-        while !matches!(sent.last(), Some(Sent::Blocked)) {
-            let socket = stage.connections[&3].socket.as_fd();
-            stage.transport.send_all([(socket, &[7; 100_000][..])].into_iter(), &mut sent);
-        }
+        stage.fill(3);
         let interest = SocketInterest { reads: false, writes: true };
         let connection = &stage.connections[&3];
         stage.transport.interest(3, connection.socket.as_fd(), interest);
