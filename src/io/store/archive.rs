@@ -214,7 +214,7 @@ impl Disk {
         if unsynced.is_some() {
             self.begun = Some(begun);
             self.dirty_since = None;
-            self.reclaim.begin_sync();
+            self.reclaim.note_sync();
         }
         Ok(unsynced)
     }
@@ -347,7 +347,7 @@ impl Disk {
             Ok(()) => {
                 self.has_healed = true;
                 self.dirty_since = None;
-                self.reclaim.begin_sync();
+                self.reclaim.note_sync();
                 self.drop_segments();
                 self.health.recover();
             }
@@ -381,7 +381,7 @@ impl Disk {
             return Err(reason.into());
         }
         if syncs {
-            self.reclaim.begin_sync();
+            self.reclaim.note_sync();
         }
         match if syncs { self.log.sync() } else { self.log.flush() } {
             Ok(()) if syncs => {

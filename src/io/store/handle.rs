@@ -8,7 +8,6 @@ use crate::service::ConnectionRef;
 use crate::service::topic::{
     Merge, MessageDraft, OwnerIndex, TopicInquiry, TopicName, TopicQuestion, TopicRules,
 };
-use crate::setting::LONGEST_MESSAGE_BYTES;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -23,11 +22,9 @@ const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Messages from outside of connections queued for an owner at which more are refused. A round takes
 /// them all, so that many wait only for a disk that hangs. In the worst case of a sound one, 1,024
 /// publishers on each of 16 shards wait for one answer each, and 15 other owners for 1,000 dead
-/// letters each.
+/// letters each. Their bytes have no limit of their own, which would refuse what a sound disk is
+/// about to store: their senders have one, as each waits for its answer before it reads on.
 const CONTROL_MAX: usize = 50_000;
-/// Limit on the bytes of feeds' messages among them: an empty inbox takes what a publisher sends in
-/// a turn, which is little more than the longest message.
-const CONTROL_BYTES_MAX: usize = 2 * LONGEST_MESSAGE_BYTES;
 /// The answer to a message of a feed beyond these limits.
 const FULL: &str = "too much waits for the store: this was not stored; send it again later";
 /// Minimum time that a stop waits for the last save.
@@ -97,11 +94,9 @@ impl Weigh for StoreRequest {
 }
 
 impl Weigh for StoreMessage {
-    /// Only feeds' messages count: the others are small, or dead letters, whose sender limits them.
+    /// Their number is what is limited.
     fn weight(&self) -> usize {
-        let Self::Outside(OutsideRequest::Append(messages, _)) = self else { return 0 };
-        let each = size_of::<(TopicName, MessageDraft)>();
-        messages.iter().map(|(_, draft)| draft.len() + each).sum()
+        0
     }
 }
 
@@ -252,13 +247,9 @@ impl Store {
 
     /// Replaces the rules of the topics with those of new settings.
     pub(in crate::io) fn configure(&self, settings: &dialect::Settings) {
+        // There is always room: an operator's reloads are few, and owners must not differ in rules.
         for each in self.inboxes.iter().filter(|each| each.runs()) {
-            each.control.offer([StoreMessage::Rules(settings.topic_rules())], |_| {
-                tracing::error!(
-                    "too much waits for the store, which keeps its previous settings: reload the \
-                     configuration again when its disk answers"
-                );
-            });
+            each.control.post([StoreMessage::Rules(settings.topic_rules())]);
         }
     }
 
@@ -315,7 +306,7 @@ impl Store {
 impl OwnerInboxes {
     fn new(fill: &Fill) -> Self {
         let bounds = Bounds { count: REQUESTS_MAX, bytes: REQUESTS_BYTES_MAX };
-        let control_bounds = Bounds { count: CONTROL_MAX, bytes: CONTROL_BYTES_MAX };
+        let control_bounds = Bounds { count: CONTROL_MAX, bytes: usize::MAX };
         let inboxes = Self {
             requests: Inbox::new(Unpark::default(), bounds, fill),
             control: Inbox::new(Unpark::default(), control_bounds, &Fill::default()),
@@ -408,6 +399,7 @@ async fn back_up(
 mod tests {
     use super::*;
     use crate::service::topic::{TopicDomain, TopicMessage};
+    use crate::setting::LONGEST_MESSAGE_BYTES;
     use tokio::sync::oneshot::error::TryRecvError::{Closed, Empty};
 
     #[test]
@@ -433,21 +425,19 @@ mod tests {
     async fn what_is_asked_of_a_full_inbox_is_refused_with_advice() {
         let store = Store::new(1);
         store.pretend();
-        let append =
-            |bytes| store.outside(0, |sender| OutsideRequest::Append(message(bytes), sender));
-        // An empty inbox takes the longest message, and a short one may fit where a long one did
-        // not.
-        append(LONGEST_MESSAGE_BYTES).unwrap();
-        assert_eq!(append(LONGEST_MESSAGE_BYTES).unwrap_err(), Unanswered::Full);
-        assert_eq!(store.append(message(LONGEST_MESSAGE_BYTES)).await, Ok(vec![Err(FULL.into())]));
-        append(1).unwrap();
+        // However long they are, no message is refused before there are too many.
+        for _ in 0..3 {
+            let long = message(LONGEST_MESSAGE_BYTES);
+            store.outside(0, |sender| OutsideRequest::Append(long, sender)).unwrap();
+        }
 
-        (2..CONTROL_MAX).for_each(|_| drop(store.outside(0, OutsideRequest::Survey).unwrap()));
+        (3..CONTROL_MAX).for_each(|_| drop(store.outside(0, OutsideRequest::Survey).unwrap()));
         assert_eq!(store.survey().await.map(|_| ()), Err(Unanswered::Full));
         assert_eq!(store.append(message(1)).await, Ok(vec![Err(FULL.into())]));
 
-        // An owner's requests and the end have room.
+        // An owner's requests, new rules and the end have room.
+        store.configure(&dialect::Settings::default());
         store.inboxes[0].control.post([StoreMessage::Stop]);
-        assert_eq!(store.inboxes[0].control.depth(), CONTROL_MAX + 1);
+        assert_eq!(store.inboxes[0].control.depth(), CONTROL_MAX + 2);
     }
 }

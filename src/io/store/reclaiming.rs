@@ -44,7 +44,7 @@ impl Reclaim {
     }
 
     /// Records that everything written so far is being synced.
-    pub(super) fn begin_sync(&mut self) {
+    pub(super) fn note_sync(&mut self) {
         self.gone.append(&mut self.going);
     }
 
