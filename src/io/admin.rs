@@ -335,13 +335,13 @@ async fn ask(call: TopicCall, hub: &Hub) -> Vec<u8> {
         TopicCall::Inquire(inquiry) => {
             match timeout(ANSWER_TIMEOUT, hub.store.inquire(inquiry)).await {
                 Ok(Ok((status, body))) => http::answer(status, &body),
-                Ok(Err(reason)) => unanswered(reason),
+                Ok(Err(reason)) => unanswered(reason, hub),
                 Err(_) => http::answer(503, late.as_bytes()),
             }
         }
         TopicCall::Room => match timeout(ANSWER_TIMEOUT, hub.store.survey()).await {
             Ok(Ok(survey)) => http::answer(200, survey.room.json().to_string().as_bytes()),
-            Ok(Err(reason)) => unanswered(reason),
+            Ok(Err(reason)) => unanswered(reason, hub),
             Err(_) => http::answer(503, late.as_bytes()),
         },
         TopicCall::Backup { keep } => match timeout(BACKUP_TIMEOUT, hub.store.backup(keep)).await {
@@ -353,15 +353,18 @@ async fn ask(call: TopicCall, hub: &Hub) -> Vec<u8> {
                 http::answer(200, told.to_string().as_bytes())
             }
             Ok(Ok(Err(reason))) => http::answer(503, reason.as_bytes()),
-            Ok(Err(reason)) => unanswered(reason),
+            Ok(Err(reason)) => unanswered(reason, hub),
             Err(_) => http::answer(503, late.as_bytes()),
         },
     }
 }
 
 /// The response to a request that the store does not answer.
-fn unanswered(reason: Unanswered) -> Vec<u8> {
+fn unanswered(reason: Unanswered, hub: &Hub) -> Vec<u8> {
     match reason {
+        Unanswered::Ended if hub.spoken.iter().any(|kind| kind.has_topics()) => {
+            http::answer(503, b"the store has ended, and may not have done what was asked")
+        }
         Unanswered::Ended => {
             let names = Kind::names_with_topics();
             let none =

@@ -156,7 +156,12 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
                 pass_webhooks(hub, &mut webhooks);
                 verification.ask(questions);
             }
-            () = hub.bridge.webhooks.posted() => pass_webhooks(hub, &mut webhooks),
+            () = hub.bridge.webhooks.posted() => {
+                // Messages that came with them are read first, and pass them on.
+                if hub.bridge.inbox.depth() == 0 {
+                    pass_webhooks(hub, &mut webhooks);
+                }
+            }
             () = verification.step() => {}
             () = webhooks.step() => {}
         }

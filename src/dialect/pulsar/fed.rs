@@ -10,7 +10,7 @@ use crate::wheel::Now;
 /// event is like a producer's message.
 ///
 /// # Errors
-/// When the place is not a persistent topic's, or the event is not a message.
+/// When the name of the persistent topic is malformed, or the event is not a message.
 pub(super) fn append(
     place: &str,
     event: &Event<'_, '_>,
