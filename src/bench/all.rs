@@ -7,6 +7,7 @@ use super::{backlog, churn, durable, fanout, handshake, idle, inbound, proc};
 use crate::cli::CliError;
 use crate::cli::output::note;
 use crate::dialect::Kind;
+use crate::io::foundation;
 
 /// Limit on what a delivery costs with two shards, as a multiple of what it costs with one. Both
 /// costs are ratios to the floor that was measured beside them.
@@ -51,9 +52,14 @@ pub(super) fn run(base: &BenchOptions) -> Result<Vec<BenchReport>, CliError> {
         idle::run(&BenchOptions { own_topics: true, ..crowd.clone() })?,
         handshake::run(&BenchOptions { connections: 5_000, concurrency: 64, ..base.clone() })?,
     ];
-    let talking =
-        BenchOptions { rate: Some(20.0), dialect: inbound::talking(), ..thousand.clone() };
-    reports.push(inbound::run(&talking)?);
+    match foundation::try_io_uring(1) {
+        Ok(()) => {
+            let dialect = inbound::talking();
+            let talking = BenchOptions { rate: Some(20.0), dialect, ..thousand.clone() };
+            reports.push(inbound::run(&talking)?);
+        }
+        Err(error) => note(&format!("io_uring is refused ({error}): inbound is left out")),
+    }
     for dialect in DIALECTS.into_iter().filter_map(Kind::named) {
         let mut other = fanout::run(&BenchOptions { dialect, ..thousand.clone() })?;
         against_first(&mut other, &reports, DIALECTS_RATIO_MAX);

@@ -130,7 +130,7 @@ impl Start {
         self.store(plan);
         // Only where io_uring is demanded is there no other way.
         if plan.driver == Driver::IoUring
-            && let Err(error) = foundation::try_io_uring()
+            && let Err(error) = foundation::try_io_uring(plan.shards)
         {
             self.problems.push(StartError::Runtime(error).to_string());
         }

@@ -55,13 +55,15 @@ pub(super) fn in_use(
     (name, first.map(|error| IoUringRefusal { refused, shards, error }))
 }
 
-/// Tries whether io_uring can be had.
+/// Tries whether io_uring can be had for so many shards at once.
 ///
 /// # Errors
 /// Why not.
-pub fn try_io_uring() -> io::Result<()> {
-    AnyRuntime::build(ChosenDriver::IoUring)?;
-    Ring::new(1).map(drop)
+pub fn try_io_uring(shards: usize) -> io::Result<()> {
+    let tried: io::Result<Vec<_>> = (0..shards)
+        .map(|_| Ok((AnyRuntime::build(ChosenDriver::IoUring)?, Ring::new(1)?)))
+        .collect();
+    tried.map(drop)
 }
 
 /// The refusal of io_uring to shards that epoll serves instead.
@@ -94,7 +96,7 @@ pub fn advice(refusal: &io::Error) -> &'static str {
 /// The drivers that tests run on: both, where this machine has both.
 #[cfg(test)]
 pub(super) fn drivers() -> Vec<ChosenDriver> {
-    let io_uring = try_io_uring().inspect_err(|error| eprintln!("skipped: io_uring: {error}"));
+    let io_uring = try_io_uring(1).inspect_err(|error| eprintln!("skipped: io_uring: {error}"));
     let io_uring = io_uring.is_ok().then_some(ChosenDriver::IoUring);
     io_uring.into_iter().chain([ChosenDriver::Epoll]).collect()
 }

@@ -1,6 +1,7 @@
 //! The two ways of waiting, and the fall from one to the other.
 
 use crate::harness::{Daemon, Setup, event, skip};
+use fanfare::io::foundation::try_io_uring;
 use rustix::process::Signal;
 
 /// Becomes a program that may not set up rings, as in a container's sandbox, or not enter them: a seccomp filter that
@@ -48,10 +49,8 @@ fn the_same_conversation_works_on_both_drivers() {
     let mut daemon = Setup::new().set("driver", "epoll").set("threads", 2).start();
     assert_eq!(daemon.logged("\"driver\":\"epoll\"").len(), 1);
     smoke(&mut daemon);
-    let refused = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
-        .is_ok_and(|v| v.trim() != "0");
-    if refused {
-        return skip("the io_uring driver", "kernel.io_uring_disabled");
+    if let Err(error) = try_io_uring(2) {
+        return skip("the io_uring driver", &error.to_string());
     }
     let mut daemon = Setup::new().set("driver", "io_uring").set("threads", 2).start();
     assert_eq!(daemon.logged("\"driver\":\"io_uring\"").len(), 1);

@@ -1,6 +1,7 @@
 //! Clients of all manners that come and go, on either driver: what they leave behind is nothing.
 
 use crate::harness::{Client, Daemon, Setup, event, eventually, head};
+use fanfare::io::foundation::try_io_uring;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ const GROWTH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const DRIVERS: [&str; 2] = ["io_uring", "epoll"];
 
 fn is_permitted(driver: &str) -> bool {
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    driver == "epoll" || !disabled.is_ok_and(|value| value.trim() != "0")
+    driver == "epoll"
+        || try_io_uring(1).inspect_err(|error| eprintln!("skipped: io_uring: {error}")).is_ok()
 }
 
 /// How long clients come and go.
