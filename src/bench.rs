@@ -349,7 +349,7 @@ command! {
 }
 
 command! {
-    /// The whole table, each line on a daemon of its own: about nine minutes.
+    /// The whole table, each line on a daemon of its own: about ten minutes.
     #[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 \
                                                 --runs 3 --json")]
     AllCommand [seconds runs daemon] {}

@@ -108,13 +108,13 @@ fn blocks(document: Document) -> Vec<Block> {
     fenced(document, "console").into_iter().map(block).collect()
 }
 
-/// Ports that the daemons get. The system gives others to connections and to listeners that ask for any, so
-/// that none of these is taken between the choice and the start.
-const PORTS: Range<usize> = 10_000..30_000;
+/// Ports that the daemons get. The system gives others to connections and to listeners that ask for any, and
+/// the tests of the whole daemon take lower ones, so that few are taken between the choice and the start.
+const PORTS: Range<usize> = 30_200..32_700;
 /// Ports that a daemon needs.
 const PORTS_EACH: usize = 4;
 
-/// An address that no other page of this run, and no other process of these tests, gets.
+/// An address that no other page of this process gets, and none of the processes started beside it.
 fn free_address() -> String {
     static GIVEN: AtomicUsize = AtomicUsize::new(0);
     let own = std::process::id() as usize * PORTS_EACH;
