@@ -42,6 +42,7 @@
 //! - [`dialect`]: the `Dialect` trait, its inputs and actions, and the list of protocols. Each
 //!   protocol has a module below it for the session and a folder for its parts; its `client` is the
 //!   *other* end, for `subscribe` and `bench`
+//! - [`cluster`]: several daemons as one service: who owns what, who is present where
 //! - [`feed`]: the publishing side: an address and JSON become a publication here; each source's
 //!   codec, and what its publishers are answered, is below it
 //! - [`metrics`]: what is counted
@@ -101,6 +102,7 @@ pub mod bench;
 pub mod bytes;
 pub mod calendar;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod counter;
 pub mod dialect;
