@@ -71,6 +71,11 @@ pub enum JournalCall {
         call: u64,
     },
     /// Appends an entry if the last message of the whole stream has the sequence `after`.
+    ///
+    /// That alone does not fence an owner with several appends in flight: where it expects 5, 6 and
+    /// 7, another's epoch with the sequence 6 has the first refused, and the second accepted. So an
+    /// entry names its epoch and its round: a reader skips entries of an epoch that was replaced
+    /// before them, and the owner lets nothing out for a round before all earlier ones are stored.
     Append {
         /// The partition.
         partition: u8,
@@ -81,12 +86,16 @@ pub enum JournalCall {
         /// The expected sequence.
         after: u64,
     },
-    /// Reads the epoch record and the last sequence of the stream from its leader.
+    /// Reads the last sequence of the stream from its leader, then the epoch record, then the
+    /// entries above a sequence. In this order: an owner that finds its own epoch may append after
+    /// that last sequence, and is refused if another has taken the partition meanwhile.
     Look {
         /// The partition.
         partition: u8,
         /// The number of the call.
         call: u64,
+        /// The sequence above which entries are read.
+        after: u64,
     },
     /// Removes the entries below a sequence, which a snapshot has replaced. Not answered.
     Purge {
@@ -123,7 +132,7 @@ pub enum JournalOutcome {
         /// The number of the call.
         call: u64,
     },
-    /// The answer to a load or look; a look has no entries.
+    /// The answer to a load or look.
     Read {
         /// The partition.
         partition: u8,
