@@ -2,6 +2,8 @@
 //! and for the simulation.
 
 use super::node::NodeName;
+pub use crate::service::webhook::WebhookReceipt;
+
 use crate::service::presence::PresenceQuestion;
 use crate::service::{ConnectionRef, Effect};
 
@@ -145,16 +147,4 @@ pub enum JournalOutcome {
         /// The last sequence of the stream; 0 if it is empty.
         last: u64,
     },
-}
-
-/// The identity of a webhook that a journal knows: the recipient sees it, and the owner is told
-/// with it what became of the webhook.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-pub struct WebhookReceipt {
-    /// The partition.
-    pub partition: u8,
-    /// Its number in the partition.
-    pub number: u64,
 }

@@ -32,8 +32,8 @@ pub trait PresenceVoice {
     /// Bytes that a member occupies in the list of members.
     fn listed_bytes(&self, user: &str, info: &str) -> usize;
 
-    /// The member list of a channel, for a new member.
-    fn list(&self, channel: &str, presence: &AppPresence) -> Box<str>;
+    /// The list of a channel's members, each with the data it shows, for a new member.
+    fn list(&self, members: &mut dyn Iterator<Item = (&str, &str)>) -> Box<str>;
 
     /// The publication that announces a change to a channel's subscribers; `None` for a silent one.
     fn publication(
@@ -172,7 +172,7 @@ impl Service for Presence {
                     Newcomer { channel: &channel, user: &user, info: &info, listed_bytes };
                 let answer = match presence.join(from, newcomer, rules, tell) {
                     Joined::Present => {
-                        let list = voice.list(&channel, presence);
+                        let list = voice.list(&mut presence.members(&channel));
                         PresenceAnswer::Present { channel, list }
                     }
                     Joined::Full => PresenceAnswer::Full(channel),

@@ -84,7 +84,7 @@ mod tests {
     use crate::service::DialectId;
     use crate::service::presence::{ChannelCounts, ChannelInquiry, PresenceRequest, WantedCounts};
     use crate::service::topic::{MessageId, Position};
-    use crate::service::webhook::{Callback, WebhookEvent, WebhookName};
+    use crate::service::webhook::{Callback, WebhookEvent, WebhookName, WebhookReceipt};
     use crate::token::{Grant, Refusal};
 
     /// What it is after it was written down and read again, as its `Debug` tells.
@@ -103,7 +103,9 @@ mod tests {
         };
         let wanted = WantedCounts { users: true, subscriptions: false, kept: true };
         let (app, subject) = ("1".into(), "room".into());
-        let event = WebhookEvent { app, name: WebhookName::CacheMiss, subject, json: "{}".into() };
+        let (name, json) = (WebhookName::CacheMiss, "{}".into());
+        let receipt = Some(WebhookReceipt { partition: 3, number: 7 });
+        let event = WebhookEvent { app, name, subject, json, receipt };
         let client = Some([127, 0, 0, 1].into());
         let (channel, token) = ("chat:1".into(), "a.b.c".into());
         let callback = Callback { channel, token, body: "{}".into(), client };
@@ -150,6 +152,8 @@ mod tests {
             Answer::Presence(PresenceAnswer::Present { channel: "a".into(), list: "{}".into() }),
             Answer::Presence(PresenceAnswer::Full("a".into())),
             Answer::Presence(PresenceAnswer::TooLong("a".into())),
+            Answer::Presence(PresenceAnswer::Away("a".into())),
+            Answer::Presence(PresenceAnswer::Unavailable),
             Answer::Presence(PresenceAnswer::Dismissed),
             Answer::Presence(PresenceAnswer::Channels(vec![channel])),
             Answer::Presence(PresenceAnswer::Users(vec!["7".into()])),

@@ -24,7 +24,7 @@ mod webhooks;
 pub use self::counters::{WebhookCounters, WebhookOutcome};
 pub use self::news::{WebhookNews, WebhookTally, WebhookTrouble};
 pub use self::question::{
-    Callback, QUEUE_BYTES_MAX, Webhook, WebhookEvent, WebhookKind, WebhookName,
+    Callback, QUEUE_BYTES_MAX, Webhook, WebhookEvent, WebhookKind, WebhookName, WebhookReceipt,
 };
 pub use self::settings::{CallbackSettings, Recipients, WebhookApp, WebhookSettings, WebhookUrl};
 

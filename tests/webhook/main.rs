@@ -76,7 +76,7 @@ impl Stage {
     /// An event of the app `a`.
     fn event(&mut self, name: WebhookName, subject: &str, json: &str) {
         let (app, subject, json) = ("a".into(), subject.into(), json.into());
-        self.take(Webhook::Event(WebhookEvent { app, name, subject, json }));
+        self.take(Webhook::Event(WebhookEvent { app, name, subject, json, receipt: None }));
     }
 
     fn take(&mut self, webhook: Webhook) {

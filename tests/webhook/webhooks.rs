@@ -127,6 +127,7 @@ fn only_events_that_are_wanted_are_told() {
         name: CacheMiss,
         subject: "".into(),
         json: "4".into(),
+        receipt: None,
     }));
     stage.wait_ms(100);
     assert_eq!(events(&stage.reply(Ok(200))), ["2", "3"]);

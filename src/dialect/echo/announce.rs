@@ -9,7 +9,7 @@ use crate::json::quoted;
 use crate::retained::Retained;
 use crate::service::Question;
 use crate::service::presence::{
-    AppPresence, ChannelCounts, ChannelInquiry, PresenceAnswer, PresenceChange, PresenceQuestion,
+    ChannelCounts, ChannelInquiry, PresenceAnswer, PresenceChange, PresenceQuestion,
     PresenceRequest, PresenceRules, PresenceVoice, WantedCounts,
 };
 use crate::service::webhook::{Webhook, WebhookEvent, WebhookName};
@@ -31,8 +31,8 @@ impl PresenceVoice for EchoSettings {
         listed_bytes(user, info)
     }
 
-    fn list(&self, channel: &str, presence: &AppPresence) -> Box<str> {
-        list(channel, presence).into()
+    fn list(&self, members: &mut dyn Iterator<Item = (&str, &str)>) -> Box<str> {
+        list(members).into()
     }
 
     fn publication(
@@ -110,6 +110,7 @@ pub(super) fn webhook(app: &str, name: WebhookName, subject: &str, json: String)
         name,
         subject: subject.into(),
         json: json.into(),
+        receipt: None,
     })
 }
 
@@ -145,23 +146,16 @@ pub fn listed_bytes(user: &str, info: &str) -> usize {
 }
 
 /// The members of a presence channel, for a member who joins: JSON.
-fn list(channel: &str, presence: &AppPresence) -> String {
-    // Twice through the members, because the protocol lists the ids before the members' info.
-    let members = presence.members(channel);
-    let mut data = format!(r#"{{"presence":{{"count":{},"ids":["#, members.len());
-    for (place, (user, _)) in members.enumerate() {
-        data.push_str(if place > 0 { "," } else { "" });
-        data.push_str(&quoted(user));
+fn list(members: &mut dyn Iterator<Item = (&str, &str)>) -> String {
+    // Two texts, because the protocol lists the ids before the members' info.
+    let (mut count, mut ids, mut hash) = (0, String::new(), String::new());
+    for (user, info) in members {
+        let (comma, user) = (if count > 0 { "," } else { "" }, quoted(user));
+        ids.extend([comma, &user]);
+        hash.extend([comma, &user, ":", info]);
+        count += 1;
     }
-    data.push_str(r#"],"hash":{"#);
-    for (place, (user, info)) in presence.members(channel).enumerate() {
-        data.push_str(if place > 0 { "," } else { "" });
-        data.push_str(&quoted(user));
-        data.push(':');
-        data.push_str(info);
-    }
-    data.push_str("}}}");
-    data
+    format!(r#"{{"presence":{{"count":{count},"ids":[{ids}],"hash":{{{hash}}}}}}}"#)
 }
 
 /// The reply to a member who joins, with the list of members. It goes to that member alone.

@@ -7,6 +7,10 @@ use crate::reason::Reason;
 /// Code and reason of connections that the app has terminated.
 pub(super) const TERMINATED: (u16, &str) = (4009, "Connection terminated by the app.");
 
+/// Code and reason of connections whose presence no node answers for; pusher-js connects again at
+/// once.
+pub(super) const AWAY: (u16, &str) = (4200, "Presence is unavailable.");
+
 /// Ends a connection, and says why twice: pages see the message, developer tools the close.
 pub(super) fn send_away(code: u16, message: &str, out: &mut Actions) {
     message::error(code, message, out);

@@ -9,7 +9,7 @@
 //! owners, which answer in any order.
 
 use super::announce::succeeded;
-use super::closes::{TERMINATED, send_away};
+use super::closes::{AWAY, TERMINATED, send_away};
 use super::limit::is_over;
 use super::live::{EchoChannel, EchoLive, Join};
 use super::member::EchoMember;
@@ -102,7 +102,9 @@ impl EchoLive {
             PresenceAnswer::TooLong(channel) => (channel, Err(SubscriptionRefused::List)),
             // The app has terminated the user's connections; the owner knows them by their members.
             PresenceAnswer::Dismissed => return send_away(TERMINATED.0, TERMINATED.1, out),
+            PresenceAnswer::Away(_) => return send_away(AWAY.0, AWAY.1, out),
             PresenceAnswer::Channels(_) | PresenceAnswer::Users(_) => return,
+            PresenceAnswer::Unavailable => return,
         };
 
         // Unsubscribed meanwhile, or subscribed anew: then a later answer is the one that counts.

@@ -90,6 +90,11 @@ pub enum PresenceAnswer {
     Full(Box<str>),
     /// The list of this channel's members would be too long to send.
     TooLong(Box<str>),
+    /// The channel's owner has not answered in time, or does not take back a member that this node
+    /// has shown: end the session, so that its client starts anew.
+    Away(Box<str>),
+    /// Not every owner has answered an inquiry in time: no part of the answer is given.
+    Unavailable,
     /// The app dismissed the user of this connection: close it.
     Dismissed,
     /// The occupied channels among those asked about and owned by this shard, in order of name.
@@ -176,8 +181,8 @@ impl PresenceAnswer {
     pub fn weight(&self) -> usize {
         let bytes = match self {
             Self::Present { channel, list } => channel.len() + list.len(),
-            Self::Full(channel) | Self::TooLong(channel) => channel.len(),
-            Self::Dismissed => 0,
+            Self::Full(channel) | Self::TooLong(channel) | Self::Away(channel) => channel.len(),
+            Self::Dismissed | Self::Unavailable => 0,
             Self::Channels(channels) => {
                 channels.iter().map(|channel| size_of_val(channel) + channel.name.len()).sum()
             }

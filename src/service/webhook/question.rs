@@ -82,7 +82,7 @@ impl std::fmt::Debug for Callback {
 }
 
 /// An event of an `echo` app, for the webhooks that subscribe to it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WebhookEvent {
     /// The app's id.
     pub app: Box<str>,
@@ -92,6 +92,19 @@ pub struct WebhookEvent {
     pub subject: Box<str>,
     /// The event as it appears in the request's list of events, JSON.
     pub json: Box<str>,
+    /// Its identity, if the journal of a cluster knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<WebhookReceipt>,
+}
+
+/// The identity of a webhook that a journal knows: the recipient sees it, and the owner is told
+/// with it what became of the webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WebhookReceipt {
+    /// The partition.
+    pub partition: u8,
+    /// Its number in the partition.
+    pub number: u64,
 }
 
 /// The events that webhooks can subscribe to.

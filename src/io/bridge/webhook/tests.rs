@@ -81,7 +81,8 @@ impl Daemon {
     fn events(&self, name: WebhookName, json: &[&str]) {
         let event = |json: &&str| {
             let (app, subject) = ("a".into(), "room".into());
-            (NOBODY, Webhook::Event(WebhookEvent { app, name, subject, json: (*json).into() }))
+            let (json, receipt) = ((*json).into(), None);
+            (NOBODY, Webhook::Event(WebhookEvent { app, name, subject, json, receipt }))
         };
         self.0.bridge.notify(json.iter().map(event).collect());
     }
