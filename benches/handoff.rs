@@ -78,6 +78,7 @@ fn daemon(shards: usize, directory: &Path) -> Daemon {
         },
         bus: None,
         redis: None,
+        cluster: None,
         settings: Arc::new(Settings { pulsar, ..Settings::default() }),
         store: Some(toml::from_str(&store).expect("it is a table of settings")),
         limits: Limits::default(),

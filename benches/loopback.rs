@@ -41,6 +41,7 @@ fn start(socket: PathBuf) -> Daemon {
         feed: unix::UnixFeedSettings { path: Some(socket), ..unix::UnixFeedSettings::default() },
         bus: None,
         redis: None,
+        cluster: None,
         store: None,
         settings: Arc::new(Settings { personium, ..Settings::default() }),
         limits: Limits::default(),

@@ -15,6 +15,7 @@ pub mod help;
 mod load;
 pub mod locate;
 mod logging;
+mod nats;
 pub mod output;
 pub mod paths;
 pub mod publish;

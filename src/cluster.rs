@@ -13,8 +13,12 @@
 
 pub mod boundary;
 pub mod node;
+pub mod servers;
+pub mod settings;
 
 pub use self::boundary::{
     ClusterInput, ClusterOutput, Destination, JournalCall, JournalOutcome, WebhookReceipt,
 };
 pub use self::node::{NodeId, NodeName};
+pub use self::servers::{NatsLogin, NatsServers};
+pub use self::settings::{ClusterSettings, OnIsolation};

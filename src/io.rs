@@ -21,6 +21,7 @@
 //! - `reload`: new settings for a running daemon, and listeners that come and go
 //! - `bridge`: the thread of everything with a tokio client: remote verifiers, webhooks, RabbitMQ,
 //!   Redis
+//! - `cluster`: the thread that carries between this daemon and the others of its cluster
 //! - `store`: the threads of the durable topics, usually one
 //! - `admin`: the thread of health, metrics, and operators' requests about topics
 //! - `gaps`, `facts`: missing dependencies of dialects, and the other facts of readiness and
@@ -35,6 +36,7 @@ mod admin;
 mod bridge;
 mod clients;
 mod clock;
+mod cluster;
 mod configured;
 mod connection;
 mod facts;
@@ -69,6 +71,7 @@ pub use self::bridge::amqp::Bus;
 pub use self::bridge::ask_once;
 pub use self::bridge::redis::Redis;
 pub use self::clock::now;
+pub use self::cluster::Nats;
 #[doc(hidden)]
 pub use self::pieces::{Pieces, PiecesNext};
 pub use self::reload::{RenewError, Renewal};
@@ -132,6 +135,8 @@ pub struct Plan {
     pub bus: Option<Bus>,
     /// The Redis feed.
     pub redis: Option<Redis>,
+    /// The engine at which other daemons are met, if this is one of several.
+    pub cluster: Option<Nats>,
     /// The dialects' settings, verifiers included.
     pub settings: Arc<Settings>,
     /// The store of the durable topics, which is opened when a listener speaks a dialect that has

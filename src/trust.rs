@@ -9,8 +9,9 @@
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
@@ -61,6 +62,20 @@ pub fn signed_by(authorities: RootCertStore) -> Result<ClientConfig, Error> {
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(authorities).with_no_client_auth())
+}
+
+/// The same, presenting a certificate to servers that ask for one.
+///
+/// # Errors
+/// When the key is not the certificate's.
+pub fn presenting(
+    mut config: ClientConfig,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ClientConfig, Error> {
+    let identity = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity));
+    Ok(config)
 }
 
 #[derive(Debug)]

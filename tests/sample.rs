@@ -109,9 +109,10 @@ fn each_table_behind_a_hash_can_be_used_and_shows_its_defaults() {
             }
             None => SAMPLE.to_owned(),
         };
-        // Of two ways to give a secret, one; and TLS of the sample's listener stands with it.
-        let lines: Vec<&String> =
-            table.keys.iter().filter(|line| !line.starts_with("client_secret =")).collect();
+        // Of two ways to give a secret or an address, one; and TLS of the sample's listener stands with it.
+        let is_second =
+            |line: &str| line.starts_with("client_secret =") || line.starts_with("url_file =");
+        let lines: Vec<&String> = table.keys.iter().filter(|line| !is_second(line)).collect();
         let (start, end) = match rest.split_once("\n[admin]").filter(|_| table.name == "listen.tls")
         {
             Some((start, end)) => (start.to_owned(), format!("[admin]{end}")),

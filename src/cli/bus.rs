@@ -49,7 +49,7 @@ pub(super) fn redis(config: &Config) -> Result<Option<Redis>, String> {
 }
 
 /// The URL of a broker, given or in a file, and what an error about it begins with.
-fn url(
+pub(super) fn url(
     table: &str,
     given: Option<&Secret>,
     file: Option<&Path>,
@@ -66,7 +66,7 @@ fn url(
 
 /// Trusts the servers that a file names, and no others; without one, those that the system trusts.
 /// Where no TLS is spoken, none has to be trusted.
-fn trust(
+pub(super) fn trust(
     table: &str,
     scheme: &str,
     is_encrypted: bool,

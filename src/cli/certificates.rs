@@ -130,7 +130,8 @@ pub(super) fn certificates(
     }
 }
 
-fn private_key(path: &Path, place: &str) -> Result<PrivateKeyDer<'static>, String> {
+/// The private key in a file.
+pub(super) fn private_key(path: &Path, place: &str) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = paths::read_small(path, place).map_err(|error| error.to_string())?;
     let shown = path.display();
     // A daemon that starts by itself cannot ask for a passphrase.

@@ -10,7 +10,7 @@ use crate::dialect::Kind;
 use crate::io::foundation;
 use crate::io::rehearsal::{self, Occupancy};
 use crate::io::runtime::Driver;
-use crate::io::{self, Bus, Listen, Plan, Redis, StartError};
+use crate::io::{self, Bus, Listen, Nats, Plan, Redis, StartError};
 use argh::FromArgs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -218,6 +218,9 @@ pub(super) fn describe(plan: &Plan) -> String {
         lines += &format!("admin  {}: /healthz /readyz /metrics{topics}\n", admin.address);
     }
     describe_feeds(plan, &mut lines);
+    if let Some(Nats { servers, node, settings, .. }) = &plan.cluster {
+        lines += &format!("node   {node} of {} at {servers}\n", settings.name);
+    }
     let tables = plan.settings.tables();
     for table in tables.filter(|table| Kind::of_table(*table).any(|kind| speaks(plan, kind))) {
         for (what, rest) in table.describe() {

@@ -1,7 +1,7 @@
 //! From a configuration file to a plan that can be started: reads the file, the files that it
 //! names, and says everything that is wrong at once.
 
-use super::{CliError, bus, certificates, explain::explain, paths, resources};
+use super::{CliError, bus, certificates, explain::explain, nats, paths, resources};
 use crate::config::{AdminTable, Config, ConfigError, LogTable};
 use crate::dialect::Kind;
 use crate::http::AdminToken;
@@ -63,6 +63,10 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
     if config.feed.redis.problems().is_empty() {
         redis = good(bus::redis(&config), &mut problems).flatten();
     }
+    let mut cluster = None;
+    if let Some(settings) = config.cluster.as_ref().filter(|it| it.problems().is_empty()) {
+        cluster = good(nats::nats(settings), &mut problems);
+    }
     let admin = config.admin.as_ref().and_then(|settings| good(admin(settings), &mut problems));
     let listen = listen(&config, &mut problems, &mut notes);
     // All at once, so that one edit of the file mends them.
@@ -72,7 +76,9 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
             problems.join(&format!("\n{name}: "))
         )));
     }
-    Ok(LoadedConfig { table, ..plan(config, (bus, redis), listen, admin, notes) })
+    let mut loaded = plan(config, (bus, redis), listen, admin, notes);
+    loaded.plan.cluster = cluster;
+    Ok(LoadedConfig { table, ..loaded })
 }
 
 /// The settings of a configuration's text with the environment's overrides, and the keys as they
@@ -218,6 +224,7 @@ fn plan(
             feed: config.feed.unix.clone(),
             bus,
             redis,
+            cluster: None,
             store: config.store.path.is_some().then_some(config.store),
             limits,
             settings,

@@ -29,8 +29,9 @@ fn filter(level: Level) -> Targets {
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
     };
-    // What the AMQP client has to say, the feed says in the words of the configuration.
-    Targets::new().with_default(level).with_target("lapin", LevelFilter::OFF)
+    // What the clients of brokers have to say, the daemon says in the words of the configuration.
+    let silent = ["lapin", "async_nats"].map(|target| (target, LevelFilter::OFF));
+    Targets::new().with_default(level).with_targets(silent)
 }
 
 /// Starts logging for the whole process.

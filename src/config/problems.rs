@@ -1,6 +1,7 @@
 //! Configurations that parse and cannot work, each with advice.
 
 use super::tables::{AdminTable, Config, TlsTable};
+use crate::cluster::ClusterSettings;
 use crate::dialect::RedisChannels;
 use crate::dialect::config_table::DialectTable;
 use crate::dialect::{ClaimedPaths, Kind};
@@ -72,6 +73,8 @@ impl Config {
         problems.extend(self.feed.amqp.problems());
         problems.extend(self.feed.redis.problems());
         problems.extend(self.without_redis());
+        problems.extend(self.cluster.iter().flat_map(ClusterSettings::problems));
+        problems.extend(self.without_cluster());
         problems.extend(self.entangled_prefixes(&spoken));
 
         let outbox_bytes_max = self.limits.outbox_bytes_max;
@@ -97,6 +100,17 @@ impl Config {
                     "{key} needs a Redis: set feed.redis.url or feed.redis.url_file, or remove it"
                 )
             })
+            .collect()
+    }
+
+    /// Settings that need other daemons while there are none.
+    fn without_cluster(&self) -> Vec<String> {
+        if self.cluster.is_some() {
+            return Vec::new();
+        }
+        let needed = self.dialects().into_iter().filter_map(DialectTable::needs_cluster);
+        needed
+            .map(|key| format!("{key} needs other daemons: add [cluster], or remove it"))
             .collect()
     }
 

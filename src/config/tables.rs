@@ -2,6 +2,7 @@
 //! beside its code.
 
 use super::words::suggestion;
+use crate::cluster::ClusterSettings;
 use crate::dialect::config_table::DialectTable;
 use crate::dialect::{Kind, Settings, with_dialects};
 use crate::feed::amqp::AmqpFeedSettings;
@@ -63,6 +64,8 @@ macro_rules! config {
             #[schemars(extend("x-restart" = true))]
             pub admin: Option<AdminTable>,
             pub feed: FeedTable,
+            #[schemars(extend("x-restart" = true))]
+            pub cluster: Option<ClusterSettings>,
             pub limits: Limits,
             pub log: LogTable,
             $($(pub $table: crate::dialect::$($settings)::+,)?)+
@@ -86,6 +89,7 @@ macro_rules! config {
                     listen: vec![],
                     admin: None,
                     feed: FeedTable::default(),
+                    cluster: None,
                     limits: Limits::default(),
                     log: LogTable::default(),
                     $($($table: Default::default(),)?)+

@@ -95,6 +95,11 @@ pub trait DialectTable {
         None
     }
 
+    /// A setting of it that needs a cluster.
+    fn needs_cluster(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Applications and recipients of webhooks, for an operator: the kind of each line, at most six
     /// letters, and the rest.
     fn describe(&self) -> Vec<(&'static str, String)> {

@@ -29,9 +29,9 @@ pub struct ChannelSettings {
     /// The keys of a message's data that are passed on, in this order, for each kind of channel; a
     /// kind that is not listed passes everything. This replaces the whole default.
     pub shape: BTreeMap<String, Vec<String>>,
-    /// "redis" relays what clients say to the other daemons at the Redis of [feed.redis], so that
-    /// several can serve one application. The user needs +publish there too. Turning it on needs a
-    /// restart.
+    /// Relays what clients say to other daemons, so that several can serve one application:
+    /// "cluster" to those of its cluster, "redis" to those at the Redis of [feed.redis], whose user
+    /// then needs +publish too. Turning "redis" on needs a restart.
     pub relay: Relay,
     /// The pages that may connect, as in "https://app.example"; empty means any. A client that is
     /// not a page sends no origin, and may connect.
@@ -119,10 +119,10 @@ impl DialectTable for ChannelSettings {
                 "[channel] origins: {origin:?} ends with a slash, and browsers send none"
             ));
         }
-        if self.relay == Relay::Redis && self.message_bytes_max > RELAYED_BYTES_MAX {
+        if self.relay != Relay::None && self.message_bytes_max > RELAYED_BYTES_MAX {
             problems.push(format!(
-                "channel.message_bytes_max = {}: with relay = \"redis\" at most \
-                 {RELAYED_BYTES_MAX}, or other daemons refuse long messages",
+                "channel.message_bytes_max = {}: with a relay at most {RELAYED_BYTES_MAX}, or \
+                 other daemons refuse long messages",
                 self.message_bytes_max
             ));
         }
@@ -175,6 +175,10 @@ impl DialectTable for ChannelSettings {
         })
     }
 
+    fn needs_cluster(&self) -> Option<&'static str> {
+        (self.relay == Relay::Cluster).then_some("channel.relay = \"cluster\"")
+    }
+
     fn describe(&self) -> Vec<(&'static str, String)> {
         let told = self.callback.as_ref().and_then(|callback| {
             let (endpoint, kinds) = (callback.url.endpoint().ok()?, callback.kinds.join(", "));
@@ -207,6 +211,8 @@ pub enum Relay {
     None,
     /// To the daemons that listen to the same Redis.
     Redis,
+    /// To the other daemons of the cluster.
+    Cluster,
 }
 
 /// The algorithm is optional.
