@@ -210,6 +210,18 @@ impl Kind {
         with_dialects!(constant self CLOSE_BUS_LOST)
     }
 
+    /// See [`Dialect::FORMS`].
+    #[must_use]
+    pub const fn forms(self) -> usize {
+        with_dialects!(constant self FORMS)
+    }
+
+    /// See [`Dialect::TOPIC`].
+    #[must_use]
+    pub const fn topic(self) -> u8 {
+        with_dialects!(constant self TOPIC)
+    }
+
     /// See [`Dialect::TALLIES`].
     #[must_use]
     pub const fn tallies(self) -> &'static [(DialectTally, &'static str)] {

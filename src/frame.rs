@@ -7,6 +7,8 @@
 //!
 //! This file does not know who subscribes, and nothing of sockets.
 
+mod portable;
+
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -74,6 +76,18 @@ pub struct Publication {
     pub accepted: Now,
     /// The counter of its deliveries, if its publisher has asked for one.
     pub tally: Option<Arc<Tally>>,
+    /// The nodes whose sessions it is for.
+    pub scope: PublicationScope,
+}
+
+/// The nodes of a cluster whose sessions a publication is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PublicationScope {
+    /// All nodes.
+    #[default]
+    Everywhere,
+    /// This node: it comes from another, or every node makes or reads its own.
+    Node,
 }
 
 /// The number of sessions that a publisher's events reach; each shard adds its part.
@@ -137,6 +151,19 @@ impl Publication {
     pub fn frame(&self, form: u8) -> &[u8] {
         let (start, end) = self.frames[form as usize];
         &self.bytes[start as usize..end as usize]
+    }
+
+    /// The same, for this node's sessions only.
+    #[must_use]
+    pub fn for_this_node(mut self) -> Self {
+        self.scope = PublicationScope::Node;
+        self
+    }
+
+    /// The number of its forms.
+    #[must_use]
+    pub fn forms(&self) -> usize {
+        self.frames.len()
     }
 
     /// Bytes of memory it holds, for the bounds of queues.
@@ -210,6 +237,7 @@ impl Draft {
             retain_s: self.retain_s,
             accepted,
             tally: None,
+            scope: PublicationScope::default(),
         }
     }
 }

@@ -294,7 +294,12 @@ impl Channel {
         // Published after the acknowledgement, so the sender sees both in the reference's order.
         let (channel, sender) = (self.channel(), self.sender());
         put_broadcast(channel, &sender, data, settings, context.draft);
-        out.push(Action::Publish(Box::new(context.draft.finish(now))));
+        let publication = context.draft.finish(now);
+        let publication = match settings.relay {
+            Relay::Cluster => publication,
+            Relay::None | Relay::Redis => publication.for_this_node(),
+        };
+        out.push(Action::Publish(Box::new(publication)));
         let token = self.text(3);
         let calls_back = !token.is_empty() && settings.calls_back(channel);
         if !calls_back && settings.relay != Relay::Redis {

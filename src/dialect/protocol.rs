@@ -69,6 +69,9 @@ pub trait Dialect: Sized {
     /// pattern in `Kind::of_topic`. The dialect itself puts it first in [`Draft::address`] and
     /// [`Actions::subscribe`].
     const TOPIC: u8;
+    /// The forms of each of its publications, at most [`FORMS_MAX`]. Replies to one session and
+    /// durable messages have one.
+    const FORMS: usize = 1;
     /// Payload of its pings, at most 125 bytes.
     const PING: &'static [u8];
     /// The code and reason that end a session with unanswered pings.

@@ -100,6 +100,7 @@ impl Dialect for Pulsar {
     const HAS_TOPICS: bool = true;
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::PulsarClient;
     const TOPIC: u8 = volatile::TOPIC;
+    const FORMS: usize = 2;
     const PING: &'static [u8] = b"PING";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "pings were not answered");
 

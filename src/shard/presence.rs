@@ -30,7 +30,10 @@ impl Shard {
         // An owner's own questions, such as webhooks, belong to no connection.
         let from = ConnectionRef { shard: *number, id: Id::MAX, serial: 0 };
         let mut say = |effect| match effect {
-            Effect::Publication(publication) => outgoing.push(Outgoing::Publication(publication)),
+            Effect::Publication(publication) => {
+                // Only this node's sessions are members of what a shard owns.
+                outgoing.push(Outgoing::Publication(publication.for_this_node()));
+            }
             Effect::Answer(connection, answer) => {
                 outgoing.push(Outgoing::Answer(connection, answer))
             }

@@ -81,6 +81,7 @@ impl Dialect for PersoniumEvent {
         FeedAddress { word: "event", parts: (1, 1), shape: "write event/CELL" };
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EventBusClient;
     const TOPIC: u8 = TOPIC;
+    const FORMS: usize = 2;
     const PING: &'static [u8] = reply::PING;
     const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 
@@ -158,7 +159,9 @@ impl Dialect for PersoniumEvent {
 
         // The address is the cell's name and three bytes, then the Object.
         if let Some(narrow) = &live.narrow {
-            let object = &publication.topic()[usize::from(self.cell_bytes) + 3..];
+            let object = publication.topic().get(usize::from(self.cell_bytes) + 3..);
+            // Only a publication that another node has garbled has none.
+            let object = object.unwrap_or_default();
             if !narrow.allows(object, publication.facet()) {
                 return Admission::Denied;
             }

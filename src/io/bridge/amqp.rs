@@ -144,7 +144,8 @@ impl AmqpFeed {
         for delivery in batch.iter() {
             let message = message(delivery);
             let taken = self.intake.take_message(&message, exchange, now, &mut |publication| {
-                publications.push(publication);
+                // Every node has a queue of its own.
+                publications.push(publication.for_this_node());
             });
             let outcome = match taken {
                 Ok(Taken::NoListener) => Outcome::NoListener,

@@ -210,7 +210,10 @@ impl RedisFeed {
             let taken = self.redis.topics.take(&message, &self.node, &mut self.intake, now);
             let events = &self.metrics.events[Origin::Redis as usize];
             match taken {
-                Ok(RedisTaken::Publication(publication)) => publications.push(publication),
+                Ok(RedisTaken::Publication(publication)) => {
+                    // Every node subscribes for itself.
+                    publications.push(publication.for_this_node());
+                }
                 Ok(RedisTaken::NoListener) => events[Outcome::NoListener as usize].add(1),
                 Ok(RedisTaken::Ignored) => self.metrics.messages_ignored.add(1),
                 // The clients of this daemon had it when it was sent.
