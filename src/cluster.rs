@@ -12,6 +12,7 @@
 //! answer go in, what it says and does comes out. `io/cluster` carries both.
 
 pub mod boundary;
+pub mod kept;
 pub mod live;
 pub mod node;
 pub mod servers;
@@ -20,6 +21,7 @@ pub mod settings;
 pub use self::boundary::{
     ClusterInput, ClusterOutput, Destination, JournalCall, JournalOutcome, WebhookReceipt,
 };
+pub use self::kept::{KeptPlace, KeptPublications, KeptStamp};
 pub use self::live::{LivePacket, PacketDraft, UnreadablePacket};
 pub use self::node::{NodeId, NodeName};
 pub use self::servers::{NatsLogin, NatsServers};

@@ -36,10 +36,10 @@ struct Group {
 
 /// Maximum number of missed topics of a group that sets no limit of its own: as many as it retains
 /// by default.
-const MISSED_MAX: usize = 10_000;
+pub(crate) const MISSED_MAX: usize = 10_000;
 
 /// A publication as the key of a map: it compares by its topic, which is not stored twice.
-struct Kept(Arc<Publication>);
+pub(crate) struct Kept(pub(crate) Arc<Publication>);
 
 impl Retained {
     /// Retains a publication in place of its topic's last one, unless its time is 0 or over. Its
@@ -156,13 +156,20 @@ impl Group {
     }
 }
 
-fn group_of(topic: &[u8]) -> &[u8] {
+/// The group of a topic: its bytes before the first NUL.
+pub(crate) fn group_of(topic: &[u8]) -> &[u8] {
     &topic[..memchr::memchr(0, topic).unwrap_or(topic.len())]
 }
 
-fn has_expired(publication: &Publication, now: Now) -> bool {
+/// Whether the time for which a publication is retained is over.
+pub(crate) fn has_expired(publication: &Publication, now: Now) -> bool {
+    now.monotonic_ns >= expires_at_ns(publication)
+}
+
+/// When (ns of the monotonic clock) the time for which a publication is retained is over.
+pub(crate) fn expires_at_ns(publication: &Publication) -> u64 {
     let kept_ns = u64::from(publication.retain_s) * SECOND_NS;
-    now.monotonic_ns >= publication.accepted.monotonic_ns.saturating_add(kept_ns)
+    publication.accepted.monotonic_ns.saturating_add(kept_ns)
 }
 
 impl Borrow<[u8]> for Kept {
