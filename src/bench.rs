@@ -6,7 +6,7 @@
 //! `disk` (a store's directory, and its floor), `load` (producers of a durable topic), `publisher`
 //! (the unix feed), `http` (Pusher's API), `sender` and `floor` (the bare `send(2)` that everything
 //! is compared with), `target` (the daemon), `side` (the measuring loop), `pair` (daemon and floor
-//! in turn), then a file per command, `report` and `progress`.
+//! in turn), `nats` (servers that nodes meet on), then a file per command, `report` and `progress`.
 //!
 //! One thread on a processor of its own does all; the daemon and the floor's sender share another.
 //! Ratios are taken within a run and the median over the runs, because a shared machine's speed
@@ -17,6 +17,7 @@ mod backlog;
 mod bare;
 mod churn;
 mod clients;
+mod cluster;
 mod connect;
 mod disk;
 mod durable;
@@ -30,6 +31,7 @@ mod inbound;
 mod inflight;
 mod interrupt;
 mod load;
+mod nats;
 mod options;
 mod pair;
 mod proc;
@@ -78,6 +80,7 @@ enum BenchCommand {
     Durable(DurableCommand),
     Backlog(BacklogCommand),
     Churn(ChurnCommand),
+    Cluster(ClusterCommand),
     All(AllCommand),
 }
 
@@ -349,6 +352,28 @@ command! {
 }
 
 command! {
+    /// Two nodes that meet on NATS, beside a daemon that is alone: latency, rate, and processor time of each.
+    #[argh(
+        subcommand,
+        name = "cluster",
+        example = "{command_name} --nats-server /usr/local/bin/nats-server",
+        note = "The servers are started for the measurement, with their files in a temporary \
+                directory; $FANFARE_NATS_SERVER names their program too."
+    )]
+    ClusterCommand [event seconds runs shards daemon] {
+        /// the program of the NATS server, 2.12 or newer (nats-server)
+        #[argh(option)]
+        nats_server: Option<PathBuf>,
+        /// NATS servers, as one cluster (3)
+        #[argh(option, default = "3")]
+        servers: usize,
+        /// the subscribers' dialect, by its name in the configuration (personium-event)
+        #[argh(option, from_str_fn(dialect), default = "USUAL")]
+        dialect: Kind,
+    }
+}
+
+command! {
     /// The whole table, each line on a daemon of its own: about ten minutes.
     #[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 \
                                                 --runs 3 --json")]
@@ -394,6 +419,7 @@ fn measured(command: Bench) -> Result<String, CliError> {
         BenchCommand::Durable(command) => (durable::run, command.into()),
         BenchCommand::Backlog(command) => (backlog::run, command.into()),
         BenchCommand::Churn(command) => (churn::run, command.into()),
+        BenchCommand::Cluster(command) => (cluster::run, command.into()),
         BenchCommand::All(command) => {
             let options: BenchOptions = command.into();
             options.check()?;

@@ -23,6 +23,22 @@ pub(super) enum Pace {
     Rate { per_second: f64 },
 }
 
+/// What makes a daemon a node.
+#[derive(Clone, Debug)]
+pub(super) struct BenchNode {
+    pub(super) name: &'static str,
+    /// The URLs of its NATS servers.
+    pub(super) urls: String,
+}
+
+impl BenchNode {
+    /// Its table of the configuration.
+    pub(super) fn table(&self) -> String {
+        let Self { name, urls } = self;
+        format!("[cluster]\nname = \"bench\"\nnode = \"{name}\"\nurl = \"{urls}\"\nreplicas = 1\n")
+    }
+}
+
 /// The options, each with what it is where a command does not have it.
 macro_rules! options {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $option:ident: $type:ty = $usual:expr,)* }) => {
@@ -89,6 +105,12 @@ options! {
         driver: Option<Driver> = None,
         /// The program to start as daemon.
         daemon: Option<PathBuf> = None,
+        /// What makes the daemon a node.
+        node: Option<BenchNode> = None,
+        /// The program of the NATS server.
+        nats_server: Option<PathBuf> = None,
+        /// NATS servers.
+        servers: usize = 1,
         /// Where the store of durable topics is made.
         store: Option<PathBuf> = None,
         /// Whether the daemon may use the generator's processor too, which then never spins: its
@@ -143,6 +165,7 @@ impl BenchOptions {
             ("--rounds", self.rounds),
             ("--size", self.size),
             ("--runs", self.runs),
+            ("--servers", self.servers),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(CliError::usage(format!("{name} must be at least 1")));

@@ -9,7 +9,7 @@ use super::clients::BenchClients;
 use super::connect::{self, ConnectPlan, Texts, upgrade_request};
 use super::error::{failed, no_feed, no_tls, no_token_made, unreadable};
 use super::http::Http;
-use super::options::BenchOptions;
+use super::options::{BenchNode, BenchOptions};
 use super::proc::{Cpus, ProcessMemory};
 use super::wire::{Sampled, Template, own_site, topic_name};
 use super::{disk, interrupt, proc, secure, side};
@@ -108,6 +108,8 @@ impl BenchTarget {
             let (path, writers) = (store.path().join("store"), options.writers.max(1));
             configuration += &format!("[store]\npath = {path:?}\nwriters = {writers}\n");
         }
+
+        configuration += &options.node.as_ref().map_or_else(String::new, BenchNode::table);
 
         let daemon = StartedDaemon::start(options, &cpus, directory, admin, &configuration)?;
         Ok(Self {
@@ -505,7 +507,7 @@ fn split_url(url: &str) -> Option<(&str, &str)> {
     host.contains(':').then_some((host, path))
 }
 
-fn free_address() -> Result<SocketAddr, CliError> {
+pub(super) fn free_address() -> Result<SocketAddr, CliError> {
     let listener = TcpListener::bind(("127.0.0.1", 0));
     listener.and_then(|listener| listener.local_addr()).map_err(failed("find a free port"))
 }
