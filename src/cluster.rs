@@ -11,18 +11,261 @@
 //! A node's part in this is one value: what it hears, what its connections ask and what its journals
 //! answer go in, what it says and does comes out. `io/cluster` carries both.
 
+// Ownership, which follows, uses all of it.
+#![allow(dead_code)]
+
 pub mod boundary;
+mod host;
 pub mod kept;
 pub mod live;
 pub mod node;
+mod partition_number;
+mod peers;
 pub mod servers;
 pub mod settings;
+mod status;
+mod wire;
 
 pub use self::boundary::{
     ClusterInput, ClusterOutput, Destination, JournalCall, JournalOutcome, WebhookReceipt,
 };
+pub use self::host::{ClusterHost, ClusterPlan};
 pub use self::kept::{KeptPlace, KeptPublications, KeptStamp};
 pub use self::live::{LivePacket, PacketDraft, UnreadablePacket};
 pub use self::node::{NodeId, NodeName};
 pub use self::servers::{NatsLogin, NatsServers};
 pub use self::settings::{ClusterSettings, OnIsolation};
+pub use self::status::{
+    ClusterStatus, ClusterTotals, NodeState, NodeStatus, PartitionState, PartitionStatus,
+};
+
+use self::peers::{ClusterPeers, PeerChange, SELF};
+use self::wire::{ControlError, ControlKind, Heartbeat};
+use crate::wheel::{Now, SECOND_NS};
+
+/// Interval of heartbeats. A node is gone when five are missing.
+const HEARTBEAT_NS: u64 = SECOND_NS;
+/// The time between two steps at rest: what is due is done at most this late.
+const TICK_NS: u64 = SECOND_NS / 10;
+/// Interval of log lines about messages that cannot be read.
+const GARBAGE_NEWS_NS: u64 = 10 * SECOND_NS;
+/// Apps whose connections a heartbeat tells. More would make it a message of 100 KiB each second.
+const HEARTBEAT_APPS_MAX: usize = 1000;
+
+/// One node's part of the cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    me: NodeId,
+    plan: ClusterPlan,
+    peers: ClusterPeers,
+    totals: ClusterTotals,
+    /// Live events sent so far.
+    live_sent: u64,
+    is_draining: bool,
+    next_heartbeat_ns: u64,
+    next_tick_ns: u64,
+    next_garbage_news_ns: u64,
+}
+
+impl Cluster {
+    /// A node that is not connected yet.
+    #[must_use]
+    pub fn new(me: NodeId, plan: ClusterPlan, now: Now) -> Self {
+        Self {
+            peers: ClusterPeers::new(me.clone(), now),
+            me,
+            plan,
+            totals: ClusterTotals::default(),
+            live_sent: 0,
+            is_draining: false,
+            next_heartbeat_ns: now.monotonic_ns,
+            next_tick_ns: now.monotonic_ns,
+            next_garbage_news_ns: 0,
+        }
+    }
+
+    /// Handles an input.
+    pub fn handle(&mut self, input: ClusterInput<'_>, now: Now, host: &mut ClusterHost<'_>) {
+        self.peers.step(now);
+        match input {
+            ClusterInput::Connected => self.connected(now, host),
+            ClusterInput::Lost => self.peers.disconnected(now),
+            ClusterInput::Heard(bytes) => self.heard(bytes, now, host),
+            ClusterInput::Asked(..) | ClusterInput::Journal(_) | ClusterInput::Settled(_) => {}
+            ClusterInput::Drain => self.is_draining = true,
+            ClusterInput::Stop => self.send(Destination::All, &ControlKind::Bye, host),
+        }
+        self.settle_changes(host);
+    }
+
+    /// Does what is due. To be called at [`Cluster::next_at_ns`].
+    pub fn tick(&mut self, now: Now, host: &mut ClusterHost<'_>) {
+        self.peers.step(now);
+        self.peers.tick(now);
+        if self.peers.is_connected() && now.monotonic_ns >= self.next_heartbeat_ns {
+            self.beat(now, host);
+        }
+        self.settle_changes(host);
+        self.next_tick_ns = now.monotonic_ns + TICK_NS;
+    }
+
+    /// The moment of the next tick, on the monotonic clock.
+    #[must_use]
+    pub fn next_at_ns(&self) -> u64 {
+        self.next_tick_ns
+    }
+
+    /// Announces that a packet with `events` live events is about to be sent. Returns the number of
+    /// the first. The packet has to leave before anything that comes out of a later step.
+    pub fn send_live(&mut self, events: u32) -> u64 {
+        let first = self.live_sent;
+        self.live_sent += u64::from(events);
+        first
+    }
+
+    /// Notes a packet of live events from another node, in the order in which packets and control
+    /// messages came. Returns how many events were lost before it; `None` if it must not be taken,
+    /// because it is of this node or of a former run of another.
+    pub fn heard_live(&mut self, from: &NodeId, first: u64, events: u32, now: Now) -> Option<u64> {
+        self.peers.heard_live(from, first, events, now)
+    }
+
+    /// Live events of other nodes that were lost by what their heartbeats told, since the last call.
+    pub fn take_lost(&mut self) -> u64 {
+        self.peers.take_lost()
+    }
+
+    /// Connections of an app on the other nodes.
+    #[must_use]
+    pub fn connections(&self, app: &str) -> u64 {
+        self.peers.live().filter_map(|peer| peer.heartbeat.connections.get(app)).sum()
+    }
+
+    /// Replaces the hash of the settings that all nodes must have in common.
+    pub fn configure(&mut self, settings_hash: u64) {
+        self.plan.settings_hash = settings_hash;
+    }
+
+    /// The cluster as this node sees it.
+    #[must_use]
+    pub fn status(&self, now: Now) -> ClusterStatus {
+        ClusterStatus {
+            node: self.me.name.clone(),
+            incarnation: self.me.incarnation,
+            connected: self.peers.is_connected(),
+            draining: self.is_draining,
+            unready: self.peers.unready(now),
+            nodes: self.peers.status(self.plan.settings_hash, now),
+            partitions: Vec::new(),
+            totals: self.totals,
+        }
+    }
+
+    fn connected(&mut self, now: Now, host: &mut ClusterHost<'_>) {
+        self.peers.connected(now);
+        let hello = ControlKind::Hello(self.heartbeat(host));
+        self.send(Destination::All, &hello, host);
+        self.next_heartbeat_ns = now.monotonic_ns + HEARTBEAT_NS;
+    }
+
+    /// Sends a heartbeat.
+    fn beat(&mut self, now: Now, host: &mut ClusterHost<'_>) {
+        let heartbeat = ControlKind::Heartbeat(self.heartbeat(host));
+        self.send(Destination::All, &heartbeat, host);
+        self.next_heartbeat_ns = now.monotonic_ns + HEARTBEAT_NS;
+    }
+
+    fn heartbeat(&self, host: &ClusterHost<'_>) -> Heartbeat {
+        Heartbeat {
+            live: self.live_sent,
+            versions: self.plan.versions.clone(),
+            release: env!("CARGO_PKG_VERSION").into(),
+            settings: self.plan.settings_hash,
+            presence: self.plan.has_presence,
+            draining: self.is_draining,
+            owned: Vec::new(),
+            connections: (host.connections)().into_iter().take(HEARTBEAT_APPS_MAX).collect(),
+        }
+    }
+
+    fn send(&self, to: Destination, kind: &ControlKind, host: &mut ClusterHost<'_>) {
+        host.out.push(ClusterOutput::Send(to, wire::encode(&self.me, kind)));
+    }
+
+    /// Handles a control message.
+    fn heard(&mut self, bytes: &[u8], now: Now, host: &mut ClusterHost<'_>) {
+        let message = match wire::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => return self.unreadable(error, now, host),
+        };
+        if self.peers.heard(&message.from, now).is_none() {
+            return;
+        }
+
+        let name = &message.from.name;
+        match message.kind {
+            ControlKind::Hello(heartbeat) => {
+                self.heard_heartbeat(name, heartbeat, host);
+                self.beat(now, host);
+            }
+            ControlKind::Heartbeat(heartbeat) => self.heard_heartbeat(name, heartbeat, host),
+            ControlKind::Bye => self.peers.bye(name),
+        }
+    }
+
+    fn heard_heartbeat(
+        &mut self,
+        name: &NodeName,
+        heartbeat: Heartbeat,
+        host: &mut ClusterHost<'_>,
+    ) {
+        if self.peers.heartbeat(name, heartbeat, self.plan.settings_hash) {
+            host.news(false, format!("the settings of node {name} differ from this node's"));
+        }
+    }
+
+    fn unreadable(&mut self, error: ControlError, now: Now, host: &mut ClusterHost<'_>) {
+        match error {
+            ControlError::Version => self.totals.other_version += 1,
+            ControlError::Garbage => self.totals.garbage += 1,
+        }
+        if now.monotonic_ns >= self.next_garbage_news_ns {
+            self.next_garbage_news_ns = now.monotonic_ns + GARBAGE_NEWS_NS;
+            let ClusterTotals { other_version, garbage, .. } = self.totals;
+            host.news(
+                false,
+                format!(
+                    "control messages that this release does not read: {other_version} of another \
+                     version, {garbage} that are none"
+                ),
+            );
+        }
+    }
+
+    /// Tells what the others have become.
+    fn settle_changes(&mut self, host: &mut ClusterHost<'_>) {
+        for change in self.peers.take_changes() {
+            let (PeerChange::Came(number) | PeerChange::Left(number) | PeerChange::Doubled(number)) =
+                change;
+            let name = match self.peers.by_number(number) {
+                Some(peer) => &peer.id.name,
+                None if number == SELF => &self.me.name,
+                // Replaced by another run, which tells.
+                None => continue,
+            };
+            let text = match change {
+                PeerChange::Came(_) => format!("node {name} is here"),
+                PeerChange::Left(_) => format!("node {name} is gone"),
+                PeerChange::Doubled(_) => format!("two nodes have the name {name}"),
+            };
+            host.news(matches!(change, PeerChange::Came(_)), text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    mod bad_input;
+    mod membership;
+    mod world;
+}

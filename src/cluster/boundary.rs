@@ -24,6 +24,8 @@ pub enum ClusterInput<'a> {
     Settled(Vec<WebhookReceipt>),
     /// The node is about to stop, or to be emptied: hand everything over and take nothing.
     Drain,
+    /// The node stops now, some time after it was drained: the others need not wait to know.
+    Stop,
 }
 
 /// An output of a node, in order.
