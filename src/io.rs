@@ -79,6 +79,7 @@ pub use self::watchdog::end_after;
 
 use self::bridge::Feeds;
 use self::clients::Clients;
+use self::cluster::ClusterHandle;
 use self::connection::Sockets;
 use self::foundation::{Foundation, IoUringRefusal};
 use self::handoff::Parcel;
@@ -244,6 +245,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let owners = plan.store.as_ref().map_or(1, |store| store.writers);
     let mut hub = Hub::new(plan.shards, owners, &spoken, &plan.settings)?;
     hub.feed = Mutex::new(Arc::new(plan.feed.clone()));
+    hub.cluster = ClusterHandle::wanted(plan.cluster.as_ref());
     let hub = Arc::new(hub);
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay.is_some());
 
@@ -251,6 +253,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     // accepted.
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &hub)?;
     bridge::configure(&hub, &plan.settings, feeds)?;
+    cluster::start(&hub, plan.cluster)?;
     if let Some(settings) = plan.store.filter(|_| spoken.iter().any(|kind| kind.has_topics())) {
         let disks = store::Disk::open_all(&settings)?;
         store::start(&hub, &settings, &plan.settings, disks)?;
@@ -378,6 +381,9 @@ impl Daemon {
         // Woken by hand: in a mailbox, the word to stop would wait behind deliveries.
         self.hub.mailboxes.iter().for_each(|mailbox| mailbox.waker().wake());
         self.hub.bridge.drain();
+        if let Some(cluster) = &self.hub.cluster {
+            cluster.drain();
+        }
         std::thread::sleep(STOP_PAUSE);
         while self.has_feeds() && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
             std::thread::sleep(STOP_PAUSE);
@@ -390,6 +396,10 @@ impl Daemon {
             std::thread::sleep(STOP_PAUSE);
         }
 
+        // Until now other nodes were told what the last sessions did.
+        if let Some(cluster) = &self.hub.cluster {
+            cluster.stop(drain.saturating_sub(start.elapsed()));
+        }
         // Ends of sessions cause webhooks; the store comes last, when no session asks it any more.
         self.hub.bridge.stop(drain.saturating_sub(start.elapsed()));
         self.hub.store.stop(drain.saturating_sub(start.elapsed()));

@@ -2,6 +2,10 @@
 //!
 //! Readers add the sets up. [`http`](mod@crate::http) turns the sums into text.
 
+mod cluster;
+
+pub use self::cluster::{ClusterMetrics, LossReason};
+
 use crate::counter::Counter;
 use crate::dialect::{DialectTally, Kind};
 use crate::reason::{Handshake, Reason};

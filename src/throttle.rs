@@ -131,6 +131,14 @@ lines! {
     RedisDropped: "redis_dropped", "messages from Redis that found no room";
     /// Redis does not pass on what clients say.
     RelayRefused: "relay_refused", "messages of clients that Redis does not pass on";
+    /// Events of other nodes did not arrive.
+    ClusterGap: "cluster_gap", "times that events of other nodes did not arrive";
+    /// Events of other nodes found no room.
+    ClusterDropped: "cluster_dropped", "packets of other nodes that found no room";
+    /// An event is too long for other nodes.
+    ClusterTooLong: "cluster_too_long", "events that are too long for other nodes";
+    /// A message of the cluster cannot be read.
+    ClusterIgnored: "cluster_ignored", "messages of the cluster that cannot be read";
 }
 
 static THROTTLES: [Throttle; LogLine::ALL.len()] =

@@ -16,7 +16,7 @@ use crate::frame::Publication;
 use crate::wheel::Now;
 
 /// The version of the layout, and of what dialects make of an event: forms and meta.
-const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 /// The kind of packet: live events. There is no other yet.
 const LIVE: u8 = b'L';
 

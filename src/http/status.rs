@@ -1,7 +1,7 @@
 //! The state of the daemon, as health, readiness and metrics report it.
 
 use crate::dialect::Kind;
-use crate::metrics::Metrics;
+use crate::metrics::{ClusterMetrics, Metrics};
 use std::sync::Arc;
 
 /// A snapshot of the daemon.
@@ -23,6 +23,8 @@ pub struct DaemonStatus {
     pub gaps: Vec<Gap>,
     /// The dialects that listeners speak.
     pub spoken: Vec<Kind>,
+    /// The counters of the cluster's thread, if there is one.
+    pub cluster: Option<Arc<ClusterMetrics>>,
 }
 
 /// A missing dependency of some dialects, such as a broker.

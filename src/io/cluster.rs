@@ -1,9 +1,58 @@
-//! The cluster: the thread that carries between this node and NATS.
+//! The thread that carries between this node and the others, over NATS.
+//!
+//! Everything decided is decided by a value, [`Cluster`](crate::cluster::Cluster), which this
+//! thread drives: `engine` has the connection, `outbound` what leaves the node, `inbound` what has
+//! arrived and waits for room, `journal` the streams of JetStream, `node` the turn, `arrival` the way from a message to the shards, and
+//! `handle` what other threads see of it all. Without `[cluster]` there is no such thread.
 
-#[cfg(test)]
+mod arrival;
+mod engine;
+mod handle;
+mod inbound;
 mod journal;
-#[cfg(test)]
 mod journal_fault;
+mod node;
+mod outbound;
 mod place;
 
+pub(super) use self::handle::ClusterHandle;
 pub use self::place::Nats;
+
+use self::node::ClusterNode;
+use super::Hub;
+use super::gaps::GapSource;
+use crate::cluster::NodeId;
+use std::io;
+use std::sync::Arc;
+
+/// Most threads that look up the servers' names. Each may block for as long as the resolver.
+const LOOKUPS_MAX: usize = 4;
+
+/// Starts the thread if there is to be one.
+///
+/// # Errors
+/// When no thread can be started, or the credentials cannot be read.
+pub(super) fn start(hub: &Arc<Hub>, nats: Option<Nats>) -> io::Result<()> {
+    let (Some(handle), Some(nats)) = (hub.cluster.clone(), nats) else { return Ok(()) };
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    let me = NodeId { name: nats.node.clone(), incarnation: u64::from_le_bytes(random) };
+
+    let reason = format!("no cluster at {}: connecting", nats.servers);
+    hub.gaps.begin(GapSource::Cluster, &hub.spoken, &reason);
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime =
+        runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
+    // Here, so that what is wrong with the credentials stops the start.
+    let node = ClusterNode::start(Arc::clone(hub), Arc::clone(&handle), &nats, me);
+    let node = runtime.block_on(node)?;
+    let for_thread = Arc::clone(hub);
+    std::thread::Builder::new().name("cluster".into()).spawn(move || {
+        runtime.block_on(node.run());
+        handle.end();
+        for_thread.pulses.cluster.end();
+        // The resolver may block for a minute, and a stop does not wait for it.
+        runtime.shutdown_background();
+    })?;
+    Ok(())
+}

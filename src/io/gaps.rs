@@ -10,13 +10,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(super) enum GapSource {
     Amqp,
     Redis,
+    /// The other nodes.
+    Cluster,
     /// The store of the owner of topics with this index.
     Store(usize),
 }
 
 /// The dependencies that are missing now.
 #[derive(Default)]
-pub(super) struct Gaps([Mutex<Option<Gap>>; 2 + OWNERS_MAX]);
+pub(super) struct Gaps([Mutex<Option<Gap>>; 3 + OWNERS_MAX]);
 
 impl Gaps {
     /// Notes that dialects lack a dependency, and the reason.
@@ -49,7 +51,8 @@ impl Gaps {
         lock(match source {
             GapSource::Amqp => &self.0[0],
             GapSource::Redis => &self.0[1],
-            GapSource::Store(owner) => &self.0[2 + owner],
+            GapSource::Cluster => &self.0[2],
+            GapSource::Store(owner) => &self.0[3 + owner],
         })
     }
 }

@@ -4,6 +4,7 @@
 use super::bridge::Bridge;
 use super::clients::Addresses;
 use super::clock;
+use super::cluster::ClusterHandle;
 use super::configured::Configured;
 use super::gaps::Gaps;
 use super::handoff::inbox::Fill;
@@ -37,6 +38,8 @@ pub(super) struct Hub {
     pub(super) log: Log<Arc<Publication>>,
     pub(super) bridge: Bridge,
     pub(super) store: Store,
+    /// The other nodes, if this daemon is one of several.
+    pub(super) cluster: Option<Arc<ClusterHandle>>,
     /// The unix feed's own settings, which it looks up for new publishers and after a reload.
     pub(super) feed: Mutex<Arc<unix::UnixFeedSettings>>,
     /// The dialects' settings for the feeds. Shards read them more often, so each has its own copy
@@ -81,6 +84,7 @@ impl Hub {
             log: Log::new(Kind::ALL.len()),
             bridge: Bridge::default(),
             store,
+            cluster: None,
             settings: Mutex::new(Arc::clone(settings)),
             feed: Mutex::default(),
             metrics: (0..shards + owners + 2).map(|_| Arc::default()).collect(),
@@ -118,8 +122,13 @@ impl Hub {
         &self.metrics[self.metrics.len() - 1]
     }
 
-    /// Whether every shard has room for more.
+    /// Whether every shard has room for more, and the way to other nodes.
     pub(super) fn all_have_room(&self) -> bool {
+        self.shards_have_room() && self.cluster.as_ref().is_none_or(|it| it.has_room())
+    }
+
+    /// Whether every shard has room for more.
+    pub(super) fn shards_have_room(&self) -> bool {
         self.log.has_room() && self.fill.has_room()
     }
 
@@ -127,19 +136,28 @@ impl Hub {
     /// shards see the publications of a dialect in one order.
     pub(super) fn broadcast(&self, publications: Vec<Publication>, caller: Option<usize>) {
         let mut lanes = Lanes::default();
-        publications.into_iter().for_each(|publication| lanes.add(publication));
+        publications.into_iter().for_each(|publication| self.gather(publication, &mut lanes));
         // One batch per lane: a push takes a lock, and its order is that of the lane only.
         let mut readers = Readers::default();
         self.push(&mut lanes, &mut readers);
         self.nudge(&readers, caller);
     }
 
-    /// Routes publications and answers of one shard, in order, waking all but that shard.
-    pub(super) fn route(&self, outgoing: Vec<Outgoing>, caller: usize) {
+    /// Publishes what the cluster's thread has ordered or heard.
+    pub(super) fn broadcast_shared(&self, publications: Vec<Arc<Publication>>) {
+        let (mut lanes, mut readers) = (Lanes::default(), Readers::default());
+        publications.into_iter().for_each(|publication| lanes.add(publication));
+        self.push(&mut lanes, &mut readers);
+        self.nudge(&readers, None);
+    }
+
+    /// Routes publications and answers of a shard or of the cluster's thread, in order, waking all
+    /// but that shard.
+    pub(super) fn route(&self, outgoing: Vec<Outgoing>, caller: Option<usize>) {
         let (mut lanes, mut readers) = (Lanes::default(), Readers::default());
         for outgoing in outgoing {
             match outgoing {
-                Outgoing::Publication(publication) => lanes.add(publication),
+                Outgoing::Publication(publication) => self.gather(publication, &mut lanes),
                 Outgoing::Answer(connection, answer) => {
                     // A session must see what was published before its answer before the answer.
                     self.push(&mut lanes, &mut readers);
@@ -150,7 +168,16 @@ impl Hub {
             }
         }
         self.push(&mut lanes, &mut readers);
-        self.nudge(&readers, Some(caller));
+        self.nudge(&readers, caller);
+    }
+
+    /// Adds a publication to its lane. One that every node retains goes to the cluster's thread
+    /// first, because all nodes must agree on which is the last.
+    fn gather(&self, publication: Publication, lanes: &mut Lanes) {
+        match &self.cluster {
+            Some(cluster) if ClusterHandle::orders(&publication) => cluster.divert(publication),
+            _ => lanes.add(Arc::new(publication)),
+        }
     }
 
     /// Takes a question to the owner of its channel, or to all shards when it is about many
@@ -224,6 +251,10 @@ impl Hub {
             let publications = std::mem::take(publications);
             let following = self.log.push(lane, publications, |publications, following| {
                 self.announce(publications, following, readers);
+                // Under the lane's lock, so that other nodes see this node's events in its order.
+                if let Some(cluster) = &self.cluster {
+                    cluster.announce(publications);
+                }
             });
             readers.extend(&following);
         }
@@ -257,6 +288,9 @@ impl Hub {
         // Once per shard, however much was posted, and not the caller, which is awake.
         let others = readers.iter().filter(|shard| Some(*shard) != caller);
         others.for_each(|shard| self.mailboxes[shard].nudge());
+        if let Some(cluster) = &self.cluster {
+            cluster.nudge();
+        }
     }
 
     pub(super) fn status(&self) -> DaemonStatus {
@@ -269,6 +303,7 @@ impl Hub {
             hung: self.pulses.hung(clock::now()),
             gaps: self.gaps.all(),
             spoken: self.spoken.clone(),
+            cluster: self.cluster.as_ref().map(|cluster| Arc::clone(&cluster.metrics)),
         }
     }
 }
@@ -278,11 +313,11 @@ impl Hub {
 struct Lanes([Vec<Arc<Publication>>; Kind::ALL.len()]);
 
 impl Lanes {
-    fn add(&mut self, publication: Publication) {
+    fn add(&mut self, publication: Arc<Publication>) {
         let kind = Kind::of_topic(publication.topic());
         debug_assert!(kind.is_some(), "a topic begins with its dialect's byte");
         if let Some(kind) = kind {
-            self.0[kind as usize].push(Arc::new(publication));
+            self.0[kind as usize].push(publication);
         }
     }
 }

@@ -62,6 +62,7 @@ pub(super) struct Pulses {
     /// Of each owner of topics.
     pub(super) store: Box<[Pulse]>,
     pub(super) admin: Pulse,
+    pub(super) cluster: Pulse,
     /// The watchdog's own, by which readiness knows of it.
     pub(super) watchdog: Pulse,
 }
@@ -73,6 +74,7 @@ impl Pulses {
             bridge: Pulse::default(),
             store: (0..owners).map(|_| Pulse::default()).collect(),
             admin: Pulse::default(),
+            cluster: Pulse::default(),
             watchdog: Pulse::default(),
         }
     }
@@ -89,7 +91,7 @@ impl Pulses {
             .iter()
             .enumerate()
             .map(|(index, pulse)| (owner_thread("store", index), pulse));
-        let others = [("bridge", &self.bridge), ("admin", &self.admin)];
+        let others = [("bridge", &self.bridge), ("admin", &self.admin), ("cluster", &self.cluster)];
         shards.chain(owners).chain(others.into_iter().map(|(name, pulse)| (name.to_owned(), pulse)))
     }
 

@@ -163,7 +163,7 @@ impl Worker {
     /// Publishes for the clients of this shard.
     fn route(&mut self) {
         let outgoing = self.shard.take_outgoing();
-        self.hub.route(outgoing, self.number);
+        self.hub.route(outgoing, Some(self.number));
     }
 
     /// Takes one turn. Returns whether there is more to do at once.

@@ -40,14 +40,14 @@ pub(super) struct Journals {
     outcomes: mpsc::Receiver<JournalOutcome>,
     /// Operations that found no room.
     refused: Vec<JournalOutcome>,
-    fault: Fault,
+    fault: LastFault,
 }
 
 /// Why the last operation failed, until one succeeds.
 #[derive(Clone, Default)]
-struct Fault(Arc<Mutex<Option<String>>>);
+struct LastFault(Arc<Mutex<Option<String>>>);
 
-impl Fault {
+impl LastFault {
     fn note(&self, fault: Option<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
@@ -59,7 +59,7 @@ impl Journals {
         let context =
             ContextBuilder::new().timeout(ANSWER_MAX).ack_timeout(ANSWER_MAX).build(client.clone());
         let (sender, outcomes) = mpsc::channel(usize::from(PARTITIONS) * CALLS_MAX);
-        let fault = Fault::default();
+        let fault = LastFault::default();
 
         let tasks = (0..PARTITIONS).map(|partition| {
             let (calls, queue) = mpsc::channel(CALLS_MAX);
@@ -115,7 +115,7 @@ struct Journal {
     replicas: usize,
     /// The stream, once it is known to be there and as it should be.
     stream: Option<Stream>,
-    fault: Fault,
+    fault: LastFault,
     outcomes: mpsc::Sender<JournalOutcome>,
 }
 

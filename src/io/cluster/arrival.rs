@@ -1,0 +1,185 @@
+//! What arrives from other nodes, on its way to the shards, and what the thread tells of it.
+
+use super::super::gaps::GapSource;
+use super::inbound::InboundMessage;
+use super::node::ClusterNode;
+use crate::cluster::{
+    ClusterInput, ClusterStatus, KeptStamp, LivePacket, NodeState, PartitionState,
+};
+use crate::metrics::LossReason;
+use crate::throttle::LogLine;
+use crate::wheel::Now;
+use async_nats::message::Message;
+use std::sync::Arc;
+
+/// Events that one turn hands on: some milliseconds of work.
+const TURN_EVENTS_MAX: u32 = 4_096;
+
+impl ClusterNode {
+    /// Takes a message of the engine.
+    pub(super) fn receive(&mut self, message: Message, now: Now) {
+        // A server that will not do may lose or cut what passes it.
+        if !self.is_connected {
+            return;
+        }
+        self.metrics.bytes_in.add(message.payload.len() as u64);
+        let message = if message.payload.first() == Some(&b'{') {
+            InboundMessage::Control(message)
+        } else {
+            let Some(packet) = self.read(&message, now) else { return };
+            InboundMessage::Live(packet, message)
+        };
+
+        let events = message.events();
+        let has_room = self.inbound.push(message);
+        match (has_room, events) {
+            (true, _) => {}
+            // Control messages are numbered too, and what is lost of them is said again.
+            (false, 0) => self.metrics.ignored.add(1),
+            (false, events) => {
+                self.metrics.lose(LossReason::Full, events);
+                LogLine::ClusterDropped.warn(now, || {
+                    format!(
+                        "{events} events of other nodes are lost: they arrive faster than clients \
+                         receive them; see fanfare_cluster_lost_total"
+                    )
+                });
+            }
+        }
+    }
+
+    /// Reads the header of a packet, and counts what was lost before it.
+    fn read(&mut self, message: &Message, now: Now) -> Option<LivePacket> {
+        let packet = match LivePacket::read(&message.payload) {
+            Ok(packet) => packet,
+            Err(error) => {
+                self.metrics.ignored.add(1);
+                LogLine::ClusterIgnored
+                    .warn(now, || format!("a message on {} was ignored: {error}", message.subject));
+                return None;
+            }
+        };
+        let lost = self.cluster.heard_live(&packet.sender, packet.first, packet.events, now)?;
+        self.lost(lost, now);
+        Some(packet)
+    }
+
+    /// Counts events of other nodes that did not arrive.
+    pub(super) fn lost(&mut self, events: u64, now: Now) {
+        if events > 0 {
+            self.metrics.lose(LossReason::Gap, events);
+            LogLine::ClusterGap.warn(now, || {
+                format!("{events} events of other nodes are lost: they did not arrive over NATS")
+            });
+        }
+    }
+
+    /// Hands on what has arrived, as far as the shards have room. Returns whether there is more.
+    pub(super) fn pass_on(&mut self, now: Now) -> bool {
+        let mut events = 0;
+        while events < TURN_EVENTS_MAX && self.hub.shards_have_room() {
+            match self.inbound.pop() {
+                None => return false,
+                Some(InboundMessage::Control(message)) => {
+                    let input = ClusterInput::Heard(&message.payload);
+                    self.step(|cluster, host| cluster.handle(input, now, host));
+                }
+                Some(InboundMessage::Live(packet, message)) => {
+                    events += packet.events;
+                    self.deliver(&packet, &message.payload, now);
+                }
+            }
+        }
+        !self.inbound.is_empty()
+    }
+
+    /// Delivers the events of a packet to this node's subscribers.
+    fn deliver(&mut self, packet: &LivePacket, bytes: &[u8], now: Now) {
+        let mut publications = Vec::with_capacity(packet.events as usize);
+        let mut unreadable = 0;
+        for event in packet.publications(bytes, now) {
+            let Some((publication, stamp)) = event else {
+                unreadable += 1;
+                continue;
+            };
+            publications.push(match publication.retain_s {
+                0 => Arc::new(publication),
+                _ => {
+                    let entries_max = self.settings.retained_max(publication.topic());
+                    let stamp = KeptStamp { number: stamp, node: packet.sender.name.clone() };
+                    self.kept.heard(publication, stamp, entries_max, now)
+                }
+            });
+        }
+
+        self.metrics.events_in.add(publications.len() as u64);
+        if unreadable > 0 {
+            self.metrics.ignored.add(unreadable);
+            LogLine::ClusterIgnored.warn(now, || {
+                format!(
+                    "{unreadable} events of node {} were ignored: this release cannot read them",
+                    packet.sender.name
+                )
+            });
+        }
+        self.hub.broadcast_shared(publications);
+    }
+
+    /// Shows the state of the cluster in readiness, metrics and for operators.
+    pub(super) fn tell(&mut self, now: Now) {
+        self.outbox_bytes_max = self.hub.configured.lock().limits.outbox_bytes_max;
+        let status = self.cluster.status(now);
+        self.count(&status);
+        match self.reason(&status) {
+            Some(reason) => self.hub.gaps.begin(GapSource::Cluster, &self.hub.spoken, &reason),
+            None => self.hub.gaps.end(GapSource::Cluster),
+        }
+        self.tell_fault();
+        // A status has only names and numbers, which can be written.
+        self.handle.tell(serde_json::to_string(&status).unwrap_or_default());
+        self.kept.sweep(now);
+    }
+
+    /// Logs what the journals suffer from, when that changes. It is no reason to leave the service:
+    /// the journals are those of all nodes.
+    fn tell_fault(&mut self) {
+        let fault = self.journals.fault();
+        if fault != self.fault {
+            match &fault {
+                Some(fault) => tracing::warn!("cluster: {fault}"),
+                None => tracing::info!("cluster: JetStream does what it is asked again"),
+            }
+            self.fault = fault;
+        }
+    }
+
+    /// Why this node is not ready.
+    fn reason(&self, status: &ClusterStatus) -> Option<String> {
+        if let Some(objection) = &self.objection {
+            return Some(format!("no cluster: {objection}"));
+        }
+        if status.unready.is_empty() {
+            return None;
+        }
+        let why = status.unready.join(", ");
+        let error = self.engine.error().map(|error| format!(" ({error})")).unwrap_or_default();
+        Some(format!("no cluster at {}: {why}{error}", self.servers))
+    }
+
+    fn count(&self, status: &ClusterStatus) {
+        let metrics = &self.metrics;
+        let live = status.nodes.iter().filter(|node| node.state == NodeState::Live);
+        metrics.peers.set(live.clone().count() as u64);
+        metrics.settings_differ.set(live.filter(|node| node.settings_differ).count() as u64);
+        let in_state = |state| {
+            status.partitions.iter().filter(|partition| partition.state == state).count() as u64
+        };
+        metrics.partitions_owned.set(in_state(PartitionState::Owned));
+        metrics.partitions_orphaned.set(in_state(PartitionState::Orphaned));
+        metrics.takeovers.set(status.totals.takeovers);
+        metrics.fenced.set(status.totals.fenced);
+        metrics.link_resets.set(status.totals.link_resets);
+        metrics.unanswered.set(status.totals.unanswered);
+        metrics.unreadable.set(status.totals.garbage + status.totals.other_version);
+    }
+}

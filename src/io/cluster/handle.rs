@@ -1,0 +1,176 @@
+//! The cluster's thread as other threads see it: an inbox, its state, and its counters.
+
+use super::super::handoff::inbox::{Bounds, Fill, Inbox, Weigh};
+use super::place::Nats;
+use crate::cluster::WebhookReceipt;
+use crate::frame::{Publication, PublicationScope};
+use crate::metrics::ClusterMetrics;
+use crate::service::ConnectionRef;
+use crate::service::presence::PresenceQuestion;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// Bounds of what waits for the thread, at which publishers and clients wait: half a second of
+/// events at a hundred thousand a second. The thread takes everything at least every
+/// [`STALL_MAX`](super::outbound::STALL_MAX), so they wait no longer.
+const POSTS: Bounds = Bounds { count: 50_000, bytes: 32 * 1024 * 1024 };
+/// The time beyond its own that a stop waits for the thread, which may be amid a write.
+const STOP_GRACE: Duration = Duration::from_millis(100);
+
+/// A message to the cluster's thread.
+pub(in crate::io) enum ClusterPost {
+    /// An event that this node's subscribers get, for the other nodes.
+    Live(Arc<Publication>),
+    /// An event for the subscribers of all nodes, this one included, that every node retains.
+    Retained(Publication),
+    /// A connection's question about presence.
+    #[allow(dead_code)] // Presence does not ask here yet.
+    Asked(ConnectionRef, Box<PresenceQuestion>),
+    /// What became of the webhooks with these receipts is known.
+    #[allow(dead_code)] // Presence does not ask here yet.
+    Settled(Vec<WebhookReceipt>),
+    /// New settings are in force, with this hash of those that all nodes must have in common.
+    Configure(u64),
+    /// Hand everything over to other nodes, and take nothing.
+    Drain,
+    /// Say goodbye, and end.
+    Stop(Instant),
+}
+
+impl Weigh for ClusterPost {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Live(publication) => publication.weight(),
+            Self::Retained(publication) => publication.weight(),
+            Self::Asked(_, question) => question.weight(),
+            Self::Settled(receipts) => size_of_val(&receipts[..]),
+            // Few.
+            Self::Configure(_) | Self::Drain | Self::Stop(_) => 0,
+        }
+    }
+}
+
+/// What the hub has of the cluster.
+pub(in crate::io) struct ClusterHandle {
+    inbox: Inbox<ClusterPost, Notify>,
+    /// Whether the inbox is full.
+    fill: Fill,
+    pub(in crate::io) metrics: Arc<ClusterMetrics>,
+    /// The last status, JSON.
+    status: Mutex<String>,
+    running: AtomicBool,
+}
+
+impl ClusterHandle {
+    /// One for a thread that will be started, if one is to be.
+    pub(in crate::io) fn wanted(nats: Option<&Nats>) -> Option<Arc<Self>> {
+        nats?;
+        let fill = Fill::default();
+        Some(Arc::new(Self {
+            inbox: Inbox::new(Notify::new(), POSTS, &fill),
+            fill,
+            metrics: Arc::default(),
+            status: Mutex::default(),
+            running: AtomicBool::new(true),
+        }))
+    }
+
+    /// Whether there is room for more.
+    pub(in crate::io) fn has_room(&self) -> bool {
+        self.fill.has_room()
+    }
+
+    /// Posts publications that this node's subscribers are about to see, as far as they are for
+    /// other nodes too; without a wake-up, see [`ClusterHandle::nudge`].
+    pub(in crate::io) fn announce(&self, publications: &[Arc<Publication>]) {
+        let is_for_all =
+            |it: &&Arc<Publication>| it.scope == PublicationScope::Everywhere && it.retain_s == 0;
+        let mut live = publications.iter().filter(is_for_all).peekable();
+        // Publications of other nodes pass here too, and would take the lock for nothing.
+        if live.peek().is_some() {
+            self.inbox.post_quietly(live.map(|it| ClusterPost::Live(Arc::clone(it))));
+        }
+    }
+
+    /// Wakes the thread for what was announced.
+    pub(in crate::io) fn nudge(&self) {
+        if self.inbox.depth() > 0 {
+            self.inbox.nudge();
+        }
+    }
+
+    /// Whether a publication is to be ordered among the nodes before any subscriber sees it.
+    pub(in crate::io) fn orders(publication: &Publication) -> bool {
+        publication.retain_s > 0 && publication.scope == PublicationScope::Everywhere
+    }
+
+    /// Posts a publication that [`ClusterHandle::orders`].
+    pub(in crate::io) fn divert(&self, publication: Publication) {
+        // One part until the shards' parts are announced, so that no publisher takes it for told.
+        if let Some(tally) = &publication.tally {
+            tally.expect(1);
+        }
+        self.inbox.post([ClusterPost::Retained(publication)]);
+    }
+
+    /// Posts a question of a connection about presence.
+    #[allow(dead_code)] // Presence does not ask here yet.
+    pub(in crate::io) fn ask(&self, from: ConnectionRef, question: Box<PresenceQuestion>) {
+        self.inbox.post([ClusterPost::Asked(from, question)]);
+    }
+
+    /// Posts the receipts of webhooks that need no more care.
+    #[allow(dead_code)] // Presence does not ask here yet.
+    pub(in crate::io) fn settle(&self, receipts: Vec<WebhookReceipt>) {
+        self.inbox.post([ClusterPost::Settled(receipts)]);
+    }
+
+    /// Posts the hash of new settings.
+    pub(in crate::io) fn configure(&self, settings_hash: u64) {
+        self.inbox.post([ClusterPost::Configure(settings_hash)]);
+    }
+
+    /// Has the node hand everything over, and take nothing.
+    pub(in crate::io) fn drain(&self) {
+        self.inbox.post([ClusterPost::Drain]);
+    }
+
+    /// Ends the thread, which has `time` to send what waits.
+    pub(in crate::io) fn stop(&self, time: Duration) {
+        let start = Instant::now();
+        self.inbox.post([ClusterPost::Stop(start + time)]);
+        // Polled, not joined: a resolver that blocks must not hold up the stop.
+        while self.running.load(Relaxed) && start.elapsed() < time + STOP_GRACE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The state of the cluster as this node sees it, JSON.
+    #[allow(dead_code)] // Presence does not ask here yet.
+    pub(in crate::io) fn status(&self) -> String {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn tell(&self, status: String) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// Waits until there is a message. May be dropped while it waits.
+    pub(super) async fn posted(&self) {
+        self.inbox.posted().await;
+    }
+
+    /// Takes all messages.
+    pub(super) fn take(&self, into: &mut VecDeque<ClusterPost>) {
+        self.inbox.take(into);
+    }
+
+    /// Notes that the thread has ended; messages are dropped from now on.
+    pub(super) fn end(&self) {
+        self.inbox.close();
+        self.running.store(false, Relaxed);
+    }
+}

@@ -1,0 +1,433 @@
+//! The cluster's thread: what it does in one turn, and what it waits for between two.
+
+use super::super::{Hub, ROOM_PAUSE, clock};
+use super::engine::{Engine, EngineChange, Subjects};
+use super::handle::{ClusterHandle, ClusterPost};
+use super::inbound::Inbound;
+use super::journal::Journals;
+use super::outbound::{ClusterOutbound, STALL_MAX};
+use super::place::Nats;
+use crate::cluster::{
+    Cluster, ClusterHost, ClusterInput, ClusterOutput, ClusterPlan, KeptPublications, NodeId, live,
+};
+use crate::dialect::{Kind, Settings};
+use crate::frame::{Draft, Publication};
+use crate::metrics::ClusterMetrics;
+use crate::service::{ConnectionRef, Effect, Question};
+use crate::shard::{Limits, Outgoing};
+use crate::throttle::LogLine;
+use crate::wheel::{Now, SECOND_NS};
+use async_nats::Subscriber;
+use async_nats::message::Message;
+use futures_core::Stream as _;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+/// Messages of the engine that one turn takes: some milliseconds of work.
+const TURN_MESSAGES_MAX: usize = 256;
+/// Interval of the status, which is text that operators read.
+const STATUS_NS: u64 = SECOND_NS / 2;
+/// The shortest time between two attempts to find the others by another server.
+const SEARCH_NS: u64 = 30 * SECOND_NS;
+
+/// The thread's state.
+pub(super) struct ClusterNode {
+    pub(super) hub: Arc<Hub>,
+    pub(super) handle: Arc<ClusterHandle>,
+    pub(super) metrics: Arc<ClusterMetrics>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) cluster: Cluster,
+    pub(super) engine: Engine,
+    outbound: ClusterOutbound,
+    pub(super) inbound: Inbound,
+    posts: VecDeque<ClusterPost>,
+    draft: Draft,
+    outputs: Vec<ClusterOutput>,
+    /// The end of a message to the whole engine, awaited after it had stopped to take any.
+    probe: Option<EngineProbe>,
+    /// The limit on bytes queued for one client, which may change with a reload.
+    pub(super) outbox_bytes_max: usize,
+    /// The retained events of all nodes.
+    pub(super) kept: KeptPublications,
+    pub(super) journals: Journals,
+    /// What they suffer from.
+    pub(super) fault: Option<String>,
+    pub(super) servers: String,
+    /// Whether the cluster's value holds the engine for connected.
+    pub(super) is_connected: bool,
+    /// What makes the connected server unfit.
+    pub(super) objection: Option<String>,
+    next_status_ns: u64,
+    next_search_ns: u64,
+    /// Whether other nodes were there at the last look.
+    had_peers: bool,
+    /// Until when what waits may still be sent, once the daemon stops.
+    ends_at: Option<Instant>,
+}
+
+type EngineProbe = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+impl ClusterNode {
+    pub(super) async fn start(
+        hub: Arc<Hub>,
+        handle: Arc<ClusterHandle>,
+        nats: &Nats,
+        me: NodeId,
+    ) -> io::Result<Self> {
+        let subjects = Subjects::new(nats);
+        let engine = Engine::start(nats, &subjects).await?;
+        let settings = hub.settings();
+        let plan = ClusterPlan {
+            has_presence: hub.spoken.iter().any(|kind| kind.presence(&settings).is_some()),
+            settings_hash: nats.settings_hash,
+            versions: vec![live::VERSION],
+        };
+        let (metrics, now) = (Arc::clone(&handle.metrics), clock::now());
+        let node = Self {
+            outbound: ClusterOutbound::new(
+                engine.client.clone(),
+                &subjects,
+                me.clone(),
+                Arc::clone(&metrics),
+            ),
+            cluster: Cluster::new(me, plan, now),
+            journals: Journals::new(
+                &engine.client,
+                &nats.settings.name,
+                nats.settings.replicas.into(),
+            ),
+            servers: nats.servers.to_string(),
+            kept: KeptPublications::new(nats.node.clone()),
+            outbox_bytes_max: Limits::default().outbox_bytes_max,
+            fault: None,
+            is_connected: false,
+            objection: None,
+            hub,
+            handle,
+            metrics,
+            settings,
+            engine,
+            inbound: Inbound::default(),
+            posts: VecDeque::new(),
+            draft: Draft::default(),
+            outputs: Vec::new(),
+            probe: None,
+            next_status_ns: 0,
+            next_search_ns: 0,
+            had_peers: false,
+            ends_at: None,
+        };
+        Ok(node)
+    }
+
+    /// Runs until the daemon has stopped.
+    pub(super) async fn run(mut self) {
+        while !self.turn(clock::now()) {
+            self.wait().await;
+        }
+        // What the client was handed is on its way once this ends.
+        let time = self.ends_at.map_or(Duration::ZERO, |end| end.duration_since(Instant::now()));
+        let _ = timeout(time, self.engine.client.flush()).await;
+    }
+
+    /// Takes one turn. Returns whether the thread is to end.
+    fn turn(&mut self, now: Now) -> bool {
+        self.hub.pulses.cluster.beat(now);
+        self.look(now);
+        self.take_posts(now);
+        self.pass_on(now);
+        if now.monotonic_ns >= self.cluster.next_at_ns() {
+            self.step(|cluster, host| cluster.tick(now, host));
+            let lost = self.cluster.take_lost();
+            self.lost(lost, now);
+        }
+        if now.monotonic_ns >= self.next_status_ns {
+            self.next_status_ns = now.monotonic_ns + STATUS_NS;
+            self.tell(now);
+        }
+        // What is said last is sent, or given up with the engine that takes nothing.
+        self.ends_at.is_some_and(|end| self.outbound.is_empty() || Instant::now() >= end)
+    }
+
+    /// Waits until there is something to do.
+    async fn wait(&mut self) {
+        let until_tick = self.cluster.next_at_ns().saturating_sub(clock::now().monotonic_ns);
+        let mut pause = Duration::from_nanos(until_tick);
+        if !self.inbound.is_empty() {
+            pause = pause.min(ROOM_PAUSE);
+        }
+
+        let Self { engine, outbound, handle, probe, journals, .. } = self;
+        let has_room = outbound.has_room();
+        let (all, own, news) = engine.parts();
+        let (mut probed, mut outcome) = (None, None);
+        let message = tokio::select! {
+            biased;
+            () = outbound.run() => None,
+            message = next(all) => message,
+            message = next(own) => message,
+            ended = journals.next() => {
+                outcome = Some(ended);
+                None
+            }
+            () = handle.posted(), if has_room => None,
+            is_taken = ended(probe) => {
+                probed = Some(is_taken);
+                None
+            }
+            () = news.changed() => None,
+            () = sleep(pause) => None,
+        };
+
+        let now = clock::now();
+        if let Some(is_taken) = probed {
+            self.probed(is_taken, now);
+        }
+        if let Some(outcome) = outcome {
+            let input = ClusterInput::Journal(outcome);
+            self.step(|cluster, host| cluster.handle(input, now, host));
+        }
+        if let Some(message) = message {
+            self.receive(message, now);
+        }
+        for _ in 1..TURN_MESSAGES_MAX {
+            let (all, own, _) = self.engine.parts();
+            let Some(message) = waiting(all).or_else(|| waiting(own)) else { break };
+            self.receive(message, now);
+        }
+    }
+
+    /// Looks at the connection, and tells the cluster of its changes.
+    fn look(&mut self, now: Now) {
+        match self.engine.look() {
+            None => {}
+            Some(EngineChange::Lost) => {
+                self.disconnect(now);
+                tracing::warn!(
+                    "the connection to NATS at {} is lost: until it is back, clients get this \
+                     node's events only",
+                    self.servers
+                );
+            }
+            Some(EngineChange::Connected) => self.connect(now),
+            Some(EngineChange::Replaced) => {
+                self.disconnect(now);
+                self.connect(now);
+            }
+            Some(EngineChange::Refused(objection)) => {
+                self.disconnect(now);
+                tracing::error!("no cluster: {objection}; trying again until one will do");
+                self.objection = Some(objection);
+            }
+        }
+
+        if self.engine.wants_another() || self.searches(now) {
+            let client = self.engine.client.clone();
+            tokio::spawn(async move { client.force_reconnect().await });
+        }
+        if self.outbound.is_stalled() {
+            tracing::warn!(
+                "NATS takes nothing for {} s: what waits for it is given up",
+                STALL_MAX.as_secs()
+            );
+            self.disconnect(now);
+            let client = self.engine.client.clone();
+            self.probe = Some(Box::pin(async move { client.flush().await.is_ok() }));
+        }
+    }
+
+    /// Whether all other nodes have gone from sight: this node's server may be the one that is cut
+    /// off, and another may know more.
+    fn searches(&mut self, now: Now) -> bool {
+        let had_peers = std::mem::replace(&mut self.had_peers, self.metrics.peers.get() > 0);
+        let searches = had_peers
+            && !self.had_peers
+            && self.is_connected
+            && now.monotonic_ns >= self.next_search_ns;
+        if searches {
+            self.next_search_ns = now.monotonic_ns + SEARCH_NS;
+        }
+        searches
+    }
+
+    fn connect(&mut self, now: Now) {
+        tracing::info!("connected to NATS at {}", self.servers);
+        (self.is_connected, self.objection, self.probe) = (true, None, None);
+        self.metrics.connected.set(1);
+        self.outbound.open();
+        self.step(|cluster, host| cluster.handle(ClusterInput::Connected, now, host));
+    }
+
+    fn disconnect(&mut self, now: Now) {
+        self.probe = None;
+        if !std::mem::take(&mut self.is_connected) {
+            return;
+        }
+        self.metrics.connected.set(0);
+        self.metrics.reconnects.add(1);
+        self.outbound.close(&mut self.cluster);
+        self.step(|cluster, host| cluster.handle(ClusterInput::Lost, now, host));
+    }
+
+    /// The engine has taken something again, or the client has ended.
+    fn probed(&mut self, is_taken: bool, now: Now) {
+        self.probe = None;
+        if is_taken && self.engine.is_good() && !self.is_connected {
+            self.connect(now);
+        }
+    }
+
+    /// Takes what other threads have posted.
+    fn take_posts(&mut self, now: Now) {
+        // Until what was taken before has left, posts wait in their inbox, which bounds them.
+        if !self.outbound.has_room() {
+            return;
+        }
+        let mut posts = std::mem::take(&mut self.posts);
+        self.handle.take(&mut posts);
+        for post in posts.drain(..) {
+            match post {
+                ClusterPost::Live(publication) => self.send(&publication, 0, now),
+                ClusterPost::Retained(publication) => self.retain(publication, now),
+                post => {
+                    self.outbound.seal(&mut self.cluster);
+                    self.take_post(post, now);
+                }
+            }
+        }
+        self.outbound.seal(&mut self.cluster);
+        // The memory of a burst is kept for the next.
+        self.posts = posts;
+    }
+
+    fn take_post(&mut self, post: ClusterPost, now: Now) {
+        let input = match post {
+            ClusterPost::Live(_) | ClusterPost::Retained(_) => return,
+            ClusterPost::Configure(settings_hash) => {
+                self.settings = self.hub.settings();
+                let settings = &self.settings;
+                self.kept.trim(|group| settings.retained_max(group));
+                return self.cluster.configure(settings_hash);
+            }
+            ClusterPost::Asked(from, question) => ClusterInput::Asked(from, question),
+            ClusterPost::Settled(receipts) => ClusterInput::Settled(receipts),
+            ClusterPost::Drain => ClusterInput::Drain,
+            ClusterPost::Stop(end) => {
+                self.ends_at = Some(end);
+                ClusterInput::Stop
+            }
+        };
+        self.step(|cluster, host| cluster.handle(input, now, host));
+    }
+
+    /// Sends an event to the other nodes.
+    fn send(&mut self, publication: &Publication, stamp: u64, now: Now) {
+        if self.outbound.add(publication, stamp, &mut self.cluster) {
+            LogLine::ClusterTooLong.warn(now, || {
+                format!(
+                    "an event of {} bytes reaches this node's clients only: NATS takes messages of \
+                     {} bytes (max_payload)",
+                    publication.weight(),
+                    self.engine.client.max_payload()
+                )
+            });
+        }
+    }
+
+    /// Orders a retained event of this node among those of all, and publishes it to all.
+    fn retain(&mut self, publication: Publication, now: Now) {
+        let publication = Arc::new(publication.for_this_node());
+        let entries_max = self.settings.retained_max(publication.topic());
+        let stamp = self.kept.accept(&publication, entries_max, now);
+        self.send(&publication, stamp, now);
+        self.hub.broadcast_shared(vec![Arc::clone(&publication)]);
+        if let Some(tally) = &publication.tally {
+            // The part that kept it from being told before the shards had announced theirs.
+            tally.add(0);
+        }
+    }
+
+    /// Runs a step of the cluster's value, and carries out what comes of it.
+    pub(super) fn step(&mut self, step: impl FnOnce(&mut Cluster, &mut ClusterHost<'_>)) {
+        let Self { cluster, draft, outputs, settings, .. } = self;
+        let mut host = ClusterHost {
+            voice: &|dialect| Kind::of(dialect)?.presence(settings),
+            draft,
+            outbox_bytes_max: self.outbox_bytes_max,
+            connections: &|| {
+                let apps = settings.tables().flat_map(|table| table.apps());
+                apps.map(|app| ((*app.id).into(), app.connections)).collect()
+            },
+            out: outputs,
+        };
+        step(cluster, &mut host);
+        self.carry_out();
+    }
+
+    /// Carries out what the cluster's value has put out.
+    fn carry_out(&mut self) {
+        let mut routed = Vec::new();
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in outputs.drain(..) {
+            match output {
+                ClusterOutput::Effect(Effect::Publication(publication)) => {
+                    routed.push(Outgoing::Publication(publication.for_this_node()));
+                }
+                ClusterOutput::Effect(Effect::Answer(connection, answer)) => {
+                    routed.push(Outgoing::Answer(connection, answer));
+                }
+                ClusterOutput::Effect(Effect::Ask(Question::Webhook(webhook))) => {
+                    self.hub.bridge.notify(vec![(NO_CONNECTION, *webhook)]);
+                }
+                // Presence asks nothing else of anybody.
+                ClusterOutput::Effect(Effect::Ask(_)) => {}
+                ClusterOutput::Send(to, payload) => {
+                    self.outbound.seal(&mut self.cluster);
+                    self.outbound.send(&to, payload);
+                }
+                ClusterOutput::Journal(call) => self.journals.begin(call),
+                ClusterOutput::ForgetWebhooks(_) => {}
+                ClusterOutput::News(true, text) => tracing::info!("cluster: {text}"),
+                ClusterOutput::News(false, text) => tracing::warn!("cluster: {text}"),
+            }
+        }
+        self.outputs = outputs;
+        if !routed.is_empty() {
+            self.hub.route(routed, None);
+        }
+    }
+}
+
+/// An owner's own questions, such as webhooks, belong to no connection.
+const NO_CONNECTION: ConnectionRef = ConnectionRef { shard: u16::MAX, id: u32::MAX, serial: 0 };
+
+/// The next message; never, once the client has ended.
+async fn next(subscriber: &mut Subscriber) -> Option<Message> {
+    match poll_fn(|cx| Pin::new(&mut *subscriber).poll_next(cx)).await {
+        Some(message) => Some(message),
+        None => std::future::pending().await,
+    }
+}
+
+/// A message that is there already.
+fn waiting(subscriber: &mut Subscriber) -> Option<Message> {
+    let mut context = Context::from_waker(Waker::noop());
+    match Pin::new(subscriber).poll_next(&mut context) {
+        Poll::Ready(message) => message,
+        Poll::Pending => None,
+    }
+}
+
+/// The outcome of a probe, if there is one.
+async fn ended(probe: &mut Option<EngineProbe>) -> bool {
+    match probe {
+        Some(probe) => probe.await,
+        None => std::future::pending().await,
+    }
+}
