@@ -210,6 +210,12 @@ impl Kind {
         with_dialects!(constant self CLOSE_BUS_LOST)
     }
 
+    /// See [`Dialect::CLOSE_ISOLATED`].
+    #[must_use]
+    pub const fn close_isolated(self) -> Option<(u16, &'static str)> {
+        with_dialects!(constant self CLOSE_ISOLATED)
+    }
+
     /// See [`Dialect::FORMS`].
     #[must_use]
     pub const fn forms(self) -> usize {

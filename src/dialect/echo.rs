@@ -80,6 +80,7 @@ impl Dialect for Echo {
     const WITHOUT_TOKENS: &'static str = ": the app's secret signs for them";
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EchoClient;
     const TOPIC: u8 = topic::TOPIC;
+    const CLOSE_ISOLATED: Option<(u16, &'static str)> = Some((4200, "Cut off from other nodes."));
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (4201, "Pong reply not received.");
     const CLOSE_SLOW: (u16, &'static str) = (4100, "Slow consumer.");

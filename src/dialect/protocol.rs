@@ -85,6 +85,9 @@ pub trait Dialect: Sized {
     /// The code and reason that end a session when the bus that feeds its dialect is away; `None`
     /// where sessions stay.
     const CLOSE_BUS_LOST: Option<(u16, &'static str)> = None;
+    /// The code and reason that end a session while this node is cut off from the others of its
+    /// cluster; `None` where sessions stay.
+    const CLOSE_ISOLATED: Option<(u16, &'static str)> = Some((1013, "cut off from other nodes"));
     /// The events that its sessions count, with the word by which the client is told, if it is.
     const TALLIES: &'static [(DialectTally, &'static str)] = &[];
     /// The longest message of a client, in bytes.

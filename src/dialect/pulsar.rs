@@ -101,6 +101,8 @@ impl Dialect for Pulsar {
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::PulsarClient;
     const TOPIC: u8 = volatile::TOPIC;
     const FORMS: usize = 2;
+    /// Its durable topics are this node's own.
+    const CLOSE_ISOLATED: Option<(u16, &'static str)> = None;
     const PING: &'static [u8] = b"PING";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "pings were not answered");
 

@@ -87,6 +87,7 @@ impl Dialect for Wazo {
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::WazoClient;
     const TOPIC: u8 = TOPIC;
     const FORMS: usize = 2;
+    const CLOSE_ISOLATED: Option<(u16, &'static str)> = Some((1011, "cut off from other nodes"));
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1011, "keepalive ping timeout");
     const FED_BY_BUS: bool = true;

@@ -1,11 +1,13 @@
 //! The page of metrics: the counters of all threads added up, in OpenMetrics or in the older format
 //! of Prometheus.
 
+mod cluster;
 mod facts;
 mod family;
 
 pub use self::facts::{Facts, Process, Room};
 
+use self::cluster::ClusterSnapshot;
 use self::family::{Families, MetricValues};
 use super::admin::AdminRequest;
 use super::response::{TEXT, response};
@@ -100,6 +102,9 @@ fn text(status: &DaemonStatus, facts: &Facts) -> Result<String, Error> {
     let (threads, waiting) = (status.threads.clone(), status.waiting);
     let hung = status.hung.len() as u64;
     registry.register_collector(Box::new(Snapshot { threads, waiting, hung }));
+    if let Some(cluster) = &status.cluster {
+        registry.register_collector(Box::new(ClusterSnapshot(Arc::clone(cluster))));
+    }
     registry.register_collector(Box::new(facts.clone()));
     // Dashboards expect `process_…` without a prefix.
     let mut everywhere = Registry::default();

@@ -59,6 +59,8 @@ pub enum Parcel {
     Delivery(TopicDelivery),
     /// A dialect's feed is lost: its sessions end with this code and reason until it is back.
     Outage(Kind, Option<(u16, &'static str)>),
+    /// The node is cut off from the others: end the sessions of this part, of so many.
+    Isolated(u32, u32),
     /// Close every session; end when all are gone.
     Close,
 }

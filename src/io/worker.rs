@@ -308,6 +308,7 @@ impl Worker {
             Parcel::Answer(connection, answer) => self.shard.answer(connection, answer, now),
             Parcel::Presence(from, question) => self.shard.ask_presence(from, *question, now),
             Parcel::Outage(kind, outage) => self.shard.outage(kind, outage, now),
+            Parcel::Isolated(part, parts) => self.shard.isolate(part, parts, now),
             Parcel::Configure(settings, limits) => {
                 self.shard.configure(settings, limits, now);
                 self.sockets.configure(&self.shard);

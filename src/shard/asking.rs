@@ -168,6 +168,18 @@ impl Shard {
         }
     }
 
+    /// Ends a part of the sessions, because this node is cut off from the others of its cluster:
+    /// one in `parts`, the one that has this number.
+    pub fn isolate(&mut self, part: u32, parts: u32, now: Now) {
+        let hit = self.ids(|session| session.phase == Phase::Open);
+        for id in hit.into_iter().filter(|id| id % parts == part) {
+            let kind = self.sessions[id as usize].kind();
+            if let Some((code, reason)) = kind.and_then(Kind::close_isolated) {
+                self.close(id, code, reason, Reason::Outage, now);
+            }
+        }
+    }
+
     /// Verifies a token here, or queues a question; `None` until that is answered.
     fn verify(&mut self, id: Id, kind: Kind, token: Box<str>, now: Now) -> Option<TokenAnswer> {
         // A new token replaces the one before, whatever became of it.

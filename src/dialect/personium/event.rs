@@ -82,6 +82,7 @@ impl Dialect for PersoniumEvent {
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EventBusClient;
     const TOPIC: u8 = TOPIC;
     const FORMS: usize = 2;
+    const CLOSE_ISOLATED: Option<(u16, &'static str)> = Some((CLOSE, ""));
     const PING: &'static [u8] = reply::PING;
     const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 

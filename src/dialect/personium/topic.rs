@@ -81,6 +81,7 @@ impl Dialect for PersoniumTopic {
         FeedAddress { word: "topic", parts: (3, 3), shape: "write topic/CELL/BOX/PATH" };
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::TopicClient;
     const TOPIC: u8 = TOPIC;
+    const CLOSE_ISOLATED: Option<(u16, &'static str)> = Some((CLOSE, ""));
     const PING: &'static [u8] = reply::PING;
     const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 

@@ -1,7 +1,9 @@
 //! What arrives from other nodes, on its way to the shards, and what the thread tells of it.
 
 use super::super::gaps::GapSource;
+use super::super::handoff::Parcel;
 use super::inbound::InboundMessage;
+use super::isolation;
 use super::node::ClusterNode;
 use crate::cluster::{
     ClusterInput, ClusterStatus, KeptStamp, LivePacket, NodeState, PartitionState,
@@ -11,6 +13,7 @@ use crate::throttle::LogLine;
 use crate::wheel::Now;
 use async_nats::message::Message;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Events that one turn hands on: some milliseconds of work.
 const TURN_EVENTS_MAX: u32 = 4_096;
@@ -135,6 +138,11 @@ impl ClusterNode {
             None => self.hub.gaps.end(GapSource::Cluster),
         }
         self.tell_fault();
+        // A stop ends the sessions itself.
+        let is_cut_off = !self.is_connected && !self.hub.draining.load(Relaxed);
+        if let Some(part) = self.isolation.look(is_cut_off, now) {
+            self.hub.post_to_all(|| Parcel::Isolated(part, isolation::PARTS));
+        }
         // A status has only names and numbers, which can be written.
         self.handle.tell(serde_json::to_string(&status).unwrap_or_default());
         self.kept.sweep(now);

@@ -4,6 +4,7 @@ use super::super::{Hub, ROOM_PAUSE, clock};
 use super::engine::{Engine, EngineChange, Subjects};
 use super::handle::{ClusterHandle, ClusterPost};
 use super::inbound::Inbound;
+use super::isolation::Isolation;
 use super::journal::Journals;
 use super::outbound::{ClusterOutbound, STALL_MAX};
 use super::place::Nats;
@@ -63,6 +64,7 @@ pub(super) struct ClusterNode {
     pub(super) is_connected: bool,
     /// What makes the connected server unfit.
     pub(super) objection: Option<String>,
+    pub(super) isolation: Isolation,
     next_status_ns: u64,
     next_search_ns: u64,
     /// Whether other nodes were there at the last look.
@@ -118,6 +120,7 @@ impl ClusterNode {
             draft: Draft::default(),
             outputs: Vec::new(),
             probe: None,
+            isolation: Isolation::new(&nats.settings),
             next_status_ns: 0,
             next_search_ns: 0,
             had_peers: false,
