@@ -7,7 +7,8 @@
 //! Each recipient has its own queue, limited in entries by its settings and in bytes by
 //! [`QUEUE_BYTES_MAX`].
 //!
-//! `hook` is one webhook of `echo`: batches, retried for five minutes. `callbacks` are those of
+//! `hook` is one webhook of `echo`, with a `lane` of batches, retried for five minutes, and another
+//! for events whose fate a journal wants to know, by their `receipts`. `callbacks` are those of
 //! `channel`: each retried once. `departures` holds departures back for a few seconds. `webhooks`
 //! holds all hooks of all apps, `settings` their configuration; `news` words the log lines,
 //! `counters` are the metrics.
@@ -16,8 +17,10 @@ mod callbacks;
 mod counters;
 mod departures;
 mod hook;
+mod lane;
 mod news;
 mod question;
+mod receipts;
 mod settings;
 mod webhooks;
 
@@ -73,7 +76,7 @@ impl WebhookService {
     pub fn lost(&mut self, kind: WebhookKind, webhooks: u64) {
         match kind {
             WebhookKind::Callback => self.callbacks.tally.dropped += webhooks,
-            WebhookKind::Event => self.webhooks.tally.dropped += webhooks,
+            WebhookKind::Event => self.webhooks.accounts.tally.dropped += webhooks,
         }
     }
 
@@ -92,12 +95,38 @@ impl WebhookService {
         }
     }
 
+    /// Holds events with receipts back, or no more: their journal cannot be written to, so another
+    /// node may tell them. Requests in flight go on.
+    pub fn pause(&mut self, is_paused: bool) {
+        self.webhooks.pause(is_paused);
+    }
+
+    /// Drops the events with receipts of a partition, which has another owner: they are not told
+    /// from here any more, and not reported as settled. Requests in flight are not made again.
+    pub fn forget(&mut self, partition: u8) {
+        self.webhooks.forget(partition);
+    }
+
+    /// The receipts, each once, of the events that need not be told any more: all recipients have
+    /// accepted them, have not wanted them, or have failed for too long.
+    #[must_use]
+    pub fn take_settled(&mut self) -> Vec<WebhookReceipt> {
+        self.webhooks.take_settled()
+    }
+
+    /// Events with receipts among those that are queued, held back or in flight. They are not lost
+    /// with this service: their journal has them.
+    #[must_use]
+    pub fn journaled(&self) -> usize {
+        self.webhooks.journaled()
+    }
+
     /// The totals of webhooks by outcome.
     #[must_use]
     pub fn tally(&self, kind: WebhookKind) -> WebhookTally {
         match kind {
             WebhookKind::Callback => self.callbacks.tally,
-            WebhookKind::Event => self.webhooks.tally,
+            WebhookKind::Event => self.webhooks.accounts.tally,
         }
     }
 }

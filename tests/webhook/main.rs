@@ -5,6 +5,7 @@
 
 mod callbacks;
 mod leaves;
+mod receipts;
 mod reload;
 mod settings;
 mod webhooks;

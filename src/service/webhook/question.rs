@@ -107,6 +107,13 @@ pub struct WebhookReceipt {
     pub number: u64,
 }
 
+impl std::fmt::Display for WebhookReceipt {
+    /// As recipients see it: `pp-N`, the partition with two digits.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:02}-{}", self.partition, self.number)
+    }
+}
+
 /// The events that webhooks can subscribe to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -2,8 +2,9 @@
 //! fails.
 
 use super::hook::{AppEvent, Hook};
-use super::news::{WebhookNews, WebhookTally};
-use super::question::{StatusReply, WebhookEvent};
+use super::news::WebhookNews;
+use super::question::{StatusReply, WebhookEvent, WebhookReceipt};
+use super::receipts::Accounts;
 use super::settings::{WebhookApp, WebhookSettings};
 use crate::wheel::Now;
 use ahash::RandomState;
@@ -25,11 +26,13 @@ pub(super) struct AppWebhooks {
     under_way: usize,
     last_number: u64,
     hurried: bool,
-    pub(super) tally: WebhookTally,
+    /// Whether events with receipts are held back.
+    is_paused: bool,
+    pub(super) accounts: Accounts,
 }
 
-/// A request in flight: the number of its hook.
-pub struct HookCall(u64);
+/// A request in flight: the number of its hook, and its lane there.
+pub struct HookCall(u64, usize);
 
 impl AppWebhooks {
     /// Replaces the webhooks. Those that stay, by app and URL, keep their queues; the queues of
@@ -54,7 +57,7 @@ impl AppWebhooks {
                 }
             }
         }
-        self.tally.dropped += former.iter().map(|hook| hook.waiting() as u64).sum::<u64>();
+        former.into_iter().for_each(|hook| hook.close(&mut self.accounts));
         self.of_app.clear();
         for (place, hook) in self.hooks.iter().enumerate() {
             self.of_app.entry(hook.app.id.clone()).or_default().push(place);
@@ -64,13 +67,19 @@ impl AppWebhooks {
         }
     }
 
-    /// Queues an event for its app's webhooks that subscribe to it.
+    /// Queues an event for its app's webhooks that subscribe to it. One whose receipt is held
+    /// already is queued already.
     pub(super) fn take(&mut self, webhook: WebhookEvent, now: Now) -> Vec<WebhookNews> {
-        let Some(places) = self.of_app.get(&webhook.app) else { return Vec::new() };
-        let WebhookEvent { name, subject, json, .. } = webhook;
-        let event = AppEvent { name, subject: subject.into(), json: json.into() };
-        let (hooks, tally) = (&mut self.hooks, &mut self.tally);
-        places.iter().filter_map(|place| hooks[*place].take(&event, tally, now)).collect()
+        let WebhookEvent { app, name, subject, json, receipt } = webhook;
+        if receipt.is_some_and(|receipt| !self.accounts.begin(receipt)) {
+            return Vec::new();
+        }
+        let event = AppEvent { name, subject: subject.into(), json: json.into(), receipt };
+        let (hooks, accounts) = (&mut self.hooks, &mut self.accounts);
+        let places = self.of_app.get(&app).into_iter().flatten();
+        let news = places.filter_map(|place| hooks[*place].take(&event, accounts, now)).collect();
+        self.accounts.release(receipt);
+        news
     }
 
     /// The next request to send, with its timeout in seconds; `None` when none is due or the limit
@@ -84,9 +93,9 @@ impl AppWebhooks {
         for _ in 0..count {
             self.turn = (self.turn + 1) % count;
             let hook = &mut self.hooks[self.turn];
-            if let Some(request) = hook.next(&mut self.tally, now) {
+            if let Some((lane, request)) = hook.next(self.is_paused, &mut self.accounts, now) {
                 self.under_way += 1;
-                return Some((HookCall(hook.number), hook.settings.timeout_s, request));
+                return Some((HookCall(hook.number, lane), hook.settings.timeout_s, request));
             }
         }
         None
@@ -102,24 +111,46 @@ impl AppWebhooks {
         self.under_way -= 1;
         // A reload may have removed the hook.
         let hook = self.hooks.iter_mut().find(|hook| hook.number == call.0)?;
-        hook.replied(reply, &mut self.tally, now)
+        hook.replied(call.1, reply, &mut self.accounts, now)
     }
 
     /// Prepares for shutdown: departures are not held back any longer.
     pub(super) fn hurry(&mut self, now: Now) {
         self.hurried = true;
-        self.hooks.iter_mut().for_each(|hook| hook.hurry(now));
+        self.hooks.iter_mut().for_each(|hook| hook.hurry(now, &mut self.accounts));
+    }
+
+    /// Holds events with receipts back, or no more. Requests in flight go on.
+    pub(super) fn pause(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
+    /// Drops the events with receipts of a partition, which are not told and not settled here.
+    pub(super) fn forget(&mut self, partition: u8) {
+        self.hooks.iter_mut().for_each(|hook| hook.forget(partition));
+        self.accounts.forget(partition);
+    }
+
+    /// The receipts that were settled since the last call.
+    pub(super) fn take_settled(&mut self) -> Vec<WebhookReceipt> {
+        self.accounts.take_settled()
     }
 
     /// When a hook next has work to do. `None` while the limit of concurrent requests is reached: a
     /// reply has to come first.
     pub(super) fn wakes_at_ns(&self) -> Option<u64> {
         let has_room = self.under_way < CONCURRENCY_MAX;
-        self.hooks.iter().filter(|_| has_room).filter_map(Hook::wakes_at_ns).min()
+        let hooks = self.hooks.iter().filter(|_| has_room);
+        hooks.filter_map(|hook| hook.wakes_at_ns(self.is_paused)).min()
     }
 
     /// Events queued, held back or in flight.
     pub(super) fn waiting(&self) -> usize {
         self.hooks.iter().map(Hook::waiting).sum()
+    }
+
+    /// Those of them that a journal knows.
+    pub(super) fn journaled(&self) -> usize {
+        self.hooks.iter().map(Hook::journaled).sum()
     }
 }
