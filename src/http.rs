@@ -14,7 +14,7 @@ mod status;
 pub use self::admin::{AdminRequest, AdminToken, TopicCall, admin, answer, call};
 pub use self::metrics::{Exposition, Facts, Process, Room, metrics};
 pub use self::response::{
-    AnswerForm, CONTINUE, Persistence, content_type, put_answer, put_not_allowed, refusal,
-    refusal_saying, response, speaks_tls, unserved, wants_proxy, without_body,
+    AnswerForm, CONTINUE, Persistence, content_type, put_answer, put_not_allowed, put_unavailable,
+    refusal, refusal_saying, response, speaks_tls, unserved, wants_proxy, without_body,
 };
 pub use self::status::{DaemonStatus, Gap};

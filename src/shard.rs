@@ -93,6 +93,8 @@ pub struct Shard {
     number: u16,
     /// The number of shards in the daemon.
     shards: usize,
+    /// Whether other nodes have presence too: a question about many channels has one answer then.
+    is_clustered: bool,
     /// The serial number of the last connection.
     accepted: u32,
     /// The number of the last question about a token.
@@ -131,6 +133,7 @@ impl Shard {
             presence: Default::default(),
             number: 0,
             shards: 1,
+            is_clustered: false,
             accepted: 0,
             asked: 0,
             outages: [None; Kind::ALL.len()],
@@ -146,6 +149,12 @@ impl Shard {
     #[must_use]
     pub fn numbered(self, number: u16, shards: usize) -> Self {
         Self { number, shards, ..self }
+    }
+
+    /// Has presence belong to the nodes of a cluster, instead of to the shards.
+    #[must_use]
+    pub fn clustered(self, is_clustered: bool) -> Self {
+        Self { is_clustered, ..self }
     }
 
     /// Sets the source of random numbers. Without one they count up, for tests.

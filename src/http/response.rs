@@ -83,6 +83,12 @@ pub fn unserved() -> Vec<u8> {
     response(503, "", TEXT, "The request cannot be served now; try again later.\n")
 }
 
+/// Appends the response to a request that needs other nodes, of which some have not answered.
+pub fn put_unavailable(wanted: AnswerForm, out: &mut Vec<u8>) {
+    let body = b"Not every node that had to answer has done so in time; try again.\n";
+    put_answer(503, "Retry-After: 1\r\n", TEXT, wanted, body, out);
+}
+
 /// Appends the response to a request whose path takes only other methods.
 pub fn put_not_allowed(allowed: &str, wanted: AnswerForm, out: &mut Vec<u8>) {
     let allowed = if allowed == "GET" { "GET, HEAD" } else { allowed };

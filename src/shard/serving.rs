@@ -8,7 +8,7 @@ use crate::http::{self, AnswerForm, Persistence};
 use crate::metrics::{Origin, Outcome, StatusClass};
 use crate::reason::Reason;
 use crate::service::Question;
-use crate::service::presence::PresenceAnswer;
+use crate::service::presence::{ChannelInquiry, PresenceAnswer, PresenceRequest};
 use crate::wheel::Now;
 
 /// Seconds that a connection may stay idle between requests, as long as nginx's default.
@@ -129,11 +129,37 @@ impl Shard {
                 http::put_not_allowed(methods, wanted, &mut response);
                 self.answer_at_once(id, kind, 405, &response, persistence, now);
             }
-            Served::Asked(question) => self.await_answer(id, (kind, wanted), question, now),
+            Served::Asked(question) => match self.answer_here(kind, &question, now) {
+                Some(body) => {
+                    http::put_answer(
+                        200,
+                        "",
+                        http::content_type(200),
+                        wanted,
+                        &body,
+                        &mut response,
+                    );
+                    self.answer_at_once(id, kind, 200, &response, persistence, now);
+                }
+                None => self.await_answer(id, (kind, wanted), question, now),
+            },
         }
         response.shrink_to(RESPONSE_BYTES_KEPT);
         self.response = response;
         self.sessions[id as usize].phase == Phase::Idle
+    }
+
+    /// The answer to a question that has none but this node to ask.
+    fn answer_here(&mut self, kind: Kind, question: &Question, now: Now) -> Option<Vec<u8>> {
+        let Question::Presence(question) = question else { return None };
+        let PresenceRequest::Inquire(ChannelInquiry::Connections(here)) = question.request else {
+            return None;
+        };
+        if self.is_clustered {
+            return None;
+        }
+        let (context, _) = self.shared.context(now);
+        Some(kind.answer(question, &PresenceAnswer::Connections(here), &context))
     }
 
     fn answer_at_once(
@@ -162,9 +188,11 @@ impl Shard {
         question: Question,
         now: Now,
     ) {
-        // One channel has one owner; a question about many goes to all shards.
+        // One channel has one owner; a question about many goes to all shards. A cluster asks all
+        // owners itself.
         if let Question::Presence(question) = &question {
-            let left = if question.owner(self.shards).is_some() { 1 } else { self.shards };
+            let is_one = self.is_clustered || question.owner(self.shards).is_some();
+            let left = if is_one { 1 } else { self.shards };
             let inquiry = PendingInquiry { question: question.clone(), left, answer: None };
             self.sessions[id as usize].pending = Some(Box::new(AwaitedAnswer::Inquiry(inquiry)));
         }
@@ -211,19 +239,36 @@ impl Shard {
             return;
         }
 
-        if let Some(answer) = &inquiry.answer {
-            let (context, _) = self.shared.context(now);
-            let body = kind.answer(&inquiry.question, answer, &context);
-            self.answer_request(id, 200, &body, now);
+        let Some(answer) = &inquiry.answer else { return };
+        if matches!(answer, PresenceAnswer::Unavailable) && !inquiry.question.is_of_publication() {
+            return self.answer_with(id, 503, http::put_unavailable, now);
         }
+        let (context, _) = self.shared.context(now);
+        let body = kind.answer(&inquiry.question, answer, &context);
+        self.answer_request(id, 200, &body, now);
     }
 
     /// Answers a request with the awaited answer.
     pub(super) fn answer_request(&mut self, id: Id, status: u16, body: &[u8], now: Now) {
+        let put = |wanted, out: &mut Vec<u8>| {
+            out.reserve(body.len() + 128);
+            http::put_answer(status, "", http::content_type(status), wanted, body, out);
+        };
+        self.answer_with(id, status, put, now);
+    }
+
+    /// Answers a request that awaits an answer with what `put` writes.
+    fn answer_with(
+        &mut self,
+        id: Id,
+        status: u16,
+        put: impl FnOnce(AnswerForm, &mut Vec<u8>),
+        now: Now,
+    ) {
         let Phase::Asked(kind, wanted) = self.sessions[id as usize].phase else { return };
         self.count_request(kind, status);
-        let mut response = Vec::with_capacity(body.len() + 128);
-        http::put_answer(status, "", http::content_type(status), wanted, body, &mut response);
+        let mut response = Vec::new();
+        put(wanted, &mut response);
         self.conclude(id, &response, wanted.persistence, now);
         self.events.push(ConnectionEvent::Ready(id));
     }

@@ -3,6 +3,8 @@
 use crate::conversation::Bus;
 use crate::{bus, come, publish, sign, subscription, told, webhook};
 use fanfare::message::Received;
+use fanfare::service::presence::PresenceAnswer;
+use fanfare::service::{Answer, ConnectionRef};
 use fanfare::shard::Limits;
 use std::sync::Arc;
 
@@ -216,4 +218,18 @@ fn ids_and_what_is_shown_travel_as_they_are() {
     assert!(data.contains(r#"{"quote":"\"","n":12345678901234567890123}"#), "{data}");
     let data: serde_json::Value = serde_json::from_str(data).unwrap();
     assert_eq!(data["presence"]["ids"][0], "a\"\\é\n");
+}
+
+#[test]
+fn a_member_whose_channel_no_node_answers_for_is_to_connect_again() {
+    let mut bus = bus(|_| {});
+    join(&mut bus, "taro", TARO);
+    let taro = ConnectionRef { shard: 0, id: bus.clients["taro"].id, serial: 1 };
+    bus.shard.answer(taro, Answer::Presence(PresenceAnswer::Away(CHANNEL.into())), bus.now);
+    bus.flush();
+    let text = "Presence is unavailable.";
+    let error = format!(r#"{{"event":"pusher:error","data":{{"code":4200,"message":"{text}"}}}}"#);
+    assert_eq!(bus.heard("taro"), [error, format!("close 4200 {text}")]);
+    let alone = list(r#"{"count":1,"ids":["8"],"hash":{"8":{"name":"Jiro"}}}"#);
+    assert_eq!(join(&mut bus, "jiro", JIRO), [alone], "the channel is left like any other");
 }

@@ -438,7 +438,7 @@ fn questions_about_channels_are_answered_as_the_specification_shows() {
         ),
         ("channels/cache-none?info=cache", r#"{"occupied":false}"#),
         ("channels?filter_by_prefix=room&info=cache", r#"{"channels":{"room":{}}}"#),
-        ("connections", r#"200 {"connections":0}"#),
+        ("connections", r#"{"connections":0}"#),
     ] {
         assert_eq!(get(target), expected, "{target}");
     }

@@ -234,6 +234,18 @@ pub(super) fn answer(
         }
         // The connections have been closed already.
         ChannelInquiry::Dismiss(_) => "{}".to_owned(),
+        ChannelInquiry::Connections(_) => {
+            let PresenceAnswer::Connections(connections) = answer else { return "{}".to_owned() };
+            format!(r#"{{"connections":{connections}}}"#)
+        }
+        // What was published is not to be published again for want of its counts.
+        ChannelInquiry::Counts(named) if matches!(answer, PresenceAnswer::Unavailable) => {
+            let entries = named.iter().map(|(name, _)| format!("{}:{{}}", quoted(name)));
+            format!(r#"{{"channels":{{{}}}}}"#, joined(entries))
+        }
+        ChannelInquiry::Batch(named) if matches!(answer, PresenceAnswer::Unavailable) => {
+            format!(r#"{{"batch":[{}]}}"#, joined(named.iter().map(|_| "{}".to_owned())))
+        }
         ChannelInquiry::Counts(named) => {
             let entries = named.iter().map(|(name, wanted)| {
                 format!("{}:{{{}}}", quoted(name), counts(found(name), *wanted))

@@ -104,7 +104,7 @@ impl EchoLive {
             PresenceAnswer::Dismissed => return send_away(TERMINATED.0, TERMINATED.1, out),
             PresenceAnswer::Away(_) => return send_away(AWAY.0, AWAY.1, out),
             PresenceAnswer::Channels(_) | PresenceAnswer::Users(_) => return,
-            PresenceAnswer::Unavailable => return,
+            PresenceAnswer::Connections(_) | PresenceAnswer::Unavailable => return,
         };
 
         // Unsubscribed meanwhile, or subscribed anew: then a later answer is the one that counts.

@@ -293,7 +293,7 @@ fn channel(name: &str, query: &Query<'_>, app: &App) -> Result<Served, RequestRe
 
 /// The number of the app's connections.
 fn connections(app: &App) -> Served {
-    json(format!(r#"{{"connections":{}}}"#, app.connections.load(Relaxed)).as_bytes())
+    asked(app, ChannelInquiry::Connections(app.connections.load(Relaxed) as u64))
 }
 
 /// The users of a presence channel.

@@ -249,6 +249,7 @@ impl AppPresence {
                 );
             }
             ChannelInquiry::Dismiss(_) => Vec::new(),
+            ChannelInquiry::Connections(here) => return PresenceAnswer::Connections(*here),
         })
     }
 

@@ -63,6 +63,9 @@ pub enum ChannelInquiry {
     /// [`PresenceAnswer::Dismissed`] before this is answered by an empty
     /// [`PresenceAnswer::Channels`].
     Dismiss(Box<str>),
+    /// The app's connections; answered by [`PresenceAnswer::Connections`]. The number is that of
+    /// this node, and the answer without other nodes.
+    Connections(u64),
 }
 
 /// The counts wanted of a channel.
@@ -101,6 +104,8 @@ pub enum PresenceAnswer {
     Channels(Vec<ChannelCounts>),
     /// The users of a channel, in order.
     Users(Vec<Box<str>>),
+    /// An app's connections on all nodes.
+    Connections(u64),
 }
 
 /// The counts of an occupied channel.
@@ -126,6 +131,14 @@ impl PresenceQuestion {
     #[must_use]
     pub fn owner(&self, shards: usize) -> Option<usize> {
         self.request.channel().map(|channel| owner(&self.app, channel, shards))
+    }
+
+    /// Whether it asks about channels to which something was published just now: that is done,
+    /// whatever becomes of the answer.
+    #[must_use]
+    pub fn is_of_publication(&self) -> bool {
+        use ChannelInquiry::{Batch, Counts};
+        matches!(self.request, PresenceRequest::Inquire(Counts(_) | Batch(_)))
     }
 
     /// Bytes of memory, for the limits of queues.
@@ -162,6 +175,7 @@ impl ChannelInquiry {
         match self {
             Self::Channels { prefix: name, .. } | Self::Channel(name, _) => name.len(),
             Self::Users(name) | Self::Dismiss(name) => name.len(),
+            Self::Connections(_) => 0,
             Self::Counts(channels) => {
                 channels.iter().map(|channel| channel.0.len() + size_of_val(channel)).sum()
             }
@@ -182,7 +196,7 @@ impl PresenceAnswer {
         let bytes = match self {
             Self::Present { channel, list } => channel.len() + list.len(),
             Self::Full(channel) | Self::TooLong(channel) | Self::Away(channel) => channel.len(),
-            Self::Dismissed | Self::Unavailable => 0,
+            Self::Dismissed | Self::Unavailable | Self::Connections(_) => 0,
             Self::Channels(channels) => {
                 channels.iter().map(|channel| size_of_val(channel) + channel.name.len()).sum()
             }
