@@ -30,7 +30,7 @@ pub use self::boundary::{
     ClusterInput, ClusterOutput, Destination, JournalCall, JournalOutcome, WebhookReceipt,
 };
 pub use self::host::{ClusterHost, ClusterPlan};
-pub use self::kept::{KeptPlace, KeptPublications, KeptStamp};
+pub use self::kept::{KeptExchange, KeptPlace, KeptPublications, KeptStamp};
 pub use self::live::{LivePacket, PacketDraft, UnreadablePacket};
 pub use self::node::{NodeId, NodeName};
 pub use self::servers::{NatsLogin, NatsServers};

@@ -12,7 +12,12 @@
 //! time is over is remembered for a little longer ([`STALE_S`]): an older one that is late must not
 //! take its place.
 //!
-//! This file does not know how publications travel.
+//! `exchange` gets what a node has not heard from the others. This file does not know how
+//! publications travel.
+
+mod exchange;
+
+pub use self::exchange::{KeptExchange, answer};
 
 use super::node::NodeName;
 use crate::frame::Publication;
