@@ -349,6 +349,24 @@ mod tests {
     }
 
     #[test]
+    fn durable_topics_beside_a_cluster_must_be_meant_to_be_each_nodes_own() {
+        let problems = |dialect: &str, more: &str| {
+            let text = format!(
+                "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"{dialect}\"]\n\
+                 [pulsar]\nanonymous = true\n{more}"
+            );
+            let problems = Config::read(&text, std::iter::empty()).unwrap().problems();
+            problems.into_iter().filter(|it| it.contains("[cluster]")).collect::<Vec<_>>()
+        };
+        let cluster = "[cluster]\nurl = \"nats://127.0.0.1\"\n";
+        let told = problems("pulsar", cluster);
+        assert!(told.len() == 1 && told[0].contains("set pulsar.local = true"), "{told:?}");
+        assert!(problems("pulsar", &format!("local = true\n{cluster}")).is_empty());
+        assert!(problems("pulsar", "").is_empty(), "there is no other node");
+        assert!(problems("echo", cluster).is_empty(), "it is not spoken");
+    }
+
+    #[test]
     fn prefixes_of_which_one_begins_like_the_other_are_refused() {
         let problems = |channel: &str, echo: &str, more: &str| {
             let text = format!(

@@ -1,5 +1,6 @@
 //! Text from outside: shortened for logs, and decoded.
 
+use crate::digest::sha256;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
@@ -41,6 +42,11 @@ pub fn hex(bytes: &[u8]) -> String {
         .flat_map(|byte| [byte >> 4, byte & 15])
         .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
         .collect()
+}
+
+/// The SHA-256 of a text as hexadecimal digits: it stands for a secret where that must not be.
+pub(crate) fn digest_of(text: &str) -> String {
+    hex(&sha256(text.as_bytes()))
 }
 
 /// The text of a part of a URL; `None` when it is not UTF-8.

@@ -75,6 +75,7 @@ impl Config {
         problems.extend(self.without_redis());
         problems.extend(self.cluster.iter().flat_map(ClusterSettings::problems));
         problems.extend(self.without_cluster());
+        problems.extend(self.beside_cluster(&spoken));
         problems.extend(self.entangled_prefixes(&spoken));
 
         let outbox_bytes_max = self.limits.outbox_bytes_max;
@@ -111,6 +112,18 @@ impl Config {
         let needed = self.dialects().into_iter().filter_map(DialectTable::needs_cluster);
         needed
             .map(|key| format!("{key} needs other daemons: add [cluster], or remove it"))
+            .collect()
+    }
+
+    /// Dialects that are spoken, and cannot be on the nodes of a cluster.
+    fn beside_cluster(&self, spoken: &[Kind]) -> Vec<String> {
+        if self.cluster.is_none() {
+            return Vec::new();
+        }
+        let tables = self.dialects().into_iter();
+        tables
+            .filter(|table| Kind::of_table(*table).any(|kind| spoken.contains(&kind)))
+            .filter_map(DialectTable::cluster_problem)
             .collect()
     }
 

@@ -100,6 +100,17 @@ pub trait DialectTable {
         None
     }
 
+    /// Why it cannot run on the nodes of a cluster as it is set, with what to do.
+    fn cluster_problem(&self) -> Option<String> {
+        None
+    }
+
+    /// The settings that all nodes of a cluster must have in common, in a form that does not depend
+    /// on the order in which they are written. Secrets are there as their digests.
+    fn common(&self) -> Value {
+        Value::Null
+    }
+
     /// Applications and recipients of webhooks, for an operator: the kind of each line, at most six
     /// letters, and the rest.
     fn describe(&self) -> Vec<(&'static str, String)> {

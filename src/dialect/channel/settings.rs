@@ -7,6 +7,7 @@ use crate::setting::LONGEST_MESSAGE_BYTES;
 use crate::token::{TokenSettings, Verifier};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Longest channel name that may be configured: the longest subscription, less its delimiters.
@@ -177,6 +178,12 @@ impl DialectTable for ChannelSettings {
 
     fn needs_cluster(&self) -> Option<&'static str> {
         (self.relay == Relay::Cluster).then_some("channel.relay = \"cluster\"")
+    }
+
+    fn common(&self) -> Value {
+        let mut targeted = self.targeted.clone();
+        targeted.sort();
+        json!({ "targeted": targeted, "shape": self.shape, "relay": self.relay == Relay::Cluster })
     }
 
     fn describe(&self) -> Vec<(&'static str, String)> {

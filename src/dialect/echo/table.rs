@@ -6,6 +6,8 @@ use super::{problems, redis};
 use crate::dialect::broker::{RedisChannels, RedisSource, RedisUse};
 use crate::dialect::config_table::{AppFacts, DialectTable, SecretReader};
 use crate::setting::Secret;
+use crate::text::digest_of;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -64,6 +66,12 @@ impl DialectTable for EchoSettings {
         })
     }
 
+    fn common(&self) -> Value {
+        let mut apps: Vec<Value> = self.apps.iter().map(|app| common(app)).collect();
+        apps.sort_by_key(ToString::to_string);
+        Value::Array(apps)
+    }
+
     fn describe(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
 
@@ -96,6 +104,33 @@ impl DialectTable for EchoSettings {
         let id = topic.strip_prefix(&[TOPIC])?.split(|byte| *byte == 0).next()?;
         Some(self.by_id(std::str::from_utf8(id).ok()?)?.settings.cache_entries_max)
     }
+}
+
+/// What all nodes must agree on about an app: whoever is let in by one is let in by all, and what
+/// members may be and channels keep does not depend on the node. Limits on what one connection or
+/// request does may differ, as those of the machine may.
+fn common(app: &App) -> Value {
+    let of = &app.settings;
+    let mut webhooks: Vec<Value> = of
+        .webhook
+        .iter()
+        .map(|hook| json!({ "url": hook.url.digest(), "events": hook.events }))
+        .collect();
+    webhooks.sort_by_key(ToString::to_string);
+    json!({
+        "id": of.id,
+        "key": of.key,
+        "secret": digest_of(&app.secret.0),
+        "enabled": of.enabled,
+        "client_events": [of.client_events, of.public_client_events],
+        "subscription_count": of.subscription_count,
+        "presence_members_max": of.presence_members_max,
+        "member_bytes_max": of.member_bytes_max,
+        "user_id_chars_max": of.user_id_chars_max,
+        "cache": [u64::from(of.cache_ttl_s), of.cache_entries_max as u64],
+        "event": [of.data_bytes_max, of.event_name_chars_max, of.channels_per_event_max],
+        "webhooks": webhooks,
+    })
 }
 
 /// The secret of an app; `None` when its settings have none.

@@ -69,6 +69,12 @@ pub struct PulsarSettings {
     /// Topics with partitions; all others have none.
     #[schemars(example = &json!([{ "topic": "persistent://public/default/orders", "partitions": 4 }]))]
     pub partitioned: Vec<Partitioned>,
+    /// true lets the daemon speak pulsar beside [cluster]. Durable topics are each node's own:
+    /// what is produced on one node is consumed on that node only, so the clients of a topic must
+    /// all connect to the same one.
+    #[allow(rustdoc::broken_intra_doc_links)]
+    // The sample has this text, where brackets are those of TOML.
+    pub local: bool,
     /// What verifies tokens. Their claims pulsar_produce, pulsar_consume and pulsar_read are lists
     /// of globs of TENANT/NAMESPACE/TOPIC.
     #[schemars(extend("x-verifiers" = ["jwt", "introspection", "static"]))]
@@ -132,6 +138,7 @@ impl Default for PulsarSettings {
             topics_max: rules.topics_max,
             new_topics_max: rules.new_topics_max,
             partitioned: Vec::new(),
+            local: false,
             verifier: None,
         }
     }
@@ -206,6 +213,30 @@ impl DialectTable for PulsarSettings {
             }
         }
         Ok(None)
+    }
+
+    fn cluster_problem(&self) -> Option<String> {
+        (!self.local).then(|| {
+            "[pulsar] and [cluster]: durable topics are each node's own, and a consumer gets only \
+             what is produced on its node: where all clients of a topic connect to the same node, \
+             set pulsar.local = true; else speak pulsar on a daemon without [cluster]"
+                .into()
+        })
+    }
+
+    fn common(&self) -> Value {
+        let mut partitioned: Vec<(&str, u32)> =
+            self.partitioned.iter().map(|entry| (entry.topic.as_str(), entry.partitions)).collect();
+        partitioned.sort_unstable();
+        json!({
+            "retention": [self.retention_s, self.retention_bytes],
+            "message_ttl_s": self.message_ttl_s,
+            "backlog_quota": [json!(self.backlog_quota_bytes), json!(self.backlog_quota_policy)],
+            "unacked_max": self.unacked_max,
+            "delete_s": [self.idle_delete_s, self.subscription_expiry_s],
+            "topics_max": [self.topics_max, self.new_topics_max],
+            "partitioned": partitioned,
+        })
     }
 
     fn topic_rules(&self) -> Option<TopicRules> {

@@ -5,6 +5,7 @@
 
 use super::question::WebhookName;
 use crate::endpoint::{Endpoint, UrlError};
+use crate::text::digest_of;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::fmt;
@@ -34,6 +35,12 @@ impl WebhookUrl {
     /// When it is not an http or https URL that requests can be sent to.
     pub fn endpoint(&self) -> Result<Endpoint, UrlError> {
         Endpoint::new(&self.0)
+    }
+
+    /// A digest of the URL, whose query may contain a password.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest_of(&self.0)
     }
 
     fn problem(&self) -> Option<String> {
