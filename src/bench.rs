@@ -358,7 +358,7 @@ command! {
         name = "cluster",
         example = "{command_name} --nats-server /usr/local/bin/nats-server",
         note = "The servers are started for the measurement, with their files in a temporary \
-                directory; $FANFARE_NATS_SERVER names their program too."
+                directory; $NATS_SERVER names their program too."
     )]
     ClusterCommand [event seconds runs shards daemon] {
         /// the program of the NATS server, 2.12 or newer (nats-server)

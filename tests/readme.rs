@@ -210,8 +210,6 @@ impl Terminal {
     fn open(place: &Place, is_daemon: bool) -> Self {
         let mut shell = Command::new("sh");
         shell.current_dir(HERE).env("PATH", &place.path).env("XDG_STATE_HOME", place.state.path());
-        // To a daemon it would be a setting that it does not know.
-        shell.env_remove("FANFARE_NATS_SERVER");
         if is_daemon {
             shell
                 .env("FANFARE_LISTEN_0_ADDRESS", &place.clients)

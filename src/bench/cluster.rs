@@ -36,7 +36,7 @@ const WINDOW: u64 = 4_096;
 /// Connections opened at once.
 const CONCURRENCY: usize = 16;
 /// The environment variable and the usual name of the server's program.
-const PROGRAM: (&str, &str) = ("FANFARE_NATS_SERVER", "nats-server");
+const PROGRAM: (&str, &str) = ("NATS_SERVER", "nats-server");
 
 /// A daemon with the events of a feed and a subscriber.
 struct NodeLoad {

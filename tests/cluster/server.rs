@@ -32,7 +32,7 @@ impl Default for ServerWish {
 
 /// The program; `None`, and a note, where it is not installed.
 pub(crate) fn program() -> Option<PathBuf> {
-    let named = std::env::var_os("FANFARE_NATS_SERVER").map(PathBuf::from);
+    let named = std::env::var_os("NATS_SERVER").map(PathBuf::from);
     let found = named.unwrap_or_else(|| tools().join("python/bin/nats-server"));
     if found.exists() {
         return Some(found);

@@ -248,7 +248,6 @@ impl Trial {
             .env("FANFARE_LISTEN_1_ADDRESS", "127.0.0.1:0")
             .env("FANFARE_ADMIN_ADDRESS", "127.0.0.1:0")
             .env_remove("FANFARE_LONG")
-            .env_remove("FANFARE_NATS_SERVER")
             .env_remove("FANFARE_TEST_DRIVER")
             .env_remove("JOURNAL_STREAM")
     }

@@ -20,10 +20,10 @@ impl Drop for Nats {
     }
 }
 
-/// The server of `FANFARE_NATS_SERVER`, or the one that `tests/run` has installed.
+/// The server of `NATS_SERVER`, or the one that `tests/run` has installed.
 fn nats_server() -> PathBuf {
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools/python/bin");
-    let program = std::env::var_os("FANFARE_NATS_SERVER")
+    let program = std::env::var_os("NATS_SERVER")
         .map_or_else(|| installed.join("nats-server"), PathBuf::from);
     assert!(program.exists(), "{} is missing: tests/run installs it", program.display());
     program
