@@ -56,6 +56,7 @@ pages! {
     echo: "echo";
     pulsar: "pulsar";
     store: "store";
+    cluster: "cluster";
     tokens: "tokens";
     configuration: "configuration";
     tls: "tls";
