@@ -11,7 +11,9 @@ mod metrics;
 mod response;
 mod status;
 
-pub use self::admin::{AdminRequest, AdminToken, TopicCall, admin, answer, call};
+pub use self::admin::{
+    AdminCall, AdminRequest, AdminToken, ClusterCall, TopicCall, admin, answer, call,
+};
 pub use self::metrics::{Exposition, Facts, Process, Room, metrics};
 pub use self::response::{
     AnswerForm, CONTINUE, Persistence, content_type, put_answer, put_not_allowed, put_unavailable,

@@ -6,8 +6,9 @@ use fanfare::cli::arguments::{self, Asked};
 use fanfare::cli::error::CliStatus;
 use fanfare::cli::output::{note, print};
 use fanfare::cli::{
-    CliError, check::Check, configuration::ConfigCommand, help::HelpCommand, publish::Publish,
-    serve::Serve, subscribe::SubscribeCommand, token::TokenCommand, topics::TopicsCommand,
+    CliError, check::Check, cluster::ClusterCommand, configuration::ConfigCommand,
+    help::HelpCommand, publish::Publish, serve::Serve, subscribe::SubscribeCommand,
+    token::TokenCommand, topics::TopicsCommand,
 };
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ enum FanfareCommand {
     Subscribe(SubscribeCommand),
     Token(TokenCommand),
     Topics(TopicsCommand),
+    Cluster(ClusterCommand),
     Bench(Bench),
 }
 
@@ -99,6 +101,7 @@ fn run() -> Result<ExitCode, CliError> {
         Some(FanfareCommand::Subscribe(subscribe)) => subscribe.run(),
         Some(FanfareCommand::Token(token)) => token.run(),
         Some(FanfareCommand::Topics(topics)) => topics.run(),
+        Some(FanfareCommand::Cluster(cluster)) => cluster.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Bench(bench)) => {
             fanfare::bench::run(bench).map(|()| ExitCode::SUCCESS)
         }

@@ -4,13 +4,12 @@
 //! Each command is one request, except that a list is asked for page by page, and that a restore is
 //! for a daemon that does not run. What deletes something asks first.
 
-mod reach;
 mod restore;
 mod show;
 
-use self::reach::{AdminAnswer, AdminReach};
 use self::restore::Restore;
 use super::output::{ask, note, print as put};
+use super::reach::{AdminAnswer, AdminReach};
 use super::{CliError, error::printable};
 use argh::FromArgs;
 use serde_json::Value;

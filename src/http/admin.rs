@@ -1,14 +1,55 @@
-//! The admin listener's answers: health, readiness, and operators' questions about topics.
+//! The admin listener's answers: health, readiness, and operators' questions about topics and the
+//! cluster.
 
+mod access;
+mod cluster;
 mod readiness;
+mod request;
 mod topics;
 
-pub use self::topics::{AdminRequest, AdminToken, TopicCall, answer, call};
+pub use self::access::{AdminToken, answer};
+pub use self::cluster::ClusterCall;
+pub use self::request::AdminRequest;
+pub use self::topics::TopicCall;
 
 use super::response::{TEXT, response};
 use super::status::DaemonStatus;
 
-/// Answers a request to the admin listener, other than for metrics and topics; HEAD is read as GET.
+/// A call that needs the token of `[admin]`.
+#[derive(Debug)]
+pub enum AdminCall {
+    /// About topics.
+    Topic(TopicCall),
+    /// About the cluster.
+    Cluster(ClusterCall),
+}
+
+/// Parses a request that needs the token of `[admin]`; `None` when it needs none.
+///
+/// # Errors
+/// The whole response that refuses the request.
+pub fn call(
+    request: &AdminRequest<'_>,
+    token: Option<&AdminToken>,
+) -> Option<Result<AdminCall, Vec<u8>>> {
+    let is_topics = topics::name_of(request.path).is_some();
+    if !is_topics && !request.path.starts_with("/cluster") {
+        return None;
+    }
+    // Before anything else is looked at, so that a stranger learns nothing, not even which paths
+    // there are.
+    if let Err(refusal) = access::admit(request, token) {
+        return Some(Err(refusal));
+    }
+
+    if is_topics {
+        return topics::call(request).map(|call| call.map(AdminCall::Topic));
+    }
+    cluster::call(request).map(|call| call.map(AdminCall::Cluster))
+}
+
+/// Answers a request to the admin listener that needs no token, other than for metrics; HEAD is read
+/// as GET.
 #[must_use]
 pub fn admin(request: &AdminRequest<'_>, status: &DaemonStatus) -> Vec<u8> {
     let (code, body) = match request.path {
@@ -18,9 +59,11 @@ pub fn admin(request: &AdminRequest<'_>, status: &DaemonStatus) -> Vec<u8> {
         }
         "/healthz" => readiness::health(status),
         "/readyz" => readiness::readiness(request.query, status),
-        _ => {
-            (404, "The paths are /healthz, /readyz, /metrics and, with a token, /topics.\n".into())
-        }
+        _ => (
+            404,
+            "The paths are /healthz, /readyz, /metrics and, with a token, /topics and /cluster.\n"
+                .into(),
+        ),
     };
     response(code, "", TEXT, &body)
 }

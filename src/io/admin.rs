@@ -11,7 +11,7 @@ use super::store::Unanswered;
 use crate::dialect::Kind;
 use crate::http::body::Framing;
 use crate::http::head::{self, Fault, HEADERS_MAX, Head, HeadEnd};
-use crate::http::{self, AdminRequest, AdminToken, Exposition, TopicCall};
+use crate::http::{self, AdminCall, AdminRequest, AdminToken, ClusterCall, Exposition, TopicCall};
 use rustix::fd::OwnedFd;
 use std::cmp::Reverse;
 use std::io;
@@ -279,7 +279,8 @@ async fn answer(request: &AdminRequest<'_>, state: &AdminState, calls: &AtomicBo
             None => http::admin(request, &state.hub.status()).into(),
         },
         Some(Err(refusal)) => refusal.into(),
-        Some(Ok(call)) => {
+        Some(Ok(AdminCall::Cluster(call))) => ask_cluster(call, &state.hub).into(),
+        Some(Ok(AdminCall::Topic(call))) => {
             if state.calls.load(Relaxed) >= CALLS_MAX {
                 return http::answer(503, b"too many requests wait for the store; try again")
                     .into();
@@ -326,6 +327,20 @@ async fn metrics(form: Exposition, state: &AdminState) -> Arc<[u8]> {
         *last = (asked, http::metrics(form, &state.hub.status(), &facts).into());
     }
     Arc::clone(&last.1)
+}
+
+/// Answers a request about the cluster.
+fn ask_cluster(call: ClusterCall, hub: &Hub) -> Vec<u8> {
+    let Some(cluster) = &hub.cluster else {
+        return http::answer(404, b"this daemon is alone: it has no [cluster]");
+    };
+    match call {
+        ClusterCall::Status => http::answer(200, cluster.status().as_bytes()),
+        ClusterCall::Drain => {
+            cluster.drain();
+            http::answer(200, b"{}")
+        }
+    }
 }
 
 /// Asks the store, and makes the response of its answer.

@@ -16,11 +16,10 @@
 //! token of `[admin]`; none is for web pages, so one with an `Origin` is refused. Answers are JSON;
 //! those of errors are a sentence.
 
-use crate::http::response::{TEXT, content_type, response};
+use super::access::refusal;
+use super::request::AdminRequest;
 use crate::service::topic::{CursorReset, MessageId, TopicInquiry, TopicName};
 use std::borrow::Cow;
-use std::fmt;
-use subtle::ConstantTimeEq as _;
 
 /// Default number of names in one answer; about a terminal's scrollback.
 const NAMES: usize = 1000;
@@ -30,80 +29,7 @@ const NAMES_MAX: usize = 10_000;
 const MESSAGES: usize = 10;
 /// Maximum number of messages in one answer: peeking is for people, programs consume topics.
 const MESSAGES_MAX: usize = 100;
-/// Minimum length of a token in bytes: 16 random bytes take more in any encoding.
-const TOKEN_BYTES_MIN: usize = 16;
-
-/// The token of `[admin]`; redacted in logs and errors.
-#[derive(Clone, serde::Deserialize, schemars::JsonSchema)]
-#[serde(transparent)]
-pub struct AdminToken(String);
-
-impl AdminToken {
-    /// A checked token.
-    ///
-    /// # Errors
-    /// As [`AdminToken::check`].
-    pub fn new(token: &str) -> Result<Self, &'static str> {
-        let token = Self(token.into());
-        token.check().map(|()| token)
-    }
-
-    /// Checks that the token can be sent and is hard to guess.
-    ///
-    /// # Errors
-    /// The fault and its remedy, to follow the name of the setting.
-    pub fn check(&self) -> Result<(), &'static str> {
-        if self.0.len() < TOKEN_BYTES_MIN {
-            return Err(
-                "has fewer than 16 characters, which can be guessed: `openssl rand -hex 32` makes \
-                 a good one",
-            );
-        }
-        if !self.0.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("has characters that no request can carry: use letters and digits");
-        }
-        Ok(())
-    }
-
-    /// The token itself, to be sent.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether `given` is the token.
-    fn is(&self, given: &str) -> bool {
-        // In constant time, or the time would tell how many characters are right.
-        bool::from(self.0.as_bytes().ct_eq(given.as_bytes()))
-    }
-}
-
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-/// The parts of a request to the admin listener that its answer depends on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AdminRequest<'a> {
-    /// The method.
-    pub method: &'a str,
-    /// The path without the query.
-    pub path: &'a str,
-    /// The query without `?`.
-    pub query: &'a str,
-    /// The body.
-    pub body: &'a [u8],
-    /// The `Accept` header, or nothing.
-    pub accept: &'a str,
-    /// The `Authorization` header, or nothing.
-    pub authorization: &'a str,
-    /// Whether it names an `Origin`.
-    pub has_origin: bool,
-}
-
-/// A call that a request makes.
+/// A call about topics.
 #[derive(Debug)]
 pub enum TopicCall {
     /// A question to the owner of the topics.
@@ -117,23 +43,12 @@ pub enum TopicCall {
     },
 }
 
-/// Parses a request about topics; `None` when it is about something else. `token` is the one of
-/// `[admin]`.
+/// Parses an admitted request about topics; `None` when it is about something else.
 ///
 /// # Errors
 /// The whole response that refuses the request.
-pub fn call(
-    request: &AdminRequest<'_>,
-    token: Option<&AdminToken>,
-) -> Option<Result<TopicCall, Vec<u8>>> {
-    let name = request.path.strip_prefix("/topics")?;
-    let name = name.strip_prefix('/').or(name.is_empty().then_some(name))?;
-    // Before anything else is looked at, so that a stranger learns nothing, not even which paths
-    // there are.
-    if let Err(refusal) = admit(request, token) {
-        return Some(Err(refusal));
-    }
-
+pub(super) fn call(request: &AdminRequest<'_>) -> Option<Result<TopicCall, Vec<u8>>> {
+    let name = name_of(request.path)?;
     let allowed = match name {
         "" if request.method == "DELETE" => "DELETE",
         "" | "stats" | "peek" | "room" => "GET",
@@ -164,50 +79,10 @@ pub fn call(
     Some(parse(name, &parameters).map_err(|reason| refusal(400, "", &reason)))
 }
 
-/// The response with the outcome of a call.
-#[must_use]
-pub fn answer(status: u16, body: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(body);
-    let end = if text.ends_with('\n') { "" } else { "\n" };
-    response(status, "", content_type(status), &format!("{text}{end}"))
-}
-
-/// Checks the right to make such requests.
-fn admit(request: &AdminRequest<'_>, token: Option<&AdminToken>) -> Result<(), Vec<u8>> {
-    // A page in an operator's browser may reach a port that its server cannot.
-    if request.has_origin {
-        return Err(refusal(
-            403,
-            "",
-            "web pages have no access: requests with an Origin header are refused",
-        ));
-    }
-    let Some(token) = token else {
-        return Err(refusal(
-            403,
-            "",
-            "requests about topics need a token, and none is configured: write token_file in \
-             [admin]",
-        ));
-    };
-
-    let given = request
-        .authorization
-        .split_once(' ')
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    match given {
-        Some((_, given)) if token.is(given.trim()) => Ok(()),
-        Some(_) => Err(unauthorized("the token is not that of [admin]")),
-        None => Err(unauthorized("send Authorization: Bearer and the token of [admin]")),
-    }
-}
-
-fn unauthorized(reason: &str) -> Vec<u8> {
-    refusal(401, "WWW-Authenticate: Bearer\r\n", reason)
-}
-
-fn refusal(status: u16, headers: &str, reason: &str) -> Vec<u8> {
-    response(status, headers, TEXT, &format!("{reason}\n"))
+/// The part of the path below `/topics`; `None` for any other path.
+pub(super) fn name_of(path: &str) -> Option<&str> {
+    let name = path.strip_prefix("/topics")?;
+    name.strip_prefix('/').or(name.is_empty().then_some(name))
 }
 
 /// The call that a path and its parameters make.
@@ -326,21 +201,11 @@ impl CallParameters<'_> {
 mod tests {
     use super::*;
 
-    const TOKEN: &str = "a token of sixteen";
-
     fn ask(method: &str, target: &str, body: &str) -> Option<Result<TopicCall, String>> {
-        let token = AdminToken::new(&TOKEN.replace(' ', "-")).unwrap();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let authorization = format!("bearer {}", token.reveal());
-        let request = AdminRequest {
-            method,
-            path,
-            query,
-            body: body.as_bytes(),
-            authorization: &authorization,
-            ..AdminRequest::default()
-        };
-        Some(call(&request, Some(&token))?.map_err(|response| String::from_utf8(response).unwrap()))
+        let body = body.as_bytes();
+        let request = AdminRequest { method, path, query, body, ..AdminRequest::default() };
+        Some(call(&request)?.map_err(|response| String::from_utf8(response).unwrap()))
     }
 
     fn inquiry(method: &str, target: &str) -> TopicInquiry {
@@ -449,37 +314,5 @@ mod tests {
         for other in ["/", "/metrics", "/topicsx", "/topic"] {
             assert!(ask("GET", other, "").is_none(), "{other}");
         }
-    }
-
-    #[test]
-    fn only_who_has_the_token_and_is_no_page_is_answered() {
-        let token = AdminToken::new("0123456789abcdef").unwrap();
-        let status = |authorization: &str, has_origin, token: Option<&AdminToken>| {
-            let request = AdminRequest {
-                method: "GET",
-                path: "/topics",
-                authorization,
-                has_origin,
-                ..AdminRequest::default()
-            };
-            let refusal = call(&request, token).unwrap().err();
-            refusal
-                .map_or(200, |refusal| String::from_utf8(refusal).unwrap()[9..12].parse().unwrap())
-        };
-        assert_eq!(status("Bearer 0123456789abcdef", false, Some(&token)), 200);
-        assert_eq!(status("Bearer 0123456789abcdef", true, Some(&token)), 403);
-        assert_eq!(status("Bearer 0123456789abcdef", false, None), 403);
-        for wrong in [
-            "",
-            "Bearer",
-            "Bearer ",
-            "0123456789abcdef",
-            "Basic 0123456789abcdef",
-            "Bearer 0123456789abcdeF",
-        ] {
-            assert_eq!(status(wrong, false, Some(&token)), 401, "{wrong}");
-        }
-        assert_eq!(format!("{token:?}"), "[redacted]");
-        assert!(AdminToken::new("short").is_err() && AdminToken::new("0123456789 abcdef").is_err());
     }
 }

@@ -1,10 +1,10 @@
 //! Where the admin listener is and what it wants to see, and one request to it.
 
-use super::super::answer::{HttpAnswer, exchange};
-use super::super::dial::connect_to;
-use super::super::error::{CliStatus, printable};
-use super::super::locate::{ADDRESS_FILE, Located, TOKEN_FILE};
-use super::super::{CliError, load, paths};
+use super::answer::{HttpAnswer, exchange};
+use super::dial::connect_to;
+use super::error::{CliStatus, printable};
+use super::locate::{ADDRESS_FILE, Located, TOKEN_FILE};
+use super::{CliError, load, paths};
 use crate::http::AdminToken;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;

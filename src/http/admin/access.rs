@@ -1,0 +1,143 @@
+//! The right to make requests that look behind the daemon's figures or change it.
+
+use super::request::AdminRequest;
+use crate::http::response::{TEXT, content_type, response};
+use std::fmt;
+use subtle::ConstantTimeEq as _;
+
+/// Minimum length of a token in bytes: 16 random bytes take more in any encoding.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// The token of `[admin]`; redacted in logs and errors.
+#[derive(Clone, serde::Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct AdminToken(String);
+
+impl AdminToken {
+    /// A checked token.
+    ///
+    /// # Errors
+    /// As [`AdminToken::check`].
+    pub fn new(token: &str) -> Result<Self, &'static str> {
+        let token = Self(token.into());
+        token.check().map(|()| token)
+    }
+
+    /// Checks that the token can be sent and is hard to guess.
+    ///
+    /// # Errors
+    /// The fault and its remedy, to follow the name of the setting.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.0.len() < TOKEN_BYTES_MIN {
+            return Err(
+                "has fewer than 16 characters, which can be guessed: `openssl rand -hex 32` makes \
+                 a good one",
+            );
+        }
+        if !self.0.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("has characters that no request can carry: use letters and digits");
+        }
+        Ok(())
+    }
+
+    /// The token itself, to be sent.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `given` is the token.
+    fn is(&self, given: &str) -> bool {
+        // In constant time, or the time would tell how many characters are right.
+        bool::from(self.0.as_bytes().ct_eq(given.as_bytes()))
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The response with the outcome of a call.
+#[must_use]
+pub fn answer(status: u16, body: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(body);
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    response(status, "", content_type(status), &format!("{text}{end}"))
+}
+
+/// Checks the right to make such requests.
+pub(super) fn admit(request: &AdminRequest<'_>, token: Option<&AdminToken>) -> Result<(), Vec<u8>> {
+    // A page in an operator's browser may reach a port that its server cannot.
+    if request.has_origin {
+        return Err(refusal(
+            403,
+            "",
+            "web pages have no access: requests with an Origin header are refused",
+        ));
+    }
+    let Some(token) = token else {
+        return Err(refusal(
+            403,
+            "",
+            "requests about topics and the cluster need a token, and none is configured: write \
+             token_file in [admin]",
+        ));
+    };
+
+    let given = request
+        .authorization
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    match given {
+        Some((_, given)) if token.is(given.trim()) => Ok(()),
+        Some(_) => Err(unauthorized("the token is not that of [admin]")),
+        None => Err(unauthorized("send Authorization: Bearer and the token of [admin]")),
+    }
+}
+
+fn unauthorized(reason: &str) -> Vec<u8> {
+    refusal(401, "WWW-Authenticate: Bearer\r\n", reason)
+}
+
+pub(super) fn refusal(status: u16, headers: &str, reason: &str) -> Vec<u8> {
+    response(status, headers, TEXT, &format!("{reason}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_has_the_token_and_is_no_page_is_answered() {
+        let token = AdminToken::new("0123456789abcdef").unwrap();
+        let status = |authorization: &str, has_origin, token: Option<&AdminToken>| {
+            let request = AdminRequest {
+                method: "GET",
+                path: "/topics",
+                authorization,
+                has_origin,
+                ..AdminRequest::default()
+            };
+            let refusal = admit(&request, token).err();
+            refusal
+                .map_or(200, |refusal| String::from_utf8(refusal).unwrap()[9..12].parse().unwrap())
+        };
+        assert_eq!(status("Bearer 0123456789abcdef", false, Some(&token)), 200);
+        assert_eq!(status("Bearer 0123456789abcdef", true, Some(&token)), 403);
+        assert_eq!(status("Bearer 0123456789abcdef", false, None), 403);
+        for wrong in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "0123456789abcdef",
+            "Basic 0123456789abcdef",
+            "Bearer 0123456789abcdeF",
+        ] {
+            assert_eq!(status(wrong, false, Some(&token)), 401, "{wrong}");
+        }
+        assert_eq!(format!("{token:?}"), "[redacted]");
+        assert!(AdminToken::new("short").is_err() && AdminToken::new("0123456789 abcdef").is_err());
+    }
+}

@@ -1,0 +1,20 @@
+//! A request to the admin listener.
+
+/// The parts of a request to the admin listener that its answer depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AdminRequest<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path without the query.
+    pub path: &'a str,
+    /// The query without `?`.
+    pub query: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+    /// The `Accept` header, or nothing.
+    pub accept: &'a str,
+    /// The `Authorization` header, or nothing.
+    pub authorization: &'a str,
+    /// Whether it names an `Origin`.
+    pub has_origin: bool,
+}
