@@ -326,12 +326,9 @@ impl Shard {
         // Measured by `end_turn`, after the writes.
         self.latencies.push(publication.accepted.monotonic_ns);
 
-        if publication.retain_s > 0
-            && let Some(entries_max) = self.shared.settings.retained_max(publication.topic())
-        {
-            self.shared.retained.keep(publication, entries_max, now);
+        if publication.retain_s > 0 {
+            self.retain(publication, now);
         }
-
         let orphans = self.find_candidates(publication);
         // Taken from the shard for the loop: closing a session needs all of it.
         let candidates = std::mem::take(&mut self.candidates);
@@ -374,6 +371,13 @@ impl Shard {
         add_counts(&self.metrics.deliveries, deliveries);
         add_counts(&self.metrics.acl_denied, acl_denied);
         debug_assert_eq!(orphans, 0, "a session has gone and left subscriptions behind");
+    }
+
+    /// Retains a publication as the last of its topic.
+    pub fn retain(&mut self, publication: &Arc<Publication>, now: Now) {
+        if let Some(entries_max) = self.shared.settings.retained_max(publication.topic()) {
+            self.shared.retained.keep(publication, entries_max, now);
+        }
     }
 
     /// Collects the sessions that subscribe to a publication, each once. Returns the number of

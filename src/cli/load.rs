@@ -65,7 +65,7 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
     }
     let mut cluster = None;
     if let Some(settings) = config.cluster.as_ref().filter(|it| it.problems().is_empty()) {
-        cluster = good(nats::nats(settings, &table), &mut problems);
+        cluster = good(nats::nats(settings), &mut problems);
     }
     let admin = config.admin.as_ref().and_then(|settings| good(admin(settings), &mut problems));
     let listen = listen(&config, &mut problems, &mut notes);

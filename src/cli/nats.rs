@@ -2,20 +2,17 @@
 
 use super::{bus, certificates, paths};
 use crate::cluster::{ClusterSettings, NatsServers, NodeName};
-use crate::dialect::Kind;
 use crate::io::Nats;
 use crate::setting::Secret;
 use crate::trust;
 use rustls::ClientConfig;
 use std::sync::Arc;
-use toml::Table;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// The engine of the cluster, and this node.
 ///
 /// # Errors
 /// What is wrong with a file or name.
-pub(super) fn nats(settings: &ClusterSettings, table: &Table) -> Result<Nats, String> {
+pub(super) fn nats(settings: &ClusterSettings) -> Result<Nats, String> {
     let found = bus::url("cluster", settings.url.as_ref(), settings.url_file.as_deref())?;
     let (key, text) = found.ok_or("cluster: no NATS servers")?;
     let servers = NatsServers::read(&text).map_err(|problem| format!("{key}: {problem}"))?;
@@ -31,19 +28,7 @@ pub(super) fn nats(settings: &ClusterSettings, table: &Table) -> Result<Nats, St
         );
     }
     let node = node(settings)?;
-    let (settings, settings_hash) = (settings.clone(), common(table));
-    Ok(Nats { servers, trust, credentials, node, settings_hash, settings })
-}
-
-/// A hash of the settings that all nodes must have in common: those of the dialects, as they were
-/// written. What is in the files that they name is not looked at.
-fn common(table: &Table) -> u64 {
-    let mut names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.table()).collect();
-    names.dedup();
-    let tables = names.iter().filter_map(|name| Some((*name, table.get(*name)?)));
-    // Tables are sorted by key, so equal ones are written alike.
-    let text: String = tables.map(|(name, table)| format!("{name} = {table:?}\n")).collect();
-    xxh3_64(text.as_bytes())
+    Ok(Nats { servers, trust, credentials, node, settings: settings.clone() })
 }
 
 fn trust(

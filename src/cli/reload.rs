@@ -45,16 +45,16 @@ impl Running {
             ));
         };
         let LoadedConfig { plan, drain, log, table, notes } = load::file(file)?;
-        let Plan { settings, limits, listen, feed, cluster, .. } = plan;
-        let settings_hash = cluster.map_or(0, |nats| nats.settings_hash);
-        let left = daemon
-            .renew(Renewal { settings, limits, listen, feed, settings_hash })
-            .map_err(|error| match error {
-                error @ (RenewError::Overlap(..) | RenewError::Slots) => {
-                    CliError::new(format!("[[listen]]: {error}"))
-                }
-                error => CliError::new(error.to_string()),
-            })?;
+        let Plan { settings, limits, listen, feed, .. } = plan;
+        let left =
+            daemon.renew(Renewal { settings, limits, listen, feed }).map_err(
+                |error| match error {
+                    error @ (RenewError::Overlap(..) | RenewError::Slots) => {
+                        CliError::new(format!("[[listen]]: {error}"))
+                    }
+                    error => CliError::new(error.to_string()),
+                },
+            )?;
         // What is said of the reload is to be read on either side of a change.
         self.filter.set(self.level.max(log.level));
         self.level = log.level;

@@ -164,7 +164,7 @@ impl LivePacket {
 }
 
 /// Whether a publication has what its dialect's sessions will ask of it.
-fn is_whole(publication: &Publication) -> bool {
+pub(super) fn is_whole(publication: &Publication) -> bool {
     Kind::of_topic(publication.topic()).is_some_and(|kind| publication.forms() == kind.forms())
 }
 

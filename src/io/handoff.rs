@@ -47,6 +47,8 @@ pub enum Change {
 pub enum Parcel {
     /// A retained publication, for a shard that does not follow its lane.
     Publication(Arc<Publication>),
+    /// A publication of another node that is retained, and not for subscribers of now.
+    Retain(Arc<Publication>),
     /// New settings.
     Configure(Arc<Settings>, Limits),
     /// A change of the listener with this number.
@@ -79,7 +81,7 @@ pub fn mailbox(fill: &Fill) -> io::Result<Mailbox> {
 impl Weigh for Stamped<Parcel> {
     fn weight(&self) -> usize {
         match &self.message {
-            Parcel::Publication(publication) => publication.weight(),
+            Parcel::Publication(publication) | Parcel::Retain(publication) => publication.weight(),
             Parcel::Answer(_, answer) => answer.weight(),
             Parcel::Presence(_, question) => question.weight(),
             Parcel::Delivery(delivery) => delivery.weight(),

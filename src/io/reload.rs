@@ -31,8 +31,6 @@ pub struct Renewal {
     pub listen: Vec<Listen>,
     /// The unix feed; a new path waits for the next start.
     pub feed: unix::UnixFeedSettings,
-    /// A hash of the settings that all nodes of the cluster must have in common.
-    pub settings_hash: u64,
 }
 
 /// Why a reload was refused.
@@ -76,7 +74,7 @@ impl Daemon {
     /// When an address cannot be bound or a remote verifier not be asked from here; then nothing
     /// has changed.
     pub fn renew(&mut self, renewal: Renewal) -> Result<Vec<String>, RenewError> {
-        let Renewal { settings, limits, listen, feed, settings_hash } = renewal;
+        let Renewal { settings, limits, listen, feed } = renewal;
         let ends = certificates(&listen);
         // Everything fallible comes before the first change that can be seen.
         let Changes { slots, left } = self.changes(listen)?;
@@ -99,7 +97,7 @@ impl Daemon {
         hub.store.configure(&settings);
         hub.configured.taken(limits, ends);
         if let Some(cluster) = &hub.cluster {
-            cluster.configure(settings_hash);
+            cluster.configure();
         }
         // Each shard gets its part of the limits.
         let limits = limits.of_one_in(self.threads.len());

@@ -300,6 +300,7 @@ impl Worker {
                 self.shard.deliver(&publication, now);
                 return 1;
             }
+            Parcel::Retain(publication) => self.shard.retain(&publication, now),
             Parcel::Delivery(delivery) => {
                 self.shard.take_delivery(&delivery, now);
                 return 1;

@@ -17,6 +17,7 @@
 
 use super::{KeptPlace, KeptPublications, KeptStamp};
 use crate::bytes::Cursor;
+use crate::cluster::live::is_whole;
 use crate::cluster::node::NodeName;
 use crate::frame::Publication;
 use crate::retained::{expires_at_ns, group_of};
@@ -210,7 +211,8 @@ impl KeptExchange {
             };
             let (group, topic) = (group_of(publication.topic()).into(), publication.topic());
             asked.after = Some(KeptPlace { group, stamp: stamp.clone() });
-            let entries_max = entries_max(topic);
+            // No session must be given what lacks a form of its dialect.
+            let entries_max = if is_whole(&publication) { entries_max(topic) } else { None };
             news.extend(kept.restore(publication, stamp, entries_max, now));
         }
 
@@ -431,10 +433,10 @@ mod tests {
     #[test]
     fn a_node_that_starts_gets_what_the_others_retain_with_the_rest_of_its_time() {
         let mut world = World::new();
-        world.publish(0, b"a\0x", "from a", &[1]);
-        world.publish(1, b"a\0y", "from b", &[0]);
+        world.publish(0, b"ea\0x", "from a", &[1]);
+        world.publish(1, b"ea\0y", "from b", &[0]);
         world.pass(30);
-        world.publish(0, b"a\0z", "later", &[1]);
+        world.publish(0, b"ea\0z", "later", &[1]);
         world.see(2, &[0, 1]);
         let got = world.ask(2).unwrap();
         let texts: Vec<_> = got.iter().map(|it| (it.frame(0)[2..].to_vec(), it.retain_s)).collect();
@@ -443,14 +445,14 @@ mod tests {
         assert_eq!(world.ask(2).map(|got| got.len()), Some(0), "the other has nothing more");
         assert!(world.ask(2).is_none());
         world.pass(70);
-        assert_eq!(world.last(2, b"a\0x"), None);
-        assert_eq!(world.last(2, b"a\0z"), Some(&b"later"[..]));
+        assert_eq!(world.last(2, b"ea\0x"), None);
+        assert_eq!(world.last(2, b"ea\0z"), Some(&b"later"[..]));
     }
 
     #[test]
     fn what_is_retained_for_ever_is_so_elsewhere() {
         let mut world = World::new();
-        let forever = Arc::new(publication(b"a\0x", "", u32::MAX, world.now));
+        let forever = Arc::new(publication(b"ea\0x", "", u32::MAX, world.now));
         world.nodes[0].0.accept(&forever, Some(0), world.now);
         world.pass(100_000);
         world.see(2, &[0]);
@@ -462,10 +464,10 @@ mod tests {
         let mut world = World::new();
         let text = "x".repeat(1000);
         for number in 0..1500u32 {
-            let group = [b'a' + (number % 3) as u8, 0];
+            let group = [b'e', b'a' + (number % 3) as u8, 0];
             world.publish(0, &[&group[..], &number.to_le_bytes()].concat(), &text, &[]);
         }
-        world.publish(0, b"a\0long", &"y".repeat(PART_BYTES_MAX), &[]);
+        world.publish(0, b"ea\0long", &"y".repeat(PART_BYTES_MAX), &[]);
         world.see(2, &[0]);
         let mut parts = Vec::new();
         while let Some((to, question)) = world.nodes[2].1.next(world.now) {
@@ -486,16 +488,16 @@ mod tests {
     #[test]
     fn of_a_node_that_was_heard_only_what_is_newer_is_asked_for() {
         let mut world = World::new();
-        world.publish(0, b"a\0x", "heard", &[1, 2]);
-        world.publish(0, b"a\0y", "lost", &[1]);
+        world.publish(0, b"ea\0x", "heard", &[1, 2]);
+        world.publish(0, b"ea\0y", "lost", &[1]);
         world.nodes[2].1.see(BTreeSet::new());
         world.see(2, &[0]);
         let got = world.ask(2).unwrap();
         assert_eq!(got.len(), 1);
-        assert_eq!(world.last(2, b"a\0y"), Some(&b"lost"[..]));
+        assert_eq!(world.last(2, b"ea\0y"), Some(&b"lost"[..]));
 
         // Loss after loss does not make question after question.
-        world.publish(0, b"a\0x", "lost too", &[1]);
+        world.publish(0, b"ea\0x", "lost too", &[1]);
         world.nodes[2].1.lost(&name(0));
         assert!(world.ask(2).is_none());
         world.pass(5);
@@ -505,7 +507,7 @@ mod tests {
     #[test]
     fn a_node_that_does_not_answer_is_left_alone_for_a_while() {
         let mut world = World::new();
-        world.publish(0, b"a\0x", "", &[]);
+        world.publish(0, b"ea\0x", "", &[]);
         world.see(2, &[0, 1]);
         let mut questions = Vec::new();
         for _ in 0..3 {
@@ -528,8 +530,8 @@ mod tests {
     #[test]
     fn a_publication_that_the_engine_does_not_carry_is_left_out() {
         let mut world = World::new();
-        world.publish(0, b"a\0long", &"x".repeat(1000), &[]);
-        world.publish(0, b"a\0x", "short", &[]);
+        world.publish(0, b"ea\0long", &"x".repeat(1000), &[]);
+        world.publish(0, b"ea\0x", "short", &[]);
         world.see(2, &[0]);
         let (_, question) = world.nodes[2].1.next(world.now).unwrap();
         let (to, message) = answer(&name(0), &question, &world.nodes[0].0, 500, world.now).unwrap();
@@ -540,7 +542,7 @@ mod tests {
     #[test]
     fn garbage_is_no_question_and_no_answer() {
         let mut world = World::new();
-        world.publish(0, b"a\0x", "", &[1]);
+        world.publish(0, b"ea\0x", "", &[1]);
         world.see(2, &[0]);
         let (_, question) = world.nodes[2].1.next(world.now).unwrap();
         let whole = world.answer(&name(0), &question);
@@ -572,7 +574,7 @@ mod tests {
                 let (hears, losers): (Vec<usize>, Vec<usize>) =
                     (0..2).partition(|place| hears & (1 << place) != 0);
                 let to: Vec<usize> = hears.iter().map(|place| others[*place]).collect();
-                let topic = [b'a' + topic % 2, 0, topic];
+                let topic = [b'e', b'a' + topic % 2, 0, topic];
                 // Those who lose it know at once: before they hear anything later.
                 for place in losers {
                     world.nodes[others[place]].1.lost(&name(from));
@@ -584,7 +586,7 @@ mod tests {
             }
             world.settle();
             for topic in 0..8 {
-                let topic = [b'a' + topic % 2, 0, topic];
+                let topic = [b'e', b'a' + topic % 2, 0, topic];
                 prop_assert_eq!(world.last(0, &topic), world.last(1, &topic));
                 prop_assert_eq!(world.last(0, &topic), world.last(2, &topic));
             }

@@ -5,8 +5,10 @@ use super::super::handoff::Parcel;
 use super::inbound::InboundMessage;
 use super::isolation;
 use super::node::ClusterNode;
+use crate::cluster::kept::answer;
 use crate::cluster::{
-    ClusterInput, ClusterStatus, KeptStamp, LivePacket, NodeState, PartitionState,
+    ClusterInput, ClusterStatus, Destination, KeptExchange, KeptStamp, LivePacket, NodeState,
+    PartitionState,
 };
 use crate::metrics::LossReason;
 use crate::throttle::LogLine;
@@ -15,6 +17,8 @@ use async_nats::message::Message;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Bytes of an answer with one retained event besides the event: both nodes' names and numbers.
+const KEPT_OVERHEAD_BYTES: usize = 256;
 /// Events that one turn hands on: some milliseconds of work.
 const TURN_EVENTS_MAX: u32 = 4_096;
 
@@ -28,25 +32,29 @@ impl ClusterNode {
         self.metrics.bytes_in.add(message.payload.len() as u64);
         let message = if message.payload.first() == Some(&b'{') {
             InboundMessage::Control(message)
+        } else if KeptExchange::is_for(&message.payload) {
+            InboundMessage::Kept(message)
         } else {
             let Some(packet) = self.read(&message, now) else { return };
             InboundMessage::Live(packet, message)
         };
 
-        let events = message.events();
-        let has_room = self.inbound.push(message);
-        match (has_room, events) {
-            (true, _) => {}
-            // Control messages are numbered too, and what is lost of them is said again.
-            (false, 0) => self.metrics.ignored.add(1),
-            (false, events) => {
+        match self.inbound.push(message) {
+            None => {}
+            Some(InboundMessage::Live(packet, _)) => {
+                let events = u64::from(packet.events);
                 self.metrics.lose(LossReason::Full, events);
+                self.exchange.lost(&packet.sender.name);
                 LogLine::ClusterDropped.warn(now, || {
                     format!(
                         "{events} events of other nodes are lost: they arrive faster than clients \
                          receive them; see fanfare_cluster_lost_total"
                     )
                 });
+            }
+            // These are numbered or asked for again.
+            Some(InboundMessage::Control(_) | InboundMessage::Kept(_)) => {
+                self.metrics.ignored.add(1);
             }
         }
     }
@@ -63,18 +71,19 @@ impl ClusterNode {
             }
         };
         let lost = self.cluster.heard_live(&packet.sender, packet.first, packet.events, now)?;
-        self.lost(lost, now);
+        if lost > 0 {
+            self.lost(lost, now);
+            self.exchange.lost(&packet.sender.name);
+        }
         Some(packet)
     }
 
     /// Counts events of other nodes that did not arrive.
     pub(super) fn lost(&mut self, events: u64, now: Now) {
-        if events > 0 {
-            self.metrics.lose(LossReason::Gap, events);
-            LogLine::ClusterGap.warn(now, || {
-                format!("{events} events of other nodes are lost: they did not arrive over NATS")
-            });
-        }
+        self.metrics.lose(LossReason::Gap, events);
+        LogLine::ClusterGap.warn(now, || {
+            format!("{events} events of other nodes are lost: they did not arrive over NATS")
+        });
     }
 
     /// Hands on what has arrived, as far as the shards have room. Returns whether there is more.
@@ -87,6 +96,7 @@ impl ClusterNode {
                     let input = ClusterInput::Heard(&message.payload);
                     self.step(|cluster, host| cluster.handle(input, now, host));
                 }
+                Some(InboundMessage::Kept(message)) => self.exchange_kept(&message.payload, now),
                 Some(InboundMessage::Live(packet, message)) => {
                     events += packet.events;
                     self.deliver(&packet, &message.payload, now);
@@ -110,6 +120,7 @@ impl ClusterNode {
                 _ => {
                     let entries_max = self.settings.retained_max(publication.topic());
                     let stamp = KeptStamp { number: stamp, node: packet.sender.name.clone() };
+                    self.exchange.heard(&stamp);
                     self.kept.heard(publication, stamp, entries_max, now)
                 }
             });
@@ -128,6 +139,32 @@ impl ClusterNode {
         self.hub.broadcast_shared(publications);
     }
 
+    /// Asks another node for retained events that were not heard, if there is room for them.
+    pub(super) fn ask_for_kept(&mut self, now: Now) {
+        if !self.is_connected || !self.hub.shards_have_room() {
+            return;
+        }
+        if let Some((node, question)) = self.exchange.next(now) {
+            self.outbound.send(&Destination::Node(node), question);
+        }
+    }
+
+    /// Answers another node's question for retained events, or takes its answer.
+    fn exchange_kept(&mut self, message: &[u8], now: Now) {
+        let bytes_max = self.engine.client.max_payload().saturating_sub(KEPT_OVERHEAD_BYTES);
+        if let Some((node, answer)) = answer(&self.name, message, &self.kept, bytes_max, now) {
+            return self.outbound.send(&Destination::Node(node), answer);
+        }
+
+        let (settings, kept) = (&self.settings, &mut self.kept);
+        let entries_max = |topic: &[u8]| settings.retained_max(topic);
+        let news = self.exchange.take(message, kept, &entries_max, now).unwrap_or_default();
+        for publication in news {
+            self.hub.post_to_all(|| Parcel::Retain(Arc::clone(&publication)));
+        }
+        self.ask_for_kept(now);
+    }
+
     /// Shows the state of the cluster in readiness, metrics and for operators.
     pub(super) fn tell(&mut self, now: Now) {
         self.outbox_bytes_max = self.hub.configured.lock().limits.outbox_bytes_max;
@@ -137,6 +174,8 @@ impl ClusterNode {
             Some(reason) => self.hub.gaps.begin(GapSource::Cluster, &self.hub.spoken, &reason),
             None => self.hub.gaps.end(GapSource::Cluster),
         }
+        let live = status.nodes.iter().filter(|node| node.state == NodeState::Live);
+        self.exchange.see(live.map(|node| node.name.clone()).collect());
         self.tell_fault();
         // A stop ends the sessions itself.
         let is_cut_off = !self.is_connected && !self.hub.draining.load(Relaxed);

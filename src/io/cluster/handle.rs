@@ -32,8 +32,8 @@ pub(in crate::io) enum ClusterPost {
     /// What became of the webhooks with these receipts is known.
     #[allow(dead_code)] // Presence does not ask here yet.
     Settled(Vec<WebhookReceipt>),
-    /// New settings are in force, with this hash of those that all nodes must have in common.
-    Configure(u64),
+    /// New settings are in force.
+    Configure,
     /// Hand everything over to other nodes, and take nothing.
     Drain,
     /// Say goodbye, and end.
@@ -48,7 +48,7 @@ impl Weigh for ClusterPost {
             Self::Asked(_, question) => question.weight(),
             Self::Settled(receipts) => size_of_val(&receipts[..]),
             // Few.
-            Self::Configure(_) | Self::Drain | Self::Stop(_) => 0,
+            Self::Configure | Self::Drain | Self::Stop(_) => 0,
         }
     }
 }
@@ -128,9 +128,9 @@ impl ClusterHandle {
         self.inbox.post([ClusterPost::Settled(receipts)]);
     }
 
-    /// Posts the hash of new settings.
-    pub(in crate::io) fn configure(&self, settings_hash: u64) {
-        self.inbox.post([ClusterPost::Configure(settings_hash)]);
+    /// Posts that new settings are in force.
+    pub(in crate::io) fn configure(&self) {
+        self.inbox.post([ClusterPost::Configure]);
     }
 
     /// Has the node hand everything over, and take nothing.

@@ -23,6 +23,8 @@ pub(super) enum InboundMessage {
     Live(LivePacket, Message),
     /// A control message.
     Control(Message),
+    /// A question for retained publications, or an answer with them.
+    Kept(Message),
 }
 
 /// Messages in the order in which they came.
@@ -34,21 +36,24 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    /// Adds a message. Returns false, and drops it, when there is no room.
-    pub(super) fn push(&mut self, message: InboundMessage) -> bool {
+    /// Adds a message, or returns it when there is no room.
+    pub(super) fn push(&mut self, message: InboundMessage) -> Option<InboundMessage> {
         let (bytes, events) = (message.bytes(), message.events());
         let has_room = match &message {
             InboundMessage::Live(..) => {
                 self.events + events <= EVENTS_MAX.max(events) && self.bytes + bytes <= BYTES_MAX
             }
-            InboundMessage::Control(_) => self.bytes + bytes <= BYTES_MAX + CONTROL_BYTES_MAX,
+            InboundMessage::Control(_) | InboundMessage::Kept(_) => {
+                self.bytes + bytes <= BYTES_MAX + CONTROL_BYTES_MAX
+            }
         };
-        if has_room {
-            self.bytes += bytes;
-            self.events += events;
-            self.messages.push_back(message);
+        if !has_room {
+            return Some(message);
         }
-        has_room
+        self.bytes += bytes;
+        self.events += events;
+        self.messages.push_back(message);
+        None
     }
 
     /// Takes the oldest.
@@ -66,15 +71,14 @@ impl Inbound {
 
 impl InboundMessage {
     fn bytes(&self) -> usize {
-        let (Self::Live(_, message) | Self::Control(message)) = self;
+        let (Self::Live(_, message) | Self::Control(message) | Self::Kept(message)) = self;
         message.payload.len() + MESSAGE_BYTES
     }
 
-    /// The live events in it.
-    pub(super) fn events(&self) -> u64 {
+    fn events(&self) -> u64 {
         match self {
             Self::Live(packet, _) => packet.events.into(),
-            Self::Control(_) => 0,
+            Self::Control(_) | Self::Kept(_) => 0,
         }
     }
 }

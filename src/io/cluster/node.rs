@@ -9,7 +9,8 @@ use super::journal::Journals;
 use super::outbound::{ClusterOutbound, STALL_MAX};
 use super::place::Nats;
 use crate::cluster::{
-    Cluster, ClusterHost, ClusterInput, ClusterOutput, ClusterPlan, KeptPublications, NodeId, live,
+    Cluster, ClusterHost, ClusterInput, ClusterOutput, ClusterPlan, KeptExchange, KeptPublications,
+    NodeId, NodeName, live,
 };
 use crate::dialect::{Kind, Settings};
 use crate::frame::{Draft, Publication};
@@ -41,11 +42,12 @@ const SEARCH_NS: u64 = 30 * SECOND_NS;
 pub(super) struct ClusterNode {
     pub(super) hub: Arc<Hub>,
     pub(super) handle: Arc<ClusterHandle>,
+    pub(super) name: NodeName,
     pub(super) metrics: Arc<ClusterMetrics>,
     pub(super) settings: Arc<Settings>,
     pub(super) cluster: Cluster,
     pub(super) engine: Engine,
-    outbound: ClusterOutbound,
+    pub(super) outbound: ClusterOutbound,
     pub(super) inbound: Inbound,
     posts: VecDeque<ClusterPost>,
     draft: Draft,
@@ -56,6 +58,8 @@ pub(super) struct ClusterNode {
     pub(super) outbox_bytes_max: usize,
     /// The retained events of all nodes.
     pub(super) kept: KeptPublications,
+    /// What other nodes are asked for of them.
+    pub(super) exchange: KeptExchange,
     pub(super) journals: Journals,
     /// What they suffer from.
     pub(super) fault: Option<String>,
@@ -87,7 +91,7 @@ impl ClusterNode {
         let settings = hub.settings();
         let plan = ClusterPlan {
             has_presence: hub.spoken.iter().any(|kind| kind.presence(&settings).is_some()),
-            settings_hash: nats.settings_hash,
+            settings_hash: settings.shared_hash(),
             versions: vec![live::VERSION],
         };
         let (metrics, now) = (Arc::clone(&handle.metrics), clock::now());
@@ -106,6 +110,8 @@ impl ClusterNode {
             ),
             servers: nats.servers.to_string(),
             kept: KeptPublications::new(nats.node.clone()),
+            exchange: KeptExchange::new(nats.node.clone()),
+            name: nats.node.clone(),
             outbox_bytes_max: Limits::default().outbox_bytes_max,
             fault: None,
             is_connected: false,
@@ -148,7 +154,11 @@ impl ClusterNode {
         if now.monotonic_ns >= self.cluster.next_at_ns() {
             self.step(|cluster, host| cluster.tick(now, host));
             let lost = self.cluster.take_lost();
-            self.lost(lost, now);
+            if lost > 0 {
+                self.lost(lost, now);
+                self.exchange.lost_of_some();
+            }
+            self.ask_for_kept(now);
         }
         if now.monotonic_ns >= self.next_status_ns {
             self.next_status_ns = now.monotonic_ns + STATUS_NS;
@@ -275,6 +285,7 @@ impl ClusterNode {
         self.metrics.connected.set(0);
         self.metrics.reconnects.add(1);
         self.outbound.close(&mut self.cluster);
+        self.exchange.disconnect();
         self.step(|cluster, host| cluster.handle(ClusterInput::Lost, now, host));
     }
 
@@ -312,11 +323,11 @@ impl ClusterNode {
     fn take_post(&mut self, post: ClusterPost, now: Now) {
         let input = match post {
             ClusterPost::Live(_) | ClusterPost::Retained(_) => return,
-            ClusterPost::Configure(settings_hash) => {
+            ClusterPost::Configure => {
                 self.settings = self.hub.settings();
                 let settings = &self.settings;
                 self.kept.trim(|group| settings.retained_max(group));
-                return self.cluster.configure(settings_hash);
+                return self.cluster.configure(settings.shared_hash());
             }
             ClusterPost::Asked(from, question) => ClusterInput::Asked(from, question),
             ClusterPost::Settled(receipts) => ClusterInput::Settled(receipts),

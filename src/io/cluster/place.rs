@@ -16,8 +16,6 @@ pub struct Nats {
     pub credentials: Option<Secret>,
     /// This node.
     pub node: NodeName,
-    /// A hash of the settings that all nodes must have in common.
-    pub settings_hash: u64,
     /// The table.
     pub settings: ClusterSettings,
 }
