@@ -19,12 +19,13 @@ pub use self::verification::ask_once;
 
 use self::amqp::Bus;
 use self::calls::Caller;
-use self::handle::BridgeMessage;
+use self::handle::{BridgeMessage, WebhookMessage};
 use self::redis::Redis;
 use self::verification::Verifiers;
 use self::webhook::WebhookClient;
 use super::{Hub, pulse};
 use crate::dialect::{Kind, Settings, webhook_recipients};
+use crate::service::Service as _;
 use crate::service::verification::Verification;
 use crate::service::webhook::{WebhookKind, WebhookService};
 use std::collections::VecDeque;
@@ -123,8 +124,11 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
     let mut webhooks =
         Caller::new(WebhookService::new(Arc::clone(&metrics.webhooks)), Arc::clone(hub));
     configure_services(&mut verification, &mut webhooks, verifiers, client);
+    webhooks.service_mut().pause(hub.bridge.pauses.load(Relaxed));
 
     loop {
+        // What the last turn has settled.
+        hub.settle(webhooks.service_mut().take_settled());
         // Each branch may be dropped while it waits: only a ready one takes anything.
         tokio::select! {
             () = hub.bridge.inbox.posted() => {
@@ -147,6 +151,7 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
                         BridgeMessage::Stop(end) => {
                             pass_webhooks(hub, &mut webhooks);
                             finish_webhooks(&mut webhooks, end).await;
+                            hub.settle(webhooks.service_mut().take_settled());
                             // Last: what clients have said while the daemon drains is still
                             // relayed.
                             return hub.bridge.relays.finish(end).await;
@@ -185,20 +190,28 @@ fn configure_services(
 /// Passes waiting webhooks to the service, and the numbers of lost ones for its metrics.
 fn pass_webhooks(hub: &Hub, service: &mut Caller<WebhookService>) {
     let (waiting, lost) = hub.bridge.take_webhooks();
-    service.change(|service, _, _| {
+    service.change(|service, now, answers| {
         for (kind, count) in lost {
             service.lost(kind, count);
         }
+        for message in waiting {
+            match message {
+                WebhookMessage::Webhook(from, webhook) => service.ask(from, webhook, now, answers),
+                WebhookMessage::Forget(partition) => service.forget(partition),
+                WebhookMessage::Pause(is_paused) => service.pause(is_paused),
+            }
+        }
     });
-    service.ask(waiting);
 }
 
 /// Delivers webhooks that can be delivered at once, until `end` at the latest; retries are dropped.
 async fn finish_webhooks(webhooks: &mut Caller<WebhookService>, end: Instant) {
     webhooks.change(|service, now, _| service.hurry(now));
     webhooks.finish(end).await;
-    let left: usize =
-        WebhookKind::ALL.into_iter().map(|(kind, _)| webhooks.service().waiting(kind)).sum();
+    let service = webhooks.service();
+    let left: usize = WebhookKind::ALL.into_iter().map(|(kind, _)| service.waiting(kind)).sum();
+    // What a journal knows is told by a successor.
+    let left = left - service.journaled();
     if left > 0 {
         tracing::warn!(
             "{left} webhooks were not delivered: a stop makes no retries, and waits for answers no \

@@ -19,6 +19,7 @@ use crate::http::DaemonStatus;
 use crate::metrics::Metrics;
 use crate::service::presence::PresenceQuestion;
 use crate::service::verification::TokenQuestion;
+use crate::service::webhook::{Webhook, WebhookReceipt};
 use crate::service::{Answers, ConnectionRef};
 use crate::shard::Outgoing;
 use std::io;
@@ -28,6 +29,9 @@ use std::time::Duration;
 
 /// Interval between a publisher's checks that the shards have room.
 pub(super) const ROOM_PAUSE: Duration = Duration::from_millis(1);
+
+/// The asker of the cluster's own questions, such as webhooks, which belong to no connection.
+const NO_CONNECTION: ConnectionRef = ConnectionRef { shard: u16::MAX, id: u32::MAX, serial: 0 };
 
 /// The state that all threads share.
 pub(super) struct Hub {
@@ -194,6 +198,24 @@ impl Hub {
         }
         for owner in 0..shards {
             self.post_from(caller, owner, Parcel::Presence(from, question.clone()));
+        }
+    }
+
+    /// Hands webhooks of the cluster to the bridge: those that its journals know, and others, which
+    /// are dropped where there is no room.
+    pub(super) fn notify_for_cluster(&self, webhooks: Vec<Webhook>) {
+        let (journaled, others): (Vec<_>, Vec<_>) =
+            webhooks.into_iter().partition(|webhook| webhook.receipt().is_some());
+        if !journaled.is_empty() {
+            self.settle(self.bridge.notify_journaled(NO_CONNECTION, journaled));
+        }
+        self.bridge.notify(others.into_iter().map(|webhook| (NO_CONNECTION, webhook)).collect());
+    }
+
+    /// Tells the cluster which of its webhooks need no more care.
+    pub(super) fn settle(&self, receipts: Vec<WebhookReceipt>) {
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| !receipts.is_empty()) {
+            cluster.settle(receipts);
         }
     }
 

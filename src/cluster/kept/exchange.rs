@@ -65,7 +65,7 @@ struct KeptSource {
     heard: u64,
     /// The number above which publications are wanted of it.
     wanted: Option<u64>,
-    /// When it may be asked again.
+    /// When it may be asked again; 0 before it was asked.
     free_at_ns: u64,
 }
 
@@ -131,6 +131,15 @@ impl KeptExchange {
     pub fn lost_of_some(&mut self) {
         let present: Vec<NodeName> = self.present.iter().cloned().collect();
         present.iter().for_each(|node| self.lost(node));
+    }
+
+    /// Whether nothing is wanted of the nodes that are there, but of those that do not answer.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let wanted = |node: &NodeName| {
+            self.nodes.get(node).is_some_and(|it| it.wanted.is_some() && it.free_at_ns == 0)
+        };
+        self.asked.is_none() && !self.present.iter().any(wanted)
     }
 
     fn source(&mut self, node: &NodeName) -> Option<&mut KeptSource> {
@@ -437,12 +446,16 @@ mod tests {
         world.publish(1, b"ea\0y", "from b", &[0]);
         world.pass(30);
         world.publish(0, b"ea\0z", "later", &[1]);
+        assert!(world.nodes[2].1.is_complete(), "it knows of no other node");
         world.see(2, &[0, 1]);
+        assert!(!world.nodes[2].1.is_complete());
         let got = world.ask(2).unwrap();
         let texts: Vec<_> = got.iter().map(|it| (it.frame(0)[2..].to_vec(), it.retain_s)).collect();
         let expected = [("from a", 70), ("from b", 70), ("later", 100)];
         assert_eq!(texts, expected.map(|(text, left)| (text.as_bytes().to_vec(), left)));
+        assert!(!world.nodes[2].1.is_complete());
         assert_eq!(world.ask(2).map(|got| got.len()), Some(0), "the other has nothing more");
+        assert!(world.nodes[2].1.is_complete());
         assert!(world.ask(2).is_none());
         world.pass(70);
         assert_eq!(world.last(2, b"ea\0x"), None);
@@ -519,11 +532,11 @@ mod tests {
         assert!(questions.iter().all(|question| *question == questions[0]));
         let (to, _) = world.nodes[2].1.next(world.now).unwrap();
         assert_eq!(to, name(1));
+        world.nodes[2].1.asked = None;
+        assert!(world.nodes[2].1.is_complete(), "a node that does not answer is not waited for");
         let late = world.answer(&name(0), &questions[0]);
         assert!(world.take(2, &late).is_none(), "it is not expected any more");
         world.pass(30);
-        assert_eq!(world.nodes[2].1.next(world.now).unwrap().0, name(1));
-        world.see(2, &[0]);
         assert_eq!(world.ask(2).map(|got| got.len()), Some(1));
     }
 

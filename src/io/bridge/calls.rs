@@ -30,6 +30,11 @@ impl<S: HttpService> Caller<S> {
         &self.service
     }
 
+    /// The service, for what makes no requests.
+    pub(super) fn service_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+
     /// Applies a reload: new clients, and new settings of the service.
     pub(super) fn configure(
         &mut self,

@@ -5,7 +5,7 @@ use super::verification::Verifiers;
 use super::webhook::WebhookClient;
 use crate::io::handoff::inbox::{Bounds, Fill, Inbox, Weigh};
 use crate::service::verification::{self, TokenQuestion};
-use crate::service::webhook::{Webhook, WebhookKind};
+use crate::service::webhook::{Webhook, WebhookKind, WebhookReceipt};
 use crate::service::{Answers, ConnectionRef};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -33,10 +33,13 @@ pub(in crate::io) struct Bridge {
     /// Messages to the thread.
     pub(super) inbox: Inbox<BridgeMessage, Notify>,
     fill: Fill,
-    /// Webhooks of the shards, in an inbox of their own because they may be dropped.
-    pub(super) webhooks: Inbox<(ConnectionRef, Webhook), Notify>,
+    /// Webhooks of the shards, in an inbox of their own because they may be dropped, and those of
+    /// the cluster, with what is to become of them.
+    pub(super) webhooks: Inbox<WebhookMessage, Notify>,
     /// The number of webhooks of each kind that found no room.
     pub(super) lost: [AtomicU64; WebhookKind::ALL.len()],
+    /// Whether the webhooks of journals are held back.
+    pub(super) pauses: AtomicBool,
     pub(super) running: AtomicBool,
     /// Notified when the daemon stops, for the feeds.
     draining: Notify,
@@ -66,9 +69,21 @@ impl Weigh for BridgeMessage {
     }
 }
 
-impl Weigh for (ConnectionRef, Webhook) {
+/// A message about webhooks, in order.
+pub(super) enum WebhookMessage {
+    Webhook(ConnectionRef, Webhook),
+    /// Drop what the journal of this partition knows: another node tells it.
+    Forget(u8),
+    /// Hold back what any journal knows, or no more.
+    Pause(bool),
+}
+
+impl Weigh for WebhookMessage {
     fn weight(&self) -> usize {
-        self.1.weight()
+        match self {
+            Self::Webhook(_, webhook) => webhook.weight(),
+            Self::Forget(_) | Self::Pause(_) => 0,
+        }
     }
 }
 
@@ -84,6 +99,7 @@ impl Default for Bridge {
             fill,
             webhooks: Inbox::new(Notify::new(), webhooks, &Fill::default()),
             lost: Default::default(),
+            pauses: AtomicBool::new(false),
             running: AtomicBool::new(false),
             draining: Notify::new(),
             relays: Relays::default(),
@@ -153,10 +169,45 @@ impl Bridge {
         if webhooks.is_empty() || !self.running.load(Relaxed) {
             return;
         }
+        let messages = webhooks.into_iter().map(|(from, it)| WebhookMessage::Webhook(from, it));
         // Counted here, and logged and measured by the service on the bridge's own thread.
-        self.webhooks.offer(webhooks, |(_, webhook)| {
-            self.lost[webhook.kind() as usize].fetch_add(1, Relaxed);
+        self.webhooks.offer(messages, |message| {
+            if let WebhookMessage::Webhook(_, webhook) = message {
+                self.lost[webhook.kind() as usize].fetch_add(1, Relaxed);
+            }
         });
+    }
+
+    /// Queues webhooks that a journal knows. None is dropped here: their owner has each in memory
+    /// anyway, and the service, which takes them all at once, has the limits. Returns the receipts
+    /// of those that nobody is to be told of, as no bridge runs.
+    pub(in crate::io) fn notify_journaled(
+        &self,
+        from: ConnectionRef,
+        webhooks: Vec<Webhook>,
+    ) -> Vec<WebhookReceipt> {
+        if self.running.load(Relaxed) {
+            let webhooks = webhooks.into_iter();
+            self.webhooks.post(webhooks.map(|webhook| WebhookMessage::Webhook(from, webhook)));
+            return Vec::new();
+        }
+        webhooks.iter().filter_map(Webhook::receipt).collect()
+    }
+
+    /// Has the webhooks of a partition's journal forgotten that were queued before.
+    pub(in crate::io) fn forget_webhooks(&self, partition: u8) {
+        if self.running.load(Relaxed) {
+            self.webhooks.post([WebhookMessage::Forget(partition)]);
+        }
+    }
+
+    /// Has the webhooks of all journals held back, or no more.
+    pub(in crate::io) fn pause_webhooks(&self, is_paused: bool) {
+        // For a thread that a reload may start, too.
+        self.pauses.store(is_paused, Relaxed);
+        if self.running.load(Relaxed) {
+            self.webhooks.post([WebhookMessage::Pause(is_paused)]);
+        }
     }
 
     /// Queues clients' messages for other daemons as far as there is room. Returns the number of
@@ -166,7 +217,7 @@ impl Bridge {
     }
 
     /// Takes the queued webhooks, and the numbers of those lost since the last call.
-    pub(super) fn take_webhooks(&self) -> (VecDeque<(ConnectionRef, Webhook)>, LostWebhooks) {
+    pub(super) fn take_webhooks(&self) -> (VecDeque<WebhookMessage>, LostWebhooks) {
         let mut waiting = VecDeque::new();
         self.webhooks.take(&mut waiting);
         let lost =

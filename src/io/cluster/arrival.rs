@@ -152,7 +152,10 @@ impl ClusterNode {
     /// Answers another node's question for retained events, or takes its answer.
     fn exchange_kept(&mut self, message: &[u8], now: Now) {
         let bytes_max = self.engine.client.max_payload().saturating_sub(KEPT_OVERHEAD_BYTES);
-        if let Some((node, answer)) = answer(&self.name, message, &self.kept, bytes_max, now) {
+        // Whoever gets no answer asks again.
+        if self.outbound.has_room()
+            && let Some((node, answer)) = answer(&self.name, message, &self.kept, bytes_max, now)
+        {
             return self.outbound.send(&Destination::Node(node), answer);
         }
 
@@ -170,13 +173,16 @@ impl ClusterNode {
         self.outbox_bytes_max = self.hub.configured.lock().limits.outbox_bytes_max;
         let status = self.cluster.status(now);
         self.count(&status);
+        let live = status.nodes.iter().filter(|node| node.state == NodeState::Live);
+        self.exchange.see(live.map(|node| node.name.clone()).collect());
+        // What is lost later is no reason to send clients elsewhere.
+        self.has_kept |= status.unready.is_empty() && self.exchange.is_complete();
         match self.reason(&status) {
             Some(reason) => self.hub.gaps.begin(GapSource::Cluster, &self.hub.spoken, &reason),
             None => self.hub.gaps.end(GapSource::Cluster),
         }
-        let live = status.nodes.iter().filter(|node| node.state == NodeState::Live);
-        self.exchange.see(live.map(|node| node.name.clone()).collect());
         self.tell_fault();
+        self.pause_webhooks();
         // A stop ends the sessions itself.
         let is_cut_off = !self.is_connected && !self.hub.draining.load(Relaxed);
         if let Some(part) = self.isolation.look(is_cut_off, now) {
@@ -200,13 +206,23 @@ impl ClusterNode {
         }
     }
 
+    /// Holds webhooks back that a journal knows, while it cannot be written to: another node may
+    /// own it by now, and tell them.
+    pub(super) fn pause_webhooks(&mut self) {
+        let pauses = !self.is_connected || self.fault.is_some();
+        if std::mem::replace(&mut self.pauses_webhooks, pauses) != pauses {
+            self.hub.bridge.pause_webhooks(pauses);
+        }
+    }
+
     /// Why this node is not ready.
     fn reason(&self, status: &ClusterStatus) -> Option<String> {
         if let Some(objection) = &self.objection {
             return Some(format!("no cluster: {objection}"));
         }
         if status.unready.is_empty() {
-            return None;
+            let coming = "no cluster yet: the events that other nodes retain are coming";
+            return (!self.has_kept).then(|| coming.into());
         }
         let why = status.unready.join(", ");
         let error = self.engine.error().map(|error| format!(" ({error})")).unwrap_or_default();

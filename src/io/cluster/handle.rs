@@ -30,7 +30,6 @@ pub(in crate::io) enum ClusterPost {
     #[allow(dead_code)] // Presence does not ask here yet.
     Asked(ConnectionRef, Box<PresenceQuestion>),
     /// What became of the webhooks with these receipts is known.
-    #[allow(dead_code)] // Presence does not ask here yet.
     Settled(Vec<WebhookReceipt>),
     /// New settings are in force.
     Configure,
@@ -67,15 +66,18 @@ pub(in crate::io) struct ClusterHandle {
 impl ClusterHandle {
     /// One for a thread that will be started, if one is to be.
     pub(in crate::io) fn wanted(nats: Option<&Nats>) -> Option<Arc<Self>> {
-        nats?;
+        nats.map(|_| Arc::new(Self::new()))
+    }
+
+    pub(in crate::io) fn new() -> Self {
         let fill = Fill::default();
-        Some(Arc::new(Self {
+        Self {
             inbox: Inbox::new(Notify::new(), POSTS, &fill),
             fill,
             metrics: Arc::default(),
             status: Mutex::default(),
             running: AtomicBool::new(true),
-        }))
+        }
     }
 
     /// Whether there is room for more.
@@ -165,6 +167,18 @@ impl ClusterHandle {
     /// Takes all messages.
     pub(super) fn take(&self, into: &mut VecDeque<ClusterPost>) {
         self.inbox.take(into);
+    }
+
+    /// The receipts that wait, for tests without the thread.
+    #[cfg(test)]
+    pub(in crate::io) fn settled(&self) -> Vec<WebhookReceipt> {
+        let mut posts = VecDeque::new();
+        self.inbox.take(&mut posts);
+        let receipts = posts.into_iter().filter_map(|post| match post {
+            ClusterPost::Settled(receipts) => Some(receipts),
+            _ => None,
+        });
+        receipts.flatten().collect()
     }
 
     /// Notes that the thread has ended; messages are dropped from now on.

@@ -15,7 +15,7 @@ use crate::cluster::{
 use crate::dialect::{Kind, Settings};
 use crate::frame::{Draft, Publication};
 use crate::metrics::ClusterMetrics;
-use crate::service::{ConnectionRef, Effect, Question};
+use crate::service::{Effect, Question};
 use crate::shard::{Limits, Outgoing};
 use crate::throttle::LogLine;
 use crate::wheel::{Now, SECOND_NS};
@@ -60,6 +60,10 @@ pub(super) struct ClusterNode {
     pub(super) kept: KeptPublications,
     /// What other nodes are asked for of them.
     pub(super) exchange: KeptExchange,
+    /// Whether this node has got what the others retain, once.
+    pub(super) has_kept: bool,
+    /// Whether webhooks that journals know are held back.
+    pub(super) pauses_webhooks: bool,
     pub(super) journals: Journals,
     /// What they suffer from.
     pub(super) fault: Option<String>,
@@ -111,6 +115,8 @@ impl ClusterNode {
             servers: nats.servers.to_string(),
             kept: KeptPublications::new(nats.node.clone()),
             exchange: KeptExchange::new(nats.node.clone()),
+            has_kept: false,
+            pauses_webhooks: false,
             name: nats.node.clone(),
             outbox_bytes_max: Limits::default().outbox_bytes_max,
             fault: None,
@@ -286,6 +292,7 @@ impl ClusterNode {
         self.metrics.reconnects.add(1);
         self.outbound.close(&mut self.cluster);
         self.exchange.disconnect();
+        self.pause_webhooks();
         self.step(|cluster, host| cluster.handle(ClusterInput::Lost, now, host));
     }
 
@@ -386,7 +393,7 @@ impl ClusterNode {
 
     /// Carries out what the cluster's value has put out.
     fn carry_out(&mut self) {
-        let mut routed = Vec::new();
+        let (mut routed, mut webhooks) = (Vec::new(), Vec::new());
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in outputs.drain(..) {
             match output {
@@ -397,7 +404,7 @@ impl ClusterNode {
                     routed.push(Outgoing::Answer(connection, answer));
                 }
                 ClusterOutput::Effect(Effect::Ask(Question::Webhook(webhook))) => {
-                    self.hub.bridge.notify(vec![(NO_CONNECTION, *webhook)]);
+                    webhooks.push(*webhook);
                 }
                 // Presence asks nothing else of anybody.
                 ClusterOutput::Effect(Effect::Ask(_)) => {}
@@ -406,20 +413,22 @@ impl ClusterNode {
                     self.outbound.send(&to, payload);
                 }
                 ClusterOutput::Journal(call) => self.journals.begin(call),
-                ClusterOutput::ForgetWebhooks(_) => {}
+                ClusterOutput::ForgetWebhooks(partition) => {
+                    // Those before it too.
+                    self.hub.notify_for_cluster(std::mem::take(&mut webhooks));
+                    self.hub.bridge.forget_webhooks(partition);
+                }
                 ClusterOutput::News(true, text) => tracing::info!("cluster: {text}"),
                 ClusterOutput::News(false, text) => tracing::warn!("cluster: {text}"),
             }
         }
         self.outputs = outputs;
+        self.hub.notify_for_cluster(webhooks);
         if !routed.is_empty() {
             self.hub.route(routed, None);
         }
     }
 }
-
-/// An owner's own questions, such as webhooks, belong to no connection.
-const NO_CONNECTION: ConnectionRef = ConnectionRef { shard: u16::MAX, id: u32::MAX, serial: 0 };
 
 /// The next message; never, once the client has ended.
 async fn next(subscriber: &mut Subscriber) -> Option<Message> {

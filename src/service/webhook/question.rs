@@ -29,6 +29,15 @@ impl Webhook {
         }
     }
 
+    /// Its identity, if a journal knows it.
+    #[must_use]
+    pub fn receipt(&self) -> Option<WebhookReceipt> {
+        match self {
+            Self::Callback(_) => None,
+            Self::Event(event) => event.receipt,
+        }
+    }
+
     /// Estimated bytes of memory, for the limits of queues.
     #[must_use]
     pub fn weight(&self) -> usize {

@@ -10,14 +10,16 @@ mod receiver;
 mod script;
 
 use self::receiver::Receiver;
-use super::super::handle::{Bridge, BridgeMessage, WEBHOOKS_MAX};
+use super::super::handle::{Bridge, BridgeMessage, WEBHOOKS_MAX, WebhookMessage};
 use super::super::verification::Verifiers;
 use super::super::{Feeds, Hub, start};
 use super::*;
 use crate::dialect::Settings;
+use crate::io::cluster::ClusterHandle;
 use crate::service::ConnectionRef;
 use crate::service::webhook::{
     Callback, Webhook, WebhookApp, WebhookEvent, WebhookKind, WebhookName, WebhookOutcome,
+    WebhookReceipt,
 };
 use crate::trust;
 use rcgen::{CertificateParams, KeyPair};
@@ -62,7 +64,9 @@ impl Daemon {
 
     fn with(post: WebhookClient) -> Self {
         let settings = Arc::default();
-        let hub = Arc::new(Hub::new(1, 1, &[], &settings).unwrap());
+        let mut hub = Hub::new(1, 1, &[], &settings).unwrap();
+        hub.cluster = Some(Arc::new(ClusterHandle::new()));
+        let hub = Arc::new(hub);
         hub.ready.store(true, std::sync::atomic::Ordering::Relaxed);
         let none = Verifiers::new(&Settings::default()).unwrap();
         start(&hub, none, post, Feeds::default()).unwrap();
@@ -85,6 +89,34 @@ impl Daemon {
             (NOBODY, Webhook::Event(WebhookEvent { app, name, subject, json, receipt }))
         };
         self.0.bridge.notify(json.iter().map(event).collect());
+    }
+
+    /// Events that the cluster's journals know by these receipts.
+    fn journaled(&self, receipts: &[(u8, u64)]) {
+        let event = |&(partition, number): &(u8, u64)| {
+            let (app, subject, json) = ("a".into(), "room".into(), number.to_string().into());
+            let receipt = Some(WebhookReceipt { partition, number });
+            Webhook::Event(WebhookEvent {
+                app,
+                name: WebhookName::CacheMiss,
+                subject,
+                json,
+                receipt,
+            })
+        };
+        self.0.notify_for_cluster(receipts.iter().map(event).collect());
+    }
+
+    /// Waits until the cluster has heard of as many receipts.
+    #[track_caller]
+    fn await_settled(&self, count: usize) -> Vec<(u8, u64)> {
+        let mut settled = Vec::new();
+        eventually("webhooks are settled", || {
+            let receipts = self.0.cluster.as_ref().unwrap().settled().into_iter();
+            settled.extend(receipts.map(|receipt| (receipt.partition, receipt.number)));
+            settled.len() >= count
+        });
+        settled
     }
 
     #[track_caller]
@@ -319,4 +351,46 @@ fn what_the_bridge_has_no_room_for_is_dropped_and_counted() {
     bridge.inbox.post([BridgeMessage::Drain]);
     daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Dropped, 2);
     daemon.await_outcome(WebhookKind::Event, WebhookOutcome::Dropped, 5);
+}
+
+#[test]
+fn the_cluster_hears_what_became_of_the_webhooks_that_its_journals_know() {
+    let receiver = Receiver::start();
+    let daemon = Daemon::new(hooked(&receiver.url("/"), ""));
+    daemon.journaled(&[(3, 7), (12, 1)]);
+    assert_eq!(daemon.await_settled(2), [(3, 7), (12, 1)]);
+    let request = &receiver.requests()[0];
+    assert_eq!(request["headers"]["x-fanfare-delivery"], "03-7,12-1");
+
+    // With more of them than the inbox takes of the shards.
+    let many: Vec<(u8, u64)> = (0..WEBHOOKS_MAX as u64 + 5).map(|number| (0, number)).collect();
+    let daemon = Daemon::new(hooked(&receiver.url("/"), "queue_max = 20000"));
+    daemon.0.bridge.webhooks.post([WebhookMessage::Pause(true)]);
+    daemon.journaled(&many);
+    eventually("all wait", || {
+        daemon.0.bridge_metrics().webhooks.waiting[WebhookKind::Event as usize].get()
+            == many.len() as u64
+    });
+    daemon.0.bridge.pause_webhooks(false);
+    assert_eq!(daemon.await_settled(many.len()), many);
+}
+
+#[test]
+fn what_the_cluster_has_forgotten_is_not_told_and_what_comes_after_it_is() {
+    let receiver = Receiver::start();
+    let daemon = Daemon::new(hooked(&receiver.url("/"), ""));
+    daemon.journaled(&[(3, 1), (4, 1)]);
+    daemon.0.bridge.forget_webhooks(3);
+    daemon.journaled(&[(3, 2)]);
+    assert_eq!(daemon.await_settled(2), [(4, 1), (3, 2)]);
+    assert_eq!(receiver.requests()[0]["headers"]["x-fanfare-delivery"], "04-1,03-2");
+}
+
+#[test]
+fn without_a_bridge_webhooks_of_a_journal_are_settled_at_once() {
+    let daemon = Daemon::new(hooked("http://127.0.0.1:1/", ""));
+    daemon.0.bridge.stop(Duration::ZERO);
+    eventually("it has ended", || !daemon.0.bridge.running.load(Relaxed));
+    daemon.journaled(&[(3, 1)]);
+    assert_eq!(daemon.await_settled(1), [(3, 1)]);
 }
