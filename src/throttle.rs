@@ -131,6 +131,8 @@ lines! {
     RedisDropped: "redis_dropped", "messages from Redis that found no room";
     /// Redis does not pass on what clients say.
     RelayRefused: "relay_refused", "messages of clients that Redis does not pass on";
+    /// No server of the cluster can be reached.
+    ClusterUnreachable: "cluster_unreachable", "failures to reach NATS";
     /// Events of other nodes did not arrive.
     ClusterGap: "cluster_gap", "times that events of other nodes did not arrive";
     /// Events of other nodes found no room.

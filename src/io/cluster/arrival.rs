@@ -181,6 +181,8 @@ impl ClusterNode {
             Some(reason) => self.hub.gaps.begin(GapSource::Cluster, &self.hub.spoken, &reason),
             None => self.hub.gaps.end(GapSource::Cluster),
         }
+        let has = |state| status.nodes.iter().any(|node| node.state == state);
+        self.is_alone = has(NodeState::Suspected) && !has(NodeState::Live);
         self.tell_fault();
         self.pause_webhooks();
         // A stop ends the sessions itself.

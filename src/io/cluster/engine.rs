@@ -6,7 +6,7 @@ use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, ServerInfo, Subscriber};
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -49,8 +49,18 @@ pub(super) struct Engine {
 #[derive(Default)]
 pub(super) struct EngineNews {
     changed: Notify,
-    /// The last error.
-    error: Mutex<Option<String>>,
+    errors: Mutex<EngineErrors>,
+}
+
+/// The last errors of the connection, with what to do.
+#[derive(Default)]
+struct EngineErrors {
+    /// Why it is not there.
+    last: Option<String>,
+    /// Whether that has not been told yet.
+    is_new: bool,
+    /// What the server does not permit.
+    refusal: Option<String>,
 }
 
 /// A change of the connection.
@@ -114,21 +124,25 @@ impl Engine {
             self.retry_at = None;
             return was_good.then_some(EngineChange::Lost);
         }
-        if connects == self.connects {
-            return None;
-        }
 
-        // Each connection is judged once: it may be one to another server.
+        let refusal = self.news.errors().refusal.take();
+        if connects == self.connects {
+            return refusal.map(|refusal| self.refuse(refusal));
+        }
+        // Each connection is looked at once: it may be one to another server.
         self.connects = connects;
-        let objection = objection(&self.client.server_info());
-        self.is_good = objection.is_none();
-        self.retry_at = objection.is_some().then(|| Instant::now() + RETRY);
-        *self.news.error() = None;
-        Some(match objection {
-            Some(objection) => EngineChange::Refused(objection),
-            None if was_good => EngineChange::Replaced,
-            None => EngineChange::Connected,
-        })
+        self.news.errors().last = None;
+        if let Some(objection) = objection(&self.client.server_info()).or(refusal) {
+            return Some(self.refuse(objection));
+        }
+        self.is_good = true;
+        Some(if was_good { EngineChange::Replaced } else { EngineChange::Connected })
+    }
+
+    fn refuse(&mut self, objection: String) -> EngineChange {
+        self.is_good = false;
+        self.retry_at = Some(Instant::now() + RETRY);
+        EngineChange::Refused(objection)
     }
 
     /// Whether it is time to try another server than the one that will not do.
@@ -136,9 +150,15 @@ impl Engine {
         self.retry_at.take_if(|at| *at <= Instant::now()).is_some()
     }
 
-    /// The last error of the connection, if it was never good since.
+    /// Why there is no connection.
     pub(super) fn error(&self) -> Option<String> {
-        self.news.error().clone()
+        self.news.errors().last.clone()
+    }
+
+    /// The same, once for each attempt to connect.
+    pub(super) fn new_error(&self) -> Option<String> {
+        let mut errors = self.news.errors();
+        if std::mem::take(&mut errors.is_new) { errors.last.clone() } else { None }
     }
 }
 
@@ -150,16 +170,46 @@ impl EngineNews {
 
     fn tell(&self, event: &Event) {
         match event {
-            Event::ServerError(error) => *self.error() = Some(error.to_string()),
-            Event::ClientError(error) => *self.error() = Some(error.to_string()),
+            Event::ServerError(error) => {
+                let text = error.to_string();
+                if text.to_ascii_lowercase().contains("permissions violation") {
+                    self.errors().refusal = Some(format!(
+                        "{text}: let the user of cluster.url publish and subscribe to \
+                         \"ff.NAME.>\" and \"$JS.API.>\", NAME being cluster.name"
+                    ));
+                } else {
+                    self.fail(&text);
+                }
+            }
+            Event::ClientError(error) => self.fail(&error.to_string()),
             _ => {}
         }
         self.changed.notify_one();
     }
 
-    fn error(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fail(&self, text: &str) {
+        let mut errors = self.errors();
+        errors.last = Some(format!("{text}{}", advice(text)));
+        errors.is_new = true;
     }
+
+    fn errors(&self) -> MutexGuard<'_, EngineErrors> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to do about an error of the client, by its words: it gives no more than these.
+fn advice(text: &str) -> &'static str {
+    let text = text.to_ascii_lowercase();
+    let known = [
+        ("authorization", ": check the user and password in cluster.url, or credentials_file"),
+        ("authentication", ": check cluster.credentials_file"),
+        ("tls", ": the server's certificate is not trusted, or it speaks no TLS: check ca_file"),
+        ("dns", ": no server has such a name: check cluster.url"),
+        ("timed out", ": no answer from there: check cluster.url and the network"),
+        ("io error", ": nothing listens there, or it is out of reach: check cluster.url"),
+    ];
+    known.iter().find(|(word, _)| text.contains(word)).map_or("", |(_, advice)| advice)
 }
 
 /// The subjects of a service, as one node uses them.
@@ -269,5 +319,17 @@ mod tests {
         assert!(small.contains("max_payload = 4MB"), "{small}");
         let plain = objection(&server("2.12.0", PAYLOAD_BYTES_MIN, false)).unwrap();
         assert!(plain.contains("jetstream {"), "{plain}");
+    }
+
+    #[test]
+    fn errors_are_told_once_with_what_to_do_and_a_refusal_apart() {
+        let news = EngineNews::default();
+        news.tell(&Event::ClientError(async_nats::ClientError::Other("IO error".into())));
+        assert!(news.errors().last.as_ref().unwrap().contains("nothing listens there"));
+        assert!(news.errors().is_new && news.errors().refusal.is_none());
+        let text = "Permissions Violation for Subscription to \"ff.main.all.>\"";
+        news.tell(&Event::ServerError(async_nats::ServerError::Other(text.into())));
+        assert!(news.errors().refusal.as_ref().unwrap().contains("\"ff.NAME.>\""));
+        assert!(advice("nats: authorization violation").contains("user and password"));
     }
 }

@@ -82,3 +82,64 @@ impl InboundMessage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{NodeId, NodeName, PacketDraft};
+    use crate::dialect::Kind;
+    use crate::frame::Draft;
+    use crate::wheel::Now;
+
+    fn message(payload: Vec<u8>) -> Message {
+        let (subject, length) = ("s".into(), payload.len());
+        let (reply, headers, status, description) = (None, None, None, None);
+        Message { subject, reply, payload: payload.into(), headers, status, description, length }
+    }
+
+    fn packet(events: u32, bytes: usize) -> InboundMessage {
+        let name = NodeName::new("a").unwrap();
+        let mut packet = PacketDraft::new(NodeId { name, incarnation: 1 });
+        let mut draft = Draft::default();
+        draft.address(&[&[Kind::ALL[0].topic()]], b"");
+        draft.text(|out| out.resize(out.len() + bytes, b'x'));
+        let event = draft.finish(Now::default());
+        (0..events).for_each(|_| packet.push(&event, 0));
+        let message = message(packet.finish(0));
+        InboundMessage::Live(LivePacket::read(&message.payload).unwrap(), message)
+    }
+
+    #[test]
+    fn packets_beyond_the_events_that_may_wait_are_given_back_and_control_messages_are_not() {
+        let mut inbound = Inbound::default();
+        for _ in 0..EVENTS_MAX / 100 {
+            assert!(inbound.push(packet(100, 1)).is_none());
+        }
+        assert!(matches!(
+            inbound.push(packet(1, 1)),
+            Some(InboundMessage::Live(packet, _)) if packet.events == 1
+        ));
+        assert!(inbound.push(InboundMessage::Control(message(b"{}".to_vec()))).is_none());
+        assert!(inbound.pop().is_some());
+        assert!(inbound.push(packet(100, 1)).is_none(), "there is room again");
+    }
+
+    #[test]
+    fn bytes_have_a_limit_too_and_all_room_comes_back() {
+        let mut inbound = Inbound::default();
+        for _ in 0..3 {
+            assert!(inbound.push(packet(1, BYTES_MAX / 4)).is_none());
+        }
+        assert!(inbound.push(packet(1, BYTES_MAX / 2)).is_some());
+        assert!(
+            inbound.push(packet(1, 10)).is_none(),
+            "a short one may fit where a long one did not"
+        );
+        let many = || InboundMessage::Control(message(vec![b'{'; CONTROL_BYTES_MAX / 2]));
+        assert!((0..3).all(|_| inbound.push(many()).is_none()));
+        assert!(inbound.push(many()).is_some(), "these are bounded too");
+        while inbound.pop().is_some() {}
+        assert!(inbound.is_empty());
+        assert_eq!((inbound.bytes, inbound.events), (0, 0));
+    }
+}

@@ -75,8 +75,8 @@ pub(super) struct ClusterNode {
     pub(super) isolation: Isolation,
     next_status_ns: u64,
     next_search_ns: u64,
-    /// Whether other nodes were there at the last look.
-    had_peers: bool,
+    /// Whether all other nodes had fallen silent at the last look.
+    pub(super) is_alone: bool,
     /// Until when what waits may still be sent, once the daemon stops.
     ends_at: Option<Instant>,
 }
@@ -135,7 +135,7 @@ impl ClusterNode {
             isolation: Isolation::new(&nats.settings),
             next_status_ns: 0,
             next_search_ns: 0,
-            had_peers: false,
+            is_alone: false,
             ends_at: None,
         };
         Ok(node)
@@ -146,9 +146,11 @@ impl ClusterNode {
         while !self.turn(clock::now()) {
             self.wait().await;
         }
-        // What the client was handed is on its way once this ends.
-        let time = self.ends_at.map_or(Duration::ZERO, |end| end.duration_since(Instant::now()));
-        let _ = timeout(time, self.engine.client.flush()).await;
+        // What the client was handed is on its way once this ends; there is nobody else to tell of
+        // an engine that takes nothing.
+        if self.is_connected {
+            let _ = timeout(STALL_MAX, self.engine.client.flush()).await;
+        }
     }
 
     /// Takes one turn. Returns whether the thread is to end.
@@ -241,9 +243,16 @@ impl ClusterNode {
             }
             Some(EngineChange::Refused(objection)) => {
                 self.disconnect(now);
-                tracing::error!("no cluster: {objection}; trying again until one will do");
+                tracing::error!("no cluster: {objection}; trying again until that is mended");
                 self.objection = Some(objection);
             }
+        }
+        if !self.is_connected
+            && let Some(error) = self.engine.new_error()
+        {
+            LogLine::ClusterUnreachable.warn(now, || {
+                format!("no cluster at {}: {error}; trying again for ever", self.servers)
+            });
         }
 
         if self.engine.wants_another() || self.searches(now) {
@@ -261,12 +270,10 @@ impl ClusterNode {
         }
     }
 
-    /// Whether all other nodes have gone from sight: this node's server may be the one that is cut
-    /// off, and another may know more.
+    /// Whether it is time to look for the others by another server: all have fallen silent at once,
+    /// without a goodbye, so it may be this node's server that is cut off.
     fn searches(&mut self, now: Now) -> bool {
-        let had_peers = std::mem::replace(&mut self.had_peers, self.metrics.peers.get() > 0);
-        let searches = had_peers
-            && !self.had_peers
+        let searches = std::mem::take(&mut self.is_alone)
             && self.is_connected
             && now.monotonic_ns >= self.next_search_ns;
         if searches {

@@ -142,19 +142,22 @@ impl ClusterOutbound {
         }
     }
 
-    /// Hands messages to the client; never ends. May be dropped while it waits.
+    /// Hands all messages to the client. Without any it waits for ever. May be dropped while it
+    /// waits.
     pub(super) async fn run(&mut self) {
+        if self.is_empty() {
+            return std::future::pending().await;
+        }
         loop {
             if self.sending.is_none() {
-                let Some(message) = self.waiting.pop_front() else {
-                    return std::future::pending().await;
-                };
+                // Then more can be taken from the inbox.
+                let Some(message) = self.waiting.pop_front() else { return };
                 let OutboundMessage { subject, payload, events } = message;
                 self.metrics.bytes_out.add(payload.len() as u64);
                 let client = self.client.clone();
                 let sending = async move { client.publish(subject, payload.into()).await };
                 self.sending = Some((Box::pin(sending), events));
-                self.since.get_or_insert_with(Instant::now);
+                self.since = Some(Instant::now());
             }
 
             let Some((sending, events)) = &mut self.sending else { continue };
