@@ -86,7 +86,8 @@ impl ClusterNode {
         });
     }
 
-    /// Hands on what has arrived, as far as the shards have room. Returns whether there is more.
+    /// Passes on what has arrived, as far as the shards have room. Returns whether there is more
+    /// that they have room for.
     pub(super) fn pass_on(&mut self, now: Now) -> bool {
         let mut events = 0;
         while events < TURN_EVENTS_MAX && self.hub.shards_have_room() {
@@ -103,7 +104,7 @@ impl ClusterNode {
                 }
             }
         }
-        !self.inbound.is_empty()
+        events >= TURN_EVENTS_MAX && !self.inbound.is_empty()
     }
 
     /// Delivers the events of a packet to this node's subscribers.

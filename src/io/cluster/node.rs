@@ -25,14 +25,16 @@ use futures_core::Stream as _;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::{sleep, timeout};
 
-/// Messages of the engine that one turn takes: some milliseconds of work.
-const TURN_MESSAGES_MAX: usize = 256;
+/// Messages of the engine that one turn takes out of the client's queue, which holds four times as
+/// many: some milliseconds of work. Their bytes are bounded by where they wait next.
+const TURN_MESSAGES_MAX: usize = 16 * 1024;
 /// Interval of the status, which is text that operators read.
 const STATUS_NS: u64 = SECOND_NS / 2;
 /// The shortest time between two attempts to find the others by another server.
@@ -143,8 +145,8 @@ impl ClusterNode {
 
     /// Runs until the daemon has stopped.
     pub(super) async fn run(mut self) {
-        while !self.turn(clock::now()) {
-            self.wait().await;
+        while let Some(more) = self.turn(clock::now()) {
+            self.wait(more).await;
         }
         // What the client was handed is on its way once this ends; there is nobody else to tell of
         // an engine that takes nothing.
@@ -153,12 +155,13 @@ impl ClusterNode {
         }
     }
 
-    /// Takes one turn. Returns whether the thread is to end.
-    fn turn(&mut self, now: Now) -> bool {
+    /// Takes one turn. Returns whether there is more to do at once; `None` when the thread is to
+    /// end.
+    fn turn(&mut self, now: Now) -> Option<bool> {
         self.hub.pulses.cluster.beat(now);
         self.look(now);
         self.take_posts(now);
-        self.pass_on(now);
+        let more = self.pass_on(now);
         if now.monotonic_ns >= self.cluster.next_at_ns() {
             self.step(|cluster, host| cluster.tick(now, host));
             let lost = self.cluster.take_lost();
@@ -173,11 +176,12 @@ impl ClusterNode {
             self.tell(now);
         }
         // What is said last is sent, or given up with the engine that takes nothing.
-        self.ends_at.is_some_and(|end| self.outbound.is_empty() || Instant::now() >= end)
+        let is_over = |end| self.outbound.is_empty() || Instant::now() >= end;
+        (!self.ends_at.is_some_and(is_over)).then_some(more)
     }
 
     /// Waits until there is something to do.
-    async fn wait(&mut self) {
+    async fn wait(&mut self, more: bool) {
         let until_tick = self.cluster.next_at_ns().saturating_sub(clock::now().monotonic_ns);
         let mut pause = Duration::from_nanos(until_tick);
         if !self.inbound.is_empty() {
@@ -203,6 +207,7 @@ impl ClusterNode {
                 None
             }
             () = news.changed() => None,
+            () = yield_now(), if more => None,
             () = sleep(pause) => None,
         };
 
@@ -215,6 +220,10 @@ impl ClusterNode {
             self.step(|cluster, host| cluster.handle(input, now, host));
         }
         if let Some(message) = message {
+            // A new connection brings messages before the client tells of it.
+            if !self.is_connected {
+                self.look(now);
+            }
             self.receive(message, now);
         }
         for _ in 1..TURN_MESSAGES_MAX {
@@ -448,7 +457,9 @@ async fn next(subscriber: &mut Subscriber) -> Option<Message> {
 /// A message that is there already.
 fn waiting(subscriber: &mut Subscriber) -> Option<Message> {
     let mut context = Context::from_waker(Waker::noop());
-    match Pin::new(subscriber).poll_next(&mut context) {
+    // The client puts thousands there at a time, more than tokio lets a task take in one go.
+    let next = unconstrained(poll_fn(|cx| Pin::new(&mut *subscriber).poll_next(cx)));
+    match pin!(next).poll(&mut context) {
         Poll::Ready(message) => message,
         Poll::Pending => None,
     }
