@@ -6,6 +6,7 @@
 //! random numbers, so that a failing input always fails.
 
 mod amqp;
+mod cluster;
 mod conversation;
 mod feed;
 mod http;
@@ -44,6 +45,7 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "proxy", run: proxy::run },
     Target { name: "record", run: record::run },
     Target { name: "trie", run: trie::run },
+    Target { name: "cluster", run: cluster::run },
 ];
 
 /// The time in all targets, at which the seeds' signatures and tokens are valid.
