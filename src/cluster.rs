@@ -11,19 +11,32 @@
 //! A node's part in this is one value: what it hears, what its connections ask and what its journals
 //! answer go in, what it says and does comes out. `io/cluster` carries both.
 
-// Ownership, which follows, uses all of it.
-#![allow(dead_code)]
-
+mod announcer;
 pub mod boundary;
+mod channel_name;
 mod host;
+mod inquiries;
+mod inquiry_message;
+mod journal;
 pub mod kept;
+mod link;
 pub mod live;
+mod local_channel;
+mod local_news;
 pub mod node;
+mod node_presence;
+mod owner;
+mod owner_channels;
+mod owner_node;
+mod ownership;
+mod partition;
 mod partition_number;
 mod peers;
+mod rounds;
 pub mod servers;
 pub mod settings;
 mod status;
+mod traffic;
 mod wire;
 
 pub use self::boundary::{
@@ -35,11 +48,18 @@ pub use self::live::{LivePacket, PacketDraft, UnreadablePacket};
 pub use self::node::{NodeId, NodeName};
 pub use self::servers::{NatsLogin, NatsServers};
 pub use self::settings::{ClusterSettings, OnIsolation};
+#[cfg(test)]
+pub(crate) use self::simulation::simulate;
 pub use self::status::{
     ClusterStatus, ClusterTotals, NodeState, NodeStatus, PartitionState, PartitionStatus,
 };
 
-use self::peers::{ClusterPeers, PeerChange, SELF};
+use self::inquiries::NodeInquiries;
+use self::link::LinkTail;
+use self::node_presence::NodePresence;
+use self::partition::ClusterPartition;
+use self::partition_number::PartitionNumber;
+use self::peers::{ClusterPeers, PeerChange, PeerNumber, SELF};
 use self::wire::{ControlError, ControlKind, Heartbeat};
 use crate::wheel::{Now, SECOND_NS};
 
@@ -61,7 +81,15 @@ pub struct Cluster {
     totals: ClusterTotals,
     /// Live events sent so far.
     live_sent: u64,
+    partitions: Vec<ClusterPartition>,
+    presence: NodePresence,
+    inquiries: NodeInquiries,
+    /// The number of the last call of the engine.
+    last_call: u64,
     is_draining: bool,
+    /// Whether the others have to be told at once what this node owns.
+    is_claiming: bool,
+    next_balance_ns: u64,
     next_heartbeat_ns: u64,
     next_tick_ns: u64,
     next_garbage_news_ns: u64,
@@ -77,7 +105,13 @@ impl Cluster {
             plan,
             totals: ClusterTotals::default(),
             live_sent: 0,
+            partitions: PartitionNumber::all().map(ClusterPartition::new).collect(),
+            presence: NodePresence::new(),
+            inquiries: NodeInquiries::default(),
+            last_call: 0,
             is_draining: false,
+            is_claiming: false,
+            next_balance_ns: 0,
             next_heartbeat_ns: now.monotonic_ns,
             next_tick_ns: now.monotonic_ns,
             next_garbage_news_ns: 0,
@@ -91,11 +125,14 @@ impl Cluster {
             ClusterInput::Connected => self.connected(now, host),
             ClusterInput::Lost => self.peers.disconnected(now),
             ClusterInput::Heard(bytes) => self.heard(bytes, now, host),
-            ClusterInput::Asked(..) | ClusterInput::Journal(_) | ClusterInput::Settled(_) => {}
-            ClusterInput::Drain => self.is_draining = true,
+            ClusterInput::Asked(from, question) => self.asked(from, *question, now, host),
+            ClusterInput::Journal(outcome) => self.journal(outcome, now, host),
+            ClusterInput::Settled(receipts) => self.settled(&receipts),
+            ClusterInput::Drain => self.drain(now, host),
             ClusterInput::Stop => self.send(Destination::All, &ControlKind::Bye, host),
         }
-        self.settle_changes(host);
+        self.settle_changes(now, host);
+        self.run(now, host);
     }
 
     /// Does what is due. To be called at [`Cluster::next_at_ns`].
@@ -104,8 +141,19 @@ impl Cluster {
         self.peers.tick(now);
         if self.peers.is_connected() && now.monotonic_ns >= self.next_heartbeat_ns {
             self.beat(now, host);
+            self.send_tails(host);
         }
-        self.settle_changes(host);
+        self.settle_changes(now, host);
+        self.tick_ownership(now, host);
+        self.inquiries.tick(now);
+        self.presence.tick(now, host);
+        let (nodes, words) = (self.present_nodes(), host.words());
+        for partition in &mut self.partitions {
+            if let Some(owner) = partition.owned() {
+                owner.tick(&nodes, &words, now);
+            }
+        }
+        self.run(now, host);
         self.next_tick_ns = now.monotonic_ns + TICK_NS;
     }
 
@@ -156,9 +204,37 @@ impl Cluster {
             draining: self.is_draining,
             unready: self.peers.unready(now),
             nodes: self.peers.status(self.plan.settings_hash, now),
-            partitions: Vec::new(),
-            totals: self.totals,
+            partitions: self.partition_status(),
+            totals: ClusterTotals {
+                link_resets: self.presence.resets,
+                unanswered: self.presence.unanswered + self.inquiries.unanswered,
+                ..self.totals
+            },
         }
+    }
+
+    fn partition_status(&self) -> Vec<PartitionStatus> {
+        let status = |partition: &ClusterPartition| {
+            let (owner, epoch) = match partition.known {
+                Some((SELF, epoch)) => (Some(self.me.name.clone()), epoch),
+                Some((node, epoch)) => {
+                    (self.peers.by_number(node).map(|peer| peer.id.name.clone()), epoch)
+                }
+                None => (None, 0),
+            };
+            let (partition, state) = (partition.number.get(), partition.state());
+            PartitionStatus { partition, owner, epoch, state }
+        };
+        let has_presence = self.plan.has_presence;
+        self.partitions.iter().filter(|_| has_presence).map(status).collect()
+    }
+
+    /// Hands everything over, and takes nothing from now on.
+    fn drain(&mut self, now: Now, host: &mut ClusterHost<'_>) {
+        self.is_draining = true;
+        // Before the partitions are released, so that others know that they fall to them.
+        self.beat(now, host);
+        self.release_all(now);
     }
 
     fn connected(&mut self, now: Now, host: &mut ClusterHost<'_>) {
@@ -183,7 +259,7 @@ impl Cluster {
             settings: self.plan.settings_hash,
             presence: self.plan.has_presence,
             draining: self.is_draining,
-            owned: Vec::new(),
+            owned: self.owned(),
             connections: (host.connections)().into_iter().take(HEARTBEAT_APPS_MAX).collect(),
         }
     }
@@ -198,29 +274,72 @@ impl Cluster {
             Ok(message) => message,
             Err(error) => return self.unreadable(error, now, host),
         };
-        if self.peers.heard(&message.from, now).is_none() {
-            return;
-        }
+        let Some(from) = self.peers.heard(&message.from, now) else { return };
+        // A new run of a node has nothing in common with the one before.
+        self.settle_changes(now, host);
 
         let name = &message.from.name;
         match message.kind {
             ControlKind::Hello(heartbeat) => {
-                self.heard_heartbeat(name, heartbeat, host);
+                self.heard_heartbeat(from, name, heartbeat, now, host);
                 self.beat(now, host);
             }
-            ControlKind::Heartbeat(heartbeat) => self.heard_heartbeat(name, heartbeat, host),
+            ControlKind::Heartbeat(heartbeat) => {
+                self.heard_heartbeat(from, name, heartbeat, now, host);
+            }
             ControlKind::Bye => self.peers.bye(name),
+            ControlKind::Release { partition, epoch } => self.note_release(from, partition, epoch),
+            ControlKind::Notes(batch) => self.notes(from, batch, now, host),
+            ControlKind::News(batch) => self.presence.news(from, batch, now, host),
+            ControlKind::Reset(link) => self.presence.reset(from, link, now),
+            ControlKind::Tails { notes, news } => self.heard_tails(from, &notes, &news, now, host),
+            ControlKind::Inquire(call) => {
+                let owner = self.partitions[call.partition.index()].owned();
+                if let Some(owner) = owner.filter(|owner| owner.epoch() == call.epoch) {
+                    owner.inquire(from, call, now);
+                }
+            }
+            ControlKind::Answer(part) => self.inquiries.answered(from, part),
+            ControlKind::Dismiss { id, app, user } => {
+                self.presence.dismiss(&app, &user, host);
+                self.send_to(from, &ControlKind::Dismissed { id }, host);
+            }
+            ControlKind::Dismissed { id } => self.inquiries.dismissed(from, id),
         }
     }
 
     fn heard_heartbeat(
         &mut self,
+        from: PeerNumber,
         name: &NodeName,
         heartbeat: Heartbeat,
+        now: Now,
         host: &mut ClusterHost<'_>,
     ) {
+        self.note_owned(from, &heartbeat.owned, now);
         if self.peers.heartbeat(name, heartbeat, self.plan.settings_hash) {
             host.news(false, format!("the settings of node {name} differ from this node's"));
+        }
+    }
+
+    /// The last numbers of what another node has sent.
+    fn heard_tails(
+        &mut self,
+        from: PeerNumber,
+        notes: &[LinkTail],
+        news: &[LinkTail],
+        now: Now,
+        host: &mut ClusterHost<'_>,
+    ) {
+        for tail in notes {
+            let owner = self.partitions[tail.link.partition.index()].owned();
+            let owner = owner.filter(|owner| owner.epoch() == tail.link.epoch);
+            if owner.is_some_and(|owner| owner.tail(from, tail, now)) {
+                self.send_to(from, &ControlKind::Reset(tail.link), host);
+            }
+        }
+        for tail in news {
+            self.presence.tail(from, tail, now);
         }
     }
 
@@ -243,8 +362,11 @@ impl Cluster {
     }
 
     /// Tells what the others have become.
-    fn settle_changes(&mut self, host: &mut ClusterHost<'_>) {
+    fn settle_changes(&mut self, now: Now, host: &mut ClusterHost<'_>) {
         for change in self.peers.take_changes() {
+            if let PeerChange::Left(number) = change {
+                self.left(number, now, host);
+            }
             let (PeerChange::Came(number) | PeerChange::Left(number) | PeerChange::Doubled(number)) =
                 change;
             let name = match self.peers.by_number(number) {
@@ -261,8 +383,22 @@ impl Cluster {
             host.news(matches!(change, PeerChange::Came(_)), text);
         }
     }
+
+    /// A node is gone, with all that it had.
+    fn left(&mut self, number: PeerNumber, now: Now, host: &mut ClusterHost<'_>) {
+        self.note_gone(number);
+        self.inquiries.gone(number);
+        let words = host.words();
+        for partition in &mut self.partitions {
+            if let Some(owner) = partition.owned() {
+                owner.gone(number, &words, now);
+            }
+        }
+    }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests {
     mod bad_input;

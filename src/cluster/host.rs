@@ -1,9 +1,9 @@
 //! What a node's part of the cluster is given: its plan once, its host at each step.
 
 use super::boundary::ClusterOutput;
-use crate::frame::Draft;
-use crate::service::DialectId;
-use crate::service::presence::PresenceVoice;
+use crate::frame::{Draft, Publication};
+use crate::service::presence::{PresenceAnswer, PresenceVoice};
+use crate::service::{Answer, ConnectionRef, DialectId, Effect};
 
 /// How a node takes part in the cluster, for its whole life.
 #[derive(Clone, Debug)]
@@ -30,8 +30,40 @@ pub struct ClusterHost<'a> {
     pub out: &'a mut Vec<ClusterOutput>,
 }
 
-impl ClusterHost<'_> {
+impl<'a> ClusterHost<'a> {
     pub(super) fn news(&mut self, is_good: bool, text: String) {
         self.out.push(ClusterOutput::News(is_good, text));
+    }
+
+    /// Answers a connection.
+    pub(super) fn answer(&mut self, connection: ConnectionRef, answer: PresenceAnswer) {
+        let answer = Answer::Presence(answer);
+        self.out.push(ClusterOutput::Effect(Effect::Answer(connection, answer)));
+    }
+
+    /// Publishes to this node's connections.
+    pub(super) fn publish(&mut self, publication: Option<Publication>) {
+        let publication = publication.map(Effect::Publication);
+        self.out.extend(publication.map(ClusterOutput::Effect));
+    }
+
+    /// The dialects' wording and rules.
+    pub(super) fn words(&self) -> PresenceWords<'a> {
+        PresenceWords { voice: self.voice, outbox_bytes_max: self.outbox_bytes_max }
+    }
+}
+
+/// The dialects' wording and rules.
+#[derive(Clone, Copy)]
+pub(super) struct PresenceWords<'a> {
+    voice: &'a dyn Fn(DialectId) -> Option<&'a dyn PresenceVoice>,
+    /// The limit on bytes queued for one client.
+    pub(super) outbox_bytes_max: usize,
+}
+
+impl<'a> PresenceWords<'a> {
+    /// The wording and rules of a dialect; `None` for one without presence.
+    pub(super) fn voice(&self, dialect: DialectId) -> Option<&'a dyn PresenceVoice> {
+        (self.voice)(dialect)
     }
 }

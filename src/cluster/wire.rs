@@ -3,6 +3,8 @@
 //! Fields that are not known are ignored, so that a release may add some; a message of another
 //! version is told apart from garbage.
 
+use super::inquiry_message::{InquiryCall, OwnerAnswer};
+use super::link::{LinkBatch, LinkId, LinkTail, PresenceNews, PresenceNote};
 use super::node::{NodeId, NodeName};
 use super::partition_number::PartitionNumber;
 use serde::{Deserialize, Serialize};
@@ -21,14 +23,14 @@ pub(super) const CONTROL_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(super) const CONTROL_PART_BYTES: usize = 256 * 1024;
 
 /// A control message with its sender.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct ControlMessage {
     pub(super) from: NodeId,
     pub(super) kind: ControlKind,
 }
 
 /// What a control message says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ControlKind {
     /// The node has connected; answered by a heartbeat at once.
@@ -37,6 +39,24 @@ pub(super) enum ControlKind {
     Heartbeat(Heartbeat),
     /// The node stops.
     Bye,
+    /// The node has let go of a partition that it owned in this epoch.
+    Release { partition: PartitionNumber, epoch: u64 },
+    /// To the owner of a partition, by a link.
+    Notes(LinkBatch<PresenceNote>),
+    /// From the owner of a partition, by a link.
+    News(LinkBatch<PresenceNews>),
+    /// The owner misses something of a link.
+    Reset(LinkId),
+    /// What was sent last by the links between two nodes: notes to the owner, and news from it.
+    Tails { notes: Vec<LinkTail>, news: Vec<LinkTail> },
+    /// To the owner of a partition.
+    Inquire(InquiryCall),
+    /// A part of the answer.
+    Answer(OwnerAnswer),
+    /// Closes the connections of a user; answered by [`ControlKind::Dismissed`].
+    Dismiss { id: u64, app: Box<str>, user: Box<str> },
+    /// The connections of a user are closed.
+    Dismissed { id: u64 },
 }
 
 /// The state of a node, as it tells the others each second.

@@ -16,6 +16,8 @@ mod journal_fault;
 mod node;
 mod outbound;
 mod place;
+#[cfg(test)]
+mod seeds;
 
 pub(super) use self::handle::ClusterHandle;
 pub use self::place::Nats;

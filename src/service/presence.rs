@@ -7,14 +7,18 @@
 //! overlap nor leave a gap, whichever shards the members are on.
 //!
 //! In reading order: `question` defines the requests, which shard owns a channel, and the answers;
-//! `app` keeps the channels of one app.
+//! `count` says when a channel's number of subscriptions is told; `app` keeps the channels of one
+//! app.
 
 mod app;
+mod count;
 mod question;
 
 pub use self::app::{AppPresence, Joined, Newcomer, PresenceChange, PresenceRules};
+pub use self::count::{CountPace, CountStep, WaitingCounts};
 pub use self::question::{
-    ChannelCounts, ChannelInquiry, PresenceAnswer, PresenceQuestion, PresenceRequest, WantedCounts,
+    ChannelCounts, ChannelInquiry, OccupiedChannels, PresenceAnswer, PresenceQuestion,
+    PresenceRequest, WantedCounts,
 };
 
 use super::webhook::Webhook;

@@ -7,8 +7,8 @@ use fanfare::retained::Retained;
 use fanfare::service::ConnectionRef;
 use fanfare::service::Question;
 use fanfare::service::presence::{
-    AppPresence, ChannelInquiry, Newcomer, PresenceChange, PresenceQuestion, PresenceRequest,
-    PresenceRules,
+    AppPresence, ChannelInquiry, Newcomer, OccupiedChannels as _, PresenceChange, PresenceQuestion,
+    PresenceRequest, PresenceRules,
 };
 use fanfare::setting::Secret;
 use fanfare::wheel::Now;

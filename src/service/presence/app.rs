@@ -5,17 +5,12 @@
 //!
 //! This file knows neither JSON nor frames; the dialect interprets what a member shows.
 
-use super::question::{ChannelCounts, ChannelInquiry, PresenceAnswer};
+use super::count::{CountPace, CountStep, WaitingCounts};
+use super::question::{ChannelCounts, OccupiedChannels};
 use crate::service::ConnectionRef;
 use ahash::AHashMap;
-use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound::{Included, Unbounded};
-
-/// Above this many subscriptions, a channel's count is announced only every [`COUNT_INTERVAL_MS`],
-/// as Pusher does.
-const COUNTED_AT_ONCE_MAX: u32 = 100;
-/// Minimum time between two announcements of such a count (ms).
-const COUNT_INTERVAL_MS: u64 = 5000;
 
 /// A change to announce to subscribers and webhooks.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,8 +68,8 @@ pub enum Joined {
 #[derive(Debug, Default)]
 pub struct AppPresence {
     channels: BTreeMap<Box<str>, OccupiedChannel>,
-    /// Channels whose count waits for its announcement, with the earliest moment (ms), in order.
-    waiting_counts: VecDeque<(u64, Box<str>)>,
+    /// Channels whose count waits for its announcement.
+    waiting_counts: WaitingCounts<Box<str>>,
 }
 
 /// A channel with at least one subscription.
@@ -82,11 +77,8 @@ pub struct AppPresence {
 struct OccupiedChannel {
     subscriptions: u32,
     presence: Option<Box<ChannelMembers>>,
-    /// When the count was last announced (ms), and whether it has changed since.
-    counted_ms: u64,
-    is_unannounced: bool,
-    /// Whether the channel is queued in [`AppPresence::waiting_counts`].
-    is_waiting: bool,
+    /// When its count is announced.
+    pace: CountPace,
 }
 
 /// The members of a presence channel.
@@ -110,7 +102,7 @@ impl AppPresence {
     /// An app without subscriptions.
     #[must_use]
     pub const fn new() -> Self {
-        Self { channels: BTreeMap::new(), waiting_counts: VecDeque::new() }
+        Self { channels: BTreeMap::new(), waiting_counts: WaitingCounts::new() }
     }
 
     /// Whether no channel is occupied.
@@ -220,7 +212,7 @@ impl AppPresence {
     /// When (ms) the next waiting count is due.
     #[must_use]
     pub fn due_at_ms(&self) -> Option<u64> {
-        self.waiting_counts.front().map(|(at_ms, _)| *at_ms)
+        self.waiting_counts.due_at_ms()
     }
 
     /// Whether a waiting count is due.
@@ -229,55 +221,15 @@ impl AppPresence {
         self.due_at_ms().is_some_and(|at_ms| at_ms <= now_ms)
     }
 
-    /// Answers an inquiry about this app's occupied channels.
-    #[must_use]
-    pub fn answer(&self, inquiry: &ChannelInquiry) -> PresenceAnswer {
-        PresenceAnswer::Channels(match inquiry {
-            ChannelInquiry::Channels { prefix, .. } => {
-                self.channels(prefix).filter_map(|(name, ..)| self.counted(name)).collect()
-            }
-            ChannelInquiry::Channel(name, _) => self.counted(name).into_iter().collect(),
-            ChannelInquiry::Counts(named) => {
-                named.iter().filter_map(|(name, _)| self.counted(name)).collect()
-            }
-            ChannelInquiry::Batch(named) => {
-                named.iter().flatten().filter_map(|(name, _)| self.counted(name)).collect()
-            }
-            ChannelInquiry::Users(name) => {
-                return PresenceAnswer::Users(
-                    self.members(name).map(|(user, _)| user.into()).collect(),
-                );
-            }
-            ChannelInquiry::Dismiss(_) => Vec::new(),
-            ChannelInquiry::Connections(here) => return PresenceAnswer::Connections(*here),
-        })
-    }
-
-    fn counted(&self, name: &str) -> Option<ChannelCounts> {
-        let (subscriptions, users) = self.counts(name)?;
-        let users = users.map(|users| users as u32);
-        Some(ChannelCounts { name: name.into(), subscriptions, users })
-    }
-
     /// Announces the waiting counts that are due.
     pub fn tick(&mut self, now_ms: u64, tell: &mut dyn FnMut(PresenceChange<'_>)) {
-        while let Some((_, channel)) =
-            self.waiting_counts.pop_front_if(|(at_ms, _)| *at_ms <= now_ms)
-        {
+        while let Some(channel) = self.waiting_counts.pop_due(now_ms) {
             // The channel may have been vacated meanwhile, and occupied again.
             let Some(entry) = self.channels.get_mut(&channel) else { continue };
-            entry.is_waiting = false;
-            let at_ms = entry.counted_ms + COUNT_INTERVAL_MS;
-            if !entry.is_unannounced {
-                continue;
-            }
-            if at_ms <= now_ms {
-                (entry.is_unannounced, entry.counted_ms) = (false, now_ms);
-                tell(PresenceChange::Count(&channel, entry.subscriptions));
-            } else {
-                // The count was announced in between, while it was low enough for that.
-                entry.is_waiting = true;
-                self.wait(at_ms, &channel);
+            match entry.pace.due(now_ms) {
+                CountStep::Tell => tell(PresenceChange::Count(&channel, entry.subscriptions)),
+                CountStep::Wait(at_ms) => self.waiting_counts.wait(at_ms, channel),
+                CountStep::Rest => {}
             }
         }
     }
@@ -295,20 +247,11 @@ impl AppPresence {
         if !rules.counts || entry.presence.is_some() {
             return;
         }
-        let at_ms = entry.counted_ms + COUNT_INTERVAL_MS;
-        if entry.subscriptions <= COUNTED_AT_ONCE_MAX || now_ms >= at_ms {
-            (entry.is_unannounced, entry.counted_ms) = (false, now_ms);
-            return tell(PresenceChange::Count(channel, entry.subscriptions));
+        match entry.pace.changed(entry.subscriptions, now_ms) {
+            CountStep::Tell => tell(PresenceChange::Count(channel, entry.subscriptions)),
+            CountStep::Wait(at_ms) => self.waiting_counts.wait(at_ms, channel.into()),
+            CountStep::Rest => {}
         }
-        entry.is_unannounced = true;
-        if !std::mem::replace(&mut entry.is_waiting, true) {
-            self.wait(at_ms, channel);
-        }
-    }
-
-    fn wait(&mut self, at_ms: u64, channel: &str) {
-        let place = self.waiting_counts.partition_point(|(other_ms, _)| *other_ms <= at_ms);
-        self.waiting_counts.insert(place, (at_ms, channel.into()));
     }
 
     /// The occupied channels whose names start with `prefix`, in order of name, with their
@@ -352,5 +295,21 @@ impl AppPresence {
         let presence = self.channels.get(channel).and_then(|entry| entry.presence.as_ref());
         let members = presence.map_or(&NOBODY, |presence| &presence.members);
         members.iter().map(|(user, member)| (&**user, &*member.info))
+    }
+}
+
+impl OccupiedChannels for AppPresence {
+    fn channel(&self, name: &str) -> Option<ChannelCounts> {
+        let (subscriptions, users) = self.counts(name)?;
+        let users = users.map(|users| users as u32);
+        Some(ChannelCounts { name: name.into(), subscriptions, users })
+    }
+
+    fn channels(&self, prefix: &str) -> Vec<ChannelCounts> {
+        Self::channels(self, prefix).filter_map(|(name, ..)| self.channel(name)).collect()
+    }
+
+    fn users(&self, name: &str) -> Vec<Box<str>> {
+        self.members(name).map(|(user, _)| user.into()).collect()
     }
 }

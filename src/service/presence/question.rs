@@ -119,6 +119,35 @@ pub struct ChannelCounts {
     pub users: Option<u32>,
 }
 
+/// Occupied channels of an app, as inquiries ask for them.
+pub trait OccupiedChannels {
+    /// A channel; `None` when it is not occupied.
+    fn channel(&self, name: &str) -> Option<ChannelCounts>;
+
+    /// The channels whose names start with `prefix`, in order of name.
+    fn channels(&self, prefix: &str) -> Vec<ChannelCounts>;
+
+    /// The users of a presence channel, in order.
+    fn users(&self, name: &str) -> Vec<Box<str>>;
+
+    /// The answer to an inquiry.
+    fn answer(&self, inquiry: &ChannelInquiry) -> PresenceAnswer {
+        PresenceAnswer::Channels(match inquiry {
+            ChannelInquiry::Channels { prefix, .. } => self.channels(prefix),
+            ChannelInquiry::Channel(name, _) => self.channel(name).into_iter().collect(),
+            ChannelInquiry::Counts(named) => {
+                named.iter().filter_map(|(name, _)| self.channel(name)).collect()
+            }
+            ChannelInquiry::Batch(named) => {
+                named.iter().flatten().filter_map(|(name, _)| self.channel(name)).collect()
+            }
+            ChannelInquiry::Users(name) => return PresenceAnswer::Users(self.users(name)),
+            ChannelInquiry::Dismiss(_) => Vec::new(),
+            ChannelInquiry::Connections(here) => return PresenceAnswer::Connections(*here),
+        })
+    }
+}
+
 impl PresenceQuestion {
     /// A question from a session; the shard fills in the dialect.
     #[must_use]
