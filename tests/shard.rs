@@ -199,3 +199,18 @@ fn a_close_is_over_when_the_peer_has_answered_or_after_its_time() {
     assert_eq!(stage.flush(), [ConnectionEvent::Gone(polite)]);
     assert_eq!(stage.wait(5), [ConnectionEvent::Gone(rude)]);
 }
+
+#[test]
+fn a_shard_that_is_cut_off_ends_a_part_of_its_sessions_at_a_time() {
+    let mut stage = Stage::new(Limits::default());
+    let ids: Vec<Id> = (0..6).map(|_| stage.join()).collect();
+    stage.shard.isolate(1, 3, stage.now);
+    stage.flush();
+    let close = fanfare::frame::close(1000, "");
+    for &id in &ids {
+        let told = stage.wire.get(&id).is_some_and(|told| *told == close);
+        assert_eq!(told, id % 3 == 1, "{id}");
+    }
+    stage.shard.isolate(1, 3, stage.now);
+    assert_eq!(stage.ends(Reason::Outage), 2, "each ends once");
+}
