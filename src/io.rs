@@ -450,6 +450,7 @@ async fn run_shard(setup: Setup, transport: Transport, ready: impl FnOnce()) -> 
     let metrics = Arc::clone(&hub.metrics[number]);
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now())
         .numbered(number as u16, hub.mailboxes.len())
+        .clustered(hub.cluster.is_some())
         .drawing(rng());
 
     let connections = Arc::clone(&hub.connections);

@@ -185,13 +185,16 @@ impl Hub {
     }
 
     /// Takes a question to the owner of its channel, or to all shards when it is about many
-    /// channels.
+    /// channels. In a cluster the owners may be on other nodes, and its thread takes all questions.
     pub(super) fn ask_presence(
         &self,
         from: ConnectionRef,
         question: Box<PresenceQuestion>,
         caller: usize,
     ) {
+        if let Some(cluster) = &self.cluster {
+            return cluster.ask(from, question);
+        }
         let shards = self.mailboxes.len();
         if let Some(owner) = question.owner(shards) {
             return self.post_from(caller, owner, Parcel::Presence(from, question));

@@ -27,7 +27,6 @@ pub(in crate::io) enum ClusterPost {
     /// An event for the subscribers of all nodes, this one included, that every node retains.
     Retained(Publication),
     /// A connection's question about presence.
-    #[allow(dead_code)] // Presence does not ask here yet.
     Asked(ConnectionRef, Box<PresenceQuestion>),
     /// What became of the webhooks with these receipts is known.
     Settled(Vec<WebhookReceipt>),
@@ -119,13 +118,11 @@ impl ClusterHandle {
     }
 
     /// Posts a question of a connection about presence.
-    #[allow(dead_code)] // Presence does not ask here yet.
     pub(in crate::io) fn ask(&self, from: ConnectionRef, question: Box<PresenceQuestion>) {
         self.inbox.post([ClusterPost::Asked(from, question)]);
     }
 
     /// Posts the receipts of webhooks that need no more care.
-    #[allow(dead_code)] // Presence does not ask here yet.
     pub(in crate::io) fn settle(&self, receipts: Vec<WebhookReceipt>) {
         self.inbox.post([ClusterPost::Settled(receipts)]);
     }
