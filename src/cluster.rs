@@ -23,6 +23,7 @@ mod link;
 pub mod live;
 mod local_channel;
 mod local_news;
+mod misses;
 pub mod node;
 mod node_presence;
 mod owner;
@@ -305,6 +306,9 @@ impl Cluster {
                 self.send_to(from, &ControlKind::Dismissed { id }, host);
             }
             ControlKind::Dismissed { id } => self.inquiries.dismissed(from, id),
+            ControlKind::Missed { dialect, app, channel } => {
+                self.tell_miss(dialect, &app, &channel, now, host);
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use super::boundary::ClusterOutput;
 use crate::frame::{Draft, Publication};
 use crate::service::presence::{PresenceAnswer, PresenceVoice};
 use crate::service::{Answer, ConnectionRef, DialectId, Effect};
+use crate::wheel::Now;
 
 /// How a node takes part in the cluster, for its whole life.
 #[derive(Clone, Debug)]
@@ -26,6 +27,9 @@ pub struct ClusterHost<'a> {
     pub outbox_bytes_max: usize,
     /// Counts this node's connections by app.
     pub connections: &'a dyn Fn() -> Vec<(Box<str>, u64)>,
+    /// Notes that nothing was found of a topic, whose group remembers at most so many. Returns
+    /// whether nothing is retained of it and this is the first miss since something was.
+    pub misses: &'a mut dyn FnMut(&[u8], usize, Now) -> bool,
     /// Receives the outputs, in order.
     pub out: &'a mut Vec<ClusterOutput>,
 }

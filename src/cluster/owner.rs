@@ -17,7 +17,7 @@ use super::partition_number::PartitionNumber;
 use super::peers::PeerNumber;
 use super::rounds::RoundsOutcome;
 use super::wire::CONTROL_PART_BYTES;
-use crate::service::presence::OccupiedChannels as _;
+use crate::service::presence::{OccupiedChannels as _, PresenceChange, PresenceVoice};
 use crate::wheel::{Now, SECOND_NS};
 use std::collections::VecDeque;
 
@@ -235,6 +235,18 @@ impl PartitionOwner {
     pub(super) fn inquire(&mut self, from: PeerNumber, call: InquiryCall, now: Now) {
         if !self.is_ending && self.inquiries.len() < INQUIRIES_MAX {
             self.inquiries.push_back((now.monotonic_ns + INQUIRY_NS, from, call));
+        }
+    }
+
+    /// Records a change that no node has told, and tells the app of it.
+    pub(super) fn change(
+        &mut self,
+        voice: &dyn PresenceVoice,
+        app: &str,
+        change: &PresenceChange<'_>,
+    ) {
+        if !self.is_ending {
+            self.announcer.webhook(voice, app, change);
         }
     }
 

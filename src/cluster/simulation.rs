@@ -9,6 +9,7 @@
 mod checks;
 mod engine;
 mod faults;
+mod misses;
 mod node;
 mod random;
 mod rest;

@@ -42,6 +42,9 @@ impl Cluster {
             PresenceRequest::Inquire(inquiry) => {
                 self.inquiries.ask(from, &question.app, inquiry, now);
             }
+            PresenceRequest::Miss(channel) => {
+                self.missed(question.dialect, ((&*question.app).into(), channel), now, host);
+            }
             _ => self.presence.ask(from, question, now, host),
         }
     }

@@ -7,6 +7,7 @@ use super::inquiry_message::{InquiryCall, OwnerAnswer};
 use super::link::{LinkBatch, LinkId, LinkTail, PresenceNews, PresenceNote};
 use super::node::{NodeId, NodeName};
 use super::partition_number::PartitionNumber;
+use crate::service::DialectId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -57,6 +58,8 @@ pub(super) enum ControlKind {
     Dismiss { id: u64, app: Box<str>, user: Box<str> },
     /// The connections of a user are closed.
     Dismissed { id: u64 },
+    /// To the owner of a partition: a subscriber found nothing in a cache channel.
+    Missed { dialect: DialectId, app: Box<str>, channel: Box<str> },
 }
 
 /// The state of a node, as it tells the others each second.

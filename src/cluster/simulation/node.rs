@@ -29,6 +29,8 @@ pub(super) struct SimNode {
     pub(super) calm_from: u64,
     /// Webhooks that are not told yet.
     pub(super) webhooks: BTreeSet<WebhookReceipt>,
+    /// Topics that it was asked for in vain, as the owner of their channel.
+    pub(super) missed: BTreeSet<Vec<u8>>,
     /// By how much its clocks are off (ms).
     pub(super) offset: u64,
 }
@@ -47,6 +49,7 @@ impl SimNode {
             is_connected: false,
             calm_from: 0,
             webhooks: BTreeSet::new(),
+            missed: BTreeSet::new(),
             offset,
         }
     }

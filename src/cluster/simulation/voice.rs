@@ -81,7 +81,8 @@ impl PresenceVoice for SimVoice {
             PresenceChange::Removed(channel, user) => {
                 (WebhookName::MemberRemoved, format!("{channel} {user}"))
             }
-            _ => return None,
+            PresenceChange::Missed(channel) => (WebhookName::CacheMiss, channel.to_owned()),
+            PresenceChange::Count(..) => return None,
         };
         let json = format!("{change:?}").into();
         let (app_id, subject) = (app.into(), subject.into());
@@ -89,8 +90,8 @@ impl PresenceVoice for SimVoice {
         (app == OPEN).then_some(Webhook::Event(event))
     }
 
-    fn retained(&self, _: &str, _: &str) -> Option<(Vec<u8>, usize)> {
-        None
+    fn retained(&self, _: &str, channel: &str) -> Option<(Vec<u8>, usize)> {
+        channel.starts_with("cache-").then(|| (channel.into(), 0))
     }
 }
 

@@ -261,6 +261,7 @@ impl World {
             draft: &mut sim.draft,
             outbox_bytes_max: 1 << 20,
             connections: &Vec::new,
+            misses: &mut |topic, _, _| sim.missed.insert(topic.to_vec()),
             out: &mut out,
         };
         match input {

@@ -39,6 +39,7 @@ impl Stage {
             draft: &mut Draft::default(),
             outbox_bytes_max: 1 << 20,
             connections: &|| vec![("1".into(), 3)],
+            misses: &mut |_, _, _| false,
             out: &mut self.out,
         };
         step(&mut self.cluster, &mut host);

@@ -2,6 +2,7 @@
 //! members who join and to inquiries.
 
 use super::app::EchoSettings;
+use super::name::ChannelKind;
 use super::topic::{topic, topic_of};
 use crate::dialect::Context;
 use crate::frame::{Draft, Publication};
@@ -98,6 +99,7 @@ impl PresenceVoice for EchoSettings {
     }
 
     fn retained(&self, app: &str, channel: &str) -> Option<(Vec<u8>, usize)> {
+        ChannelKind::of(channel).filter(|kind| kind.is_cache)?;
         let entries_max = self.by_id(app)?.settings.cache_entries_max;
         Some((topic(app, channel).concat(), entries_max))
     }

@@ -392,7 +392,7 @@ impl ClusterNode {
 
     /// Runs a step of the cluster's value, and carries out what comes of it.
     pub(super) fn step(&mut self, step: impl FnOnce(&mut Cluster, &mut ClusterHost<'_>)) {
-        let Self { cluster, draft, outputs, settings, .. } = self;
+        let Self { cluster, draft, outputs, settings, kept, .. } = self;
         let mut host = ClusterHost {
             voice: &|dialect| Kind::of(dialect)?.presence(settings),
             draft,
@@ -401,6 +401,7 @@ impl ClusterNode {
                 let apps = settings.tables().flat_map(|table| table.apps());
                 apps.map(|app| ((*app.id).into(), app.connections)).collect()
             },
+            misses: &mut |topic, entries_max, now| kept.miss(topic, entries_max, now),
             out: outputs,
         };
         step(cluster, &mut host);

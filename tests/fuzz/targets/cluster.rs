@@ -75,12 +75,14 @@ impl Node {
 
     /// A step of the cluster, and what is due after it.
     fn step(&mut self, now: Now, step: impl FnOnce(&mut Cluster, &mut ClusterHost<'_>)) {
-        let (mut draft, mut out, settings) = (Draft::default(), Vec::new(), &self.settings);
+        let (mut draft, mut out) = (Draft::default(), Vec::new());
+        let Self { settings, kept, .. } = self;
         let mut host = ClusterHost {
             voice: &|dialect| Kind::of(dialect)?.presence(settings),
             draft: &mut draft,
             outbox_bytes_max: 1 << 20,
             connections: &Vec::new,
+            misses: &mut |topic, entries_max, now| kept.miss(topic, entries_max, now),
             out: &mut out,
         };
         step(&mut self.cluster, &mut host);
