@@ -174,7 +174,8 @@ impl Cluster {
 
     /// Notes a packet of live events from another node, in the order in which packets and control
     /// messages came. Returns how many events were lost before it; `None` if it must not be taken,
-    /// because it is of this node or of a former run of another.
+    /// because it is of this node or of a former run of another, or so late that its events were
+    /// counted as lost.
     pub fn heard_live(&mut self, from: &NodeId, first: u64, events: u32, now: Now) -> Option<u64> {
         self.peers.heard_live(from, first, events, now)
     }

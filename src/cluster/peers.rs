@@ -248,7 +248,11 @@ impl ClusterPeers {
     ) -> Option<u64> {
         self.heard(from, now)?;
         let peer = self.peers.get_mut(&from.name)?;
-        Some(peer.pass(first, events.into()))
+        // A server that has stood still passes on what it has read of a connection that its client
+        // has given up, after what came by the next one. It was counted as lost then, and its place
+        // in the order is gone.
+        let is_late = peer.live_next.is_some_and(|next| first < next);
+        (!is_late).then(|| peer.pass(first, events.into()))
     }
 
     /// The losses that heartbeats told of, once.

@@ -92,6 +92,7 @@ fn losses_are_counted_to_the_event_by_packets_and_by_heartbeats() {
     assert_eq!(a.cluster.heard_live(&b, 40, 10, at(1)), Some(0));
     assert_eq!(a.cluster.heard_live(&b, 50, 1, at(1)), Some(0));
     assert_eq!(a.cluster.heard_live(&b, 58, 2, at(1)), Some(7));
+    assert_eq!(a.cluster.heard_live(&b, 51, 7, at(1)), None, "late, and counted as lost");
     let mut peer = Stage::connected("b", 2, at(0));
     peer.said();
     assert_eq!(peer.cluster.send_live(65), 0);
