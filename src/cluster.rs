@@ -202,6 +202,9 @@ impl Cluster {
         ClusterStatus {
             node: self.me.name.clone(),
             incarnation: self.me.incarnation,
+            // Known to the thread that carries for this value.
+            connections: 0,
+            fault: None,
             connected: self.peers.is_connected(),
             draining: self.is_draining,
             unready: self.peers.unready(now),

@@ -10,6 +10,10 @@ pub struct ClusterStatus {
     pub node: NodeName,
     /// This run of it.
     pub incarnation: u64,
+    /// Its connections.
+    pub connections: u64,
+    /// What the journals suffer from, with what to do.
+    pub fault: Option<String>,
     /// Whether the engine is connected.
     pub connected: bool,
     /// Whether the node takes no partition, because it is being emptied.

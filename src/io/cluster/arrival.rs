@@ -172,7 +172,9 @@ impl ClusterNode {
     /// Shows the state of the cluster in readiness, metrics and for operators.
     pub(super) fn tell(&mut self, now: Now) {
         self.outbox_bytes_max = self.hub.configured.lock().limits.outbox_bytes_max;
-        let status = self.cluster.status(now);
+        let mut status = self.cluster.status(now);
+        status.connections = self.hub.connections.load(Relaxed) as u64;
+        status.fault = self.journals.fault();
         self.count(&status);
         let live = status.nodes.iter().filter(|node| node.state == NodeState::Live);
         self.exchange.see(live.map(|node| node.name.clone()).collect());

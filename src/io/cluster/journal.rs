@@ -15,7 +15,7 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{Context, message::StreamMessage};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -30,6 +30,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 const CALLS_MAX: usize = 64;
 /// Entries that are read at the same time: the leader answers one in 0.15 ms.
 const READS_MAX: usize = 64;
+/// How long a fault is told. An owner asks again within seconds; what is older belongs to a partition
+/// that another node owns by now.
+const FAULT_MAX: Duration = Duration::from_secs(15);
 /// Limit on the bytes of a journal that is read: many times what a snapshot and the entries after
 /// it come to.
 const JOURNAL_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -40,16 +43,26 @@ pub(super) struct Journals {
     outcomes: mpsc::Receiver<JournalOutcome>,
     /// Operations that found no room.
     refused: Vec<JournalOutcome>,
-    fault: LastFault,
+    faults: JournalFaults,
 }
 
-/// Why the last operation failed, until one succeeds.
+/// Why the last operation of each partition failed, and when, until one succeeds there.
 #[derive(Clone, Default)]
-struct LastFault(Arc<Mutex<Option<String>>>);
+struct JournalFaults(Arc<Mutex<[LastFault; PARTITIONS as usize]>>);
 
-impl LastFault {
-    fn note(&self, fault: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+type LastFault = Option<(String, Instant)>;
+
+impl JournalFaults {
+    fn note(&self, partition: u8, fault: Option<String>) {
+        let fault = fault.map(|fault| (fault, Instant::now()));
+        let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        faults[usize::from(partition)] = fault;
+    }
+
+    fn first(&self) -> Option<String> {
+        let faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = faults.iter().flatten().filter(|(_, at)| at.elapsed() < FAULT_MAX);
+        recent.next().map(|(fault, _)| fault.clone())
     }
 }
 
@@ -59,7 +72,7 @@ impl Journals {
         let context =
             ContextBuilder::new().timeout(ANSWER_MAX).ack_timeout(ANSWER_MAX).build(client.clone());
         let (sender, outcomes) = mpsc::channel(usize::from(PARTITIONS) * CALLS_MAX);
-        let fault = LastFault::default();
+        let faults = JournalFaults::default();
 
         let tasks = (0..PARTITIONS).map(|partition| {
             let (calls, queue) = mpsc::channel(CALLS_MAX);
@@ -70,13 +83,13 @@ impl Journals {
                 prefix: format!("ff.{name}.p.{partition:02}"),
                 replicas,
                 stream: None,
-                fault: fault.clone(),
+                faults: faults.clone(),
                 outcomes: sender.clone(),
             };
             tokio::spawn(journal.run(queue));
             calls
         });
-        Self { tasks: tasks.collect(), outcomes, refused: Vec::new(), fault }
+        Self { tasks: tasks.collect(), outcomes, refused: Vec::new(), faults }
     }
 
     /// Begins an operation. Those of one partition are sent in the order of these calls.
@@ -99,9 +112,9 @@ impl Journals {
         }
     }
 
-    /// Why the last operation failed, with what to do; `None` once one has succeeded.
+    /// Why the last operation of some partition failed, with what to do; `None` when none did.
     pub(super) fn fault(&self) -> Option<String> {
-        self.fault.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.faults.first()
     }
 }
 
@@ -115,7 +128,7 @@ struct Journal {
     replicas: usize,
     /// The stream, once it is known to be there and as it should be.
     stream: Option<Stream>,
-    fault: LastFault,
+    faults: JournalFaults,
     outcomes: mpsc::Sender<JournalOutcome>,
 }
 
@@ -125,12 +138,12 @@ impl Journal {
             let outcome = failed(&operation);
             match self.carry_out(operation).await {
                 Ok(Some(outcome)) => {
-                    self.fault.note(None);
+                    self.faults.note(self.partition, None);
                     let _ = self.outcomes.send(outcome).await;
                 }
                 Ok(None) => {}
                 Err(fault) => {
-                    self.fault.note(Some(fault.to_string()));
+                    self.faults.note(self.partition, Some(fault.to_string()));
                     // It may have been removed, or changed.
                     self.stream = None;
                     if let Some(outcome) = outcome {
@@ -233,19 +246,20 @@ impl Journal {
 
     /// Tells the outcome of a write when its acknowledgement is there.
     fn await_stored(&self, call: u64, stored: PublishAckFuture) {
-        let (partition, outcomes, fault) =
-            (self.partition, self.outcomes.clone(), self.fault.clone());
+        let (partition, outcomes, faults) =
+            (self.partition, self.outcomes.clone(), self.faults.clone());
         tokio::spawn(async move {
             let outcome = match stored.await.map_err(JournalFault::from) {
                 Ok(stored) => {
-                    fault.note(None);
+                    faults.note(partition, None);
                     JournalOutcome::Stored { partition, call, sequence: stored.sequence }
                 }
                 Err(refused) if refused.is_wrong_sequence() => {
+                    faults.note(partition, None);
                     JournalOutcome::Refused { partition, call }
                 }
                 Err(error) => {
-                    fault.note(Some(error.to_string()));
+                    faults.note(partition, Some(error.to_string()));
                     JournalOutcome::Failed { partition, call }
                 }
             };
