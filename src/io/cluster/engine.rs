@@ -155,7 +155,7 @@ impl Engine {
         self.news.errors().last.clone()
     }
 
-    /// The same, once for each attempt to connect.
+    /// The same, if it has not been told yet.
     pub(super) fn new_error(&self) -> Option<String> {
         let mut errors = self.news.errors();
         if std::mem::take(&mut errors.is_new) { errors.last.clone() } else { None }
@@ -188,9 +188,11 @@ impl EngineNews {
     }
 
     fn fail(&self, text: &str) {
+        let text = format!("{text}{}", advice(text));
         let mut errors = self.errors();
-        errors.last = Some(format!("{text}{}", advice(text)));
-        errors.is_new = true;
+        // A server that is away for hours would fill the log.
+        errors.is_new |= errors.last.as_ref() != Some(&text);
+        errors.last = Some(text);
     }
 
     fn errors(&self) -> MutexGuard<'_, EngineErrors> {
@@ -207,7 +209,11 @@ fn advice(text: &str) -> &'static str {
         ("tls", ": the server's certificate is not trusted, or it speaks no TLS: check ca_file"),
         ("dns", ": no server has such a name: check cluster.url"),
         ("timed out", ": no answer from there: check cluster.url and the network"),
-        ("io error", ": nothing listens there, or it is out of reach: check cluster.url"),
+        (
+            "io error",
+            ": nothing listens there, it is out of reach, or with tls:// one side does not trust \
+             the other's certificate: check cluster.url and ca_file",
+        ),
     ];
     known.iter().find(|(word, _)| text.contains(word)).map_or("", |(_, advice)| advice)
 }
