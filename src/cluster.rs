@@ -8,6 +8,12 @@
 //! every append states the sequence that it expects to be the last, so that the appends of an owner
 //! that has been replaced are refused, all of them from one point on.
 //!
+//! In reading order: `wire` has the control messages; `peers` the other nodes. `ownership` decides who
+//! takes a partition and who lets go of it, with `journal` and `rounds` for what is stored and
+//! `owner`, `owner_channels` and `announcer` for what an owner decides and says. `node_presence`,
+//! `local_channel` and `local_news` are a node's side of it, `link` is what lies between the two.
+//! `inquiries` asks all owners. `traffic` carries on until nothing more follows.
+//!
 //! A node's part in this is one value: what it hears, what its connections ask and what its journals
 //! answer go in, what it says and does comes out. `io/cluster` carries both.
 
@@ -188,7 +194,8 @@ impl Cluster {
     /// Connections of an app on the other nodes.
     #[must_use]
     pub fn connections(&self, app: &str) -> u64 {
-        self.peers.live().filter_map(|peer| peer.heartbeat.connections.get(app)).sum()
+        let counts = self.peers.live().filter_map(|peer| peer.heartbeat.connections.get(app));
+        counts.copied().fold(0, u64::saturating_add)
     }
 
     /// Replaces the hash of the settings that all nodes must have in common.

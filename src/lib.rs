@@ -72,6 +72,10 @@
 //! | When does a session end with its token? | `dialect/wazo.rs`; in each protocol where `handle` gets `Input::Deadline` | `deadline` |
 //! | When is a granted token revoked? | `service/verification/checks.rs` | `revoke` |
 //! | Which shard owns a presence channel? | `service/presence/question.rs` | `owner` |
+//! | Which node owns a partition of presence channels? | `cluster/ownership.rs` | `may_take` |
+//! | When is a node gone? | `cluster/peers.rs` | `tick` |
+//! | Who joins a presence channel, over all nodes? | `cluster/owner_channels.rs` | `join` |
+//! | When is that announced? | `cluster/rounds.rs` | `pop_stored` |
 //! | When is a durable message safe? | `io/store/owner.rs` | `conclude` |
 //! | When is its producer told? | `service/topic/owner.rs` | `committed` |
 //! | When does a message go to the dead-letter topic? | `service/topic/ack.rs` | `send_back` |

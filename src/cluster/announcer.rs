@@ -155,7 +155,7 @@ impl Announcer {
         }
         let Some(Webhook::Event(mut event)) = voice.webhook(app, change) else { return };
         let number = self.next_webhook;
-        self.next_webhook += 1;
+        self.next_webhook = number.saturating_add(1);
         event.receipt = Some(WebhookReceipt { partition: self.partition.get(), number });
         self.record(&JournalRecord::Webhook { number, event: Box::new(event.clone()) });
         self.webhooks.insert(number, event.clone());

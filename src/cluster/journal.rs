@@ -119,7 +119,9 @@ impl JournalReader {
             return Err(JournalError::Version);
         }
         let follows = match self.place {
-            Some((last_epoch, last_round)) if epoch == last_epoch => round == last_round + 1,
+            Some((last_epoch, last_round)) if epoch == last_epoch => {
+                Some(round) == last_round.checked_add(1)
+            }
             Some((last_epoch, _)) => epoch > last_epoch && round == 1,
             // What was before a snapshot is purged.
             None => round == 1 || matches!(records.first(), Some(JournalRecord::Snapshot)),

@@ -512,7 +512,7 @@ impl OwnedChannel {
         if member.nodes.len() < before
             && let Some(entry) = self.node_mut(number)
         {
-            entry.users -= 1;
+            entry.users = entry.users.saturating_sub(1);
             if entry.users == 0 {
                 self.nodes.retain(|entry| entry.node.number != number);
             }
@@ -611,7 +611,8 @@ impl OwnedChannel {
     /// The subscriptions over all nodes. A node that has not yet told how many connections its
     /// members have has at least one for each.
     fn sum(&self) -> u32 {
-        self.nodes.iter().map(|entry| entry.count.max(entry.users)).sum()
+        let counts = self.nodes.iter().map(|entry| entry.count.max(entry.users));
+        counts.fold(0, u32::saturating_add)
     }
 
     fn counts(&self, name: &str) -> ChannelCounts {

@@ -356,7 +356,7 @@ impl ClusterPeer {
             draining: heartbeat.draining,
             settings_differ: self.is_live && heartbeat.settings != settings,
             doubled: self.doubled_ns.is_some(),
-            connections: heartbeat.connections.values().sum(),
+            connections: heartbeat.connections.values().copied().fold(0, u64::saturating_add),
             partitions: heartbeat.owned.iter().map(|(partition, _)| partition.get()).collect(),
         }
     }

@@ -22,6 +22,8 @@ use std::collections::VecDeque;
 const IN_FLIGHT_MAX: usize = 4;
 /// Records beyond this begin another round: NATS takes messages of a MiB, and advises less.
 const ROUND_BYTES_MAX: usize = 128 * 1024;
+/// Estimated bytes of an effect that waits: names, and a place in a queue.
+const EFFECT_BYTES: usize = 200;
 /// What an owner keeps that is not stored. It gives the partition up when the engine takes nothing
 /// for so long: the nodes send their state again to the next owner.
 const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -51,7 +53,7 @@ pub(super) struct Rounds<E> {
     look: Look,
     /// When the latest call that the engine has confirmed was made.
     confirmed_ns: u64,
-    /// Bytes of the rounds.
+    /// Bytes of the rounds and their effects, about.
     pending: usize,
 }
 
@@ -149,6 +151,7 @@ impl<E> Rounds<E> {
         match self.rounds.back_mut() {
             Some(round) => {
                 round.effects.push(effect);
+                self.pending += EFFECT_BYTES;
                 None
             }
             None => Some(effect),
@@ -231,7 +234,7 @@ impl<E> Rounds<E> {
             let Some(round) = self.rounds.pop_front() else { break };
             self.last = sequence;
             self.in_flight = self.in_flight.saturating_sub(1);
-            self.pending -= round.entry.bytes();
+            self.pending -= round.entry.bytes() + round.effects.len() * EFFECT_BYTES;
             self.confirmed_ns = self.confirmed_ns.max(round.sent_ns);
             effects.extend(round.effects.into_iter().map(|effect| (sequence, effect)));
         }

@@ -9,6 +9,7 @@
 mod checks;
 mod engine;
 mod faults;
+mod garbage;
 mod misses;
 mod node;
 mod random;

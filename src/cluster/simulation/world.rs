@@ -99,6 +99,8 @@ pub(super) struct World {
     pub(super) seen: BTreeMap<&'static str, u64>,
     pub(super) fault: Option<String>,
     pub(super) trace: VecDeque<String>,
+    /// All messages that were sent, if they are wanted.
+    pub(super) sent: Option<Vec<Vec<u8>>>,
 }
 
 impl World {
@@ -129,6 +131,7 @@ impl World {
             seen: BTreeMap::new(),
             fault: None,
             trace: VecDeque::new(),
+            sent: None,
         }
     }
 
@@ -320,6 +323,9 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
+        if let Some(sent) = &mut self.sent {
+            sent.push(bytes.clone());
+        }
         if from == to || self.nodes[from].is_cut || self.blocked[from][to] {
             return;
         }
