@@ -24,6 +24,10 @@ impl Cluster {
         host: &mut ClusterHost<'_>,
     ) {
         match question.request {
+            // What is known of some nodes would be taken for all.
+            PresenceRequest::Inquire(
+                ChannelInquiry::Dismiss(_) | ChannelInquiry::Connections(_),
+            ) if !self.peers.is_settled(now) => host.answer(from, PresenceAnswer::Unavailable),
             PresenceRequest::Inquire(ChannelInquiry::Dismiss(user)) => {
                 let app = &*question.app;
                 self.presence.dismiss(app, &user, host);

@@ -43,6 +43,8 @@ pub(super) struct Announced {
     pub(super) occupied: BTreeSet<(String, String)>,
     /// Webhooks by number, with what they say.
     pub(super) webhooks: BTreeMap<u64, String>,
+    /// Webhooks that are told, cancelled or given up.
+    pub(super) settled: BTreeSet<u64>,
     /// Changes that have to be told by a webhook.
     pub(super) tellable: Vec<String>,
 }
@@ -157,7 +159,8 @@ impl Announced {
                     return Err(format!("webhook {number} is another now"));
                 }
             }
-            _ => {}
+            JournalRecord::Settled(numbers) => self.settled.extend(numbers),
+            JournalRecord::Snapshot | JournalRecord::Complete { .. } => {}
         }
         Ok(())
     }

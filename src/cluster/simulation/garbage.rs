@@ -133,6 +133,7 @@ fn load(entries: &[(u64, Vec<u8>)]) -> Option<usize> {
         draft: &mut draft,
         outbox_bytes_max: 1 << 20,
         connections: &Vec::new,
+        misses: &mut |_, _, _| false,
         out: &mut out,
     };
     let partition = PartitionNumber::all().next().unwrap();

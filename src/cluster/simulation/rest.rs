@@ -158,6 +158,9 @@ impl World {
             }
             for webhook in announced.webhooks.keys() {
                 let receipt = WebhookReceipt { partition: number as u8, number: *webhook };
+                if !announced.settled.contains(webhook) {
+                    fault = Some(format!("{receipt:?} is not settled"));
+                }
                 match self.told.get(&receipt) {
                     None => {
                         fault = Some(format!(

@@ -5,10 +5,11 @@ use super::voice::{self, APPS, MEMBERS_MAX, SMALL, Told};
 use super::world::{SimInput, World};
 use crate::frame::Publication;
 use crate::service::presence::{
-    ChannelInquiry, PresenceAnswer, PresenceQuestion, PresenceRequest, WantedCounts,
+    ChannelCounts, ChannelInquiry, PresenceAnswer, PresenceQuestion, PresenceRequest, WantedCounts,
 };
 use crate::service::{ConnectionRef, DialectId};
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The number of a shard that stands for HTTP clients.
 pub(super) const HTTP: u16 = 99;
@@ -27,8 +28,8 @@ pub(super) struct Session {
     pub(super) app: &'static str,
     /// Presence channels, with what the session knows of each.
     pub(super) channels: BTreeMap<SimChannel, Membership>,
-    /// Channels without members.
-    pub(super) rooms: BTreeMap<SimChannel, ()>,
+    /// Channels without members, with the moments when it entered.
+    pub(super) rooms: BTreeMap<SimChannel, u64>,
 }
 
 /// A presence channel of a session.
@@ -107,6 +108,14 @@ impl World {
             }
             85..98 => {
                 let (app, inquiry) = some_inquiry(&mut self.random);
+                // What a node knows that is in trouble may be old.
+                let troubled =
+                    up.iter().copied().filter(|node| !self.nodes[*node].is_calm(self.now));
+                let troubled: Vec<usize> = troubled.collect();
+                let node = match pick(&mut self.random, &troubled) {
+                    Some(troubled) if self.nodes[troubled].paused_until <= self.now => troubled,
+                    _ => node,
+                };
                 self.inquire(node, app, inquiry);
             }
             _ => {
@@ -183,7 +192,8 @@ impl World {
         let session = self.nodes[node].sessions.get_mut(&connection).unwrap();
         let app = session.app;
         let key = (app.to_owned(), channel.to_owned());
-        if session.rooms.insert(key, ()).is_none() {
+        if let Entry::Vacant(room) = session.rooms.entry(key) {
+            room.insert(self.now);
             let enter = question(app, PresenceRequest::Enter(channel.into()));
             self.input(node, SimInput::Asked(connection, enter));
         }
@@ -228,13 +238,12 @@ impl World {
                 let steady = self.steady(&(app.to_owned(), channel.to_string()), asked);
                 steady.into_iter().find(|user| !users.iter().any(|known| **known == **user))
             }
-            (ChannelInquiry::Channels { prefix, .. }, PresenceAnswer::Channels(channels)) => {
-                let occupied = CHANNELS.into_iter().filter(|channel| {
-                    channel.starts_with(&**prefix)
-                        && !self.steady(&(app.to_owned(), (*channel).to_owned()), asked).is_empty()
-                });
-                let mut occupied = occupied.map(str::to_owned);
-                occupied.find(|channel| !channels.iter().any(|known| *known.name == **channel))
+            (ChannelInquiry::Channels { .. }, PresenceAnswer::Channels(channels)) => {
+                let mut all = CHANNELS.into_iter().chain(ROOMS);
+                all.find_map(|channel| self.uncounted(app, channel, asked, channels))
+            }
+            (ChannelInquiry::Counts(named), PresenceAnswer::Channels(channels)) => {
+                named.iter().find_map(|(name, _)| self.uncounted(app, name, asked, channels))
             }
             (ChannelInquiry::Dismiss(user), PresenceAnswer::Channels(_)) => {
                 let channels = CHANNELS.map(|channel| (app.to_owned(), channel.to_owned()));
@@ -251,6 +260,28 @@ impl World {
                 "{name} answers {inquiry:?} of {app} without {missing}: {answer:?}"
             ));
         }
+    }
+
+    /// What is missing of a channel in an answer: it must count every connection that was there for
+    /// a while.
+    fn uncounted(
+        &self,
+        app: &str,
+        channel: &str,
+        asked: u64,
+        channels: &[ChannelCounts],
+    ) -> Option<String> {
+        let key = (app.to_owned(), channel.to_owned());
+        let users: BTreeSet<String> = self.steady(&key, asked).into_iter().collect();
+        let calm = self.nodes.iter().filter(|node| node.is_calm(self.now));
+        let rooms = calm.flat_map(|node| node.sessions.values());
+        let rooms = rooms.filter_map(|session| session.rooms.get(&key));
+        let entered = rooms.filter(|since| **since + STEADY_MS < asked).count();
+        let known = channels.iter().find(|known| *known.name == *channel);
+        let (subscriptions, members) =
+            known.map_or((0, 0), |known| (known.subscriptions as usize, known.users.unwrap_or(0)));
+        let is_whole = subscriptions >= entered.max(users.len()) && members as usize >= users.len();
+        (!is_whole).then(|| format!("{entered} in {channel} or one of {users:?}"))
     }
 
     /// The users that were in a channel for a while before a moment, and are still, on nodes with
@@ -367,7 +398,7 @@ fn some_inquiry(random: &mut Random) -> (&'static str, ChannelInquiry) {
     let wanted = WantedCounts { users: true, subscriptions: true, kept: false };
     let app = *random.pick(&APPS);
     let inquiry = match random.below(3) {
-        0 => ChannelInquiry::Channels { prefix: "presence-".into(), wanted },
+        0 => ChannelInquiry::Channels { prefix: "".into(), wanted },
         1 => ChannelInquiry::Users((*random.pick(&CHANNELS)).into()),
         _ => ChannelInquiry::Counts(vec![
             ((*random.pick(&CHANNELS)).into(), wanted),

@@ -405,6 +405,10 @@ impl World {
         if recorded.map(String::as_str) != Some(json) {
             return self.broken(format!("webhook {receipt:?} is told before it is stored: {json}"));
         }
+        if self.journals[usize::from(receipt.partition)].announced.settled.contains(&receipt.number)
+        {
+            return self.broken(format!("webhook {receipt:?} is handed over again"));
+        }
         let sim = &self.nodes[node];
         let status = sim.cluster.as_ref().unwrap().status(sim.now(self.now));
         let epoch = status.partitions[usize::from(receipt.partition)].epoch;
