@@ -103,9 +103,11 @@ impl ClusterHandle {
         }
     }
 
-    /// Whether a publication is to be ordered among the nodes before any subscriber sees it.
+    /// Whether a publication is to be ordered among the nodes before any subscriber sees it. Those
+    /// of a broker that every node reads are among them, so that a node that starts later gets them
+    /// too.
     pub(in crate::io) fn orders(publication: &Publication) -> bool {
-        publication.retain_s > 0 && publication.scope == PublicationScope::Everywhere
+        publication.retain_s > 0
     }
 
     /// Posts a publication that [`ClusterHandle::orders`].

@@ -13,7 +13,7 @@ use crate::cluster::{
     NodeId, NodeName, live,
 };
 use crate::dialect::{Kind, Settings};
-use crate::frame::{Draft, Publication};
+use crate::frame::{Draft, Publication, PublicationScope};
 use crate::metrics::ClusterMetrics;
 use crate::service::{Effect, Question};
 use crate::shard::{Limits, Outgoing};
@@ -379,10 +379,13 @@ impl ClusterNode {
 
     /// Orders a retained event of this node among those of all, and publishes it to all.
     fn retain(&mut self, publication: Publication, now: Now) {
+        let is_for_all = publication.scope == PublicationScope::Everywhere;
         let publication = Arc::new(publication.for_this_node());
         let entries_max = self.settings.retained_max(publication.topic());
         let stamp = self.kept.accept(&publication, entries_max, now);
-        self.send(&publication, stamp, now);
+        if is_for_all {
+            self.send(&publication, stamp, now);
+        }
         self.hub.broadcast_shared(vec![Arc::clone(&publication)]);
         if let Some(tally) = &publication.tally {
             // The part that kept it from being told before the shards had announced theirs.
