@@ -186,3 +186,88 @@ impl ClusterHandle {
         self.running.store(false, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Hub;
+    use super::*;
+    use crate::dialect::Kind;
+    use crate::frame::{Draft, Tally};
+    use crate::wheel::Now;
+
+    fn hub() -> (Hub, Arc<ClusterHandle>) {
+        let mut hub = Hub::new(1, 1, &[], &Arc::default()).unwrap();
+        let handle = Arc::new(ClusterHandle::new());
+        hub.cluster = Some(Arc::clone(&handle));
+        (hub, handle)
+    }
+
+    fn publication(text: &str, retain_s: u32) -> Publication {
+        let mut draft = Draft::default();
+        draft.address(&[&[Kind::ALL[0].topic()], text.as_bytes()], b"");
+        draft.retain(retain_s);
+        draft.text(|out| out.extend_from_slice(text.as_bytes()));
+        draft.finish(Now::default())
+    }
+
+    fn with_tally(tally: &Arc<Tally>) -> Publication {
+        let mut kept = publication("kept", 9);
+        kept.tally = Some(Arc::clone(tally));
+        kept
+    }
+
+    /// What was posted: the kind of each message, and its text.
+    fn posted(handle: &ClusterHandle) -> Vec<(&'static str, String)> {
+        let text = |publication: &Publication| {
+            String::from_utf8(publication.topic()[1..].to_vec()).unwrap()
+        };
+        let mut posts = VecDeque::new();
+        handle.take(&mut posts);
+        let read = posts.iter().map(|post| match post {
+            ClusterPost::Live(publication) => ("live", text(publication)),
+            ClusterPost::Retained(publication) => ("retained", text(publication)),
+            _ => ("other", String::new()),
+        });
+        read.collect()
+    }
+
+    #[test]
+    fn other_nodes_get_what_is_for_them_in_the_order_of_its_lane() {
+        let (hub, handle) = hub();
+        let here = publication("of another node", 0).for_this_node();
+        hub.broadcast(vec![publication("one", 0), here, publication("two", 0)], None);
+        hub.broadcast(vec![publication("three", 0)], None);
+        let expected = ["one", "two", "three"].map(|text| ("live", text.to_owned()));
+        assert_eq!(posted(&handle), expected);
+    }
+
+    #[test]
+    fn what_every_node_retains_is_ordered_first_and_is_not_told_to_be_reached_before() {
+        let (hub, handle) = hub();
+        let tally = Arc::new(Tally::default());
+        let kept = with_tally(&tally);
+        hub.broadcast(vec![kept], None);
+        assert!(!tally.is_complete());
+        assert_eq!(hub.mailboxes[0].depth(), 0, "no shard has it yet");
+        assert_eq!(posted(&handle), [("retained", "kept".to_owned())]);
+
+        // As the cluster's thread publishes it.
+        let kept = with_tally(&tally);
+        hub.broadcast_shared(vec![Arc::new(kept.for_this_node())]);
+        assert_eq!((hub.mailboxes[0].depth(), posted(&handle).len()), (1, 0));
+        tally.add(0);
+        assert!(!tally.is_complete(), "the shard's part is awaited");
+        tally.add(3);
+        assert!(tally.is_complete() && tally.reached() == 3);
+    }
+
+    #[test]
+    fn publishers_wait_while_the_inbox_is_full() {
+        let (hub, handle) = hub();
+        assert!(hub.all_have_room());
+        hub.broadcast((0..POSTS.count).map(|_| publication("x", 0)).collect(), None);
+        assert!(!hub.all_have_room() && hub.shards_have_room());
+        assert_eq!(posted(&handle).len(), POSTS.count);
+        assert!(hub.all_have_room());
+    }
+}
