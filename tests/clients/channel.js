@@ -1,5 +1,6 @@
 // What a page of the Laravel application does, with npm ws, jsonwebtoken and reconnecting-websocket as they are.
-// Arguments: the URL without its query, the unix feed's path, the secret. The daemon pings every second.
+// Arguments: the URL without its query, or by commas those of several daemons of a cluster, of which each client takes
+// the next; the unix feed's path, the secret. The daemon pings every second.
 'use strict';
 
 const assert = require('node:assert');
@@ -8,11 +9,14 @@ const jwt = require('jsonwebtoken');
 const ReconnectingWebSocket = require('reconnecting-websocket');
 const WebSocket = require('ws');
 
-const [base, feed, secret] = process.argv.slice(2);
+const [bases, feed, secret] = process.argv.slice(2);
+const all = bases.split(',');
+const [base] = all;
+let turn = 0;
 const sended = JSON.stringify({ type: 'sended', ok: true });
 
 const sign = (claims, options = { expiresIn: '1h' }) => jwt.sign(claims, secret, options);
-const url = (claims, options) => `${base}?token=${sign(claims, options)}`;
+const url = (claims, options) => `${all[turn++ % all.length]}?token=${sign(claims, options)}`;
 
 function publish(payload) {
   return new Promise((resolve, reject) => {

@@ -24,7 +24,15 @@ const APPS = {
 const USERS = { ann: { id: 1, name: 'Ann' }, bob: { id: 2, name: 'Bob' }, cid: { id: 3, name: 'Cid ☎' } };
 const MASTER = Buffer.from('only the tests know this secret!').toString('base64');
 
-function publisher(app, host, port, useTLS = false) {
+// The daemons of a cluster, by commas: each tab and each publisher takes the next.
+let turn = 0;
+function next(hosts) {
+  const all = hosts.split(',');
+  return all[turn++ % all.length];
+}
+
+function publisher(app, hosts, port, useTLS = false) {
+  const host = next(hosts);
   return new Pusher({ ...APPS[app], host, port, useTLS, encryptionMasterKeyBase64: MASTER });
 }
 
@@ -131,8 +139,8 @@ class Tab extends Log {
 Tab.barriers = 0;
 
 // The options that Laravel's own documentation gives, for either broadcaster, and more.
-function options(broadcaster, app, host, port, more = {}) {
-  const common = { key: APPS[app].key, wsHost: host, wsPort: port, wssPort: port, forceTLS: false, enabledTransports: ['ws', 'wss'], ...more };
+function options(broadcaster, app, hosts, port, more = {}) {
+  const common = { key: APPS[app].key, wsHost: next(hosts), wsPort: port, wssPort: port, forceTLS: false, enabledTransports: ['ws', 'wss'], ...more };
   return broadcaster === 'reverb' ? { broadcaster, ...common } : { broadcaster, cluster: 'mt1', ...common };
 }
 

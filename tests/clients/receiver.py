@@ -1,6 +1,6 @@
 """A service that is told things over HTTP, for the tests: it writes down whatever it is told.
 
-    receiver.py PORT [CERTIFICATE KEY]
+    receiver.py [ADDRESS:]PORT [CERTIFICATE KEY]
 
 Prints its port. What it does is a JSON object that anybody may change by POST /tests/setup:
 
@@ -92,7 +92,8 @@ def end_with_parent():
     os._exit(0)
 
 
-server = Server(("127.0.0.1", int(sys.argv[1])), Receiver)
+address, _, port = sys.argv[1].rpartition(":")
+server = Server((address or "127.0.0.1", int(port)), Receiver)
 if len(sys.argv) > 2:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[2], sys.argv[3])

@@ -11,6 +11,7 @@ mod frozen;
 mod haproxy;
 mod manual;
 mod nginx;
+mod pages;
 mod publisher;
 mod verifier;
 // The tests of the bridge use more of it.
@@ -30,6 +31,12 @@ pub(crate) use frozen::Frozen;
 pub(crate) use haproxy::Haproxy;
 pub(crate) use manual::{placed, shown};
 pub(crate) use nginx::Nginx;
+pub(crate) use pages::{
+    APPS, LISTENED, MET, SIGNED_IN, apps_setup, assert_prints, assert_same, node,
+};
+// The tests of the cluster have other dialects beside.
+#[allow(unused_imports)]
+pub(crate) use pages::with_apps;
 pub(crate) use publisher::{Publisher, event};
 pub(crate) use receiver::Receiver;
 pub(crate) use redis::Redis;

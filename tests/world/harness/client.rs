@@ -325,6 +325,13 @@ impl Client {
         self.received.is_empty() && peeked.is_err_and(|error| timed_out(&error))
     }
 
+    /// Whether a frame, or the end, has come already.
+    // For the tests of the cluster.
+    #[allow(dead_code)]
+    pub(crate) fn has_news(&mut self) -> bool {
+        parse(&self.received).is_some() || !self.is_silent_for(Duration::from_millis(1))
+    }
+
     /// The socket.
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream

@@ -152,7 +152,8 @@ impl Daemon {
             listening.is_some()
         });
         let listening: Value = serde_json::from_str(&listening.unwrap()).unwrap();
-        let field = |name: &str| listening["fields"][name].as_str().unwrap().parse().unwrap();
+        let first = |text: &str| text.split(' ').next().unwrap().parse().unwrap();
+        let field = |name: &str| first(listening["fields"][name].as_str().unwrap());
         (daemon.address, daemon.admin) = (field("addresses"), field("admin"));
         daemon
     }

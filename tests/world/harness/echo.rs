@@ -104,6 +104,12 @@ impl Echo {
     /// Is in a channel, as a user if there is one, when this returns.
     #[track_caller]
     pub(crate) fn join(&mut self, channel: &str, user: Option<&str>) {
+        self.ask_to_join(channel, user);
+        self.until("pusher_internal:subscription_succeeded");
+    }
+
+    /// Asks to be in a channel, as a user if there is one, signed where the channel demands it.
+    pub(crate) fn ask_to_join(&mut self, channel: &str, user: Option<&str>) {
         let mut data = json!({"channel": channel});
         if channel.starts_with("presence-") || channel.starts_with("private-") {
             let shown =
@@ -112,7 +118,6 @@ impl Echo {
             data["channel_data"] = shown.into();
         }
         self.send("pusher:subscribe", json!({"data": data}));
-        self.until("pusher_internal:subscription_succeeded");
     }
 
     /// Leaves a channel.

@@ -3,6 +3,7 @@
 use super::eventually;
 use super::script::ScriptServer;
 use serde_json::Value;
+use std::net::Ipv4Addr;
 use std::ops::Deref;
 use std::path::Path;
 
@@ -18,6 +19,13 @@ impl Receiver {
     /// One that listens on this port.
     pub(crate) fn at(port: u16) -> Self {
         Self(ScriptServer::run("receiver", &[&port.to_string()]))
+    }
+
+    /// One that listens on any port of an address.
+    pub(crate) fn on(address: Ipv4Addr) -> Self {
+        let mut server = ScriptServer::run("receiver", &[&format!("{address}:0")]);
+        server.address.set_ip(address.into());
+        Self(server)
     }
 
     /// One that listens on any port with TLS.
