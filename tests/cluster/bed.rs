@@ -26,7 +26,7 @@ pub(crate) struct Bed {
     /// The cables.
     pub(crate) network: Network,
     wish: ServerWish,
-    directory: TempDir,
+    _directory: TempDir,
 }
 
 /// A daemon's host, and the daemon, or what it takes to start it.
@@ -55,7 +55,13 @@ impl Bed {
             NatsServer::new(&program, host, place, &all, wish)
         };
         let servers = hosts.into_iter().enumerate().map(server).collect();
-        Some(Self { nodes: Vec::new(), servers, network, wish: wish.clone(), directory })
+        Some(Self {
+            nodes: Vec::new(),
+            servers,
+            network,
+            wish: wish.clone(),
+            _directory: directory,
+        })
     }
 
     /// Starts the servers and waits for them.
@@ -70,22 +76,21 @@ impl Bed {
         self.servers.iter_mut().for_each(|server| server.await_ready(wish));
     }
 
-    /// Servers and so many daemons, all of them ready. `change` makes of a setup what the daemon of this number
-    /// is to be.
-    pub(crate) fn start(count: usize, change: impl Fn(Setup, usize) -> Setup) -> Option<Self> {
+    /// Servers and so many daemons, all of them ready. `change` makes of a setup what the daemon on a host is to be.
+    pub(crate) fn start(count: usize, change: impl Fn(Setup, &Host) -> Setup) -> Option<Self> {
         let mut bed = Self::engine(&ServerWish::default())?;
-        for index in 0..count {
-            bed.add(|setup| change(setup, index));
+        for _ in 0..count {
+            bed.add(&change);
         }
         bed.await_whole();
         Some(bed)
     }
 
     /// Starts one more daemon; returns its number.
-    pub(crate) fn add(&mut self, change: impl FnOnce(Setup) -> Setup) -> usize {
+    pub(crate) fn add(&mut self, change: impl FnOnce(Setup, &Host) -> Setup) -> usize {
         let index = self.nodes.len();
         let host = self.network.host(21 + index as u8);
-        let setup = change(self.setup(&host, NAMES[index]));
+        let setup = change(self.setup(&host, NAMES[index]), &host);
         self.nodes.push(Node { host, daemon: Some(setup.start()) });
         index
     }
@@ -109,11 +114,6 @@ impl Bed {
         let url =
             |server: &NatsServer| format!("nats://{USER}:{password}@{}:4222", server.host.address);
         self.servers.iter().map(url).collect::<Vec<_>>().join(",")
-    }
-
-    /// A host for a daemon that the test starts itself.
-    pub(crate) fn host(&self, number: u8) -> Host {
-        self.network.host(number)
     }
 
     /// The host of a daemon.
@@ -162,11 +162,6 @@ impl Bed {
                 daemon.metric("cluster_peers") == count - 1 && daemon.page("/readyz").0 == 200
             });
         }
-    }
-
-    /// A directory for what a test keeps.
-    pub(crate) fn directory(&self) -> &std::path::Path {
-        self.directory.path()
     }
 }
 

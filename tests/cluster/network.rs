@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -40,6 +41,34 @@ impl Host {
         }
         words
     }
+
+    /// Makes a disk of so many MiB, in memory, of a directory; or makes it so large, if it is there already.
+    pub(crate) fn mount(&self, directory: &Path, mib: u32) {
+        let size = format!("size={mib}m");
+        let place = directory.to_str().unwrap();
+        let _ = run("mount", &["-o", &format!("remount,{size}"), place])
+            .or_else(|_| run("mount", &["-t", "tmpfs", "-o", &size, &self.disk(), place]))
+            .map_err(|error| panic!("{error}"));
+    }
+
+    /// Takes the disk away, if there is one.
+    pub(crate) fn unmount(&self, directory: &Path) {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let place = directory.to_str().unwrap();
+        if mounts.lines().any(|line| line.starts_with(&format!("{} {place} ", self.disk()))) {
+            run("umount", &["-l", place]).unwrap();
+        }
+    }
+
+    /// The name of its disks, by which those of a killed run are found.
+    fn disk(&self) -> String {
+        disk(self.address.octets()[2])
+    }
+}
+
+/// The name of the disks of the network at a place.
+fn disk(place: u8) -> String {
+    format!("ffbed{place}")
 }
 
 /// A bridge with hosts.
@@ -176,7 +205,22 @@ impl Network {
             }
             let _ = ip(&format!("netns del {name}"));
         }
+        // The kernel takes the cables of a deleted host away some time later.
+        let listed = Command::new("ip").args(["-o", "link"]).output();
+        let listed = listed.map(|output| String::from_utf8(output.stdout).unwrap());
+        let listed = listed.unwrap_or_default();
+        let names = listed.lines().filter_map(|line| line.split([' ', '@']).nth(1));
+        for cable in names.filter(|name| name.starts_with(&format!("{bridge}c"))) {
+            let _ = ip(&format!("link del {cable}"));
+        }
         let _ = ip(&format!("link del {bridge}"));
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let left = mounts.lines().filter_map(|line| {
+            line.strip_prefix(&format!("{} ", disk(self.place)))?.split(' ').next()
+        });
+        for directory in left {
+            let _ = run("umount", &["-l", directory]);
+        }
     }
 }
 
@@ -208,6 +252,11 @@ fn ip(lines: &str) -> Result<(), String> {
 
 fn batch(arguments: &[&str], lines: &str) -> Result<(), String> {
     fed(Command::new("ip").args(arguments).args(["-batch", "-"]), lines)
+}
+
+/// Runs a program.
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    fed(Command::new(program).args(arguments), "")
 }
 
 /// Runs a program with this text as its input.

@@ -22,11 +22,13 @@ pub(crate) struct ServerWish {
     pub(crate) has_jetstream: bool,
     /// The longest message, in bytes.
     pub(crate) payload_bytes_max: u32,
+    /// A disk of so many MiB for the streams of each server; for root.
+    pub(crate) disk_mib: Option<u32>,
 }
 
 impl Default for ServerWish {
     fn default() -> Self {
-        Self { has_jetstream: true, payload_bytes_max: 8 * 1024 * 1024 }
+        Self { has_jetstream: true, payload_bytes_max: 8 * 1024 * 1024, disk_mib: None }
     }
 }
 
@@ -59,11 +61,14 @@ impl NatsServer {
         all: &[Ipv4Addr],
         wish: &ServerWish,
     ) -> Self {
-        std::fs::create_dir_all(directory.join("store")).unwrap();
+        let store = directory.join("store");
+        std::fs::create_dir_all(&store).unwrap();
+        if let Some(mib) = wish.disk_mib {
+            host.mount(&store, mib);
+        }
         let address = host.address;
         let routes: Vec<String> = all.iter().map(|to| format!("\"nats://{to}:6222\"")).collect();
         let jetstream = if wish.has_jetstream {
-            let store = directory.join("store");
             format!("jetstream {{ store_dir: {store:?}, max_mem: 64M, max_file: 4G }}\n")
         } else {
             String::new()
@@ -115,11 +120,6 @@ impl NatsServer {
         kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
     }
 
-    /// Whether it runs.
-    pub(crate) fn runs(&self) -> bool {
-        self.child.is_some()
-    }
-
     /// A connection of the test's own.
     pub(crate) fn connect(&self) -> std::io::Result<NatsClient> {
         NatsClient::connect(self.host.address)
@@ -162,5 +162,6 @@ impl Drop for NatsServer {
             let _ = child.kill();
             let _ = child.wait();
         }
+        self.host.unmount(&self.store());
     }
 }
