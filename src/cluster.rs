@@ -158,6 +158,11 @@ impl Cluster {
         for partition in &mut self.partitions {
             if let Some(owner) = partition.owned() {
                 owner.tick(&nodes, &words, now);
+                let lost = owner.take_webhooks_lost();
+                if lost > 0 {
+                    let number = partition.number.get();
+                    host.news(false, format!("partition {number} has no room for {lost} webhooks"));
+                }
             }
         }
         self.run(now, host);

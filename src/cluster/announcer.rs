@@ -14,8 +14,9 @@ use crate::wheel::Now;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Members in one part of a list: a part has some 100 KiB then.
-const LIST_PART_MEMBERS: usize = 1000;
+/// Bytes of members after which a list goes on in another part. What a member shows may be as long
+/// as a client's message; NATS takes messages of a MiB or more.
+const LIST_PART_BYTES: usize = 64 * 1024;
 /// Webhooks of a partition that are not told yet. The service that tells them drops its oldest
 /// beyond its own limit; this one is for a service that never says what became of them.
 const WEBHOOKS_MAX: usize = 20_000;
@@ -68,6 +69,8 @@ pub(super) struct Announcer {
     /// Webhooks that are to be told, by number.
     webhooks: BTreeMap<u64, WebhookEvent>,
     next_webhook: u64,
+    /// Webhooks for which there was no room.
+    webhooks_lost: u64,
     /// Effects that leave at once, because all is stored.
     ready: Vec<OwnerEffect>,
     /// Records since the last snapshot.
@@ -82,6 +85,7 @@ impl Announcer {
             links: BTreeMap::new(),
             webhooks: BTreeMap::new(),
             next_webhook: 1,
+            webhooks_lost: 0,
             ready: Vec::new(),
             records: 0,
         }
@@ -116,17 +120,24 @@ impl Announcer {
         name: &ChannelName,
         members: Vec<(Arc<str>, Arc<str>)>,
     ) {
-        let parts = members.len().div_ceil(LIST_PART_MEMBERS).max(1);
-        let mut members = members.into_iter();
-        for part in 1..=parts {
-            let list = PresenceNews::List {
-                app: Arc::clone(&name.app),
-                channel: Arc::clone(&name.channel),
-                members: members.by_ref().take(LIST_PART_MEMBERS).collect(),
-                is_first: part == 1,
-                is_last: part == parts,
-            };
+        let mut members = members.into_iter().peekable();
+        let mut is_first = true;
+        loop {
+            let (mut part, mut bytes) = (Vec::new(), 0);
+            while bytes < LIST_PART_BYTES
+                && let Some((user, info)) = members.next()
+            {
+                bytes += user.len() + info.len();
+                part.push((user, info));
+            }
+            let (app, channel) = (Arc::clone(&name.app), Arc::clone(&name.channel));
+            let is_last = members.peek().is_none();
+            let list = PresenceNews::List { app, channel, members: part, is_first, is_last };
             self.news(node, list);
+            if is_last {
+                return;
+            }
+            is_first = false;
         }
     }
 
@@ -150,10 +161,11 @@ impl Announcer {
         app: &str,
         change: &PresenceChange<'_>,
     ) {
+        let Some(Webhook::Event(mut event)) = voice.webhook(app, change) else { return };
         if self.webhooks.len() >= WEBHOOKS_MAX {
+            self.webhooks_lost += 1;
             return;
         }
-        let Some(Webhook::Event(mut event)) = voice.webhook(app, change) else { return };
         let number = self.next_webhook;
         self.next_webhook = number.saturating_add(1);
         event.receipt = Some(WebhookReceipt { partition: self.partition.get(), number });
@@ -197,6 +209,11 @@ impl Announcer {
     pub(super) fn hand_webhooks(&mut self) {
         let webhooks = self.webhooks.values().cloned();
         self.ready.extend(webhooks.map(|event| OwnerEffect::Webhook(Box::new(event))));
+    }
+
+    /// Webhooks for which there was no room, since the last call.
+    pub(super) fn take_webhooks_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.webhooks_lost)
     }
 
     /// The number of webhooks that are to be told.

@@ -108,28 +108,34 @@ pub(super) fn place_of(entry: &[u8]) -> Option<(u64, u64)> {
 pub(super) struct JournalReader {
     /// The epoch and round of the last entry that counts.
     place: Option<(u64, u64)>,
+    /// Damaged entries since: each may have been a round.
+    damaged: u64,
 }
 
 impl JournalReader {
     /// The records of the next entry; none if it does not count.
     pub(super) fn read(&mut self, entry: &[u8]) -> Result<Vec<JournalRecord>, JournalError> {
-        let JournalEntry { v, epoch, round, records } =
-            serde_json::from_slice(entry).map_err(|_| unreadable(entry))?;
+        let JournalEntry { v, epoch, round, records } = match serde_json::from_slice(entry) {
+            Ok(read) => read,
+            Err(_) => {
+                self.damaged += 1;
+                return Err(unreadable(entry));
+            }
+        };
         if v != JOURNAL_VERSION {
             return Err(JournalError::Version);
         }
+        let is_near = |before: u64| (1..=1 + self.damaged).contains(&round.saturating_sub(before));
         let follows = match self.place {
-            Some((last_epoch, last_round)) if epoch == last_epoch => {
-                Some(round) == last_round.checked_add(1)
-            }
-            Some((last_epoch, _)) => epoch > last_epoch && round == 1,
+            Some((last_epoch, last_round)) if epoch == last_epoch => is_near(last_round),
+            Some((last_epoch, _)) => epoch > last_epoch && is_near(0),
             // What was before a snapshot is purged.
-            None => round == 1 || matches!(records.first(), Some(JournalRecord::Snapshot)),
+            None => is_near(0) || matches!(records.first(), Some(JournalRecord::Snapshot)),
         };
         if !follows {
             return Ok(Vec::new());
         }
-        self.place = Some((epoch, round));
+        (self.place, self.damaged) = (Some((epoch, round)), 0);
         Ok(records)
     }
 }

@@ -29,8 +29,8 @@ pub(super) const INQUIRY_NS: u64 = 2 * SECOND_NS;
 /// Inquiries that wait at an owner: as many as come in two seconds from a busy HTTP client.
 const INQUIRIES_MAX: usize = 1000;
 /// Records after which a snapshot is written, unless the state is larger: a new owner reads some MiB
-/// then.
-const SNAPSHOT_RECORDS: usize = 4000;
+/// then. The simulation, which is short, has some dozens of snapshots too.
+const SNAPSHOT_RECORDS: usize = if cfg!(test) { 40 } else { 4000 };
 /// Between two tellings of one node that a link is broken.
 const RESET_NS: u64 = SECOND_NS / 4;
 
@@ -248,6 +248,11 @@ impl PartitionOwner {
         if !self.is_ending {
             self.announcer.webhook(voice, app, change);
         }
+    }
+
+    /// Webhooks for which there was no room, since the last call.
+    pub(super) fn take_webhooks_lost(&mut self) -> u64 {
+        self.announcer.take_webhooks_lost()
     }
 
     /// Webhooks are told, cancelled or given up.

@@ -89,6 +89,9 @@ impl Cluster {
 
     /// Opens and closes links, as owners come and go.
     fn follow_owners(&mut self, now: Now) {
+        if !self.plan.has_presence {
+            return;
+        }
         for partition in &self.partitions {
             let number = partition.number;
             match partition.known {

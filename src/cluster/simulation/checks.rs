@@ -1,7 +1,7 @@
 //! What must hold all the time.
 
-use super::super::JournalCall;
 use super::super::journal::{JournalReader, JournalRecord};
+use super::super::{JournalCall, PartitionState, WebhookReceipt};
 use super::sessions::{STEADY_MS, SimChannel};
 use super::voice::{self, MEMBERS_MAX, SMALL, Told};
 use super::world::World;
@@ -86,6 +86,17 @@ impl World {
         if !announced.added.contains(&added) {
             let name = self.nodes[node].name;
             self.broken(format!("{name}: {user} ({info}) joins {key:?} before that is stored"));
+        }
+    }
+
+    /// A node tells webhooks of the partitions that it owns.
+    pub(super) fn check_teller(&mut self, node: usize, receipt: WebhookReceipt) {
+        let sim = &self.nodes[node];
+        let status = sim.cluster.as_ref().unwrap().status(sim.now(self.now));
+        let state = status.partitions[usize::from(receipt.partition)].state;
+        if !matches!(state, PartitionState::Owned | PartitionState::Releasing) {
+            let name = sim.name;
+            self.broken(format!("{name} tells {receipt:?}, and the partition is {state:?}"));
         }
     }
 

@@ -216,6 +216,7 @@ impl World {
             }
             SimEvent::Tell(receipt) => {
                 if self.nodes[node].webhooks.contains(&receipt) {
+                    self.check_teller(node, receipt);
                     let run = (node, self.nodes[node].incarnation);
                     self.told.entry(receipt).or_default().push(run);
                     let at = self.now + self.random.range(1, 50);
@@ -308,8 +309,9 @@ impl World {
                 }
             }
             ClusterOutput::Send(Destination::Node(name), bytes) => {
-                let to = self.nodes.iter().position(|other| other.name == name.as_str()).unwrap();
-                self.send(node, to, bytes);
+                let to = self.nodes.iter().position(|other| other.name == name.as_str());
+                // A mutated message may have the name of a node that there is not.
+                to.into_iter().for_each(|to| self.send(node, to, bytes.clone()));
             }
             ClusterOutput::Journal(call) => self.call(node, call),
             ClusterOutput::ForgetWebhooks(partition) => {
@@ -382,6 +384,9 @@ impl World {
         }
 
         let removed = self.check_removals(&call.call);
+        if let JournalCall::Purge { .. } = call.call {
+            self.saw("snapshot");
+        }
         let journal = &mut self.journals[usize::from(partition_of(&call.call).0)];
         let outcome = match journal.apply((call.node, call.incarnation), &call.call) {
             Ok(outcome) => outcome,
