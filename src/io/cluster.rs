@@ -2,12 +2,14 @@
 //!
 //! Everything decided is decided by a value, [`Cluster`](crate::cluster::Cluster), which this
 //! thread drives: `engine` has the connection, `outbound` what leaves the node, `inbound` what has
-//! arrived and waits for room, `journal` the streams of JetStream, `isolation` what
-//! becomes of sessions while there are no others, `node` the turn, `arrival` the way from a message to the shards, and
-//! `handle` what other threads see of it all. Without `[cluster]` there is no such thread.
+//! arrived and waits for room, `journal` the streams of JetStream, `isolation` what becomes of
+//! sessions while there are no others, `farewell` the end, `node` the turn, `arrival` the way from
+//! a message to the shards, and `handle` what other threads see of it all. Without `[cluster]`
+//! there is no such thread.
 
 mod arrival;
 mod engine;
+mod farewell;
 mod handle;
 mod inbound;
 mod isolation;

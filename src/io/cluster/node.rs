@@ -2,6 +2,7 @@
 
 use super::super::{Hub, ROOM_PAUSE, clock};
 use super::engine::{Engine, EngineChange, Subjects};
+use super::farewell::Farewell;
 use super::handle::{ClusterHandle, ClusterPost};
 use super::inbound::Inbound;
 use super::isolation::Isolation;
@@ -28,7 +29,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::{unconstrained, yield_now};
 use tokio::time::{sleep, timeout};
 
@@ -79,8 +80,7 @@ pub(super) struct ClusterNode {
     next_search_ns: u64,
     /// Whether all other nodes had fallen silent at the last look.
     pub(super) is_alone: bool,
-    /// Until when what waits may still be sent, once the daemon stops.
-    ends_at: Option<Instant>,
+    farewell: Farewell,
 }
 
 type EngineProbe = Pin<Box<dyn Future<Output = bool> + Send>>;
@@ -138,7 +138,7 @@ impl ClusterNode {
             next_status_ns: 0,
             next_search_ns: 0,
             is_alone: false,
-            ends_at: None,
+            farewell: Farewell::default(),
         };
         Ok(node)
     }
@@ -175,9 +175,10 @@ impl ClusterNode {
             self.next_status_ns = now.monotonic_ns + STATUS_NS;
             self.tell(now);
         }
-        // What is said last is sent, or given up with the engine that takes nothing.
-        let is_over = |end| self.outbound.is_empty() || Instant::now() >= end;
-        (!self.ends_at.is_some_and(is_over)).then_some(more)
+        if self.farewell.is_handing_over() && self.farewell.is_due(&self.cluster.status(now)) {
+            self.step(|cluster, host| cluster.handle(ClusterInput::Stop, now, host));
+        }
+        (!self.farewell.is_over(self.outbound.is_empty())).then_some(more)
     }
 
     /// Waits until there is something to do.
@@ -355,10 +356,7 @@ impl ClusterNode {
             ClusterPost::Asked(from, question) => ClusterInput::Asked(from, question),
             ClusterPost::Settled(receipts) => ClusterInput::Settled(receipts),
             ClusterPost::Drain => ClusterInput::Drain,
-            ClusterPost::Stop(end) => {
-                self.ends_at = Some(end);
-                ClusterInput::Stop
-            }
+            ClusterPost::Stop(end) => return self.farewell.begin(end),
         };
         self.step(|cluster, host| cluster.handle(input, now, host));
     }
