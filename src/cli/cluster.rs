@@ -110,7 +110,7 @@ impl DrainCommand {
         let start = Instant::now();
         loop {
             let status = reach.ask("GET", "/cluster", &[])?.good()?.json()?;
-            let left = owned(&status);
+            let left = left(&status);
             if status["draining"] == true && left == 0 {
                 let node = text(&status["node"]);
                 return put(&format!(
@@ -119,8 +119,8 @@ impl DrainCommand {
             }
             if start.elapsed() > DRAIN_MAX {
                 return Err(CliError::try_again(format!(
-                    "{left} partitions are still here after {} s: is another node ready to take \
-                     them? `fanfare cluster status` shows the nodes",
+                    "no other node has taken {left} partitions within {} s: `fanfare cluster status` \
+                     shows the nodes, and the log of each says what it lacks",
                     DRAIN_MAX.as_secs()
                 )));
             }
@@ -129,12 +129,10 @@ impl DrainCommand {
     }
 }
 
-/// The number of partitions that the daemon owns, or hands over.
-fn owned(status: &Value) -> usize {
+/// The number of partitions that no other node owns.
+fn left(status: &Value) -> usize {
     let partitions = status["partitions"].as_array().into_iter().flatten();
-    partitions
-        .filter(|partition| !matches!(&*text(&partition["state"]), "elsewhere" | "orphaned"))
-        .count()
+    partitions.filter(|partition| partition["state"] != "elsewhere").count()
 }
 
 /// The status as a person reads it.
@@ -217,7 +215,7 @@ mod tests {
                 {"partition": 3, "owner": "a", "epoch": 8, "state": "releasing"},
             ],
         });
-        assert_eq!(owned(&status), 2);
+        assert_eq!(left(&status), 3);
         let release = env!("CARGO_PKG_VERSION");
         assert_eq!(
             shown(&status),
