@@ -21,6 +21,7 @@ mod engine;
 mod live;
 mod losses;
 mod network;
+mod operator;
 mod pages;
 mod presence;
 mod relay;
