@@ -74,12 +74,13 @@
 //! | Which shard owns a presence channel? | `service/presence/question.rs` | `owner` |
 //! | Which node owns a partition of presence channels? | `cluster/ownership.rs` | `may_take` |
 //! | When is a node gone? | `cluster/peers.rs` | `tick` |
+//! | Which retained event is the last, over all nodes? | `cluster/kept.rs` | `is_kept` |
 //! | Who joins a presence channel, over all nodes? | `cluster/owner_channels.rs` | `join` |
 //! | When is that announced? | `cluster/rounds.rs` | `pop_stored` |
 //! | When is a durable message safe? | `io/store/owner.rs` | `conclude` |
 //! | When is its producer told? | `service/topic/owner.rs` | `committed` |
 //! | When does a message go to the dead-letter topic? | `service/topic/ack.rs` | `send_back` |
-//! | When is a webhook retried, and given up? | `service/webhook/hook.rs` | `replied` |
+//! | When is a webhook retried, and given up? | `service/webhook/lane.rs` | `replied` |
 //! | Is `X-Forwarded-For` believed? | `io/clients.rs` | `learn` |
 //! | Which address of it is the client's? | `proxy/forwarded.rs` | `client` |
 //! | Is a request's body too large (413)? | `http/body.rs` | `of` |

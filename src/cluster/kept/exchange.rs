@@ -100,23 +100,20 @@ impl KeptExchange {
         }
     }
 
-    /// Looks at the nodes that are there. Of one that has come, what it has is wanted.
+    /// Looks at the nodes that are there. Of one that has come, what it has is wanted; of one that
+    /// has gone, what it says until it is back.
     pub fn see(&mut self, present: BTreeSet<NodeName>) {
         let before = std::mem::replace(&mut self.present, present);
-        let come: Vec<NodeName> = self.present.difference(&before).cloned().collect();
-        come.iter().for_each(|node| self.lost(node));
-        // Who has gone is asked when it comes back.
-        for (node, source) in &mut self.nodes {
-            if !self.present.contains(node) {
-                source.wanted = None;
-            }
+        let changed: Vec<NodeName> = self.present.symmetric_difference(&before).cloned().collect();
+        changed.iter().for_each(|node| self.lost(node));
+        if let Some(asked) = self.asked.take_if(|asked| !self.present.contains(&asked.node)) {
+            self.want(&asked);
         }
     }
 
     /// The connection is lost, and with it perhaps what every node says until it is back.
     pub fn disconnect(&mut self) {
-        self.present.clear();
-        self.asked = None;
+        self.see(BTreeSet::new());
     }
 
     /// Publications of a node were lost.
@@ -152,12 +149,14 @@ impl KeptExchange {
     /// The next question, if it is time for one, with the node to ask. The shards must have room
     /// for what the answer brings.
     pub fn next(&mut self, now: Now) -> Option<(NodeName, Vec<u8>)> {
-        self.asked.take_if(|asked| !self.present.contains(&asked.node));
         if let Some(asked) = self
             .asked
             .take_if(|asked| asked.tries >= TRIES_MAX && asked.due_at_ns <= now.monotonic_ns)
         {
-            self.leave(&asked, SILENT_NS, now);
+            self.want(&asked);
+            if let Some(source) = self.source(&asked.node) {
+                source.free_at_ns = now.monotonic_ns + SILENT_NS;
+            }
         }
         if self.asked.is_none() {
             self.asked = self.choose(now);
@@ -188,11 +187,10 @@ impl KeptExchange {
         })
     }
 
-    /// Leaves a node alone, with what was not answered still wanted.
-    fn leave(&mut self, asked: &KeptQuestion, pause_ns: u64, now: Now) {
+    /// Has what a question did not bring wanted again.
+    fn want(&mut self, asked: &KeptQuestion) {
         if let Some(source) = self.source(&asked.node) {
             source.wanted = Some(source.wanted.map_or(asked.since, |since| since.min(asked.since)));
-            source.free_at_ns = now.monotonic_ns + pause_ns;
         }
     }
 
@@ -515,6 +513,44 @@ mod tests {
         assert!(world.ask(2).is_none());
         world.pass(5);
         assert_eq!(world.ask(2).map(|got| got.len()), Some(1));
+    }
+
+    #[test]
+    fn what_was_lost_of_a_node_is_asked_for_when_it_is_back() {
+        type Trouble = fn(&mut World);
+        let troubles: [(&str, Trouble); 4] = [
+            ("it goes and comes", |world| {
+                world.see(2, &[]);
+                world.publish(0, b"ea\0x", "lost", &[]);
+            }),
+            ("the connection is lost", |world| {
+                world.nodes[2].1.disconnect();
+                world.publish(0, b"ea\0x", "lost", &[]);
+            }),
+            ("it goes after a loss", |world| {
+                world.publish(0, b"ea\0x", "lost", &[]);
+                world.nodes[2].1.lost(&name(0));
+                world.see(2, &[]);
+            }),
+            ("it goes before it answers", |world| {
+                world.publish(0, b"ea\0x", "lost", &[]);
+                world.nodes[2].1.lost(&name(0));
+                world.nodes[2].1.next(world.now).unwrap();
+                world.see(2, &[]);
+            }),
+        ];
+        for (what, trouble) in troubles {
+            let mut world = World::new();
+            world.see(2, &[0]);
+            while world.ask(2).is_some() {}
+            world.pass(5);
+            trouble(&mut world);
+            // It is heard again before it is seen.
+            world.publish(0, b"ea\0y", "later", &[2]);
+            world.see(2, &[0]);
+            while world.ask(2).is_some() {}
+            assert_eq!(world.last(2, b"ea\0x"), Some(&b"lost"[..]), "{what}");
+        }
     }
 
     #[test]
