@@ -196,6 +196,13 @@ impl Cluster {
         self.peers.take_lost()
     }
 
+    /// The moment (ns of the monotonic clock) until which no other node can own any partition of
+    /// this one; 0 when it owns none.
+    pub fn confirmed_until_ns(&mut self) -> u64 {
+        let owners = self.partitions.iter_mut().filter_map(ClusterPartition::owner);
+        owners.map(|owner| owner.confirmed_until_ns()).min().unwrap_or(0)
+    }
+
     /// Connections of an app on the other nodes.
     #[must_use]
     pub fn connections(&self, app: &str) -> u64 {

@@ -105,6 +105,11 @@ impl PartitionOwner {
         self.announcer.rounds.epoch()
     }
 
+    /// Until when no other node can own the partition.
+    pub(super) fn confirmed_until_ns(&self) -> u64 {
+        self.announcer.rounds.confirmed_until_ns()
+    }
+
     pub(super) fn is_settled(&self) -> bool {
         self.channels.is_settled()
     }

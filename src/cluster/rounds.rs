@@ -168,9 +168,14 @@ impl<E> Rounds<E> {
         self.pending > PENDING_BYTES_MAX
     }
 
+    /// Until when no other node can own the partition.
+    pub(super) fn confirmed_until_ns(&self) -> u64 {
+        self.confirmed_ns + CONFIRMED_NS
+    }
+
     /// Whether the engine has lately confirmed this owner.
     pub(super) fn is_confirmed(&self, now: Now) -> bool {
-        now.monotonic_ns <= self.confirmed_ns + CONFIRMED_NS
+        now.monotonic_ns <= self.confirmed_until_ns()
     }
 
     /// The calls that are to be made now. `last_call` numbers calls.

@@ -121,10 +121,10 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
     let metrics = hub.bridge_metrics();
     let verification = Verification::new(Arc::clone(&metrics.verification));
     let mut verification = Caller::new(verification, Arc::clone(hub));
-    let mut webhooks =
-        Caller::new(WebhookService::new(Arc::clone(&metrics.webhooks)), Arc::clone(hub));
+    let webhooks =
+        WebhookService::new(Arc::clone(&metrics.webhooks), Arc::clone(&hub.bridge.lease));
+    let mut webhooks = Caller::new(webhooks, Arc::clone(hub));
     configure_services(&mut verification, &mut webhooks, verifiers, client);
-    webhooks.service_mut().pause(hub.bridge.pauses.load(Relaxed));
 
     loop {
         // What the last turn has settled.
@@ -198,7 +198,8 @@ fn pass_webhooks(hub: &Hub, service: &mut Caller<WebhookService>) {
             match message {
                 WebhookMessage::Webhook(from, webhook) => service.ask(from, webhook, now, answers),
                 WebhookMessage::Forget(partition) => service.forget(partition),
-                WebhookMessage::Pause(is_paused) => service.pause(is_paused),
+                // Requests are looked for after this.
+                WebhookMessage::Leased => {}
             }
         }
     });

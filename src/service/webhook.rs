@@ -29,6 +29,7 @@ pub use self::news::{WebhookNews, WebhookTally, WebhookTrouble};
 pub use self::question::{
     Callback, QUEUE_BYTES_MAX, Webhook, WebhookEvent, WebhookKind, WebhookName, WebhookReceipt,
 };
+pub use self::receipts::WebhookLease;
 pub use self::settings::{CallbackSettings, Recipients, WebhookApp, WebhookSettings, WebhookUrl};
 
 pub use self::callbacks::CallbackCall;
@@ -59,10 +60,11 @@ pub struct WebhookService {
 }
 
 impl WebhookService {
-    /// A service without recipients. `counters` belong to the thread it runs on.
+    /// A service without recipients. `counters` belong to the thread it runs on. When a lease that
+    /// was over is set anew, the service is to be asked for its next call.
     #[must_use]
-    pub fn new(counters: Arc<WebhookCounters>) -> Self {
-        Self { counters, ..Self::default() }
+    pub fn new(counters: Arc<WebhookCounters>, lease: Arc<WebhookLease>) -> Self {
+        Self { counters, webhooks: AppWebhooks::new(lease), ..Self::default() }
     }
 
     /// Replaces the recipients. Those that stay keep their queues, sent by the new settings; the
@@ -93,12 +95,6 @@ impl WebhookService {
             WebhookKind::Callback => self.callbacks.waiting(),
             WebhookKind::Event => self.webhooks.waiting(),
         }
-    }
-
-    /// Holds events with receipts back, or no more: their journal cannot be written to, so another
-    /// node may tell them. Requests in flight go on.
-    pub fn pause(&mut self, is_paused: bool) {
-        self.webhooks.pause(is_paused);
     }
 
     /// Drops the events with receipts of a partition, which has another owner: they are not told

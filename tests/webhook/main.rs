@@ -12,11 +12,12 @@ mod webhooks;
 
 use fanfare::service::webhook::{
     Callback, CallbackSettings, Recipients, Webhook, WebhookApp, WebhookCall, WebhookEvent,
-    WebhookKind, WebhookName, WebhookService, WebhookSettings, WebhookTally,
+    WebhookKind, WebhookLease, WebhookName, WebhookService, WebhookSettings, WebhookTally,
 };
 use fanfare::service::{Answers, ConnectionRef, HttpCall, HttpService as _, Service as _};
 use fanfare::wheel::Now;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// The unix time of a test's beginning, in milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
@@ -24,6 +25,7 @@ const START_MS: u64 = 1_700_000_000_000;
 /// A webhook whose requests wait for the test to reply.
 struct Stage {
     webhook: WebhookService,
+    lease: Arc<WebhookLease>,
     now: Now,
     requests: VecDeque<HttpCall<WebhookCall>>,
 }
@@ -45,9 +47,11 @@ fn refused() -> Result<u16, String> {
 impl Stage {
     fn new(recipients: Recipients) -> Self {
         let now = Now { monotonic_ns: 5_000_000_000, unix_ms: START_MS };
-        let mut webhook = WebhookService::default();
+        let lease = Arc::<WebhookLease>::default();
+        lease.set(u64::MAX);
+        let mut webhook = WebhookService::new(Arc::default(), Arc::clone(&lease));
         webhook.configure(recipients, now);
-        Self { webhook, now, requests: VecDeque::new() }
+        Self { webhook, lease, now, requests: VecDeque::new() }
     }
 
     fn calling(more: &str) -> Self {

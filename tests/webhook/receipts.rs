@@ -217,12 +217,13 @@ fn a_request_whose_partitions_are_all_forgotten_is_not_repeated_nor_settled() {
 }
 
 #[test]
-fn while_the_journal_cannot_be_written_to_no_request_begins_that_it_should_know_of() {
+fn no_request_begins_once_another_node_may_own_the_journal() {
     let mut stage = Stage::hooked("");
+    stage.lease.set(stage.now.monotonic_ns + 150_000_000);
     stage.journaled(CacheMiss, "", (3, 1));
     stage.wait_ms(100);
-    stage.webhook.pause(true);
     stage.journaled(CacheMiss, "", (3, 2));
+    stage.journaled(ChannelVacated, "room", (3, 3));
     stage.event(ClientEvent, "", "1");
     stage.wait_ms(100);
     assert_eq!(stage.requests.len(), 2, "events without receipts do not wait");
@@ -231,12 +232,29 @@ fn while_the_journal_cannot_be_written_to_no_request_begins_that_it_should_know_
     stage.wait_ms(10_000);
     assert!(stage.requests.is_empty());
     assert_eq!(stage.webhook.next_at_ns(), None, "the thread may sleep");
-    stage.webhook.pause(false);
+
+    stage.lease.set(stage.now.monotonic_ns + 1);
     stage.send();
     assert_eq!(stage.delivery(), Some("03-1"));
     stage.reply(Ok(200));
-    assert_eq!(stage.delivery(), Some("03-2"));
+    assert_eq!(stage.delivery(), Some("03-2,03-3"));
     assert_eq!(stage.settled(), [(3, 1)]);
+}
+
+#[test]
+fn a_process_that_has_stood_still_tells_nothing_before_it_knows_that_it_is_still_the_owner() {
+    let mut stage = Stage::hooked("");
+    stage.lease.set(stage.now.monotonic_ns + 3_000_000_000);
+    stage.journaled(ChannelVacated, "room", (3, 1));
+    stage.journaled(CacheMiss, "", (3, 2));
+    stage.pass_ns(10_000_000_000);
+    stage.send();
+    assert!(stage.requests.is_empty());
+    stage.webhook.forget(3);
+    stage.lease.set(u64::MAX);
+    stage.send();
+    stage.wait_ms(10_000);
+    assert!(stage.requests.is_empty() && stage.settled().is_empty());
 }
 
 #[test]

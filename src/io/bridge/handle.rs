@@ -5,9 +5,11 @@ use super::verification::Verifiers;
 use super::webhook::WebhookClient;
 use crate::io::handoff::inbox::{Bounds, Fill, Inbox, Weigh};
 use crate::service::verification::{self, TokenQuestion};
-use crate::service::webhook::{Webhook, WebhookKind, WebhookReceipt};
+use crate::service::webhook::{Webhook, WebhookKind, WebhookLease, WebhookReceipt};
 use crate::service::{Answers, ConnectionRef};
+use crate::wheel::{Now, SECOND_NS};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -38,8 +40,8 @@ pub(in crate::io) struct Bridge {
     pub(super) webhooks: Inbox<WebhookMessage, Notify>,
     /// The number of webhooks of each kind that found no room.
     pub(super) lost: [AtomicU64; WebhookKind::ALL.len()],
-    /// Whether the webhooks of journals are held back.
-    pub(super) pauses: AtomicBool,
+    /// Until when the webhooks of journals may be told.
+    pub(super) lease: Arc<WebhookLease>,
     pub(super) running: AtomicBool,
     /// Notified when the daemon stops, for the feeds.
     draining: Notify,
@@ -74,15 +76,15 @@ pub(super) enum WebhookMessage {
     Webhook(ConnectionRef, Webhook),
     /// Drop what the journal of this partition knows: another node tells it.
     Forget(u8),
-    /// Hold back what any journal knows, or no more.
-    Pause(bool),
+    /// What journals know may be told again.
+    Leased,
 }
 
 impl Weigh for WebhookMessage {
     fn weight(&self) -> usize {
         match self {
             Self::Webhook(_, webhook) => webhook.weight(),
-            Self::Forget(_) | Self::Pause(_) => 0,
+            Self::Forget(_) | Self::Leased => 0,
         }
     }
 }
@@ -99,7 +101,7 @@ impl Default for Bridge {
             fill,
             webhooks: Inbox::new(Notify::new(), webhooks, &Fill::default()),
             lost: Default::default(),
-            pauses: AtomicBool::new(false),
+            lease: Arc::default(),
             running: AtomicBool::new(false),
             draining: Notify::new(),
             relays: Relays::default(),
@@ -201,12 +203,13 @@ impl Bridge {
         }
     }
 
-    /// Has the webhooks of all journals held back, or no more.
-    pub(in crate::io) fn pause_webhooks(&self, is_paused: bool) {
-        // For a thread that a reload may start, too.
-        self.pauses.store(is_paused, Relaxed);
-        if self.running.load(Relaxed) {
-            self.webhooks.post([WebhookMessage::Pause(is_paused)]);
+    /// Lets webhooks of journals be told until this moment of the monotonic clock.
+    pub(in crate::io) fn lease_webhooks(&self, until_ns: u64, now: Now) {
+        let former_ns = self.lease.set(until_ns);
+        // Also where the former one may be over by the time that it is looked at there.
+        let is_news = former_ns < now.monotonic_ns + SECOND_NS && until_ns > now.monotonic_ns;
+        if is_news && until_ns != former_ns && self.running.load(Relaxed) {
+            self.webhooks.post([WebhookMessage::Leased]);
         }
     }
 

@@ -187,7 +187,6 @@ impl ClusterNode {
         let has = |state| status.nodes.iter().any(|node| node.state == state);
         self.is_alone = has(NodeState::Suspected) && !has(NodeState::Live);
         self.tell_fault();
-        self.pause_webhooks();
         // A stop ends the sessions itself.
         let is_cut_off = !self.is_connected && !self.hub.draining.load(Relaxed);
         if let Some(part) = self.isolation.look(is_cut_off, now) {
@@ -208,15 +207,6 @@ impl ClusterNode {
                 None => tracing::info!("cluster: JetStream does what it is asked again"),
             }
             self.fault = fault;
-        }
-    }
-
-    /// Holds webhooks back that a journal knows, while it cannot be written to: another node may
-    /// own it by now, and tell them.
-    pub(super) fn pause_webhooks(&mut self) {
-        let pauses = !self.is_connected || self.fault.is_some();
-        if std::mem::replace(&mut self.pauses_webhooks, pauses) != pauses {
-            self.hub.bridge.pause_webhooks(pauses);
         }
     }
 

@@ -65,8 +65,6 @@ pub(super) struct ClusterNode {
     pub(super) exchange: KeptExchange,
     /// Whether this node has got what the others retain, once.
     pub(super) has_kept: bool,
-    /// Whether webhooks that journals know are held back.
-    pub(super) pauses_webhooks: bool,
     pub(super) journals: Journals,
     /// What they suffer from.
     pub(super) fault: Option<String>,
@@ -118,7 +116,6 @@ impl ClusterNode {
             kept: KeptPublications::new(nats.node.clone()),
             exchange: KeptExchange::new(nats.node.clone()),
             has_kept: false,
-            pauses_webhooks: false,
             name: nats.node.clone(),
             outbox_bytes_max: Limits::default().outbox_bytes_max,
             fault: None,
@@ -175,6 +172,7 @@ impl ClusterNode {
             self.next_status_ns = now.monotonic_ns + STATUS_NS;
             self.tell(now);
         }
+        self.hub.bridge.lease_webhooks(self.cluster.confirmed_until_ns(), now);
         if self.farewell.is_handing_over() && self.farewell.is_due(&self.cluster.status(now)) {
             self.step(|cluster, host| cluster.handle(ClusterInput::Stop, now, host));
         }
@@ -309,7 +307,6 @@ impl ClusterNode {
         self.metrics.reconnects.add(1);
         self.outbound.close(&mut self.cluster);
         self.exchange.disconnect();
-        self.pause_webhooks();
         self.step(|cluster, host| cluster.handle(ClusterInput::Lost, now, host));
     }
 

@@ -1,11 +1,32 @@
-//! The webhooks that a journal waits for: how many recipients each is still held for, and those that
-//! are settled.
+//! The webhooks that a journal waits for: until when they may be told, how many recipients each is
+//! still held for, and those that are settled.
 
 use super::news::WebhookTally;
 use super::question::WebhookReceipt;
+use crate::wheel::Now;
 use ahash::RandomState;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Until when events that a journal knows may be told from here: as long as no other node can own
+/// the journal. Its owner sets it, and no request for such events begins later; so a process that
+/// has stood still does not tell what another node tells by now.
+#[derive(Debug, Default)]
+pub struct WebhookLease(AtomicU64);
+
+impl WebhookLease {
+    /// Sets the end, a moment of the monotonic clock. Returns the former one.
+    pub fn set(&self, until_ns: u64) -> u64 {
+        self.0.swap(until_ns, Relaxed)
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub fn is_over(&self, now: Now) -> bool {
+        now.monotonic_ns >= self.0.load(Relaxed)
+    }
+}
 
 /// The account of all events of apps: totals by outcome, and receipts.
 #[derive(Default)]

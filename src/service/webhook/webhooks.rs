@@ -4,12 +4,13 @@
 use super::hook::{AppEvent, Hook};
 use super::news::WebhookNews;
 use super::question::{StatusReply, WebhookEvent, WebhookReceipt};
-use super::receipts::Accounts;
+use super::receipts::{Accounts, WebhookLease};
 use super::settings::{WebhookApp, WebhookSettings};
 use crate::wheel::Now;
 use ahash::RandomState;
 use http::Request;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Limit on concurrent requests over all webhooks: no more than a daemon has descriptors to spare.
 /// Failing ones pause between requests, so a few that hang do not block the others.
@@ -26,7 +27,8 @@ pub(super) struct AppWebhooks {
     under_way: usize,
     last_number: u64,
     hurried: bool,
-    /// Whether events with receipts are held back.
+    lease: Arc<WebhookLease>,
+    /// Whether the lease was over when a request was last looked for.
     is_paused: bool,
     pub(super) accounts: Accounts,
 }
@@ -35,6 +37,10 @@ pub(super) struct AppWebhooks {
 pub struct HookCall(u64, usize);
 
 impl AppWebhooks {
+    pub(super) fn new(lease: Arc<WebhookLease>) -> Self {
+        Self { lease, ..Self::default() }
+    }
+
     /// Replaces the webhooks. Those that stay, by app and URL, keep their queues; the queues of
     /// removed ones are dropped.
     pub(super) fn configure(&mut self, webhooks: Vec<(WebhookApp, WebhookSettings)>, now: Now) {
@@ -85,6 +91,7 @@ impl AppWebhooks {
     /// The next request to send, with its timeout in seconds; `None` when none is due or the limit
     /// of concurrent requests is reached.
     pub(super) fn next(&mut self, now: Now) -> Option<(HookCall, u64, Request<String>)> {
+        self.is_paused = self.lease.is_over(now);
         if self.under_way >= CONCURRENCY_MAX {
             return None;
         }
@@ -118,11 +125,6 @@ impl AppWebhooks {
     pub(super) fn hurry(&mut self, now: Now) {
         self.hurried = true;
         self.hooks.iter_mut().for_each(|hook| hook.hurry(now, &mut self.accounts));
-    }
-
-    /// Holds events with receipts back, or no more. Requests in flight go on.
-    pub(super) fn pause(&mut self, is_paused: bool) {
-        self.is_paused = is_paused;
     }
 
     /// Drops the events with receipts of a partition, which are not told and not settled here.

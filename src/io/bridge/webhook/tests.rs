@@ -10,11 +10,12 @@ mod receiver;
 mod script;
 
 use self::receiver::Receiver;
-use super::super::handle::{Bridge, BridgeMessage, WEBHOOKS_MAX, WebhookMessage};
+use super::super::handle::{Bridge, BridgeMessage, WEBHOOKS_MAX};
 use super::super::verification::Verifiers;
 use super::super::{Feeds, Hub, start};
 use super::*;
 use crate::dialect::Settings;
+use crate::io::clock;
 use crate::io::cluster::ClusterHandle;
 use crate::service::ConnectionRef;
 use crate::service::webhook::{
@@ -70,7 +71,14 @@ impl Daemon {
         hub.ready.store(true, std::sync::atomic::Ordering::Relaxed);
         let none = Verifiers::new(&Settings::default()).unwrap();
         start(&hub, none, post, Feeds::default()).unwrap();
-        Self(hub)
+        let daemon = Self(hub);
+        daemon.lease(u64::MAX);
+        daemon
+    }
+
+    /// Lets webhooks of journals be told until a moment.
+    fn lease(&self, until_ns: u64) {
+        self.0.bridge.lease_webhooks(until_ns, clock::now());
     }
 
     fn call(&self, channel: &str, body: &str) {
@@ -365,13 +373,13 @@ fn the_cluster_hears_what_became_of_the_webhooks_that_its_journals_know() {
     // With more of them than the inbox takes of the shards.
     let many: Vec<(u8, u64)> = (0..WEBHOOKS_MAX as u64 + 5).map(|number| (0, number)).collect();
     let daemon = Daemon::new(hooked(&receiver.url("/"), "queue_max = 20000"));
-    daemon.0.bridge.webhooks.post([WebhookMessage::Pause(true)]);
+    daemon.lease(0);
     daemon.journaled(&many);
     eventually("all wait", || {
         daemon.0.bridge_metrics().webhooks.waiting[WebhookKind::Event as usize].get()
             == many.len() as u64
     });
-    daemon.0.bridge.pause_webhooks(false);
+    daemon.lease(u64::MAX);
     assert_eq!(daemon.await_settled(many.len()), many);
 }
 
