@@ -203,11 +203,23 @@ impl Cluster {
         owners.map(|owner| owner.confirmed_until_ns()).min().unwrap_or(0)
     }
 
-    /// Connections of an app on the other nodes.
+    /// Connections of an app on the other nodes, by their last heartbeats; `None` when one of them
+    /// has not told.
     #[must_use]
-    pub fn connections(&self, app: &str) -> u64 {
-        let counts = self.peers.live().filter_map(|peer| peer.heartbeat.connections.get(app));
-        counts.copied().fold(0, u64::saturating_add)
+    pub fn connections(&self, app: &str) -> Option<u64> {
+        self.peers.live().try_fold(0u64, |sum, peer| {
+            let connections = &peer.heartbeat.connections;
+            if !peer.has_told() {
+                return None;
+            }
+            let count = match connections.get(app) {
+                Some(count) => *count,
+                // It may be one of those that a heartbeat has no room for.
+                None if connections.len() >= HEARTBEAT_APPS_MAX => return None,
+                None => 0,
+            };
+            Some(sum.saturating_add(count))
+        })
     }
 
     /// Replaces the hash of the settings that all nodes must have in common.
@@ -414,7 +426,6 @@ impl Cluster {
     /// A node is gone, with all that it had.
     fn left(&mut self, number: PeerNumber, now: Now, host: &mut ClusterHost<'_>) {
         self.note_gone(number);
-        self.inquiries.gone(number);
         let words = host.words();
         for partition in &mut self.partitions {
             if let Some(owner) = partition.owned() {

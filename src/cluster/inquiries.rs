@@ -142,18 +142,13 @@ impl NodeInquiries {
         }
     }
 
-    /// A node has dismissed a user.
+    /// A node has dismissed a user. One that is gone meanwhile has not: its sessions may live on
+    /// where nobody hears it.
     pub(super) fn dismissed(&mut self, from: PeerNumber, id: u64) {
         if let Some(open) = self.open.get_mut(&id) {
             open.dismissing.retain(|node| *node != from);
             self.conclude(id);
         }
-    }
-
-    /// A node is gone, with the connections that it was to dismiss.
-    pub(super) fn gone(&mut self, node: PeerNumber) {
-        let ids: Vec<u64> = self.open.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.dismissed(node, id));
     }
 
     /// Answers an inquiry if nothing is missing.

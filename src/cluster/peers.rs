@@ -330,6 +330,11 @@ impl ClusterPeers {
 }
 
 impl ClusterPeer {
+    /// Whether it has told its state since this node is connected.
+    pub(super) fn has_told(&self) -> bool {
+        self.is_answered && !self.heartbeat.release.is_empty()
+    }
+
     /// Notes `events` numbered from `first`. Returns how many are missing before them.
     fn pass(&mut self, first: u64, events: u64) -> u64 {
         // What was sent before the first message that came may have been sent before this node's

@@ -40,8 +40,11 @@ impl Cluster {
                 }
             }
             PresenceRequest::Inquire(ChannelInquiry::Connections(here)) => {
-                let connections = here.saturating_add(self.connections(&question.app));
-                host.answer(from, PresenceAnswer::Connections(connections));
+                let elsewhere = self.connections(&question.app);
+                let answer = elsewhere.map_or(PresenceAnswer::Unavailable, |elsewhere| {
+                    PresenceAnswer::Connections(here.saturating_add(elsewhere))
+                });
+                host.answer(from, answer);
             }
             PresenceRequest::Inquire(inquiry) => {
                 self.inquiries.ask(from, &question.app, inquiry, now);

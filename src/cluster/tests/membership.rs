@@ -2,6 +2,8 @@
 
 use super::super::*;
 use super::world::{Stage, at, id};
+use crate::service::presence::{ChannelInquiry, PresenceAnswer, PresenceQuestion, PresenceRequest};
+use crate::service::{ConnectionRef, DialectId};
 
 #[test]
 fn a_hello_is_answered_and_both_know_each_other() {
@@ -15,7 +17,54 @@ fn a_hello_is_answered_and_both_know_each_other() {
     let status = b.cluster.status(at(102));
     assert_eq!((status.nodes[0].name.as_str(), status.nodes[0].state), ("a", NodeState::Live));
     assert_eq!((status.nodes[0].connections, status.nodes[0].settings_differ), (3, false));
-    assert_eq!((b.cluster.connections("1"), b.cluster.connections("2")), (3, 0));
+    assert_eq!((b.cluster.connections("1"), b.cluster.connections("2")), (Some(3), Some(0)));
+}
+
+/// What an HTTP client is answered at a moment, about an app's connections and about ending a
+/// user's; `None` for no answer yet.
+fn asked(stage: &mut Stage, ms: u64) -> [Option<PresenceAnswer>; 2] {
+    [ChannelInquiry::Connections(1), ChannelInquiry::Dismiss("7".into())].map(|inquiry| {
+        let from = ConnectionRef { shard: 0, id: 1, serial: 1 };
+        let request = PresenceRequest::Inquire(inquiry);
+        let question = PresenceQuestion { dialect: DialectId(0), app: "1".into(), request };
+        stage.handle(ClusterInput::Asked(from, Box::new(question)), at(ms));
+        stage.answers().pop()
+    })
+}
+
+#[test]
+fn what_is_not_known_of_all_nodes_is_not_answered_for_all() {
+    use PresenceAnswer::{Connections, Unavailable};
+    let known = |answers: [Option<PresenceAnswer>; 2]| {
+        answers.map(|answer| match answer {
+            Some(Connections(count)) => Some(Some(count)),
+            Some(Unavailable) => Some(None),
+            Some(_) => Some(Some(0)),
+            None => None,
+        })
+    };
+    let unavailable = [Some(None), Some(None)];
+    let mut a = Stage::new("a", 1);
+    assert_eq!(known(asked(&mut a, 0)), unavailable, "it is not connected");
+    a.handle(ClusterInput::Connected, at(0));
+    assert_eq!(known(asked(&mut a, 100)), unavailable, "others may be there");
+    assert_eq!(known(asked(&mut a, 2000)), [Some(Some(1)), Some(Some(0))], "it is alone");
+
+    let mut b = Stage::connected("b", 2, at(2000));
+    a.hears(&mut b, at(2001));
+    assert_eq!(known(asked(&mut a, 2002)), [Some(Some(4)), None], "b has to end sessions first");
+    a.handle(ClusterInput::Lost, at(3000));
+    assert_eq!(known(asked(&mut a, 3001)), unavailable, "what b said may be long ago");
+    a.handle(ClusterInput::Connected, at(60_000));
+    assert_eq!(known(asked(&mut a, 62_000)), [Some(None), None], "b has said nothing since");
+    b.said();
+    b.tick(at(62_001));
+    a.hears(&mut b, at(62_002));
+    assert_eq!(known(asked(&mut a, 62_003)), [Some(Some(4)), None]);
+    a.tick(at(64_100));
+    let late = a.answers();
+    let is_unavailable = |answer: &PresenceAnswer| matches!(answer, Unavailable);
+    assert!(late.len() == 3 && late.iter().all(is_unavailable), "b has ended no session: {late:?}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use super::super::*;
 use crate::frame::Draft;
+use crate::service::presence::PresenceAnswer;
+use crate::service::{Answer, Effect};
 
 pub(super) const MS: u64 = 1_000_000;
 
@@ -58,6 +60,16 @@ impl Stage {
         let out = std::mem::take(&mut self.out).into_iter();
         out.filter_map(|output| match output {
             ClusterOutput::Send(_, bytes) => Some(bytes),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// The answers to this node's connections since the last call; messages are dropped with them.
+    pub(super) fn answers(&mut self) -> Vec<PresenceAnswer> {
+        let out = std::mem::take(&mut self.out).into_iter();
+        out.filter_map(|output| match output {
+            ClusterOutput::Effect(Effect::Answer(_, Answer::Presence(answer))) => Some(answer),
             _ => None,
         })
         .collect()
