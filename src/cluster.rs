@@ -160,8 +160,7 @@ impl Cluster {
                 owner.tick(&nodes, &words, now);
                 let lost = owner.take_webhooks_lost();
                 if lost > 0 {
-                    let number = partition.number.get();
-                    host.news(false, format!("partition {number} has no room for {lost} webhooks"));
+                    host.out.push(ClusterOutput::WebhooksLost(partition.number.get(), lost));
                 }
             }
         }

@@ -139,6 +139,8 @@ lines! {
     ClusterDropped: "cluster_dropped", "packets of other nodes that found no room";
     /// An event is too long for other nodes.
     ClusterTooLong: "cluster_too_long", "events that are too long for other nodes";
+    /// The journal of a partition has no room for webhooks.
+    ClusterWebhooksLost: "cluster_webhooks_lost", "times that webhooks found no room in a journal";
     /// A message of the cluster cannot be read.
     ClusterIgnored: "cluster_ignored", "messages of the cluster that cannot be read";
 }

@@ -39,6 +39,8 @@ pub enum ClusterOutput {
     Journal(JournalCall),
     /// The partition has another owner: its webhooks must not be told from here.
     ForgetWebhooks(u8),
+    /// So many webhooks of a partition found no room in its journal, and are not told.
+    WebhooksLost(u8, u64),
     /// A line for the log: whether it is a recovery, and the text.
     News(bool, String),
 }

@@ -198,8 +198,8 @@ fn pass_webhooks(hub: &Hub, service: &mut Caller<WebhookService>) {
             match message {
                 WebhookMessage::Webhook(from, webhook) => service.ask(from, webhook, now, answers),
                 WebhookMessage::Forget(partition) => service.forget(partition),
-                // Requests are looked for after this.
-                WebhookMessage::Leased => {}
+                // Both are looked at after this.
+                WebhookMessage::Changed => {}
             }
         }
     });

@@ -314,6 +314,9 @@ impl World {
                 to.into_iter().for_each(|to| self.send(node, to, bytes.clone()));
             }
             ClusterOutput::Journal(call) => self.call(node, call),
+            ClusterOutput::WebhooksLost(partition, lost) => {
+                self.broken(format!("partition {partition} has lost {lost} webhooks"));
+            }
             ClusterOutput::ForgetWebhooks(partition) => {
                 self.nodes[node].webhooks.retain(|receipt| receipt.partition != partition);
             }

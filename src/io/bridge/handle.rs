@@ -76,15 +76,15 @@ pub(super) enum WebhookMessage {
     Webhook(ConnectionRef, Webhook),
     /// Drop what the journal of this partition knows: another node tells it.
     Forget(u8),
-    /// What journals know may be told again.
-    Leased,
+    /// The lease or the numbers of lost webhooks have changed.
+    Changed,
 }
 
 impl Weigh for WebhookMessage {
     fn weight(&self) -> usize {
         match self {
             Self::Webhook(_, webhook) => webhook.weight(),
-            Self::Forget(_) | Self::Leased => 0,
+            Self::Forget(_) | Self::Changed => 0,
         }
     }
 }
@@ -196,6 +196,15 @@ impl Bridge {
         webhooks.iter().filter_map(Webhook::receipt).collect()
     }
 
+    /// Counts webhooks of `echo` that were dropped before they came here.
+    pub(in crate::io) fn lose_webhooks(&self, webhooks: u64) {
+        self.lost[WebhookKind::Event as usize].fetch_add(webhooks, Relaxed);
+        // The service takes the count with the next that comes, or now.
+        if self.running.load(Relaxed) {
+            self.webhooks.post([WebhookMessage::Changed]);
+        }
+    }
+
     /// Has the webhooks of a partition's journal forgotten that were queued before.
     pub(in crate::io) fn forget_webhooks(&self, partition: u8) {
         if self.running.load(Relaxed) {
@@ -209,7 +218,7 @@ impl Bridge {
         // Also where the former one may be over by the time that it is looked at there.
         let is_news = former_ns < now.monotonic_ns + SECOND_NS && until_ns > now.monotonic_ns;
         if is_news && until_ns != former_ns && self.running.load(Relaxed) {
-            self.webhooks.post([WebhookMessage::Leased]);
+            self.webhooks.post([WebhookMessage::Changed]);
         }
     }
 

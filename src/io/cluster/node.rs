@@ -433,6 +433,15 @@ impl ClusterNode {
                     self.hub.notify_for_cluster(std::mem::take(&mut webhooks));
                     self.hub.bridge.forget_webhooks(partition);
                 }
+                ClusterOutput::WebhooksLost(partition, lost) => {
+                    self.hub.bridge.lose_webhooks(lost);
+                    LogLine::ClusterWebhooksLost.warn(clock::now(), || {
+                        format!(
+                            "{lost} webhooks of echo are not sent: too many of partition \
+                             {partition} wait; make sure that their URLs keep up"
+                        )
+                    });
+                }
                 ClusterOutput::News(true, text) => tracing::info!("cluster: {text}"),
                 ClusterOutput::News(false, text) => tracing::warn!("cluster: {text}"),
             }

@@ -395,6 +395,13 @@ fn what_the_cluster_has_forgotten_is_not_told_and_what_comes_after_it_is() {
 }
 
 #[test]
+fn webhooks_that_found_no_room_in_a_journal_are_counted_at_once() {
+    let daemon = Daemon::new(hooked("http://127.0.0.1:1/", ""));
+    daemon.0.bridge.lose_webhooks(3);
+    daemon.await_outcome(WebhookKind::Event, WebhookOutcome::Dropped, 3);
+}
+
+#[test]
 fn without_a_bridge_webhooks_of_a_journal_are_settled_at_once() {
     let daemon = Daemon::new(hooked("http://127.0.0.1:1/", ""));
     daemon.0.bridge.stop(Duration::ZERO);
