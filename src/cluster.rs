@@ -43,6 +43,7 @@ mod rounds;
 pub mod servers;
 pub mod settings;
 mod status;
+mod takes;
 mod traffic;
 mod wire;
 
@@ -67,6 +68,7 @@ use self::node_presence::NodePresence;
 use self::partition::ClusterPartition;
 use self::partition_number::PartitionNumber;
 use self::peers::{ClusterPeers, PeerChange, PeerNumber, SELF};
+use self::takes::TakeRecord;
 use self::wire::{ControlError, ControlKind, Heartbeat};
 use crate::wheel::{Now, SECOND_NS};
 
@@ -94,6 +96,14 @@ pub struct Cluster {
     /// The number of the last call of the engine.
     last_call: u64,
     is_draining: bool,
+    /// Whether it has said bye: nothing follows.
+    is_stopped: bool,
+    /// How its takes go.
+    takes: TakeRecord,
+    /// The partition that was handed over last for balance.
+    handed: Option<PartitionNumber>,
+    /// Since when a partition waits to be handed over.
+    falling_since_ns: u64,
     /// Whether the others have to be told at once what this node owns.
     is_claiming: bool,
     next_balance_ns: u64,
@@ -106,6 +116,8 @@ impl Cluster {
     /// A node that is not connected yet.
     #[must_use]
     pub fn new(me: NodeId, plan: ClusterPlan, now: Now) -> Self {
+        // Half of the numbers remain for what begins anew.
+        let first_generation = (me.incarnation as u32) >> 1;
         Self {
             peers: ClusterPeers::new(me.clone(), now),
             me,
@@ -113,10 +125,14 @@ impl Cluster {
             totals: ClusterTotals::default(),
             live_sent: 0,
             partitions: PartitionNumber::all().map(ClusterPartition::new).collect(),
-            presence: NodePresence::new(),
+            presence: NodePresence::new(first_generation),
             inquiries: NodeInquiries::default(),
             last_call: 0,
             is_draining: false,
+            is_stopped: false,
+            takes: TakeRecord::default(),
+            handed: None,
+            falling_since_ns: 0,
             is_claiming: false,
             next_balance_ns: 0,
             next_heartbeat_ns: now.monotonic_ns,
@@ -136,7 +152,10 @@ impl Cluster {
             ClusterInput::Journal(outcome) => self.journal(outcome, now, host),
             ClusterInput::Settled(receipts) => self.settled(&receipts),
             ClusterInput::Drain => self.drain(now, host),
-            ClusterInput::Stop => self.send(Destination::All, &ControlKind::Bye, host),
+            ClusterInput::Stop => {
+                self.send(Destination::All, &ControlKind::Bye, host);
+                self.is_stopped = true;
+            }
         }
         self.settle_changes(now, host);
         self.run(now, host);
@@ -274,19 +293,21 @@ impl Cluster {
 
     fn connected(&mut self, now: Now, host: &mut ClusterHost<'_>) {
         self.peers.connected(now);
-        let hello = ControlKind::Hello(self.heartbeat(host));
+        let hello = ControlKind::Hello(self.heartbeat(now, host));
         self.send(Destination::All, &hello, host);
+        // What was said during the outage is missed at once.
+        self.send_tails(host);
         self.next_heartbeat_ns = now.monotonic_ns + HEARTBEAT_NS;
     }
 
     /// Sends a heartbeat.
     fn beat(&mut self, now: Now, host: &mut ClusterHost<'_>) {
-        let heartbeat = ControlKind::Heartbeat(self.heartbeat(host));
+        let heartbeat = ControlKind::Heartbeat(self.heartbeat(now, host));
         self.send(Destination::All, &heartbeat, host);
         self.next_heartbeat_ns = now.monotonic_ns + HEARTBEAT_NS;
     }
 
-    fn heartbeat(&self, host: &ClusterHost<'_>) -> Heartbeat {
+    fn heartbeat(&self, now: Now, host: &ClusterHost<'_>) -> Heartbeat {
         Heartbeat {
             live: self.live_sent,
             versions: self.plan.versions.clone(),
@@ -294,12 +315,17 @@ impl Cluster {
             settings: self.plan.settings_hash,
             presence: self.plan.has_presence,
             draining: self.is_draining,
+            able: self.takes.is_able() && !self.peers.is_doubled(now),
             owned: self.owned(),
             connections: (host.connections)().into_iter().take(HEARTBEAT_APPS_MAX).collect(),
         }
     }
 
     fn send(&self, to: Destination, kind: &ControlKind, host: &mut ClusterHost<'_>) {
+        // The others take nothing of a node that has said bye.
+        if self.is_stopped {
+            return;
+        }
         host.out.push(ClusterOutput::Send(to, wire::encode(&self.me, kind)));
     }
 

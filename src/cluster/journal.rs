@@ -113,6 +113,11 @@ pub(super) struct JournalReader {
 }
 
 impl JournalReader {
+    /// The epoch of the last entry that counts.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        self.place.map(|(epoch, _)| epoch)
+    }
+
     /// The records of the next entry; none if it does not count.
     pub(super) fn read(&mut self, entry: &[u8]) -> Result<Vec<JournalRecord>, JournalError> {
         let JournalEntry { v, epoch, round, records } = match serde_json::from_slice(entry) {

@@ -19,6 +19,8 @@ pub(super) struct LocalChannel {
     /// The number of connections that the owner was told.
     pub(super) told: u32,
     pub(super) pace: CountPace,
+    /// The number of subscriptions over all nodes that was announced last.
+    pub(super) announced: Option<u32>,
 }
 
 /// The users of a presence channel that have connections here.
@@ -27,6 +29,8 @@ pub(super) struct LocalPresence {
     /// The user of each connection.
     pub(super) users: AHashMap<ConnectionRef, Arc<str>>,
     pub(super) members: BTreeMap<Arc<str>, LocalMember>,
+    /// The connections of members that are in.
+    pub(super) present: u32,
     /// The list as the connections here have been told it; `None` until the owner has given one.
     pub(super) replica: Option<PresenceReplica>,
     /// The parts of a list that has not come whole.
@@ -91,14 +95,13 @@ impl PresenceReplica {
 
 impl LocalChannel {
     pub(super) fn new(dialect: DialectId) -> Self {
-        Self { dialect, entered: 0, presence: None, told: 0, pace: CountPace::default() }
+        let pace = CountPace::default();
+        Self { dialect, entered: 0, presence: None, told: 0, pace, announced: None }
     }
 
     /// The connections that are in the channel.
     pub(super) fn count(&self) -> u32 {
-        let Some(presence) = &self.presence else { return self.entered };
-        let members = presence.members.values().filter(|member| member.is_in);
-        members.map(|member| member.connections).sum()
+        self.presence.as_ref().map_or(self.entered, |presence| presence.present)
     }
 
     /// Whether no connection is in it or waits.
@@ -127,6 +130,7 @@ impl LocalPresence {
         let Some(member) = self.members.get_mut(&user) else { return LocalLeave::Unknown };
         member.waiting.retain(|(waiting, _)| *waiting != connection);
         member.connections = member.connections.saturating_sub(1);
+        self.present -= u32::from(member.is_in);
         if member.connections > 0 {
             return LocalLeave::Remains;
         }

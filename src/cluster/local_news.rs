@@ -23,7 +23,9 @@ impl LocalChannel {
         let Some(voice) = (host.voice)(self.dialect) else { return };
         let mut told = Telling { name, voice, now };
         let Some(presence) = &mut self.presence else {
-            if let PresenceNews::Count { count, .. } = news {
+            if let PresenceNews::Count { count, .. } = news
+                && self.announced.replace(count) != Some(count)
+            {
                 told.announce(&PresenceChange::Count(&name.channel, count), host);
             }
             return;
@@ -114,7 +116,9 @@ impl LocalPresence {
         let Some(member) = self.members.get_mut(user).filter(|member| member.asked == asked) else {
             return;
         };
-        member.is_in = true;
+        if !std::mem::replace(&mut member.is_in, true) {
+            self.present += member.connections;
+        }
         for (connection, _) in std::mem::take(&mut member.waiting) {
             self.present(connection, told.name, told.voice, host);
         }
@@ -133,8 +137,11 @@ impl LocalPresence {
             return;
         };
         let (is_in, waiting) = (member.is_in, member.waiting.clone());
-        let connections = self.connections(user);
-        self.members.remove(user);
+        let mut connections = self.connections(user);
+        connections.retain(|connection| !waiting.iter().any(|(waits, _)| waits == connection));
+        if let Some(member) = self.members.remove(user) {
+            self.present -= if is_in { member.connections } else { 0 };
+        }
         self.users.retain(|_, known| &**known != user);
         let channel = || -> Box<str> { (&*name.channel).into() };
         for (connection, _) in waiting {

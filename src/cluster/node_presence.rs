@@ -25,6 +25,9 @@ use std::sync::Arc;
 /// A join that has waited for so long is given up: the client connects again, perhaps to a node that
 /// is better off. An election of JetStream takes less.
 const JOIN_NS: u64 = 10 * SECOND_NS;
+/// Longest member: escaped as text within JSON it is twice as long at most, and NATS takes messages
+/// of 4 MiB.
+const MEMBER_BYTES_MAX: usize = 1024 * 1024;
 /// Between two openings of a link: a link that breaks at once must not send the whole state without
 /// pause.
 const REOPEN_NS: u64 = SECOND_NS / 4;
@@ -63,10 +66,11 @@ pub(super) struct NodeLink {
 }
 
 impl NodePresence {
-    pub(super) fn new() -> Self {
+    /// `first_generation` is another in each run, so that nothing of a former run's links fits.
+    pub(super) fn new(first_generation: u32) -> Self {
         Self {
             parts: PartitionNumber::all().map(|_| LocalPartition::default()).collect(),
-            last_generation: 0,
+            last_generation: first_generation,
             waiting: VecDeque::new(),
             waiting_counts: WaitingCounts::new(),
             resets: 0,
@@ -112,6 +116,10 @@ impl NodePresence {
         host: &mut ClusterHost<'_>,
     ) {
         let Some(voice) = (host.voice)(dialect) else { return };
+        // In no message could its member be told of.
+        if user.len() + info.len() > MEMBER_BYTES_MAX {
+            return host.answer(from, PresenceAnswer::TooLong((&*name.channel).into()));
+        }
         let part = &mut self.parts[name.partition().index()];
         let channel = part.channels.entry(name.clone());
         let channel = channel.or_insert_with(|| LocalChannel::new(dialect));
@@ -148,8 +156,10 @@ impl NodePresence {
             }
         }
         if is_new {
-            let member = presence.members.get_mut(&user);
-            member.into_iter().for_each(|member| member.connections += 1);
+            if let Some(member) = presence.members.get_mut(&user) {
+                member.connections += 1;
+                presence.present += u32::from(member.is_in);
+            }
             presence.users.insert(from, user);
         }
         self.count(&name, now);

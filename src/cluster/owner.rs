@@ -42,6 +42,8 @@ pub(super) struct PartitionOwner {
     taken_ns: u64,
     /// Inquiries that wait, with the moment when they are dropped.
     inquiries: VecDeque<(u64, PeerNumber, InquiryCall)>,
+    /// Records after which to see whether a snapshot is due.
+    snapshot_at: usize,
     /// The sequence of the first entry of the last snapshot.
     snapshot_from: u64,
     /// Whether it is given up: nothing more is decided.
@@ -64,6 +66,7 @@ impl PartitionOwner {
             announcer: Announcer::new(partition, epoch, last, now),
             taken_ns: now.monotonic_ns,
             inquiries: VecDeque::new(),
+            snapshot_at: SNAPSHOT_RECORDS,
             snapshot_from: 0,
             is_ending: false,
         };
@@ -71,7 +74,12 @@ impl PartitionOwner {
         // A snapshot replaces what is before it once it is complete.
         let mut snapshot: Option<(OwnerChannels, Announcer)> = None;
         let mut reader = JournalReader::default();
-        for (_, entry) in entries {
+        for (sequence, entry) in entries {
+            // An entry of a former owner that was on its way when its epoch ended.
+            if *sequence > epoch {
+                continue;
+            }
+            let former = reader.epoch();
             let records = match reader.read(entry) {
                 Ok(records) => records,
                 Err(JournalError::Version) => return Err(JournalError::Version),
@@ -80,6 +88,10 @@ impl PartitionOwner {
                     continue;
                 }
             };
+            // What a former owner has not completed is no snapshot.
+            if reader.epoch() != former {
+                snapshot = None;
+            }
             for record in records {
                 if let JournalRecord::Snapshot = record {
                     let announcer = Announcer::new(partition, epoch, last, now);
@@ -262,9 +274,13 @@ impl PartitionOwner {
 
     /// Webhooks are told, cancelled or given up.
     pub(super) fn settled(&mut self, numbers: Vec<u64>) {
-        if !self.is_ending {
-            self.announcer.settled(numbers);
-        }
+        // Also while it is handed over: the next owner need not tell them again.
+        self.announcer.settled(numbers);
+    }
+
+    /// The number of webhooks that are to be told.
+    pub(super) fn webhooks(&self) -> usize {
+        self.announcer.webhooks()
     }
 
     /// Does what is due. `nodes` are the live nodes that have presence, this one too.
@@ -277,9 +293,13 @@ impl PartitionOwner {
         while self.inquiries.front().is_some_and(|(until_ns, ..)| now.monotonic_ns >= *until_ns) {
             self.inquiries.pop_front();
         }
-        let limit = SNAPSHOT_RECORDS.max(self.channels.len() + self.announcer.webhooks());
-        if self.announcer.records > limit {
-            self.snapshot();
+        // The state is walked once for as many records as it has.
+        if self.announcer.records > self.snapshot_at {
+            let entries = self.channels.len() + self.announcer.webhooks();
+            self.snapshot_at = SNAPSHOT_RECORDS.max(entries);
+            if self.announcer.records > self.snapshot_at {
+                self.snapshot();
+            }
         }
     }
 
@@ -296,7 +316,7 @@ impl PartitionOwner {
         let links = &self.announcer.links;
         let is_told = |number: &PeerNumber| links.get(number).is_some_and(|link| link.is_whole);
         if nodes.iter().all(is_told) || now.monotonic_ns >= self.taken_ns + SETTLING_NS {
-            self.channels.settle(words, &mut self.announcer, now);
+            self.channels.settle(words, &mut self.announcer);
         }
     }
 
@@ -325,7 +345,7 @@ impl PartitionOwner {
         channels.snapshot(&mut |record| records.push(record));
         announcer.snapshot(&mut |record| records.push(record));
         for record in &records {
-            announcer.rounds.record(record);
+            announcer.rounds.record(record, false);
         }
         announcer.effect(OwnerEffect::Purge);
         announcer.rounds.close();
@@ -338,8 +358,8 @@ impl PartitionOwner {
     }
 
     /// An append is stored. Returns the effects that leave, each with its sequence.
-    pub(super) fn stored(&mut self, call: u64, sequence: u64) -> Vec<(u64, OwnerEffect)> {
-        self.announcer.rounds.stored(call, sequence)
+    pub(super) fn stored(&mut self, call: u64, sequence: u64, now: Now) -> Vec<(u64, OwnerEffect)> {
+        self.announcer.rounds.stored(call, sequence, now)
     }
 
     /// A call failed or was refused.

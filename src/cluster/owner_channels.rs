@@ -182,7 +182,7 @@ impl OwnerChannels {
         now: Now,
     ) {
         let CountNote { dialect, name, count, has_members } = note;
-        if *has_members {
+        if *has_members || self.get(name).is_some_and(|channel| channel.has_members) {
             // Counted with its members; a channel that they have left is not occupied by a count.
             if let Some(entry) =
                 self.get_mut(name).and_then(|channel| channel.node_mut(node.number))
@@ -228,15 +228,15 @@ impl OwnerChannels {
     }
 
     /// Every node has told what it has: removes what none of them has.
-    pub(super) fn settle(
-        &mut self,
-        words: &PresenceWords<'_>,
-        announcer: &mut Announcer,
-        now: Now,
-    ) {
+    pub(super) fn settle(&mut self, words: &PresenceWords<'_>, announcer: &mut Announcer) {
         self.is_settled = true;
         for name in self.names() {
-            self.clear(&name, words, announcer, now);
+            if let Some(channel) = self.get_mut(&name) {
+                channel.remove_unclaimed(&name, words, announcer);
+                // Nodes know whether it is another than before; the app is told of changes alone.
+                channel.repeat_count(&name, announcer);
+                self.vacate_if_empty(&name, words, announcer);
+            }
         }
     }
 
@@ -602,7 +602,13 @@ impl OwnedChannel {
         if let Some(voice) = words.voice(self.dialect) {
             announcer.webhook(voice, &name.app, &PresenceChange::Count(&name.channel, count));
         }
-        for entry in &self.nodes {
+        self.repeat_count(name, announcer);
+    }
+
+    /// Tells the nodes the number of subscriptions of a channel without members.
+    fn repeat_count(&self, name: &ChannelName, announcer: &mut Announcer) {
+        let count = self.sum();
+        for entry in self.nodes.iter().filter(|_| !self.has_members) {
             let (app, channel) = (Arc::clone(&name.app), Arc::clone(&name.channel));
             announcer.news(entry.node, PresenceNews::Count { app, channel, count });
         }

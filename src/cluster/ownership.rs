@@ -12,7 +12,7 @@ use super::node::{NodeId, NodeName};
 use super::owner::PartitionOwner;
 use super::partition::{ClusterPartition, PartitionStage};
 use super::partition_number::PartitionNumber;
-use super::peers::{PeerNumber, SELF};
+use super::peers::{ClusterPeer, PeerNumber, SELF};
 use super::rounds::{OUTCOME_NS, RoundsOutcome};
 use super::wire::ControlKind;
 
@@ -20,6 +20,11 @@ use crate::wheel::{Now, SECOND_NS};
 
 /// Time after a failed try before the next.
 const RETRY_NS: u64 = SECOND_NS / 2;
+/// A journal is read in this time, or not at all: one of the largest takes some seconds.
+const LOADING_NS: u64 = 120 * SECOND_NS;
+/// A partition is handed over for balance though webhooks are to be told, if it has waited for so
+/// long for a moment without: those under way are told again.
+const QUIET_NS: u64 = 10 * SECOND_NS;
 /// Time before a journal of another release is tried again.
 const RETRY_UNREADABLE_NS: u64 = 10 * SECOND_NS;
 /// A node from which a partition was taken leaves it alone for so long: two nodes that do not see
@@ -57,20 +62,25 @@ impl Cluster {
     /// Whether this node may own partitions at all.
     fn can_take(&self, now: Now) -> bool {
         self.plan.has_presence
-            && !self.is_draining
+            && !self.is_stopped
             && self.peers.is_settled(now)
             && !self.peers.is_doubled(now)
     }
 
-    /// The node to which a partition falls.
+    /// The node to which a partition falls: the first in its order of those that are able to take
+    /// it and are not being emptied. Where there is no such node, one that is being emptied keeps it,
+    /// and one that was not able to take tries.
     fn first(&self, number: PartitionNumber) -> Option<PeerNumber> {
-        let may_own = self.plan.has_presence && !self.is_draining;
-        let own = may_own.then_some((SELF, &self.me.name));
-        let others =
-            self.peers.live().filter(|peer| peer.heartbeat.presence && !peer.heartbeat.draining);
-        let nodes = own.into_iter().chain(others.map(|peer| (peer.number, &peer.id.name)));
-        let rank = |(_, name): &(PeerNumber, &NodeName)| (number.rank(name), (*name).clone());
-        nodes.max_by_key(rank).map(|(node, _)| node)
+        let able = self.takes.is_able();
+        let own = self.plan.has_presence.then_some((SELF, &self.me.name, able, self.is_draining));
+        let others = self.peers.live().filter(|peer| peer.heartbeat.presence).map(|peer| {
+            let heartbeat = &peer.heartbeat;
+            (peer.number, &peer.id.name, heartbeat.able, heartbeat.draining)
+        });
+        let rank = |(_, name, able, draining): &(PeerNumber, &NodeName, bool, bool)| {
+            (*able, !draining, number.rank(name), (*name).clone())
+        };
+        own.into_iter().chain(others).max_by_key(rank).map(|(node, ..)| node)
     }
 
     fn call(&mut self, host: &mut ClusterHost<'_>, call: impl FnOnce(u64) -> JournalCall) -> u64 {
@@ -106,6 +116,12 @@ impl Cluster {
         self.partitions[number.index()].stage = stage;
     }
 
+    /// A try has failed.
+    fn failed(&mut self, number: PartitionNumber, now: Now) {
+        self.takes.failed(now);
+        self.retry(number, RETRY_NS, now);
+    }
+
     /// Leaves a partition alone for a while.
     fn retry(&mut self, number: PartitionNumber, in_ns: u64, now: Now) {
         let partition = &mut self.partitions[number.index()];
@@ -136,6 +152,10 @@ impl Cluster {
                         self.load(number, sequence, now, host);
                     }
                     // A copy of it may be stored all the same, or yet come.
+                    JournalOutcome::Failed { .. } => {
+                        self.takes.failed(now);
+                        self.look(number, Some(after), now, host);
+                    }
                     _ => self.look(number, Some(after), now, host),
                 }
             }
@@ -160,8 +180,12 @@ impl Cluster {
         host: &mut ClusterHost<'_>,
     ) {
         let JournalOutcome::Read { epoch, .. } = outcome else {
-            return self.retry(number, RETRY_NS, now);
+            return self.failed(number, now);
         };
+        // A look after a take of unknown outcome says nothing about takes.
+        if after.is_none() {
+            self.takes.looked();
+        }
         let (record, sequence) = epoch.unwrap_or_default();
         // Nothing but an unanswered take of this node writes its name after that.
         let owner = journal::owner_of(&record);
@@ -192,6 +216,7 @@ impl Cluster {
     ) {
         let partition = number.get();
         host.news(false, format!("the journal of partition {partition} is of another release"));
+        self.takes.is_outdated = true;
         self.retry(number, RETRY_UNREADABLE_NS, now);
     }
 
@@ -205,8 +230,12 @@ impl Cluster {
         host: &mut ClusterHost<'_>,
     ) {
         let JournalOutcome::Read { epoch, entries, last, .. } = outcome else {
-            return self.retry(number, RETRY_NS, now);
+            return self.failed(number, now);
         };
+        // A server that lags behind does not have all entries.
+        if last < taken {
+            return self.failed(number, now);
+        }
         let record = epoch.as_ref().map(|(record, _)| record.as_slice());
         if epoch.as_ref().map(|(_, sequence)| *sequence) != Some(taken) {
             return self.deposed(number, record, now, host);
@@ -229,6 +258,7 @@ impl Cluster {
                 (partition.known, partition.rival) = (Some((SELF, taken)), None);
                 partition.barred = None;
                 self.totals.takeovers += 1;
+                self.takes.succeeded();
                 self.is_claiming = true;
             }
             Err(_) => self.unreadable_journal(number, now, host),
@@ -246,7 +276,7 @@ impl Cluster {
     ) {
         let Some(owner) = self.partitions[number.index()].owner() else { return };
         let effects = match outcome {
-            JournalOutcome::Stored { sequence, .. } => owner.stored(call, sequence),
+            JournalOutcome::Stored { sequence, .. } => owner.stored(call, sequence, now),
             JournalOutcome::Refused { .. } | JournalOutcome::Failed { .. } => {
                 return owner.failed(call, now);
             }
@@ -356,9 +386,13 @@ impl Cluster {
         };
     }
 
-    /// Hands everything over.
+    /// Hands everything over that falls to another node. What no other node could take stays.
     pub(super) fn release_all(&mut self, now: Now) {
-        PartitionNumber::all().for_each(|number| self.release(number, now));
+        for number in PartitionNumber::all() {
+            if self.heir(number).is_some() {
+                self.release(number, now);
+            }
+        }
     }
 
     /// Lets go of the partitions whose decisions are stored.
@@ -376,15 +410,18 @@ impl Cluster {
         }
     }
 
-    /// Hands one partition over that falls to a node which has lived for a while, gives up those
-    /// that have become too heavy, and what the engine has not answered.
+    /// Hands over what falls to other nodes, gives up partitions that have become too heavy, and what
+    /// the engine has not answered.
     pub(super) fn tick_ownership(&mut self, now: Now, host: &mut ClusterHost<'_>) {
         if now.monotonic_ns >= self.next_balance_ns {
             self.next_balance_ns = now.monotonic_ns + BALANCE_NS;
-            let mut owned = PartitionNumber::all();
-            if let Some(number) = owned.find(|number| self.falls_to_another(*number, now)) {
-                self.release(number, now);
-            }
+            self.balance(now);
+        }
+        if self.is_draining {
+            self.release_all(now);
+        }
+        if self.takes.is_probe_due(now) {
+            self.probe(now, host);
         }
         for number in PartitionNumber::all() {
             let partition = &mut self.partitions[number.index()];
@@ -400,9 +437,46 @@ impl Cluster {
             else {
                 continue;
             };
-            if now.monotonic_ns >= since_ns + OUTCOME_NS {
-                self.retry(number, RETRY_NS, now);
+            let is_loading = matches!(partition.stage, PartitionStage::Loading { .. });
+            let within_ns = if is_loading { LOADING_NS } else { OUTCOME_NS };
+            if now.monotonic_ns >= since_ns + within_ns {
+                self.failed(number, now);
             }
+        }
+    }
+
+    /// Looks whether this node is able to take a partition again.
+    fn probe(&mut self, now: Now, host: &mut ClusterHost<'_>) {
+        let mut idle = PartitionNumber::all().filter(|number| {
+            matches!(self.partitions[number.index()].stage, PartitionStage::Elsewhere)
+        });
+        if let Some(number) = idle.next() {
+            self.look(number, None, now, host);
+        }
+    }
+
+    /// Hands one partition over that falls to another node, when no webhook of it is to be told. The
+    /// one before must have been taken: a node that turns out not to be able to gets no more.
+    fn balance(&mut self, now: Now) {
+        let is_taken = |number: PartitionNumber| self.partitions[number.index()].known.is_some();
+        if self.handed.is_some_and(|number| !is_taken(number)) {
+            return;
+        }
+        let numbers = PartitionNumber::all();
+        let falling: Vec<_> =
+            numbers.filter(|number| self.falls_to_another(*number, now)).collect();
+        if falling.is_empty() {
+            self.falling_since_ns = now.monotonic_ns;
+        }
+        let quiet = falling.iter().copied().find(|number| {
+            let owner = self.partitions[number.index()].owned();
+            owner.is_some_and(|owner| owner.webhooks() == 0)
+        });
+        let is_overdue = now.monotonic_ns >= self.falling_since_ns + QUIET_NS;
+        let chosen = quiet.or_else(|| falling.first().copied().filter(|_| is_overdue));
+        if let Some(number) = chosen {
+            (self.handed, self.falling_since_ns) = (Some(number), now.monotonic_ns);
+            self.release(number, now);
         }
     }
 
@@ -412,8 +486,14 @@ impl Cluster {
         if !owned.is_some_and(|owner| owner.is_settled()) {
             return false;
         }
+        let steady_ns = now.monotonic_ns.saturating_sub(STEADY_NS);
+        self.heir(number).is_some_and(|peer| peer.live_since_ns <= steady_ns)
+    }
+
+    /// The other node to which a partition falls, if it is able to take it and is not being emptied.
+    fn heir(&self, number: PartitionNumber) -> Option<&ClusterPeer> {
         let first = self.first(number).and_then(|first| self.peers.by_number(first));
-        first.is_some_and(|peer| now.monotonic_ns >= peer.live_since_ns + STEADY_NS)
+        first.filter(|peer| peer.heartbeat.able && !peer.heartbeat.draining)
     }
 
     /// What this node owns, with the epochs.

@@ -47,6 +47,8 @@ pub(super) struct ClusterPeer {
     pub(super) heartbeat: Heartbeat,
     /// Whether it is not gone.
     pub(super) is_live: bool,
+    /// Whether it has said that it stops: what is still under way of it does not bring it back.
+    has_stopped: bool,
     /// Since when it has lived without being gone.
     pub(super) live_since_ns: u64,
     heard_ns: u64,
@@ -152,6 +154,9 @@ impl ClusterPeers {
         let now_ns = now.monotonic_ns;
         if let Some(peer) = self.peers.get_mut(&from.name) {
             if peer.id.incarnation == from.incarnation {
+                if peer.has_stopped {
+                    return None;
+                }
                 (peer.heard_ns, peer.is_answered) = (now_ns, true);
                 if !std::mem::replace(&mut peer.is_live, true) {
                     peer.live_since_ns = now_ns;
@@ -161,6 +166,8 @@ impl ClusterPeers {
             }
             let mut formers = peer.formers.iter();
             if let Some((_, replaced_ns)) = formers.find(|(former, _)| *former == from.incarnation)
+                // Of two nodes of a name the later is gone: the one that goes on is heard again.
+                && (peer.is_live || now_ns <= replaced_ns + FORMER_NS)
             {
                 if now_ns > replaced_ns + FORMER_NS && peer.doubled_ns.replace(now_ns).is_none() {
                     self.changes.push(PeerChange::Doubled(peer.number));
@@ -192,6 +199,7 @@ impl ClusterPeers {
                 self.changes.push(PeerChange::Left(former.number));
             }
             formers = former.formers;
+            formers.retain(|(incarnation, _)| *incarnation != from.incarnation);
             formers.push_back((former.id.incarnation, now_ns));
             if formers.len() > FORMERS_MAX {
                 formers.pop_front();
@@ -209,6 +217,7 @@ impl ClusterPeers {
             id: from.clone(),
             heartbeat: Heartbeat::default(),
             is_live: true,
+            has_stopped: false,
             live_since_ns: now_ns,
             heard_ns: now_ns,
             is_answered: true,
@@ -262,10 +271,11 @@ impl ClusterPeers {
 
     /// Notes that a node stops.
     pub(super) fn bye(&mut self, name: &NodeName) {
-        if let Some(peer) = self.peers.get_mut(name)
-            && std::mem::replace(&mut peer.is_live, false)
-        {
-            self.changes.push(PeerChange::Left(peer.number));
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.has_stopped = true;
+            if std::mem::replace(&mut peer.is_live, false) {
+                self.changes.push(PeerChange::Left(peer.number));
+            }
         }
     }
 
@@ -305,7 +315,13 @@ impl ClusterPeers {
     pub(super) fn unready(&self, now: Now) -> Vec<&'static str> {
         let mut reasons = Vec::new();
         match self.connected_ns {
-            Some(_) if self.live().any(|peer| !peer.is_answered) => {
+            // One that answers is enough: another may be gone and not known to be. All nodes are
+            // connected again at once after an outage, which a moment's reason would prolong.
+            Some(since_ns)
+                if self.live().next().is_some()
+                    && self.live().all(|peer| !peer.is_answered)
+                    && now.monotonic_ns >= since_ns + UNREADY_NS =>
+            {
                 reasons.push("no peer's answer yet");
             }
             Some(_) if self.live().next().is_none() && !self.is_settled(now) => {

@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 /// same stream.
 const IN_FLIGHT_MAX: usize = 4;
 /// Records beyond this begin another round: NATS takes messages of a MiB, and advises less.
-const ROUND_BYTES_MAX: usize = 128 * 1024;
+const ROUND_BYTES_MAX: usize = if cfg!(test) { 300 } else { 128 * 1024 };
 /// Estimated bytes of an effect that waits: names, and a place in a queue.
 const EFFECT_BYTES: usize = 200;
 /// What an owner keeps that is not stored. It gives the partition up when the engine takes nothing
@@ -113,9 +113,12 @@ impl<E> Rounds<E> {
         self.epoch
     }
 
-    /// Adds a record to the newest round.
-    pub(super) fn record(&mut self, record: &JournalRecord) {
-        let has_room = |round: &Round<E>| !round.is_closed && round.entry.bytes() < ROUND_BYTES_MAX;
+    /// Adds a record to the newest round. One that belongs to the record before it is in the same
+    /// round, so that either both are stored or none.
+    pub(super) fn record(&mut self, record: &JournalRecord, belongs: bool) {
+        let has_room = |round: &Round<E>| {
+            !round.is_closed && (belongs || round.entry.bytes() < ROUND_BYTES_MAX)
+        };
         if !self.rounds.back().is_some_and(has_room) {
             self.next_round();
         }
@@ -223,10 +226,16 @@ impl<E> Rounds<E> {
     }
 
     /// An append is stored. Returns the effects that leave, each with the sequence of its round.
-    pub(super) fn stored(&mut self, call: u64, sequence: u64) -> Vec<(u64, E)> {
+    pub(super) fn stored(&mut self, call: u64, sequence: u64, now: Now) -> Vec<(u64, E)> {
         // A copy that was sent before the last look is found by the next.
         let mut on_their_way = self.rounds.iter_mut().take(self.in_flight);
         if let Some(round) = on_their_way.find(|round| round.call == call) {
+            // This process was stopped perhaps, and another node may have the partition and have
+            // told all this.
+            if now.monotonic_ns > round.sent_ns + CONFIRMED_NS {
+                self.failed(call, now);
+                return Vec::new();
+            }
             round.stored = Some(sequence);
         }
         self.pop_stored()

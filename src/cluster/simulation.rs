@@ -12,6 +12,7 @@ mod faults;
 mod garbage;
 mod misses;
 mod node;
+mod owners;
 mod random;
 mod rest;
 mod runs;

@@ -62,7 +62,7 @@ impl Cluster {
             let number = partition.number.get();
             let of_it = receipts.iter().filter(|receipt| receipt.partition == number);
             let numbers: Vec<u64> = of_it.map(|receipt| receipt.number).collect();
-            if let Some(owner) = partition.owned().filter(|_| !numbers.is_empty()) {
+            if let Some(owner) = partition.owner().filter(|_| !numbers.is_empty()) {
                 owner.settled(numbers);
             }
         }
@@ -196,7 +196,7 @@ impl Cluster {
     }
 
     fn make_calls(&mut self, now: Now, host: &mut ClusterHost<'_>) {
-        if !self.peers.is_connected() {
+        if !self.peers.is_connected() || self.is_stopped {
             return;
         }
         let mut calls = Vec::new();

@@ -21,7 +21,7 @@ pub(super) const CONTROL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Lists that grow beyond this go on in another message: a message of this size is sent in 2 ms at
 /// 1 Gbit/s, so it does not hold up heartbeats.
-pub(super) const CONTROL_PART_BYTES: usize = 256 * 1024;
+pub(super) const CONTROL_PART_BYTES: usize = if cfg!(test) { 600 } else { 256 * 1024 };
 
 /// A control message with its sender.
 #[derive(Debug)]
@@ -78,6 +78,8 @@ pub(super) struct Heartbeat {
     pub(super) presence: bool,
     /// Whether the node takes no partition, because it is being emptied.
     pub(super) draining: bool,
+    /// Whether the node could take a partition, as far as it knows.
+    pub(super) able: bool,
     /// The partitions owned, with their epochs.
     pub(super) owned: Vec<(PartitionNumber, u64)>,
     /// Connections by app.

@@ -67,11 +67,19 @@ impl World {
     }
 
     /// An entry that removes a member which is there, if it is going to count.
-    pub(super) fn check_removals(&self, call: &JournalCall) -> Option<String> {
+    pub(super) fn check_removals(&mut self, call: &JournalCall) -> Option<String> {
         let JournalCall::Append { partition, entry, .. } = call else { return None };
         let before = self.now.saturating_sub(STEADY_MS);
         let mut reader = self.journals[usize::from(*partition)].reader.clone();
         let records = reader.read(entry).unwrap_or_default();
+        let keys = records.iter().filter_map(|record| match record {
+            JournalRecord::Removed { app, channel, .. } => {
+                Some((app.to_string(), channel.to_string()))
+            }
+            _ => None,
+        });
+        let tested = keys.filter(|key| !self.steady(key, before).is_empty()).count();
+        *self.seen.entry("removal beside a steady member").or_default() += tested as u64;
         records.into_iter().find_map(|record| {
             let JournalRecord::Removed { app, channel, user } = record else { return None };
             let key = (app.to_string(), channel.to_string());

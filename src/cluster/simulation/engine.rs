@@ -41,6 +41,8 @@ pub(super) struct Announced {
     pub(super) members: BTreeMap<(String, String), BTreeMap<String, String>>,
     /// The channels that are occupied now.
     pub(super) occupied: BTreeSet<(String, String)>,
+    /// Whether the last entries are those of a snapshot, which repeats what is known.
+    in_snapshot: bool,
     /// Webhooks by number, with what they say.
     pub(super) webhooks: BTreeMap<u64, String>,
     /// Webhooks that are told, cancelled or given up.
@@ -104,7 +106,11 @@ impl SimJournal {
     }
 
     fn announce(&mut self, entry: &[u8]) -> Result<(), String> {
+        let former = self.reader.epoch();
         let records = self.reader.read(entry).map_err(|error| format!("written: {error:?}"))?;
+        if self.reader.epoch() != former {
+            self.announced.in_snapshot = false;
+        }
         for record in records {
             self.announced.apply(record)?;
         }
@@ -117,6 +123,9 @@ impl Announced {
         match record {
             JournalRecord::Occupied { app, channel, .. } => {
                 let is_new = self.occupied.insert(((&*app).into(), (&*channel).into()));
+                if !is_new && !self.in_snapshot {
+                    return Err(format!("{channel} of {app} is occupied twice"));
+                }
                 if is_new {
                     self.tellable(&app, format!("Occupied({:?})", &*channel));
                 }
@@ -136,7 +145,7 @@ impl Announced {
                 let (user, info): (String, String) = ((&*user).into(), (&*info).into());
                 let members = self.members.entry(key.clone()).or_default();
                 let before = members.insert(user.clone(), info.clone());
-                if before.as_ref().is_some_and(|before| *before != info) {
+                if before.as_ref().is_some_and(|before| *before != info || !self.in_snapshot) {
                     return Err(format!("{user} added to {key:?} twice"));
                 }
                 if before.is_none() {
@@ -160,7 +169,8 @@ impl Announced {
                 }
             }
             JournalRecord::Settled(numbers) => self.settled.extend(numbers),
-            JournalRecord::Snapshot | JournalRecord::Complete { .. } => {}
+            JournalRecord::Snapshot => self.in_snapshot = true,
+            JournalRecord::Complete { .. } => self.in_snapshot = false,
         }
         Ok(())
     }

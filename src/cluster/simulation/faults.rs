@@ -21,6 +21,8 @@ pub(super) enum FaultKind {
     Killed(usize),
     /// A node is drained, stopped, and started again when it heals.
     Stopped(usize),
+    /// A node is drained and goes on, and is started again when it heals.
+    Drained(usize),
     /// Messages from one node to another are lost.
     Blocked(usize, usize),
     /// Two nodes do not hear each other.
@@ -53,7 +55,11 @@ impl World {
                 self.nodes[node].kill();
                 FaultKind::Killed(node)
             }
-            20..30 if self.nodes[node].is_up() && !is_involved(node) => {
+            20..24 if self.nodes[node].is_up() && !is_involved(node) => {
+                self.schedule(self.now, node, SimEvent::Drain);
+                FaultKind::Drained(node)
+            }
+            24..30 if self.nodes[node].is_up() && !is_involved(node) => {
                 self.stop(node);
                 let until = self.now + self.random.range(1500, 6000);
                 return Some(Fault { until, kind: FaultKind::Stopped(node) });
@@ -97,7 +103,7 @@ impl World {
     pub(super) fn heal(&mut self, fault: &Fault) {
         self.note(|| format!("heals: {fault:?}"));
         match fault.kind {
-            FaultKind::Killed(node) | FaultKind::Stopped(node) => {
+            FaultKind::Killed(node) | FaultKind::Stopped(node) | FaultKind::Drained(node) => {
                 self.nodes[node].kill();
                 self.start_node(node);
             }
@@ -149,9 +155,10 @@ impl World {
 impl Fault {
     fn involves(&self, node: usize) -> bool {
         match self.kind {
-            FaultKind::Killed(known) | FaultKind::Stopped(known) | FaultKind::Cut(known) => {
-                known == node
-            }
+            FaultKind::Killed(known)
+            | FaultKind::Stopped(known)
+            | FaultKind::Drained(known)
+            | FaultKind::Cut(known) => known == node,
             FaultKind::Blocked(one, other) | FaultKind::Parted(one, other) => {
                 one == node || other == node
             }

@@ -138,7 +138,8 @@ fn load(entries: &[(u64, Vec<u8>)]) -> Option<usize> {
     };
     let partition = PartitionNumber::all().next().unwrap();
     let now = crate::wheel::Now::default();
-    let loaded = PartitionOwner::load(partition, 1, entries, 1, &host.words(), now);
+    let (epoch, last) = (u64::MAX - 1, u64::MAX);
+    let loaded = PartitionOwner::load(partition, epoch, entries, last, &host.words(), now);
     loaded.ok().map(|(_, damaged)| damaged)
 }
 

@@ -23,6 +23,10 @@ pub(super) struct SimNode {
     pub(super) paused_until: u64,
     /// Whether nothing goes to the engine, and nothing comes.
     pub(super) is_cut: bool,
+    /// Whether the engine refuses it the journals.
+    pub(super) is_barred: bool,
+    /// Whether the engine refuses what it writes.
+    pub(super) is_read_only: bool,
     /// Whether it was told that it is connected.
     pub(super) is_connected: bool,
     /// Since when nothing is wrong with it; `u64::MAX` while something is.
@@ -46,6 +50,8 @@ impl SimNode {
             last_connection: 0,
             paused_until: 0,
             is_cut: false,
+            is_barred: false,
+            is_read_only: false,
             is_connected: false,
             calm_from: 0,
             webhooks: BTreeSet::new(),

@@ -102,6 +102,7 @@ pub(crate) fn quarter(first: u64, seeds: u64, only: Option<u64>) {
         "present",
         "refused",
         "removed",
+        "removal beside a steady member",
         "snapshot",
         "unavailable",
         "webhook",

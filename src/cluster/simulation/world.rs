@@ -82,8 +82,9 @@ pub(super) struct World {
     pub(super) nodes: Vec<SimNode>,
     /// Whether messages from one node to another are lost.
     pub(super) blocked: Vec<Vec<bool>>,
-    /// When the last message from one node to another arrives.
-    arrivals: BTreeMap<(usize, usize), u64>,
+    /// When the last message from one node to another arrives, of those to all and of those to one:
+    /// they overtake each other.
+    arrivals: BTreeMap<(usize, usize, bool), u64>,
     calls: BTreeMap<(usize, u8), u64>,
     pub(super) journals: Vec<SimJournal>,
     pub(super) weather: Weather,
@@ -305,13 +306,13 @@ impl World {
             ClusterOutput::Effect(other) => panic!("{other:?}"),
             ClusterOutput::Send(Destination::All, bytes) => {
                 for to in 0..self.nodes.len() {
-                    self.send(node, to, bytes.clone());
+                    self.send(node, to, bytes.clone(), true);
                 }
             }
             ClusterOutput::Send(Destination::Node(name), bytes) => {
                 let to = self.nodes.iter().position(|other| other.name == name.as_str());
                 // A mutated message may have the name of a node that there is not.
-                to.into_iter().for_each(|to| self.send(node, to, bytes.clone()));
+                to.into_iter().for_each(|to| self.send(node, to, bytes.clone(), false));
             }
             ClusterOutput::Journal(call) => self.call(node, call),
             ClusterOutput::WebhooksLost(partition, lost) => {
@@ -327,7 +328,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
+    fn send(&mut self, from: usize, to: usize, bytes: Vec<u8>, is_to_all: bool) {
         if let Some(sent) = &mut self.sent {
             sent.push(bytes.clone());
         }
@@ -339,7 +340,7 @@ impl World {
         }
         let slow = if self.random.percent(2) { 150 } else { 5 };
         let at = self.now + self.random.range(0, slow);
-        let last = self.arrivals.entry((from, to)).or_default();
+        let last = self.arrivals.entry((from, to, is_to_all)).or_default();
         *last = at.max(*last);
         let at = *last;
         self.schedule(at, to, SimEvent::Deliver(bytes));
@@ -348,7 +349,9 @@ impl World {
     fn call(&mut self, node: usize, call: JournalCall) {
         let incarnation = self.nodes[node].incarnation;
         let sent_ms = self.now;
-        if self.nodes[node].is_cut {
+        let is_read = matches!(call, JournalCall::Load { .. } | JournalCall::Look { .. });
+        let sim = &self.nodes[node];
+        if sim.is_cut || sim.is_barred || (sim.is_read_only && !is_read) {
             return self.fail(node, incarnation, &call, sent_ms);
         }
         let key = (node, partition_of(&call).0);

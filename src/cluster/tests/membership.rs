@@ -89,11 +89,12 @@ fn a_lost_connection_makes_a_node_unready_only_after_a_while() {
     let status = a.cluster.status(at(60_000));
     assert_ne!(status.nodes[0].state, NodeState::Gone, "no node is gone while none can be heard");
     a.handle(ClusterInput::Connected, at(60_000));
-    assert_eq!(a.unready(at(60_000)), ["no peer's answer yet"]);
+    assert_eq!(a.unready(at(61_900)), [""; 0], "all nodes come back at once");
+    assert_eq!(a.unready(at(62_000)), ["no peer's answer yet"]);
     b.said();
-    b.tick(at(60_100));
-    a.hears(&mut b, at(60_100));
-    assert_eq!(a.unready(at(60_100)), [""; 0]);
+    b.tick(at(62_100));
+    a.hears(&mut b, at(62_100));
+    assert_eq!(a.unready(at(62_100)), [""; 0]);
 }
 
 #[test]
@@ -249,4 +250,47 @@ fn names_that_come_and_go_take_a_limited_room() {
         "in a gone one's place"
     );
     assert_eq!(a.cluster.status(at(10)).nodes.len(), 64);
+}
+
+#[test]
+fn a_node_that_has_said_bye_says_no_more_and_is_not_brought_back_by_what_comes_late() {
+    let mut a = Stage::connected("a", 1, at(0));
+    let mut b = Stage::connected("b", 2, at(0));
+    a.hears(&mut b, at(0));
+    b.tick(at(1000));
+    let late = b.said();
+    b.handle(ClusterInput::Stop, at(1500));
+    a.hears(&mut b, at(1500));
+    a.news();
+    late.iter().for_each(|bytes| a.handle(ClusterInput::Heard(bytes), at(1501)));
+    assert_eq!(a.cluster.status(at(1501)).nodes[0].state, NodeState::Gone);
+    assert_eq!(a.news(), [""; 0]);
+    b.tick(at(3000));
+    b.hears(&mut Stage::connected("c", 3, at(3000)), at(3000));
+    assert!(b.said().is_empty(), "a hello is not answered either");
+    // Another run of it is.
+    a.hears(&mut Stage::connected("b", 4, at(4000)), at(4000));
+    assert_eq!(a.cluster.status(at(4000)).nodes[0].state, NodeState::Live);
+}
+
+#[test]
+fn of_two_nodes_of_one_name_the_older_is_heard_again_when_the_later_has_stopped() {
+    let mut a = Stage::connected("a", 1, at(0));
+    let mut first = Stage::connected("b", 2, at(0));
+    a.hears(&mut first, at(0));
+    let mut second = Stage::connected("b", 3, at(5000));
+    a.hears(&mut second, at(5000));
+    let state = |a: &Stage, ms| {
+        let node = a.cluster.status(at(ms)).nodes[0].clone();
+        (node.incarnation, node.state)
+    };
+    first.said();
+    first.tick(at(9000));
+    a.hears(&mut first, at(9000));
+    assert_eq!(state(&a, 9000).0, 3, "the later one lives");
+    second.handle(ClusterInput::Stop, at(9100));
+    a.hears(&mut second, at(9100));
+    first.tick(at(10_000));
+    a.hears(&mut first, at(10_000));
+    assert_eq!(state(&a, 10_000), (2, NodeState::Live));
 }
