@@ -209,6 +209,11 @@ impl Cluster {
         self.peers.heard_live(from, first, events, now)
     }
 
+    /// Excuses the silence of other nodes: what they have said waits here for room.
+    pub fn excuse(&mut self, now: Now) {
+        self.peers.excuse(now);
+    }
+
     /// Live events of other nodes that were lost by what their heartbeats told, since the last call.
     pub fn take_lost(&mut self) -> u64 {
         self.peers.take_lost()

@@ -296,6 +296,13 @@ impl ClusterPeers {
         }
     }
 
+    /// Excuses the silence of the nodes that live.
+    pub(super) fn excuse(&mut self, now: Now) {
+        for peer in self.peers.values_mut().filter(|peer| peer.is_live) {
+            peer.heard_ns = now.monotonic_ns;
+        }
+    }
+
     /// What the others have become since the last call, in order.
     pub(super) fn take_changes(&mut self) -> Vec<PeerChange> {
         std::mem::take(&mut self.changes)

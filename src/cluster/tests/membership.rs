@@ -98,6 +98,21 @@ fn a_lost_connection_makes_a_node_unready_only_after_a_while() {
 }
 
 #[test]
+fn a_node_is_not_gone_while_what_it_says_waits_for_room() {
+    let (mut a, mut b) = (Stage::connected("a", 1, at(0)), Stage::connected("b", 2, at(0)));
+    a.hears(&mut b, at(0));
+    for ms in (0..20_000).step_by(100) {
+        a.cluster.excuse(at(ms));
+        a.tick(at(ms));
+        assert_eq!(a.cluster.status(at(ms)).nodes[0].state, NodeState::Live);
+    }
+    for ms in (20_000..25_000).step_by(100) {
+        a.tick(at(ms));
+    }
+    assert_eq!(a.cluster.status(at(25_000)).nodes[0].state, NodeState::Gone);
+}
+
+#[test]
 fn a_silent_node_is_suspected_and_then_gone_and_may_come_back() {
     let (mut a, mut b) = (Stage::connected("a", 1, at(0)), Stage::connected("b", 2, at(0)));
     a.hears(&mut b, at(0));

@@ -185,11 +185,20 @@ impl ClusterNode {
             None => self.hub.gaps.end(GapSource::Cluster),
         }
         let has = |state| status.nodes.iter().any(|node| node.state == state);
-        self.is_alone = has(NodeState::Suspected) && !has(NodeState::Live);
+        let is_heard = has(NodeState::Live);
+        // Without a quorum of JetStream it is this node's side that is cut off, and not the others
+        // that have gone.
+        self.is_cut_off = self.is_connected
+            && has(NodeState::Gone)
+            && !is_heard
+            && !has(NodeState::Suspected)
+            && status.fault.is_some();
+        self.is_alone = has(NodeState::Suspected) && !is_heard || self.is_cut_off;
         self.tell_fault();
         // A stop ends the sessions itself.
-        let is_cut_off = !self.is_connected && !self.hub.draining.load(Relaxed);
-        if let Some(part) = self.isolation.look(is_cut_off, now) {
+        let is_isolated = !self.is_connected || self.is_cut_off;
+        let is_isolated = is_isolated && !self.hub.draining.load(Relaxed);
+        if let Some(part) = self.isolation.look(is_isolated, now) {
             self.hub.post_to_all(|| Parcel::Isolated(part, isolation::PARTS));
         }
         // A status has only names and numbers, which can be written.
@@ -214,6 +223,10 @@ impl ClusterNode {
     fn reason(&self, status: &ClusterStatus) -> Option<String> {
         if let Some(objection) = &self.objection {
             return Some(format!("no cluster: {objection}"));
+        }
+        if self.is_cut_off {
+            let fault = status.fault.as_deref().unwrap_or_default();
+            return Some(format!("cut off: no other node is heard, and {fault}"));
         }
         if status.unready.is_empty() {
             let coming = "no cluster yet: the events that other nodes retain are coming";

@@ -33,6 +33,7 @@ pub(super) struct Inbound {
     messages: VecDeque<InboundMessage>,
     bytes: usize,
     events: u64,
+    controls: usize,
 }
 
 impl Inbound {
@@ -52,6 +53,7 @@ impl Inbound {
         }
         self.bytes += bytes;
         self.events += events;
+        self.controls += usize::from(matches!(message, InboundMessage::Control(_)));
         self.messages.push_back(message);
         None
     }
@@ -61,11 +63,17 @@ impl Inbound {
         let message = self.messages.pop_front()?;
         self.bytes -= message.bytes();
         self.events -= message.events();
+        self.controls -= usize::from(matches!(message, InboundMessage::Control(_)));
         Some(message)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+
+    /// Whether control messages wait: what other nodes say of themselves is not heard yet.
+    pub(super) fn has_control(&self) -> bool {
+        self.controls > 0
     }
 }
 
@@ -119,7 +127,9 @@ mod tests {
             inbound.push(packet(1, 1)),
             Some(InboundMessage::Live(packet, _)) if packet.events == 1
         ));
+        assert!(!inbound.has_control());
         assert!(inbound.push(InboundMessage::Control(message(b"{}".to_vec()))).is_none());
+        assert!(inbound.has_control());
         assert!(inbound.pop().is_some());
         assert!(inbound.push(packet(100, 1)).is_none(), "there is room again");
     }
@@ -140,6 +150,6 @@ mod tests {
         assert!(inbound.push(many()).is_some(), "these are bounded too");
         while inbound.pop().is_some() {}
         assert!(inbound.is_empty());
-        assert_eq!((inbound.bytes, inbound.events), (0, 0));
+        assert_eq!((inbound.bytes, inbound.events, inbound.controls), (0, 0, 0));
     }
 }

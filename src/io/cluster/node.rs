@@ -78,6 +78,8 @@ pub(super) struct ClusterNode {
     next_search_ns: u64,
     /// Whether all other nodes had fallen silent at the last look.
     pub(super) is_alone: bool,
+    /// Whether this node is cut off together with the server that it is connected to.
+    pub(super) is_cut_off: bool,
     farewell: Farewell,
 }
 
@@ -135,6 +137,7 @@ impl ClusterNode {
             next_status_ns: 0,
             next_search_ns: 0,
             is_alone: false,
+            is_cut_off: false,
             farewell: Farewell::default(),
         };
         Ok(node)
@@ -159,6 +162,9 @@ impl ClusterNode {
         self.look(now);
         self.take_posts(now);
         let more = self.pass_on(now);
+        if self.inbound.has_control() {
+            self.cluster.excuse(now);
+        }
         if now.monotonic_ns >= self.cluster.next_at_ns() {
             self.step(|cluster, host| cluster.tick(now, host));
             let lost = self.cluster.take_lost();
