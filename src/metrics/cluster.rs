@@ -56,6 +56,8 @@ pub struct ClusterMetrics {
     pub partitions_owned: Counter,
     /// Partitions that no node is known to own.
     pub partitions_orphaned: Counter,
+    /// 1 while JetStream does not do what a journal asks of it.
+    pub journal_failing: Counter,
     /// Partitions taken.
     pub takeovers: Counter,
     /// Partitions lost to another node.

@@ -28,6 +28,8 @@ impl Collector for ClusterSnapshot {
         ];
         let about = "Partitions of presence that this node owns, and that no node is known to own";
         out.family(MetricType::Gauge, None, "cluster_partitions", about, partitions)?;
+        let about = "Whether JetStream fails to store or read what presence decides";
+        out.gauge("cluster_journal_failing", about, metrics.journal_failing.get())?;
 
         let about = "Lost connections to NATS";
         out.counter("cluster_reconnects", about, count(&metrics.reconnects))?;

@@ -247,6 +247,7 @@ impl ClusterNode {
         };
         metrics.partitions_owned.set(in_state(PartitionState::Owned));
         metrics.partitions_orphaned.set(in_state(PartitionState::Orphaned));
+        metrics.journal_failing.set(status.fault.is_some().into());
         metrics.takeovers.set(status.totals.takeovers);
         metrics.fenced.set(status.totals.fenced);
         metrics.link_resets.set(status.totals.link_resets);
