@@ -56,7 +56,7 @@ pages! {
     echo: "echo";
     pulsar: "pulsar";
     store: "store";
-    cluster: "cluster";
+    clustering: "clustering";
     tokens: "tokens";
     configuration: "configuration";
     tls: "tls";

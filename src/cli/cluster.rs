@@ -25,7 +25,7 @@ const NAME_CHARS_MAX: usize = 80;
     note = "Both take --admin and --token-file, or --config; without them $FANFARE_ADMIN_ADDRESS \
             and $FANFARE_ADMIN_TOKEN_FILE, else the development daemon (`fanfare serve`) if it \
             runs, else the system service (/etc/fanfare/fanfare.toml).",
-    note = "The manual: fanfare help cluster"
+    note = "The manual: fanfare help clustering"
 )]
 pub struct ClusterCommand {
     #[argh(subcommand)]
