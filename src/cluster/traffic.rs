@@ -137,7 +137,9 @@ impl Cluster {
 
     /// Carries out what this node has decided as an owner. Returns whether there was anything.
     fn work_as_owner(&mut self, now: Now, host: &mut ClusterHost<'_>) -> bool {
-        let is_connected = self.peers.is_connected();
+        // Notes that were lost with the connection are missed when the nodes have told what they sent
+        // last, which they do each second.
+        let is_connected = self.peers.is_settled(now);
         let mut is_busy = false;
         for number in PartitionNumber::all() {
             let Some(owner) = self.partitions[number.index()].owner() else { continue };

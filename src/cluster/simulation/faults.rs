@@ -123,6 +123,9 @@ impl World {
 
     /// Notes until when nodes are not to be counted on.
     fn disturb(&mut self, fault: &Fault, until: u64) {
+        // What was decided because of it is stored when the elections are over.
+        let elected = self.journals.iter().map(|journal| journal.away_until).max();
+        let until = until.max(elected.unwrap_or_default() + AFTERMATH_MS);
         for node in 0..self.nodes.len() {
             if fault.involves(node) {
                 let paused = self.nodes[node].paused_until + AFTERMATH_MS;
@@ -144,6 +147,11 @@ impl World {
         let is_all = self.random.percent(30);
         let until = self.now + self.random.range(1000, 9000);
         self.note(|| format!("elections until {until}, of all: {is_all}"));
+        for node in &mut self.nodes {
+            if node.calm_from > self.now {
+                node.calm_from = node.calm_from.max(until + AFTERMATH_MS);
+            }
+        }
         for number in 0..self.journals.len() {
             if is_all || self.random.percent(30) {
                 self.journals[number].away_until = until;
