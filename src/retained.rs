@@ -9,37 +9,22 @@
 //!
 //! This file does not know who subscribes, nor what a group is to a dialect.
 
+mod group;
+
+pub(crate) use self::group::{Group, expires_at_ns, has_expired};
+
 use crate::frame::Publication;
-use crate::wheel::{Now, SECOND_NS};
-use ahash::{AHashMap, AHashSet};
-use std::borrow::Borrow;
-use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
+use crate::wheel::Now;
+use ahash::AHashMap;
 use std::sync::Arc;
 
 /// The retained publications of one shard.
 #[derive(Default)]
 pub struct Retained {
-    groups: AHashMap<Box<[u8]>, Group>,
+    groups: AHashMap<Box<[u8]>, Group<u64>>,
     /// The number of publications kept so far, which orders them by age.
     sequence: u64,
 }
-
-/// The publications of one group, by topic and by age.
-#[derive(Default)]
-struct Group {
-    last: AHashMap<Kept, u64>,
-    order: BTreeMap<u64, Arc<Publication>>,
-    /// Topics that were looked up in vain.
-    missed: AHashSet<Box<[u8]>>,
-}
-
-/// Maximum number of missed topics of a group that sets no limit of its own: as many as it retains
-/// by default.
-pub(crate) const MISSED_MAX: usize = 10_000;
-
-/// A publication as the key of a map: it compares by its topic, which is not stored twice.
-pub(crate) struct Kept(pub(crate) Arc<Publication>);
 
 impl Retained {
     /// Retains a publication in place of its topic's last one, unless its time is 0 or over. Its
@@ -57,52 +42,33 @@ impl Retained {
             None => self.groups.entry(group.into()).or_default(),
         };
 
-        group.forget(publication.topic());
-        // Misses are rare: an empty set costs no hash.
-        if !group.missed.is_empty() {
-            group.missed.remove(publication.topic());
-        }
         // The newest of its topic is also the youngest of its group, however old the topic.
-        group.last.insert(Kept(Arc::clone(publication)), self.sequence);
-        group.order.insert(self.sequence, Arc::clone(publication));
-        group.trim(entries_max);
+        group.keep(publication, self.sequence, entries_max);
     }
 
     /// The last publication of a topic, unless it has expired.
     #[must_use]
     pub fn last(&self, topic: &[u8], now: Now) -> Option<&Arc<Publication>> {
-        let (Kept(publication), _) = self.groups.get(group_of(topic))?.last.get_key_value(topic)?;
-        (!has_expired(publication, now)).then_some(publication)
+        self.groups.get(group_of(topic))?.last(topic, now)
     }
 
     /// Notes a lookup of `topic`. Returns whether nothing is retained of it and this is the first
-    /// miss since something was. A group remembers at most `entries_max` misses (0:
-    /// [`MISSED_MAX`]); one more clears them all, so that topics are reported again rather than
-    /// never.
+    /// miss since something was. A group remembers at most `entries_max` misses (0: as many as
+    /// are retained by default); one more clears them all, so that topics are reported again rather
+    /// than never.
     pub fn miss(&mut self, topic: &[u8], entries_max: usize, now: Now) -> bool {
-        if self.last(topic, now).is_some() {
-            return false;
-        }
         let group = match self.groups.get_mut(group_of(topic)) {
             Some(group) => group,
             None => self.groups.entry(group_of(topic).into()).or_default(),
         };
-        if group.missed.contains(topic) {
-            return false;
-        }
-
-        let missed_max = if entries_max == 0 { MISSED_MAX } else { entries_max };
-        if group.missed.len() >= missed_max {
-            group.missed.clear();
-        }
-        group.missed.insert(topic.into())
+        group.miss(topic, entries_max, now)
     }
 
     /// The number of retained publications, expired ones that [`Retained::sweep`] has not seen yet
     /// included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.groups.values().map(|group| group.order.len()).sum()
+        self.groups.values().map(Group::len).sum()
     }
 
     /// Whether nothing is retained.
@@ -124,35 +90,7 @@ impl Retained {
     /// Drops expired publications, from the oldest on: one with a shorter time waits for those
     /// before it.
     pub fn sweep(&mut self, now: Now) {
-        self.groups.retain(|_, group| {
-            while group.order.first_key_value().is_some_and(|(_, oldest)| has_expired(oldest, now))
-            {
-                group.forget_oldest();
-            }
-
-            // The misses of an empty group stay, or each would be reported again after every sweep.
-            !(group.order.is_empty() && group.missed.is_empty())
-        });
-    }
-}
-
-impl Group {
-    fn forget(&mut self, topic: &[u8]) {
-        if let Some(sequence) = self.last.remove(topic) {
-            self.order.remove(&sequence);
-        }
-    }
-
-    fn trim(&mut self, entries_max: usize) {
-        while entries_max > 0 && self.order.len() > entries_max {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((_, oldest)) = self.order.pop_first() {
-            self.last.remove(oldest.topic());
-        }
+        self.groups.retain(|_, group| group.sweep(|kept| has_expired(kept, now)));
     }
 }
 
@@ -160,37 +98,6 @@ impl Group {
 pub(crate) fn group_of(topic: &[u8]) -> &[u8] {
     &topic[..memchr::memchr(0, topic).unwrap_or(topic.len())]
 }
-
-/// Whether the time for which a publication is retained is over.
-pub(crate) fn has_expired(publication: &Publication, now: Now) -> bool {
-    now.monotonic_ns >= expires_at_ns(publication)
-}
-
-/// When (ns of the monotonic clock) the time for which a publication is retained is over.
-pub(crate) fn expires_at_ns(publication: &Publication) -> u64 {
-    let kept_ns = u64::from(publication.retain_s) * SECOND_NS;
-    publication.accepted.monotonic_ns.saturating_add(kept_ns)
-}
-
-impl Borrow<[u8]> for Kept {
-    fn borrow(&self) -> &[u8] {
-        self.0.topic()
-    }
-}
-
-impl Hash for Kept {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.topic().hash(state);
-    }
-}
-
-impl PartialEq for Kept {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.topic() == other.0.topic()
-    }
-}
-
-impl Eq for Kept {}
 
 #[cfg(test)]
 mod tests {
@@ -247,10 +154,10 @@ mod tests {
         assert!(miss(&mut retained, b"a\0y\0", 14) && miss(&mut retained, b"b\0x\0", 14));
         assert!(miss(&mut retained, b"a\0z\0", 14) && miss(&mut retained, b"a\0x\0", 14));
         assert!(!miss(&mut retained, b"b\0x\0", 14));
-        assert_eq!(retained.groups.values().map(|group| group.missed.len()).sum::<usize>(), 3);
+        assert!(miss(&mut retained, b"a\0y\0", 14), "a third miss has cleared the others");
         retained.trim(|group| (group == b"b").then_some(2));
         assert!(
-            miss(&mut retained, b"a\0z\0", 15),
+            miss(&mut retained, b"a\0y\0", 15),
             "nothing is remembered of a group that is gone"
         );
     }

@@ -21,9 +21,8 @@ pub use self::exchange::{KeptExchange, answer};
 
 use super::node::NodeName;
 use crate::frame::Publication;
-use crate::retained::{Kept, MISSED_MAX, expires_at_ns, group_of, has_expired};
+use crate::retained::{Group, expires_at_ns, group_of, has_expired};
 use crate::wheel::{Now, SECOND_NS};
-use ahash::{AHashMap, AHashSet};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -64,16 +63,7 @@ pub struct KeptPublications {
     me: NodeName,
     /// The highest number heard of or given.
     clock: u64,
-    groups: BTreeMap<Box<[u8]>, KeptGroup>,
-}
-
-/// The publications of one group, by topic and by stamp.
-#[derive(Default)]
-struct KeptGroup {
-    last: AHashMap<Kept, KeptStamp>,
-    order: BTreeMap<KeptStamp, Arc<Publication>>,
-    /// Topics that were looked up in vain.
-    missed: AHashSet<Box<[u8]>>,
+    groups: BTreeMap<Box<[u8]>, Group<KeptStamp>>,
 }
 
 impl KeptPublications {
@@ -143,26 +133,14 @@ impl KeptPublications {
     /// `entries_max` bounds the misses that are remembered, as in
     /// [`Retained::miss`](crate::retained::Retained::miss).
     pub fn miss(&mut self, topic: &[u8], entries_max: usize, now: Now) -> bool {
-        if self.last(topic, now).is_some() {
-            return false;
-        }
         let group = self.groups.entry(group_of(topic).into()).or_default();
-        if group.missed.contains(topic) {
-            return false;
-        }
-
-        let missed_max = if entries_max == 0 { MISSED_MAX } else { entries_max };
-        if group.missed.len() >= missed_max {
-            group.missed.clear();
-        }
-        group.missed.insert(topic.into())
+        group.miss(topic, entries_max, now)
     }
 
     /// The last publication of a topic, unless its time is over.
     #[must_use]
     pub fn last(&self, topic: &[u8], now: Now) -> Option<&Arc<Publication>> {
-        let (Kept(publication), _) = self.groups.get(group_of(topic))?.last.get_key_value(topic)?;
-        (!has_expired(publication, now)).then_some(publication)
+        self.groups.get(group_of(topic))?.last(topic, now)
     }
 
     /// The publications whose stamps have a higher number than `since`, in the order of their
@@ -176,20 +154,18 @@ impl KeptPublications {
         // The group of that place, from there on, and all groups behind it.
         let rest = after.into_iter().flat_map(|place| {
             let group = self.groups.get(&place.group);
-            group
-                .into_iter()
-                .flat_map(|group| group.order.range((Excluded(&place.stamp), Unbounded)))
+            group.into_iter().flat_map(|group| group.list(Some(&place.stamp)))
         });
         let from = after.map_or(Unbounded, |place| Excluded(&*place.group));
         let others = self.groups.range::<[u8], _>((from, Unbounded));
-        rest.chain(others.flat_map(|(_, group)| &group.order))
+        rest.chain(others.flat_map(|(_, group)| group.list(None)))
             .filter(move |(stamp, kept)| stamp.number > since && !has_expired(kept, now))
     }
 
     /// The number of publications, those included whose time is over.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.groups.values().map(|group| group.order.len()).sum()
+        self.groups.values().map(Group::len).sum()
     }
 
     /// Whether there are none.
@@ -213,14 +189,7 @@ impl KeptPublications {
         let is_stale = |kept: &Publication| {
             now.monotonic_ns >= expires_at_ns(kept).saturating_add(STALE_S * SECOND_NS)
         };
-        self.groups.retain(|_, group| {
-            while group.order.first_key_value().is_some_and(|(_, lowest)| is_stale(lowest)) {
-                group.forget_lowest();
-            }
-
-            // The misses of an empty group stay, or each would be reported again after every sweep.
-            !(group.order.is_empty() && group.missed.is_empty())
-        });
+        self.groups.retain(|_, group| group.sweep(is_stale));
     }
 
     /// Whether a publication of another node is to be kept: its stamp is higher than that of its
@@ -239,12 +208,12 @@ impl KeptPublications {
         self.clock = self.clock.max(stamp.number);
 
         let Some(group) = self.groups.get(group_of(publication.topic())) else { return true };
-        if let Some(known) = group.last.get(publication.topic()) {
+        if let Some(known) = group.key(publication.topic()) {
             return known < stamp;
         }
-        let is_full = entries_max > 0 && group.order.len() >= entries_max;
+        let is_full = entries_max > 0 && group.len() >= entries_max;
         // In a full group the lowest goes, which may be this one.
-        !is_full || group.order.first_key_value().is_some_and(|(lowest, _)| lowest < stamp)
+        !is_full || group.lowest().is_some_and(|lowest| lowest < stamp)
     }
 
     /// Keeps a publication in place of its topic's last one.
@@ -255,37 +224,7 @@ impl KeptPublications {
             Some(group) => group,
             None => self.groups.entry(group.into()).or_default(),
         };
-        group.forget(publication.topic());
-        // Misses are rare: an empty set costs no hash.
-        if !group.missed.is_empty() {
-            group.missed.remove(publication.topic());
-        }
-        // A node that has lost its clock with a start may give a number again.
-        if let Some(other) = group.order.insert(stamp.clone(), Arc::clone(publication)) {
-            group.last.remove(other.topic());
-        }
-        group.last.insert(Kept(Arc::clone(publication)), stamp);
-        group.trim(entries_max);
-    }
-}
-
-impl KeptGroup {
-    fn forget(&mut self, topic: &[u8]) {
-        if let Some(stamp) = self.last.remove(topic) {
-            self.order.remove(&stamp);
-        }
-    }
-
-    fn trim(&mut self, entries_max: usize) {
-        while entries_max > 0 && self.order.len() > entries_max {
-            self.forget_lowest();
-        }
-    }
-
-    fn forget_lowest(&mut self) {
-        if let Some((_, lowest)) = self.order.pop_first() {
-            self.last.remove(lowest.topic());
-        }
+        group.keep(publication, stamp, entries_max);
     }
 }
 
