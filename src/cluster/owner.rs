@@ -52,13 +52,14 @@ pub(super) struct PartitionOwner {
 
 impl PartitionOwner {
     /// The owner whose take has the sequence `epoch`, with the entries of the journal. Returns the
-    /// number of damaged entries, which are left out, too.
+    /// number of damaged entries, which are left out, too. The journal was asked for at `asked_ns`.
     pub(super) fn load(
         partition: PartitionNumber,
         epoch: u64,
         entries: &[(u64, Vec<u8>)],
         last: u64,
         words: &PresenceWords<'_>,
+        asked_ns: u64,
         now: Now,
     ) -> Result<(Self, usize), JournalError> {
         let mut owner = Self {
@@ -109,6 +110,7 @@ impl PartitionOwner {
                 }
             }
         }
+        owner.announcer.rounds.confirmed_at(asked_ns);
         owner.announcer.hand_webhooks();
         Ok((owner, damaged))
     }
@@ -394,9 +396,14 @@ impl PartitionOwner {
         self.snapshot_from
     }
 
-    /// Effects that leave at once.
-    pub(super) fn take_ready(&mut self) -> Vec<OwnerEffect> {
-        self.announcer.take_ready()
+    /// Effects that leave at once. Nothing leaves while this owner is not confirmed: it may have been
+    /// stopped for a while, and replaced.
+    pub(super) fn take_ready(&mut self, now: Now) -> Vec<OwnerEffect> {
+        if self.announcer.rounds.is_confirmed(now) {
+            self.announcer.take_ready()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Queues news for a node, unless its link has begun anew.

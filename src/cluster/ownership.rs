@@ -159,8 +159,8 @@ impl Cluster {
                     _ => self.look(number, Some(after), now, host),
                 }
             }
-            PartitionStage::Loading { call: made, epoch, .. } if *made == call => {
-                self.loaded(number, *epoch, outcome, now, host);
+            PartitionStage::Loading { call: made, epoch, since_ns } if *made == call => {
+                self.loaded(number, (*epoch, *since_ns), outcome, now, host);
             }
             PartitionStage::Owned(_) | PartitionStage::Releasing(..) => {
                 self.appended(number, call, outcome, now, host);
@@ -224,7 +224,7 @@ impl Cluster {
     fn loaded(
         &mut self,
         number: PartitionNumber,
-        taken: u64,
+        (taken, asked_ns): (u64, u64),
         outcome: JournalOutcome,
         now: Now,
         host: &mut ClusterHost<'_>,
@@ -241,7 +241,7 @@ impl Cluster {
             return self.deposed(number, record, now, host);
         }
         let words = host.words();
-        match PartitionOwner::load(number, taken, &entries, last, &words, now) {
+        match PartitionOwner::load(number, taken, &entries, last, &words, asked_ns, now) {
             Ok((owner, damaged)) => {
                 if damaged > 0 {
                     host.news(
@@ -291,6 +291,9 @@ impl Cluster {
                 }
             }
         };
+        // What was ready before these effects leaves before them.
+        let ready = owner.take_ready(now).into_iter().map(|effect| (0, effect));
+        let effects = ready.chain(effects).collect();
         self.carry_out(number, effects, host);
     }
 

@@ -112,6 +112,8 @@ impl ClusterPeers {
         self.stepped_ns = now.monotonic_ns;
         if passed_ns > PAUSE_NS {
             self.peers.values_mut().for_each(|peer| peer.heard_ns += passed_ns);
+            // They may have taken this one for gone, and have to find it again first.
+            self.connected_ns = self.connected_ns.map(|_| now.monotonic_ns);
         }
     }
 

@@ -108,6 +108,11 @@ impl<E> Rounds<E> {
         }
     }
 
+    /// The engine has confirmed this owner by a call that was made at this moment.
+    pub(super) fn confirmed_at(&mut self, ns: u64) {
+        self.confirmed_ns = ns;
+    }
+
     /// The epoch.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch

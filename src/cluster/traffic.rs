@@ -144,7 +144,7 @@ impl Cluster {
         for number in PartitionNumber::all() {
             let Some(owner) = self.partitions[number.index()].owner() else { continue };
             owner.answer(is_connected, now);
-            let ready = owner.take_ready().into_iter().map(|effect| (0, effect)).collect();
+            let ready = owner.take_ready(now).into_iter().map(|effect| (0, effect)).collect();
             self.carry_out(number, ready, host);
             while let Some((node, batch)) =
                 self.partitions[number.index()].owner().and_then(|owner| owner.next_batch())

@@ -139,7 +139,7 @@ fn load(entries: &[(u64, Vec<u8>)]) -> Option<usize> {
     let partition = PartitionNumber::all().next().unwrap();
     let now = crate::wheel::Now::default();
     let (epoch, last) = (u64::MAX - 1, u64::MAX);
-    let loaded = PartitionOwner::load(partition, epoch, entries, last, &host.words(), now);
+    let loaded = PartitionOwner::load(partition, epoch, entries, last, &host.words(), 0, now);
     loaded.ok().map(|(_, damaged)| damaged)
 }
 
