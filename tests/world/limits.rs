@@ -27,6 +27,8 @@ fn without_descriptors_the_daemon_waits_quietly_and_recovers() {
     let daemon = Setup::new().by(&limited).set("max_connections", 1000).start();
     let mut subscriber = daemon.subscriber();
     let mut publisher = daemon.publisher();
+    // Connected is not accepted yet, and there will be no descriptor for it.
+    daemon.await_metric("publishers", 1);
     // Enough to fill the table; the rest waits in the backlog or is told to come again.
     let mut clients: Vec<Client> = (0..250).map(|_| Client::raw(daemon.address)).collect();
     let mut refused = clients.len();
