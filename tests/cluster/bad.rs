@@ -112,8 +112,11 @@ fn streams_of_a_service_with_other_partitions_are_not_touched() {
         "name": "FF_tests_00", "subjects": ["ff.tests.p.00.>"], "num_replicas": 3,
         "metadata": { "fanfare.partitions": "32" },
     });
-    let made = client.ask_jetstream("STREAM.CREATE.FF_tests_00", &stream).unwrap();
-    assert!(made["error"].is_null(), "{made}");
+    // Until the leader of the servers has met them all, it has too few for three copies.
+    eventually("the stream is made", || {
+        let made = client.ask_jetstream("STREAM.CREATE.FF_tests_00", &stream);
+        made.is_ok_and(|made| made["error"].is_null())
+    });
     let node = bed.add(every_dialect);
     eventually("the daemon tells", || {
         let told = bed.node(node).logged("made by another service, or for another number of");

@@ -172,8 +172,10 @@ impl Drop for Bed {
         if std::thread::panicking() {
             for server in &self.servers {
                 let log = server.log();
-                let lines: Vec<&str> = log.lines().collect();
-                let last = &lines[lines.len().saturating_sub(15)..];
+                // A server that is down has the others try to reach it, several times a second.
+                let lines = log.lines().filter(|line| !line.contains("trying to connect to route"));
+                let lines: Vec<&str> = lines.collect();
+                let last = &lines[lines.len().saturating_sub(30)..];
                 eprintln!("the log of {} ends:\n{}", server.host.address, last.join("\n"));
             }
         }

@@ -116,11 +116,6 @@ fn a_nodes_end_takes_its_members_and_no_other_out_of_the_lists() {
 
 #[test]
 fn joins_wait_for_elections_and_lists_are_right_after_servers_were_killed_one_by_one() {
-    // A server that is killed while the one before it still catches up may leave a stream of JetStream
-    // without an answer for a minute and more.
-    if !is_long() {
-        return skip("servers killed one by one", "it takes minutes; tests/run --long has it");
-    }
     let Some(mut bed) = Bed::start(3, every_dialect) else { return };
     let mut dice = Dice(3);
     let mut crowd = crowd(&bed, &mut dice, 12, 30);

@@ -1,7 +1,7 @@
 //! Servers of NATS, each on a host of its own: one cluster with JetStream.
 
 use crate::engine::NatsClient;
-use crate::harness::{clean, eventually, skip, tools};
+use crate::harness::{clean, eventually, http, skip, tools};
 use crate::network::Host;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -142,7 +142,14 @@ impl NatsServer {
         }
         client.patience(std::time::Duration::from_secs(1));
         let answer = client.ask_jetstream("INFO", &json!(null));
-        answer.is_ok_and(|answer| answer["error"].is_null())
+        answer.is_ok_and(|answer| answer["error"].is_null()) && self.is_current()
+    }
+
+    /// Whether it has all that the others have of its streams: before that, the loss of another server may be that of
+    /// the last copy but one.
+    fn is_current(&self) -> bool {
+        let monitor = (self.host.address, 8222).into();
+        http(monitor, b"GET /healthz HTTP/1.1\r\nHost: nats\r\nConnection: close\r\n\r\n").0 == 200
     }
 
     /// Where its streams are.
