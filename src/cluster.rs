@@ -1,18 +1,24 @@
 //! Several daemons (*nodes*) that are one service: values without I/O.
 //!
-//! Nodes meet on NATS. Live events travel as finished publications on one subject per dialect, to
-//! every node; they are lost when NATS loses them, and counted. What needs one decider,
-//! the presence of a channel, is hashed into 16 partitions. Each has one owner among the nodes and
-//! one journal, a stream of JetStream: the owner decides, appends, and announces what it has
-//! decided once it is stored. Ownership is taken by a compare-and-set of the journal's epoch, and
-//! every append states the sequence that it expects to be the last, so that the appends of an owner
-//! that has been replaced are refused, all of them from one point on.
+//! Nodes meet on NATS. Live events travel as finished publications, packed, on one subject that every
+//! node reads; they are lost when NATS loses them, and counted. What needs one decider, the presence
+//! of a channel, is hashed into 16 partitions. Each has one owner among the nodes and one journal, a
+//! stream of JetStream: the owner decides, appends, and announces what it has decided once it is
+//! stored. Ownership is taken by a compare-and-set of the journal's epoch. An append states the
+//! sequence that it expects to be the last; that alone does not stop an owner that has been replaced
+//! while several of its appends were on their way, so every entry names its epoch and round as well,
+//! and readers leave out those that do not follow.
 //!
-//! In reading order: `wire` has the control messages; `peers` the other nodes. `ownership` decides who
-//! takes a partition and who lets go of it, with `journal` and `rounds` for what is stored and
-//! `owner`, `owner_channels` and `announcer` for what an owner decides and says. `node_presence`,
-//! `local_channel` and `local_news` are a node's side of it, `link` is what lies between the two.
-//! `inquiries` asks all owners. `traffic` carries on until nothing more follows.
+//! In reading order:
+//! - `node`, `settings` and `servers`: who a node is and what it is told.
+//! - `live` and `misses`: live events, packed and counted; `kept`: the newest of each cache channel.
+//! - `wire` and `peers`: control messages, and the other nodes.
+//! - `partition`, `takes` and `ownership`: who takes a partition and who lets go of it.
+//! - `journal` and `rounds`: what is stored; `owner`, `owner_channels` and `announcer`: what an owner
+//!   decides and says.
+//! - `node_presence`, `local_channel` and `local_news`: a node's side of it; `link` lies between.
+//! - `inquiries` asks all owners; `status` is what operators see; `traffic` carries on until nothing
+//!   more follows.
 //!
 //! A node's part in this is one value: what it hears, what its connections ask and what its journals
 //! answer go in, what it says and does comes out. `io/cluster` carries both.
@@ -72,6 +78,8 @@ use self::takes::TakeRecord;
 use self::wire::{ControlError, ControlKind, Heartbeat};
 use crate::wheel::{Now, SECOND_NS};
 
+/// Nanoseconds of a microsecond.
+const US_NS: u64 = 1000;
 /// Interval of heartbeats. A node is gone when five are missing.
 const HEARTBEAT_NS: u64 = SECOND_NS;
 /// The time between two steps at rest: what is due is done at most this late.
@@ -323,6 +331,8 @@ impl Cluster {
             able: self.takes.is_able() && !self.peers.is_doubled(now),
             owned: self.owned(),
             connections: (host.connections)().into_iter().take(HEARTBEAT_APPS_MAX).collect(),
+            sent_us: now.monotonic_ns / US_NS,
+            echoes: self.peers.echoes(now),
         }
     }
 
@@ -386,7 +396,7 @@ impl Cluster {
         host: &mut ClusterHost<'_>,
     ) {
         self.note_owned(from, &heartbeat.owned, now);
-        if self.peers.heartbeat(name, heartbeat, self.plan.settings_hash) {
+        if self.peers.heartbeat(name, heartbeat, self.plan.settings_hash, now) {
             host.news(false, format!("the settings of node {name} differ from this node's"));
         }
     }

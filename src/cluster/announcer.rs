@@ -20,6 +20,9 @@ const LIST_PART_BYTES: usize = if cfg!(test) { 10 } else { 64 * 1024 };
 /// Webhooks of a partition that are not told yet. The service that tells them drops its oldest
 /// beyond its own limit; this one is for a service that never says what became of them.
 const WEBHOOKS_MAX: usize = 20_000;
+/// Effects that need no append and wait for the engine to confirm the owner: some 64 MiB, like what
+/// waits to be stored. The owner gives the partition up beyond that.
+const READY_MAX: usize = 300_000;
 
 /// An effect of an owner's decision.
 #[derive(Debug)]
@@ -71,7 +74,7 @@ pub(super) struct Announcer {
     next_webhook: u64,
     /// Webhooks for which there was no room.
     webhooks_lost: u64,
-    /// Effects that leave at once, because all is stored.
+    /// Effects that leave as soon as the owner is confirmed, because all is stored.
     ready: Vec<OwnerEffect>,
     /// Records since the last snapshot.
     pub(super) records: usize,
@@ -101,6 +104,11 @@ impl Announcer {
     pub(super) fn effect(&mut self, effect: OwnerEffect) {
         let ready = self.rounds.effect(effect);
         self.ready.extend(ready);
+    }
+
+    /// Whether more waits than an owner may keep.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.rounds.is_overfull() || self.ready.len() > READY_MAX
     }
 
     /// Effects that leave at once.
@@ -248,5 +256,29 @@ impl OwnerLink {
             welcomed: Vec::new(),
             reset_ns: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn effects_that_wait_for_a_confirmation_are_limited() {
+        let partition = PartitionNumber::all().next().unwrap();
+        let mut announcer = Announcer::new(partition, 1, 1, Now::default());
+        let node = LinkedNode { number: 1, generation: 1 };
+        let (app, channel): (Arc<str>, Arc<str>) = ("a".into(), "c".into());
+        for _ in 0..READY_MAX {
+            let (app, channel) = (Arc::clone(&app), Arc::clone(&channel));
+            announcer.news(node, PresenceNews::Count { app, channel, count: 1 });
+        }
+        assert!(announcer.rounds.is_empty());
+        assert!(!announcer.is_overfull());
+
+        announcer.news(node, PresenceNews::Count { app, channel, count: 1 });
+        assert!(announcer.is_overfull());
+        assert_eq!(announcer.take_ready().len(), READY_MAX + 1);
+        assert!(!announcer.is_overfull());
     }
 }

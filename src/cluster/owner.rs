@@ -139,9 +139,9 @@ impl PartitionOwner {
         self.announcer.rounds.is_empty()
     }
 
-    /// Whether the engine has taken nothing for so long that too much waits.
+    /// Whether the engine has taken or confirmed nothing for so long that too much waits.
     pub(super) fn is_overfull(&self) -> bool {
-        self.announcer.rounds.is_overfull()
+        self.announcer.is_overfull()
     }
 
     /// Notes of a node. Returns whether the node has to be told that something is missing.

@@ -15,7 +15,6 @@ use super::partition_number::PartitionNumber;
 use super::peers::{ClusterPeer, PeerNumber, SELF};
 use super::rounds::{OUTCOME_NS, RoundsOutcome};
 use super::wire::ControlKind;
-
 use crate::wheel::{Now, SECOND_NS};
 
 /// Time after a failed try before the next.
