@@ -76,10 +76,8 @@ use self::partition_number::PartitionNumber;
 use self::peers::{ClusterPeers, PeerChange, PeerNumber, SELF};
 use self::takes::TakeRecord;
 use self::wire::{ControlError, ControlKind, Heartbeat};
-use crate::wheel::{Now, SECOND_NS};
+use crate::wheel::{Now, SECOND_NS, US_NS};
 
-/// Nanoseconds of a microsecond.
-const US_NS: u64 = 1000;
 /// Interval of heartbeats. A node is gone when five are missing.
 const HEARTBEAT_NS: u64 = SECOND_NS;
 /// The time between two steps at rest: what is due is done at most this late.

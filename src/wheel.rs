@@ -44,6 +44,9 @@ impl Now {
 /// Nanoseconds of a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
 
+/// Nanoseconds of a microsecond.
+pub const US_NS: u64 = 1000;
+
 /// A moment in units of [`TICK_MS`] of the monotonic clock; 32 bits last 34 years.
 pub type Tick = u32;
 

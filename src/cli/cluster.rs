@@ -146,13 +146,22 @@ fn shown(status: &Value) -> String {
         if numbers.is_empty() { "-".into() } else { numbers.join(" ") }
     };
 
-    let head = ["node", "state", "release", "connections", "last heard", "partitions"];
+    let head =
+        ["node", "state", "release", "connections", "last heard", "round trip", "partitions"];
     let mut lines = vec![head.map(str::to_owned)];
     let draining = status["draining"] == true;
     let state = if draining { "this node, draining" } else { "this node" };
     let release = env!("CARGO_PKG_VERSION").to_owned();
     let connections = status["connections"].as_u64().map_or_else(|| "-".into(), grouped);
-    lines.push([own.clone(), state.into(), release, connections, "-".into(), owned_by(&own)]);
+    lines.push([
+        own.clone(),
+        state.into(),
+        release,
+        connections,
+        "-".into(),
+        "-".into(),
+        owned_by(&own),
+    ]);
     let nodes = status["nodes"].as_array().into_iter().flatten();
     for node in nodes.clone() {
         let name = text(&node["name"]);
@@ -169,7 +178,10 @@ fn shown(status: &Value) -> String {
         let silent = format!("{:.1} s ago", node["silent_ms"].as_f64().unwrap_or(0.0) / 1e3);
         let connections = grouped(node["connections"].as_u64().unwrap_or(0));
         let partitions = owned_by(&name);
-        lines.push([name, state, text(&node["release"]), connections, silent, partitions]);
+        let trip = node["round_trip_us"].as_f64();
+        let trip = trip.map_or_else(|| "-".into(), |us| format!("{:.1} ms", us / 1e3));
+        let release = text(&node["release"]);
+        lines.push([name, state, release, connections, silent, trip, partitions]);
     }
     let mut shown = columns(&lines, usize::MAX, NAME_CHARS_MAX);
 
@@ -205,7 +217,7 @@ mod tests {
         let status = json!({
             "node": "a", "connected": true, "draining": false, "unready": [], "connections": 1200,
             "nodes": [
-                {"name": "b", "state": "live", "silent_ms": 312, "release": "0.1.0",
+                {"name": "b", "state": "live", "silent_ms": 312, "round_trip_us": 840, "release": "0.1.0",
                  "connections": 34567, "draining": true, "settings_differ": true, "doubled": false},
             ],
             "partitions": [
@@ -220,9 +232,9 @@ mod tests {
         assert_eq!(
             shown(&status),
             format!(
-                "node  state                           release  connections  last heard  partitions\n\
-                 a     this node                       {release}    1,200        -           0 3\n\
-                 b     live, draining, other settings  0.1.0    34,567       0.3 s ago   1\n\
+                "node  state                           release  connections  last heard  round trip  partitions\n\
+                 a     this node                       {release}    1,200        -           -           0 3\n\
+                 b     live, draining, other settings  0.1.0    34,567       0.3 s ago   0.8 ms      1\n\
                  without an owner: partitions 2\n"
             )
         );

@@ -5,8 +5,8 @@
 
 use super::node::{NodeId, NodeName};
 use super::status::{NodeState, NodeStatus};
-use super::wire::Heartbeat;
-use crate::wheel::{Now, SECOND_NS};
+use super::wire::{Heartbeat, HeartbeatEcho};
+use crate::wheel::{Now, SECOND_NS, US_NS};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A node that has been silent for this long is suspected: four heartbeats are missing, more than a
@@ -45,6 +45,10 @@ pub(super) struct ClusterPeer {
     pub(super) number: PeerNumber,
     pub(super) id: NodeId,
     pub(super) heartbeat: Heartbeat,
+    /// When the heartbeat came; 0 before the first.
+    beaten_ns: u64,
+    /// Microseconds that a message took there and back, by the last heartbeat.
+    round_trip_us: Option<u64>,
     /// Whether it is not gone.
     pub(super) is_live: bool,
     /// Whether it has said that it stops: what is still under way of it does not bring it back.
@@ -218,6 +222,8 @@ impl ClusterPeers {
             number: self.last_number,
             id: from.clone(),
             heartbeat: Heartbeat::default(),
+            beaten_ns: 0,
+            round_trip_us: None,
             is_live: true,
             has_stopped: false,
             live_since_ns: now_ns,
@@ -239,12 +245,20 @@ impl ClusterPeers {
         name: &NodeName,
         heartbeat: Heartbeat,
         settings: u64,
+        now: Now,
     ) -> bool {
         let Some(peer) = self.peers.get_mut(name) else { return false };
         let differed = peer.heartbeat.settings != settings && !peer.heartbeat.release.is_empty();
         let differs = heartbeat.settings != settings && !differed;
         let lost = peer.pass(heartbeat.live, 0);
-        peer.heartbeat = heartbeat;
+        let is_mine = |echo: &&HeartbeatEcho| {
+            echo.node == self.me.name && echo.incarnation == self.me.incarnation
+        };
+        if let Some(echo) = heartbeat.echoes.iter().find(is_mine) {
+            let passed_us = (now.monotonic_ns / US_NS).checked_sub(echo.sent_us);
+            peer.round_trip_us = passed_us.and_then(|passed| passed.checked_sub(echo.held_us));
+        }
+        (peer.heartbeat, peer.beaten_ns) = (heartbeat, now.monotonic_ns);
         self.lost = self.lost.saturating_add(lost);
         differs
     }
@@ -315,6 +329,18 @@ impl ClusterPeers {
         self.peers.values().filter(|peer| peer.is_live)
     }
 
+    /// What the nodes that live are told of their heartbeats.
+    pub(super) fn echoes(&self, now: Now) -> Vec<HeartbeatEcho> {
+        let told = self.live().filter(|peer| peer.beaten_ns > 0);
+        let echo = |peer: &ClusterPeer| HeartbeatEcho {
+            node: peer.id.name.clone(),
+            incarnation: peer.id.incarnation,
+            sent_us: peer.heartbeat.sent_us,
+            held_us: now.monotonic_ns.saturating_sub(peer.beaten_ns) / US_NS,
+        };
+        told.map(echo).collect()
+    }
+
     /// A node by its number, gone or not.
     pub(super) fn by_number(&self, number: PeerNumber) -> Option<&ClusterPeer> {
         self.peers.values().find(|peer| peer.number == number)
@@ -381,6 +407,7 @@ impl ClusterPeer {
                 false => NodeState::Gone,
             },
             silent_ms: silent_ns / 1_000_000,
+            round_trip_us: self.round_trip_us.filter(|_| self.is_live),
             release: heartbeat.release.clone(),
             versions: heartbeat.versions.clone(),
             draining: heartbeat.draining,

@@ -39,6 +39,8 @@ pub struct NodeStatus {
     pub state: NodeState,
     /// Milliseconds since it was heard.
     pub silent_ms: u64,
+    /// Microseconds that a message takes there and back; `None` while it is not known.
+    pub round_trip_us: Option<u64>,
     /// The release of its program.
     pub release: Box<str>,
     /// The versions of live packets that it reads.

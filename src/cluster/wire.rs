@@ -84,6 +84,21 @@ pub(super) struct Heartbeat {
     pub(super) owned: Vec<(PartitionNumber, u64)>,
     /// Connections by app.
     pub(super) connections: BTreeMap<Box<str>, u64>,
+    /// When it was sent, in microseconds of the sender's own clock.
+    pub(super) sent_us: u64,
+    /// The last heartbeat of each node that lives: they tell their senders how long a message takes.
+    pub(super) echoes: Vec<HeartbeatEcho>,
+}
+
+/// A heartbeat that has come, as its sender is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HeartbeatEcho {
+    pub(super) node: NodeName,
+    pub(super) incarnation: u64,
+    /// What the heartbeat said of when it was sent.
+    pub(super) sent_us: u64,
+    /// Microseconds from its arrival to this answer.
+    pub(super) held_us: u64,
 }
 
 /// A message that cannot be read.

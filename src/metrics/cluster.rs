@@ -36,6 +36,8 @@ pub struct ClusterMetrics {
     pub peers: Counter,
     /// Those of them whose settings differ.
     pub settings_differ: Counter,
+    /// Microseconds of a message to the slowest of them and back.
+    pub round_trip_us: Counter,
     /// Connections to the engine that were lost.
     pub reconnects: Counter,
     /// Live events handed to the engine.

@@ -311,3 +311,23 @@ fn of_two_nodes_of_one_name_the_older_is_heard_again_when_the_later_has_stopped(
     a.hears(&mut first, at(10_000));
     assert_eq!(state(&a, 10_000), (2, NodeState::Live));
 }
+
+#[test]
+fn nodes_know_how_long_a_message_takes_there_and_back() {
+    let mut a = Stage::connected("a", 1, at(0));
+    a.said();
+    let mut b = Stage::connected("b", 2, at(0));
+    let round_trip = |stage: &Stage, ms| stage.cluster.status(at(ms)).nodes[0].round_trip_us;
+    a.hears(&mut b, at(2));
+    b.hears(&mut a, at(4));
+    assert_eq!(round_trip(&a, 4), None, "it has no answer to a heartbeat yet");
+    assert_eq!(round_trip(&b, 4), Some(4000), "its hello was answered at once");
+
+    a.tick(at(1003));
+    b.hears(&mut a, at(1010));
+    b.tick(at(1500));
+    a.hears(&mut b, at(1503));
+    assert_eq!(round_trip(&a, 1503), Some(10_000), "7 ms there, 490 ms held, 3 ms back");
+    (1600..=7000).step_by(100).for_each(|ms| a.tick(at(ms)));
+    assert_eq!(round_trip(&a, 7000), None, "b is gone");
+}

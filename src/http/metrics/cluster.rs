@@ -20,6 +20,8 @@ impl Collector for ClusterSnapshot {
         let about = "Whether NATS is connected and will do";
         out.gauge("cluster_connected", about, metrics.connected.get())?;
         out.gauge("cluster_peers", "Other nodes that live", metrics.peers.get())?;
+        let about = "Time of a message to the slowest other node and back";
+        out.time_gauge("cluster_hop", about, metrics.round_trip_us.get())?;
         let about = "Other nodes whose settings differ from this node's";
         out.gauge("cluster_settings_differ", about, metrics.settings_differ.get())?;
         let partitions = vec![

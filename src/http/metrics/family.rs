@@ -39,6 +39,13 @@ impl Families<'_, '_> {
         self.family(MetricType::Gauge, Some(&Unit::Bytes), name, help, one(value))
     }
 
+    /// Writes a time that rises and falls, given in microseconds, in seconds.
+    pub(super) fn time_gauge(&mut self, name: &str, help: &str, value_us: u64) -> Written {
+        let unit = Some(&Unit::Seconds);
+        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        metric.encode_gauge(&(value_us as f64 / 1e6))
+    }
+
     /// Writes a metric of any kind, or nothing without values.
     pub(super) fn family<V: EncodeLabelValue>(
         &mut self,

@@ -241,6 +241,8 @@ impl ClusterNode {
         let metrics = &self.metrics;
         let live = status.nodes.iter().filter(|node| node.state == NodeState::Live);
         metrics.peers.set(live.clone().count() as u64);
+        let round_trips = live.clone().filter_map(|node| node.round_trip_us);
+        metrics.round_trip_us.set(round_trips.max().unwrap_or(0));
         metrics.settings_differ.set(live.filter(|node| node.settings_differ).count() as u64);
         let in_state = |state| {
             status.partitions.iter().filter(|partition| partition.state == state).count() as u64
