@@ -2,11 +2,10 @@
 //! daemon.
 
 use super::output::{columns, grouped, note, print as put};
-use super::reach::AdminReach;
+use super::reach::admin_command;
 use super::{CliError, error::printable};
 use argh::FromArgs;
 use serde_json::Value;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a drain waits for the other nodes to own everything.
@@ -39,37 +38,16 @@ enum ClusterAction {
     Drain(DrainCommand),
 }
 
-/// The nodes, and who owns which partition of presence, as the daemon sees them.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "status")]
-struct StatusCommand {
-    /// the admin listener, as HOST:PORT
-    #[argh(option, arg_name = "address")]
-    admin: Option<String>,
-    /// the file that holds the token of the admin listener
-    #[argh(option, arg_name = "file")]
-    token_file: Option<PathBuf>,
-    /// take both from this configuration
-    #[argh(option, arg_name = "file")]
-    config: Option<PathBuf>,
-    /// print what the daemon says
-    #[argh(switch)]
-    json: bool,
+admin_command! {
+    /// The nodes, and who owns which partition of presence, as the daemon sees them.
+    #[argh(subcommand, name = "status")]
+    StatusCommand shows {}
 }
 
-/// Hand everything that the daemon owns over to the other nodes; it takes nothing until it is started again.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "drain")]
-struct DrainCommand {
-    /// the admin listener, as HOST:PORT
-    #[argh(option, arg_name = "address")]
-    admin: Option<String>,
-    /// the file that holds the token of the admin listener
-    #[argh(option, arg_name = "file")]
-    token_file: Option<PathBuf>,
-    /// take both from this configuration
-    #[argh(option, arg_name = "file")]
-    config: Option<PathBuf>,
+admin_command! {
+    /// Hand everything that the daemon owns over to the other nodes; it takes nothing until it is started again.
+    #[argh(subcommand, name = "drain")]
+    DrainCommand {}
 }
 
 impl ClusterCommand {
@@ -87,23 +65,14 @@ impl ClusterCommand {
 
 impl StatusCommand {
     fn run(self) -> Result<(), CliError> {
-        let reach = AdminReach::find(
-            self.admin.as_deref(),
-            self.token_file.as_deref(),
-            self.config.as_deref(),
-        )?;
-        let answer = reach.ask("GET", "/cluster", &[])?.good()?;
+        let answer = self.reach()?.ask("GET", "/cluster", &[])?.good()?;
         if self.json { put(&answer.text()?) } else { put(&shown(&answer.json()?)) }
     }
 }
 
 impl DrainCommand {
     fn run(self) -> Result<(), CliError> {
-        let reach = AdminReach::find(
-            self.admin.as_deref(),
-            self.token_file.as_deref(),
-            self.config.as_deref(),
-        )?;
+        let reach = self.reach()?;
         reach.ask("POST", "/cluster/drain", &[])?.good()?;
         note("handing over what this node owns …");
 

@@ -20,6 +20,54 @@ const SILENCE: Duration = Duration::from_secs(3700);
 /// Characters of a sentence that are shown; a topic in it has up to 1024.
 const SENTENCE_CHARS_MAX: usize = 4000;
 
+/// Declares a command with the options that say where the admin listener is, which can stand behind
+/// its name only if it has them itself. One that `shows` what the daemon says may print it as JSON.
+macro_rules! admin_command {
+    ($(#[$about:meta])* $name:ident shows { $($fields:tt)* }) => {
+        admin_command! {
+            $(#[$about])*
+            $name { $($fields)* } and {
+                /// print what the daemon says
+                #[argh(switch)]
+                json: bool,
+            }
+        }
+    };
+    ($(#[$about:meta])* $name:ident { $($fields:tt)* }) => {
+        admin_command! { $(#[$about])* $name { $($fields)* } and {} }
+    };
+    ($(#[$about:meta])* $name:ident { $($fields:tt)* } and { $($last:tt)* }) => {
+        #[derive(argh::FromArgs, Debug)]
+        $(#[$about])*
+        struct $name {
+            $($fields)*
+            /// the admin listener, as HOST:PORT
+            #[argh(option, arg_name = "address")]
+            admin: Option<String>,
+            /// the file that holds the token of the admin listener
+            #[argh(option, arg_name = "file")]
+            token_file: Option<std::path::PathBuf>,
+            /// take both from this configuration
+            #[argh(option, arg_name = "file")]
+            config: Option<std::path::PathBuf>,
+            $($last)*
+        }
+
+        impl $name {
+            /// The admin listener that the options mean.
+            fn reach(&self) -> Result<$crate::cli::reach::AdminReach, $crate::cli::CliError> {
+                $crate::cli::reach::AdminReach::find(
+                    self.admin.as_deref(),
+                    self.token_file.as_deref(),
+                    self.config.as_deref(),
+                )
+            }
+        }
+    };
+}
+
+pub(super) use admin_command;
+
 /// A daemon's admin listener.
 #[derive(Debug)]
 pub(super) struct AdminReach {

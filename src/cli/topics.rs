@@ -9,12 +9,11 @@ mod show;
 
 use self::restore::Restore;
 use super::output::{ask, note, print as put};
-use super::reach::{AdminAnswer, AdminReach};
+use super::reach::{AdminAnswer, AdminReach, admin_command};
 use super::{CliError, error::printable};
 use argh::FromArgs;
 use serde_json::Value;
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Names that one page of a list has.
@@ -65,13 +64,12 @@ enum TopicsAction {
     Restore(Restore),
 }
 
-/// A command with the options that all have, which can only stand behind its name if it has them
-/// itself; one `of` a topic names it, and one that `changes` it asks first.
-macro_rules! command {
-    ($(#[$about:meta])* $name:ident changes topic { $($fields:tt)* }) => {
-        command! {
+/// Declares a command about a topic, which it names; one that `changes` it asks first.
+macro_rules! topic_command {
+    ($(#[$about:meta])* $name:ident changes { $($fields:tt)* }) => {
+        topic_command! {
             $(#[$about])*
-            $name of topic {
+            $name {
                 $($fields)*
                 /// do not ask first
                 #[argh(switch)]
@@ -95,10 +93,10 @@ macro_rules! command {
             }
         }
     };
-    ($(#[$about:meta])* $name:ident of topic { $($fields:tt)* }) => {
-        command! {
+    ($(#[$about:meta])* $name:ident { $($fields:tt)* }) => {
+        admin_command! {
             $(#[$about])*
-            $name {
+            $name shows {
                 /// the topic
                 #[argh(positional, arg_name = "TOPIC")]
                 topic: String,
@@ -106,37 +104,12 @@ macro_rules! command {
             }
         }
     };
-    ($(#[$about:meta])* $name:ident { $($fields:tt)* }) => {
-        #[derive(FromArgs, Debug)]
-        $(#[$about])*
-        struct $name {
-            $($fields)*
-            /// the admin listener, as HOST:PORT
-            #[argh(option, arg_name = "address")]
-            admin: Option<String>,
-            /// the file that holds the token of the admin listener
-            #[argh(option, arg_name = "file")]
-            token_file: Option<PathBuf>,
-            /// take both from this configuration
-            #[argh(option, arg_name = "file")]
-            config: Option<PathBuf>,
-            /// print what the daemon says
-            #[argh(switch)]
-            json: bool,
-        }
-
-        impl $name {
-            fn reach(&self) -> Result<AdminReach, CliError> {
-                AdminReach::find(self.admin.as_deref(), self.token_file.as_deref(), self.config.as_deref())
-            }
-        }
-    };
 }
 
-command! {
+admin_command! {
     /// List topics.
     #[argh(subcommand, name = "list")]
-    List {
+    List shows {
         /// what their names begin with, such as persistent://public/default/
         #[argh(option, default = "String::new()")]
         prefix: String,
@@ -146,16 +119,16 @@ command! {
     }
 }
 
-command! {
+topic_command! {
     /// Tell everything that is known of a topic.
     #[argh(subcommand, name = "stats")]
-    Stats of topic {}
+    Stats {}
 }
 
-command! {
+topic_command! {
     /// Show the first messages of a topic, or the next of a subscription; nothing changes.
     #[argh(subcommand, name = "peek")]
-    Peek of topic {
+    Peek {
         /// the subscription
         #[argh(option, arg_name = "name")]
         subscription: Option<String>,
@@ -165,42 +138,42 @@ command! {
     }
 }
 
-command! {
+admin_command! {
     /// Tell what room the store takes, and which topics hold most of it.
     #[argh(subcommand, name = "room")]
-    Room {}
+    Room shows {}
 }
 
-command! {
+topic_command! {
     /// Delete the messages that wait in a subscription; or, without one, in all, and what the topic has stored.
     #[argh(subcommand, name = "purge")]
-    Purge changes topic {
+    Purge changes {
         /// the subscription
         #[argh(option, arg_name = "name")]
         subscription: Option<String>,
     }
 }
 
-command! {
+topic_command! {
     /// End a topic: nothing more is taken; what is there is delivered yet.
     #[argh(subcommand, name = "terminate")]
-    Terminate changes topic {}
+    Terminate changes {}
 }
 
-command! {
+topic_command! {
     /// Delete a topic with everything in it; of a partitioned one all partitions.
     #[argh(subcommand, name = "delete")]
-    Delete changes topic {
+    Delete changes {
         /// end its producers, consumers and readers; without it such a topic stays
         #[argh(switch)]
         force: bool,
     }
 }
 
-command! {
+topic_command! {
     /// Move a subscription to another message, from which it goes on.
     #[argh(subcommand, name = "reset")]
-    Reset changes topic {
+    Reset changes {
         /// the subscription
         #[argh(positional, arg_name = "SUBSCRIPTION")]
         subscription: String,
@@ -210,20 +183,20 @@ command! {
     }
 }
 
-command! {
+topic_command! {
     /// Delete a subscription that has no consumer.
     #[argh(subcommand, name = "forget")]
-    Forget changes topic {
+    Forget changes {
         /// the subscription
         #[argh(positional, arg_name = "SUBSCRIPTION")]
         subscription: String,
     }
 }
 
-command! {
+admin_command! {
     /// Copy the store while the daemon runs, to a directory of its own, which is printed.
     #[argh(subcommand, name = "backup")]
-    Backup {
+    Backup shows {
         /// remove the oldest copies then, so that this many are left
         #[argh(option, arg_name = "count")]
         keep: Option<usize>,
