@@ -3,12 +3,11 @@
 use crate::bed::Bed;
 use crate::dialects::{DIALECTS, Follower, Way, channel_address, every_dialect, line, trigger};
 use crate::harness::{
-    Client, Daemon, Echo, Redis, SECRET, assert_prints, eventually, node, skip, token, tools,
+    Client, Daemon, Echo, Redis, SECRET, assert_prints, eventually, node, npm, pypi, skip, succeed,
 };
-use crate::harness::{LISTENED, PATH, SIGNED_IN};
+use crate::harness::{LISTENED, PATH, SIGNED_IN, token, tools};
 use crate::is_long;
 use serde_json::json;
-use std::process::Command;
 use std::time::Duration;
 
 /// Events of each kind from each node.
@@ -186,23 +185,11 @@ fn laravel_echo_works_over_nodes_as_on_one() {
     }
 }
 
-#[track_caller]
-fn succeed(command: &mut Command) {
-    let output = command.output().unwrap();
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.ends_with("ok\n"), "{out}\n{err}");
-}
-
-fn script(name: &str) -> String {
-    format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
 /// Clients on one node, and what is fed on another.
 #[test]
 fn clients_of_the_other_dialects_work_over_nodes_as_on_one() {
-    let (modules, python) = (tools().join("node_modules"), tools().join("python/bin/python"));
-    if !modules.join("@wazo/sdk").exists() || !python.exists() {
+    let (sdk, python) = (tools().join("node_modules/@wazo/sdk"), tools().join("python/bin/python"));
+    if !sdk.exists() || !python.exists() {
         return skip("clients over nodes", "they are not installed; tests/run does it");
     }
     let Some(bed) = Bed::start(3, |setup, host| {
@@ -214,16 +201,6 @@ fn clients_of_the_other_dialects_work_over_nodes_as_on_one() {
         return;
     };
     let (feed, there) = (bed.node(0).socket(), bed.node(1));
-    let npm = |name: &str| {
-        let mut command = Command::new("node");
-        command.arg(script(name)).env("NODE_PATH", &modules);
-        command
-    };
-    let pypi = |name: &str| {
-        let mut command = Command::new(&python);
-        command.arg(script(name));
-        command
-    };
     let url = format!("ws://{}{PATH}", there.address);
     succeed(npm("ws.js").arg(&url).arg(&feed).arg(token()));
     succeed(pypi("websocket_client.py").arg(&url).arg(&feed).arg(token()));

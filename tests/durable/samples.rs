@@ -1,7 +1,7 @@
 //! The documentation's own programs, as they stand: only where the daemon listens is put in.
 
 use crate::client::{Consumer, Producer, Socket, decoded, encoded, setup};
-use crate::harness::{Daemon, eventually, skip, tools};
+use crate::harness::{Daemon, eventually, script, skip, tools};
 use serde_json::json;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -19,8 +19,7 @@ struct Program {
 impl Program {
     /// Runs a sample with the daemon's address in place of the documentation's.
     fn run(daemon: &Daemon, sample: &str, runner: &mut Command) -> Self {
-        let source = format!("{}/tests/clients/{sample}", env!("CARGO_MANIFEST_DIR"));
-        let text = std::fs::read_to_string(source).unwrap();
+        let text = std::fs::read_to_string(script(sample)).unwrap();
         assert!(text.contains(DOCUMENTED));
         let file = daemon.path(sample);
         std::fs::write(&file, text.replace(DOCUMENTED, &daemon.address.to_string())).unwrap();

@@ -2,7 +2,8 @@
 //! readers, and that nothing anybody says stops the daemon or stands in its log.
 
 use crate::harness::{
-    Client, DEADLINE, Daemon, SECRET, Setup, command, eventually, head, http, skip, tools,
+    Client, DEADLINE, Daemon, SECRET, Setup, command, eventually, head, http, npm, pypi, skip,
+    succeed, tools,
 };
 use fanfare::token::{Algorithm, mint};
 use rustix::process::Signal;
@@ -49,7 +50,7 @@ pub(crate) fn join(daemon: &Daemon, token: &str) -> Client {
 }
 
 /// Runs a client that others wrote against a daemon, of which it is told one thing, the feed and the secret.
-fn succeed(
+fn talk(
     installed: &Path,
     setup: Setup,
     command: &mut Command,
@@ -62,10 +63,7 @@ fn succeed(
         );
     }
     let daemon = setup.set("threads", 2).start();
-    let output = command.arg(told(&daemon)).arg(daemon.socket()).arg(SECRET).output().unwrap();
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.ends_with("ok\n"), "{out}\n{err}");
+    succeed(command.arg(told(&daemon)).arg(daemon.socket()).arg(SECRET));
     daemon.await_metric("connections", 0);
     assert_eq!(daemon.metric("session_ends_total{reason=\"unanswered\"}"), 0);
 }
@@ -74,40 +72,29 @@ fn url(daemon: &Daemon) -> String {
     format!("ws://{}/", daemon.address)
 }
 
-pub(crate) fn script(name: &str) -> String {
-    format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
 #[test]
 fn pages_with_ws_and_reconnecting_websocket_of_npm_talk_to_each_other() {
-    let modules = tools().join("node_modules");
-    let mut node = Command::new("node");
-    node.arg(script("channel.js")).env("NODE_PATH", &modules);
-    succeed(&modules.join("reconnecting-websocket"), pinging(), &mut node, url);
+    let library = tools().join("node_modules/reconnecting-websocket");
+    talk(&library, pinging(), &mut npm("channel.js"), url);
 }
 
 #[test]
 fn back_ends_with_websocket_client_and_websockets_of_pypi_wait_for_their_answers() {
-    let python = tools().join("python/bin/python");
-    let mut command = Command::new(&python);
-    command.arg(script("channel.py"));
     // What names its version is in the library's own folder.
     let installed =
         std::fs::read_dir(tools().join("python/lib")).ok().and_then(|mut lib| lib.next()?.ok());
     let library =
         installed.map(|lib| lib.path().join("site-packages/websockets")).unwrap_or_default();
-    succeed(&library, pinging(), &mut command, url);
+    talk(&library, pinging(), &mut pypi("channel.py"), url);
 }
 
 #[test]
 fn a_page_in_chromium_talks_in_its_channel_and_a_strangers_page_does_not() {
-    let modules = tools().join("node_modules");
     let installed =
         if Path::new("/usr/bin/chromium").exists() { "playwright-core" } else { "chromium" };
-    let mut node = Command::new("node");
-    node.arg(script("channel_page.js")).env("NODE_PATH", &modules);
+    let installed = tools().join("node_modules").join(installed);
     let setup = setup().set("channel.origins", r#"["http://app.example"]"#);
-    succeed(&modules.join(installed), setup, &mut node, |daemon| daemon.address.port().to_string());
+    talk(&installed, setup, &mut npm("channel_page.js"), |it| it.address.port().to_string());
 }
 
 #[test]

@@ -3,16 +3,12 @@
 
 use crate::harness::{
     APPS, Authority, Daemon, LISTENED, MET, SIGNED_IN, apps_setup as setup, assert_prints,
-    assert_same, node, skip, tools,
+    assert_same, node, pypi, script, skip, tools,
 };
 use rustix::process::Signal;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-
-fn script(name: &str) -> String {
-    format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))
-}
 
 /// Adds the daemon's host and port.
 fn with<'a>(command: &'a mut Command, daemon: &Daemon) -> &'a mut Command {
@@ -245,7 +241,7 @@ fn pusher_and_pysher_of_pypi_publish_and_follow() {
         ["users",["7","8"]]
         ["terminated",{}]
     "#;
-    assert_prints(with(Command::new(python).arg(script("echo_pypi.py")), &daemon), expected);
+    assert_prints(with(&mut pypi("echo_pypi.py"), &daemon), expected);
     daemon.await_metric("connections", 0);
 }
 

@@ -1,9 +1,9 @@
 //! A Laravel application around the daemon: what it broadcasts on a real Redis, by every way that it has, and
 //! several daemons that serve its pages together.
 
-use crate::channel::{OK, ann, join, script, setup, token};
+use crate::channel::{OK, ann, join, setup, token};
 use crate::harness::{
-    Client, Daemon, Receiver, Redis, Setup, command, eventually, head, skip, tools,
+    Client, Daemon, Receiver, Redis, Setup, command, eventually, head, npm, script, skip, tools,
 };
 use crate::redis::await_connected;
 use rustix::process::Signal;
@@ -126,14 +126,13 @@ fn redis_cli_publishes() {
 
 #[test]
 fn ioredis_of_npm_publishes() {
-    let modules = tools().join("node_modules");
-    if !modules.join("ioredis").exists() {
+    if !tools().join("node_modules/ioredis").exists() {
         return skip("ioredis", "it is not installed; tests/run does it");
     }
     let Some(redis) = Redis::started() else { return };
-    let mut node = Command::new("node");
-    node.arg(script("redis_publish.js")).arg(redis.port().to_string());
-    publishes(&redis, node.args([PREFIX, PROGRESS[0], CHAT[0]]).env("NODE_PATH", modules));
+    let mut node = npm("redis_publish.js");
+    node.arg(redis.port().to_string());
+    publishes(&redis, node.args([PREFIX, PROGRESS[0], CHAT[0]]));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::harness::{
     Authority, Client, Daemon, Echo, answer, echo_setup as setup, eventually, head, http,
 };
-use crate::harness::{post, signed, skip, tools};
+use crate::harness::{npm, post, pypi, signed, skip, succeed, tools};
 use rustix::process::Signal;
 use std::io::Write as _;
 use std::process::Command;
@@ -413,40 +413,26 @@ fn a_reload_takes_other_apps_and_a_fed_event_knows_them() {
     });
 }
 
-/// Runs a program that prints `ok` when all went well.
-#[track_caller]
-fn succeed(command: &mut Command) {
-    let output = command.output().unwrap();
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.ends_with("ok\n"), "{out}\n{err}");
-}
-
-fn script(name: &str) -> String {
-    format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
 #[test]
 fn pusher_of_npm_publishes_and_asks() {
-    let modules = tools().join("node_modules");
-    if !modules.join("pusher").exists() {
+    if !tools().join("node_modules/pusher").exists() {
         return skip("pusher of npm", "it is not installed; tests/run does it");
     }
     let daemon = setup().start();
     let port = daemon.address.port().to_string();
-    succeed(Command::new("node").arg(script("pusher.js")).arg(port).env("NODE_PATH", modules));
+    succeed(npm("pusher.js").arg(port));
     assert_eq!(daemon.metric(PUBLISHED), 8);
 }
 
 #[test]
 fn pusher_of_pypi_publishes_and_asks() {
     let python = tools().join("python/bin/python");
-    let has = Command::new(&python).args(["-c", "import pusher"]).output();
+    let has = Command::new(python).args(["-c", "import pusher"]).output();
     if !has.is_ok_and(|output| output.status.success()) {
         return skip("pusher of PyPI", "it is not installed; tests/run does it");
     }
     let daemon = setup().start();
-    succeed(Command::new(python).arg(script("pusher.py")).arg(daemon.address.port().to_string()));
+    succeed(pypi("pusher.py").arg(daemon.address.port().to_string()));
     assert_eq!(daemon.metric(PUBLISHED), 7);
     assert_eq!(daemon.metric("requests_total{dialect=\"echo\",status=\"5xx\"}"), 0);
 }

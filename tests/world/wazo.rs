@@ -1,10 +1,12 @@
 //! Wazo's websocketd over real sockets, alone on a listener and beside the event bus.
 
-use crate::harness::{Client, DEADLINE, Daemon, SECRET, Setup, command, head, http, skip, tools};
+use crate::harness::{
+    Client, DEADLINE, Daemon, SECRET, Setup, command, head, http, pypi, skip, succeed, tools,
+};
 use fanfare::dialect::client::ClientWish;
 use fanfare::token::{Algorithm, mint};
 use rustix::process::Signal;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const EVENT: &str = r#"{"name":"n","required_acl":"events.n"}"#;
@@ -48,16 +50,8 @@ fn websocket_client_of_pypi_does_what_the_example_page_does() {
         return skip("websocket-client with Wazo", "it is not installed; tests/run does it");
     }
     let daemon = setup(r#"["wazo"]"#).set("threads", 2).start();
-    let output = Command::new(python)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/wazo.py"))
-        .arg(format!("ws://{}/", daemon.address))
-        .arg(daemon.socket())
-        .arg(token(3600))
-        .output()
-        .unwrap();
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.ends_with("ok\n"), "{out}\n{err}");
+    let url = format!("ws://{}/", daemon.address);
+    succeed(pypi("wazo.py").arg(url).arg(daemon.socket()).arg(token(3600)));
     daemon.await_metric("connections", 0);
 }
 

@@ -1,10 +1,9 @@
 //! Wazo's own clients, unmodified, over wss: the JavaScript SDK, and the documentation's page in a browser.
 
-use crate::harness::{Authority, SECRET, Setup, skip, tools};
+use crate::harness::{Authority, SECRET, Setup, npm, script, skip, succeed, tools};
 use crate::wazo::setup;
 use fanfare::token::{Algorithm, mint};
 use std::path::Path;
-use std::process::Command;
 
 fn over_tls() -> Setup {
     setup(r#"["wazo"]"#).set("threads", 2).tls(&Authority::new())
@@ -14,18 +13,6 @@ fn over_tls() -> Setup {
 fn token(pattern: &str) -> String {
     let claims = serde_json::json!({ "acl": ["websocketd", pattern], "sub": "ann", "exp": 4_000_000_000u64 });
     mint(Algorithm::HS256, SECRET.as_bytes(), claims.as_object().unwrap()).unwrap()
-}
-
-fn script(name: &str) -> String {
-    format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-#[track_caller]
-fn succeed(command: &mut Command) {
-    let output = command.output().unwrap();
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.ends_with("ok\n"), "{out}\n{err}");
 }
 
 #[test]
@@ -38,12 +25,10 @@ fn the_sdk_of_npm_follows_both_protocols_and_renews_its_token() {
     let authority = setup.path("ca.pem");
     let daemon = setup.start();
     succeed(
-        Command::new("node")
-            .arg(script("wazo_sdk.js"))
+        npm("wazo_sdk.js")
             .arg(daemon.address.to_string())
             .arg(daemon.socket())
             .args([token("events.endpoints.#"), token("events.calls.#")])
-            .env("NODE_PATH", modules)
             .env("NODE_EXTRA_CA_CERTS", authority),
     );
     daemon.await_metric("connections", 0);
@@ -57,13 +42,11 @@ fn the_page_of_the_documentation_follows_in_chromium() {
     }
     let daemon = over_tls().start();
     succeed(
-        Command::new("node")
-            .arg(script("wazo_page.js"))
+        npm("wazo_page.js")
             .arg(daemon.address.port().to_string())
             .arg(daemon.socket())
             .arg(token("events.#"))
-            .arg(script("wazo_page.html"))
-            .env("NODE_PATH", modules),
+            .arg(script("wazo_page.html")),
     );
     daemon.await_metric("connections", 0);
 }

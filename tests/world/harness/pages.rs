@@ -1,7 +1,7 @@
 //! Scripts of `tests/clients` with Laravel Echo's own clients, and what their tabs print: the same on one daemon and
 //! on several.
 
-use super::{Setup, skip, tools};
+use super::{Setup, npm, skip, tools};
 use std::process::{Command, Stdio};
 
 /// The apps that `tests/clients/echo.js` knows: id, key and secret.
@@ -35,11 +35,7 @@ pub(crate) fn node(name: &str) -> Option<Command> {
         skip(name, "laravel-echo, pusher-js and pusher are not installed; tests/run does it");
         return None;
     }
-    let mut command = Command::new("node");
-    command
-        .arg(format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR")))
-        .env("NODE_PATH", modules);
-    Some(command)
+    Some(npm(name))
 }
 
 /// Runs a script to its end, which it makes sure of itself.

@@ -1,10 +1,15 @@
-//! A server for tests in a process of its own, by a script of `tests/clients/`.
+//! The scripts of `tests/clients`, and a server for tests that is one of them in a process of its own.
 
 use super::http;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+
+/// Where a file of `tests/clients` is.
+pub(crate) fn script(name: &str) -> String {
+    format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))
+}
 
 /// A running server; killed when dropped.
 pub(crate) struct ScriptServer {
@@ -17,9 +22,12 @@ impl ScriptServer {
     /// Runs `tests/clients/NAME.py` with these arguments: the port, any for 0, and for TLS the files of a certificate
     /// and its key. Its first line is the port.
     pub(crate) fn run(name: &str, arguments: &[&str]) -> Self {
-        let script = format!("{}/tests/clients/{name}.py", env!("CARGO_MANIFEST_DIR"));
         let mut python = Command::new("python3");
-        python.arg(script).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        python
+            .arg(script(&format!("{name}.py")))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = python.spawn().expect("python3 runs the script");
         let mut port = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
