@@ -14,6 +14,8 @@ use std::time::Duration;
 const NODE: u64 = 1_000_000_000;
 /// How far a publisher may be ahead of what its own node has delivered.
 const AHEAD: u64 = 2_000;
+/// Events that are published at a time.
+const BATCH: u64 = 100;
 
 /// What a follower has got of each node's events.
 #[derive(Default)]
@@ -39,7 +41,6 @@ impl Got {
 /// Publishes so many events as fast as its own node delivers them, or at some 4,000 a second until it is told to end;
 /// returns how many.
 fn publish(socket: &Path, origin: u64, own: &AtomicU64, until: &Until<'_>) -> u64 {
-    const BATCH: u64 = 100;
     let mut publisher = Publisher::connect(socket);
     let mut number = 0;
     loop {
@@ -56,6 +57,16 @@ fn publish(socket: &Path, origin: u64, own: &AtomicU64, until: &Until<'_>) -> u6
             Until::Told(_) => std::thread::sleep(Duration::from_millis(25)),
         }
     }
+}
+
+/// Waits until every follower has got events of each node that no fault has seen: they end every gap.
+fn await_later(got: &[Got; 3]) {
+    // What has been published is that far ahead at most.
+    let firsts: [u64; 3] =
+        std::array::from_fn(|of| got[of].last[of].load(Relaxed) + AHEAD + BATCH + 1);
+    eventually_within(SETTLING, "every follower gets what came after the faults", || {
+        got.iter().all(|got| (0..3).all(|of| got.last[of].load(Relaxed) >= firsts[of]))
+    });
 }
 
 /// When a publisher ends.
@@ -97,8 +108,9 @@ fn run(bed: &mut Bed, count: Option<u64>, faults: impl FnOnce(&mut Bed)) -> (u64
             .collect();
         faults(bed);
         bed.await_whole();
-        // Each follower gets the last ones, which end every gap.
-        std::thread::sleep(Duration::from_secs(1));
+        if count.is_none() {
+            await_later(&got);
+        }
         is_calm.store(true, Relaxed);
         let ends: Vec<u64> = publishers.into_iter().map(|it| it.join().unwrap()).collect();
         eventually_within(SETTLING, "every follower gets the last events", || {
