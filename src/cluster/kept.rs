@@ -242,7 +242,7 @@ mod tests {
         Now { monotonic_ns: second * SECOND_NS, unix_ms: 0 }
     }
 
-    fn publication(topic: &[u8], text: &str, retain_s: u32, now: Now) -> Publication {
+    pub(super) fn publication(topic: &[u8], text: &str, retain_s: u32, now: Now) -> Publication {
         let mut draft = Draft::default();
         draft.address(&[topic], b"");
         draft.retain(retain_s);

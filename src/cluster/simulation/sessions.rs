@@ -179,11 +179,7 @@ impl World {
 
     /// A connection ends.
     pub(super) fn close(&mut self, node: usize, connection: ConnectionRef) {
-        let Some(session) = self.nodes[node].sessions.remove(&connection) else { return };
-        for (app, channel) in session.channels.into_keys().chain(session.rooms.into_keys()) {
-            let leave = question(&app, PresenceRequest::Leave((&*channel).into()));
-            self.follow(node, SimInput::Asked(connection, leave));
-        }
+        self.end_later(node, connection);
         self.drain_inputs();
     }
 

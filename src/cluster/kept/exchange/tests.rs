@@ -1,7 +1,7 @@
 //! Nodes that lose what others say, and get it.
 
 use super::*;
-use crate::frame::Draft;
+use crate::cluster::kept::tests::publication;
 use proptest::prelude::*;
 
 const LONG: usize = 1 << 20;
@@ -12,14 +12,6 @@ fn at(second: u64) -> Now {
 
 fn name(node: usize) -> NodeName {
     NodeName::new(["a", "b", "c"][node]).unwrap()
-}
-
-fn publication(topic: &[u8], text: &str, retain_s: u32, now: Now) -> Publication {
-    let mut draft = Draft::default();
-    draft.address(&[topic], b"");
-    draft.retain(retain_s);
-    draft.text(|out| out.extend_from_slice(text.as_bytes()));
-    draft.finish(now)
 }
 
 /// Three nodes that hear each other as far as the test lets them.
