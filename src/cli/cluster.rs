@@ -139,6 +139,7 @@ fn shown(status: &Value) -> String {
             ("draining", "draining"),
             ("settings_differ", "other settings"),
             ("doubled", "name used twice"),
+            ("stopped", "stopped"),
         ] {
             if node[key] == true {
                 state += &format!(", {word}");

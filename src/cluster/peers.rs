@@ -413,6 +413,7 @@ impl ClusterPeer {
             draining: heartbeat.draining,
             settings_differ: self.is_live && heartbeat.settings != settings,
             doubled: self.doubled_ns.is_some(),
+            stopped: self.has_stopped,
             connections: heartbeat.connections.values().copied().fold(0, u64::saturating_add),
             partitions: heartbeat.owned.iter().map(|(partition, _)| partition.get()).collect(),
         }

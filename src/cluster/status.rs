@@ -51,6 +51,8 @@ pub struct NodeStatus {
     pub settings_differ: bool,
     /// Whether two nodes of this name are running.
     pub doubled: bool,
+    /// Whether it has said goodbye.
+    pub stopped: bool,
     /// Its connections.
     pub connections: u64,
     /// The partitions it says it owns.

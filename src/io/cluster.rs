@@ -1,11 +1,12 @@
 //! The thread that carries between this node and the others, over NATS.
 //!
 //! Everything decided is decided by a value, [`Cluster`](crate::cluster::Cluster), which this
-//! thread drives: `engine` has the connection, `outbound` what leaves the node, `inbound` what has
-//! arrived and waits for room, `journal` the streams of JetStream, `isolation` what becomes of
-//! sessions while there are no others, `farewell` the end, `node` the turn, `arrival` the way from
-//! a message to the shards, and `handle` what other threads see of it all. Without `[cluster]`
-//! there is no such thread.
+//! thread drives: `engine` has the connection, `server_choice` the server that is next, `search` when
+//! it is time for another, `outbound` what leaves the node, `inbound` what has arrived and waits
+//! for room, `journal` the streams of JetStream, `isolation` what becomes of sessions while there
+//! are no others, `farewell` the end, `node` the turn, `arrival` the way from a message to the
+//! shards, and `handle` what other threads see of it all. Without `[cluster]` there is no such
+//! thread.
 
 mod arrival;
 mod engine;
@@ -18,8 +19,10 @@ mod journal_fault;
 mod node;
 mod outbound;
 mod place;
+mod search;
 #[cfg(test)]
 mod seeds;
+mod server_choice;
 
 pub(super) use self::handle::ClusterHandle;
 pub use self::place::Nats;

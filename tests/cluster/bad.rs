@@ -255,25 +255,3 @@ fn sessions_of_a_node_that_is_alone_end_where_that_is_asked_for() {
     assert_eq!(follower.client.close_code(), 1000);
     assert_eq!(channel.client.close_code(), 1013);
 }
-
-#[test]
-fn a_node_that_is_cut_off_together_with_its_server_is_not_ready() {
-    let Some(mut bed) = Bed::start(3, every_dialect) else { return };
-    if !bed.network.has_cables() {
-        return skip("a node that is cut off with its server", "cables cannot be cut");
-    }
-    let here = [bed.host_of(0).clone(), bed.servers[0].host.clone()];
-    let mut there = vec![bed.host_of(1).clone(), bed.host_of(2).clone()];
-    there.extend(bed.servers[1..].iter().map(|server| server.host.clone()));
-    for host in &here {
-        there.iter().for_each(|other| bed.network.part(host, other));
-    }
-
-    eventually_within(SETTLING, "the node says that it is cut off", || {
-        let (status, page) = bed.node(0).page("/readyz");
-        status == 503 && page.contains("cut off")
-    });
-    assert_eq!([1, 2].map(|other| bed.node(other).page("/readyz").0), [200, 200]);
-    bed.network.heal();
-    eventually_within(SETTLING, "the node is ready", || bed.node(0).page("/readyz").0 == 200);
-}

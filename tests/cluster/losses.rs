@@ -79,7 +79,11 @@ enum Until<'a> {
 
 /// Publishes events on each of three nodes, which followers on all of them get, while `faults` happen, and then waits
 /// until all has come. Returns how many a node has published at least, and how many each follower is missing.
-fn run(bed: &mut Bed, count: Option<u64>, faults: impl FnOnce(&mut Bed)) -> (u64, [u64; 3]) {
+pub(crate) fn run(
+    bed: &mut Bed,
+    count: Option<u64>,
+    faults: impl FnOnce(&mut Bed),
+) -> (u64, [u64; 3]) {
     let got: [Got; 3] = Default::default();
     let (is_calm, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     let until = count.map_or(Until::Told(&is_calm), Until::Count);

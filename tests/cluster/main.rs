@@ -16,6 +16,7 @@ use world::harness;
 mod bad;
 mod bed;
 mod crowd;
+mod cuts;
 mod dialects;
 mod engine;
 mod live;

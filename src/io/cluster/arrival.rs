@@ -186,14 +186,18 @@ impl ClusterNode {
         }
         let has = |state| status.nodes.iter().any(|node| node.state == state);
         let is_heard = has(NodeState::Live);
+        // One that has said goodbye is missed by no node.
+        let has_lost =
+            status.nodes.iter().any(|node| node.state == NodeState::Gone && !node.stopped);
         // Without a quorum of JetStream it is this node's side that is cut off, and not the others
         // that have gone.
         self.is_cut_off = self.is_connected
-            && has(NodeState::Gone)
+            && has_lost
             && !is_heard
             && !has(NodeState::Suspected)
             && status.fault.is_some();
-        self.is_alone = has(NodeState::Suspected) && !is_heard || self.is_cut_off;
+        let is_alone = self.is_cut_off || has(NodeState::Suspected) && !is_heard;
+        self.search.look(is_alone, has_lost, self.journals.is_silent(), now);
         self.tell_fault();
         // A stop ends the sessions itself.
         let is_isolated = !self.is_connected || self.is_cut_off;

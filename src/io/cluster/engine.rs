@@ -1,6 +1,7 @@
 //! The connection to NATS: its options, whether it is there, and whether its server will do.
 
 use super::place::Nats;
+use super::server_choice::ServerChoice;
 use crate::cluster::NatsLogin;
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, ServerInfo, Subscriber};
@@ -37,6 +38,7 @@ pub(super) struct Engine {
     /// What is published for this node.
     own: Subscriber,
     news: Arc<EngineNews>,
+    choice: Arc<ServerChoice>,
     /// The connections that the client has made, as of the last look.
     connects: u64,
     /// Whether the connection of the last look could be used.
@@ -59,6 +61,8 @@ struct EngineErrors {
     last: Option<String>,
     /// Whether that has not been told yet.
     is_new: bool,
+    /// Whether all servers have been tried in vain: one of several that is away is no news.
+    is_general: bool,
     /// What the server does not permit.
     refusal: Option<String>,
 }
@@ -89,6 +93,13 @@ impl Engine {
             std::future::ready(())
         });
         let options = options.custom_inbox_prefix(&subjects.inbox);
+        let (for_choice, choice) = (Arc::clone(&news), Arc::<ServerChoice>::default());
+        let chooser = Arc::clone(&choice);
+        let options = options.reconnect_to_server_callback(move |servers, _| {
+            let (chosen, is_over) = chooser.next(&servers);
+            for_choice.errors().is_general |= is_over;
+            std::future::ready(chosen)
+        });
 
         let servers = nats.servers.urls();
         let servers: Result<Vec<ServerAddr>, _> = servers.iter().map(|url| url.parse()).collect();
@@ -98,6 +109,7 @@ impl Engine {
             own: client.subscribe(subjects.own.clone()).await.map_err(io::Error::other)?,
             client,
             news,
+            choice,
             connects: 0,
             is_good: false,
             retry_at: None,
@@ -131,7 +143,7 @@ impl Engine {
         }
         // Each connection is looked at once: it may be one to another server.
         self.connects = connects;
-        self.news.errors().last = None;
+        *self.news.errors() = EngineErrors::default();
         if let Some(objection) = objection(&self.client.server_info()).or(refusal) {
             return Some(self.refuse(objection));
         }
@@ -150,15 +162,22 @@ impl Engine {
         self.retry_at.take_if(|at| *at <= Instant::now()).is_some()
     }
 
+    /// Connects to another server, if one is in reach.
+    pub(super) fn change_server(&self) {
+        let (client, choice) = (self.client.clone(), Arc::clone(&self.choice));
+        tokio::spawn(async move { choice.change(&client).await });
+    }
+
     /// Why there is no connection.
     pub(super) fn error(&self) -> Option<String> {
         self.news.errors().last.clone()
     }
 
-    /// The same, if it has not been told yet.
+    /// The same, if it is so at all servers and has not been told yet.
     pub(super) fn new_error(&self) -> Option<String> {
         let mut errors = self.news.errors();
-        if std::mem::take(&mut errors.is_new) { errors.last.clone() } else { None }
+        let is_told = errors.is_general && std::mem::take(&mut errors.is_new);
+        if is_told { errors.last.clone() } else { None }
     }
 }
 

@@ -50,19 +50,19 @@ pub(super) struct Journals {
 #[derive(Clone, Default)]
 struct JournalFaults(Arc<Mutex<[LastFault; PARTITIONS as usize]>>);
 
-type LastFault = Option<(String, Instant)>;
+type LastFault = Option<(JournalFault, Instant)>;
 
 impl JournalFaults {
-    fn note(&self, partition: u8, fault: Option<String>) {
+    fn note(&self, partition: u8, fault: Option<JournalFault>) {
         let fault = fault.map(|fault| (fault, Instant::now()));
         let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         faults[usize::from(partition)] = fault;
     }
 
-    fn first(&self) -> Option<String> {
+    fn first(&self, is_meant: impl Fn(&JournalFault) -> bool) -> Option<String> {
         let faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut recent = faults.iter().flatten().filter(|(_, at)| at.elapsed() < FAULT_MAX);
-        recent.next().map(|(fault, _)| fault.clone())
+        recent.find(|(fault, _)| is_meant(fault)).map(|(fault, _)| fault.to_string())
     }
 }
 
@@ -114,7 +114,12 @@ impl Journals {
 
     /// Why the last operation of some partition failed, with what to do; `None` when none did.
     pub(super) fn fault(&self) -> Option<String> {
-        self.faults.first()
+        self.faults.first(|_| true)
+    }
+
+    /// Whether some partition's last operation had no answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.faults.first(|fault| matches!(fault, JournalFault::Silent)).is_some()
     }
 }
 
@@ -143,7 +148,7 @@ impl Journal {
                 }
                 Ok(None) => {}
                 Err(fault) => {
-                    self.faults.note(self.partition, Some(fault.to_string()));
+                    self.faults.note(self.partition, Some(fault));
                     // It may have been removed, or changed.
                     self.stream = None;
                     if let Some(outcome) = outcome {
@@ -259,7 +264,7 @@ impl Journal {
                     JournalOutcome::Refused { partition, call }
                 }
                 Err(error) => {
-                    faults.note(partition, Some(error.to_string()));
+                    faults.note(partition, Some(error));
                     JournalOutcome::Failed { partition, call }
                 }
             };

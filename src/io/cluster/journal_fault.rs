@@ -85,6 +85,8 @@ impl From<JetStreamError> for JournalFault {
             | ErrorCode::INSUFFICIENT_RESOURCES
             | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => Self::NoPeers,
             ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::STREAM_STORE_FAILED => Self::Full,
+            // For a moment, as while they elect one.
+            ErrorCode::CLUSTER_NOT_AVAILABLE => Self::Silent,
             ErrorCode::STREAM_WRONG_LAST_SEQUENCE
             | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Self::WrongSequence,
             _ => Self::Other(error.to_string()),

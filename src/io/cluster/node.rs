@@ -9,6 +9,7 @@ use super::isolation::Isolation;
 use super::journal::Journals;
 use super::outbound::{ClusterOutbound, STALL_MAX};
 use super::place::Nats;
+use super::search::ServerSearch;
 use crate::cluster::{
     Cluster, ClusterHost, ClusterInput, ClusterOutput, ClusterPlan, KeptExchange, KeptPublications,
     NodeId, NodeName, live,
@@ -38,8 +39,6 @@ use tokio::time::{sleep, timeout};
 const TURN_MESSAGES_MAX: usize = 16 * 1024;
 /// Interval of the status, which is text that operators read.
 const STATUS_NS: u64 = SECOND_NS / 2;
-/// The shortest time between two attempts to find the others by another server.
-const SEARCH_NS: u64 = 30 * SECOND_NS;
 
 /// The thread's state.
 pub(super) struct ClusterNode {
@@ -75,9 +74,7 @@ pub(super) struct ClusterNode {
     pub(super) objection: Option<String>,
     pub(super) isolation: Isolation,
     next_status_ns: u64,
-    next_search_ns: u64,
-    /// Whether all other nodes had fallen silent at the last look.
-    pub(super) is_alone: bool,
+    pub(super) search: ServerSearch,
     /// Whether this node is cut off together with the server that it is connected to.
     pub(super) is_cut_off: bool,
     farewell: Farewell,
@@ -135,8 +132,7 @@ impl ClusterNode {
             probe: None,
             isolation: Isolation::new(&nats.settings),
             next_status_ns: 0,
-            next_search_ns: 0,
-            is_alone: false,
+            search: ServerSearch::default(),
             is_cut_off: false,
             farewell: Farewell::default(),
         };
@@ -269,9 +265,12 @@ impl ClusterNode {
             });
         }
 
-        if self.engine.wants_another() || self.searches(now) {
+        if self.engine.wants_another() {
             let client = self.engine.client.clone();
             tokio::spawn(async move { client.force_reconnect().await });
+        }
+        if self.is_connected && self.search.is_due(now) {
+            self.engine.change_server();
         }
         if self.outbound.is_stalled() {
             tracing::warn!(
@@ -282,18 +281,6 @@ impl ClusterNode {
             let client = self.engine.client.clone();
             self.probe = Some(Box::pin(async move { client.flush().await.is_ok() }));
         }
-    }
-
-    /// Whether it is time to look for the others by another server: all have fallen silent at once,
-    /// without a goodbye, so it may be this node's server that is cut off.
-    fn searches(&mut self, now: Now) -> bool {
-        let searches = std::mem::take(&mut self.is_alone)
-            && self.is_connected
-            && now.monotonic_ns >= self.next_search_ns;
-        if searches {
-            self.next_search_ns = now.monotonic_ns + SEARCH_NS;
-        }
-        searches
     }
 
     fn connect(&mut self, now: Now) {
