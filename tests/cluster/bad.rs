@@ -4,8 +4,9 @@
 use crate::bed::{Bed, SETTLING};
 use crate::crowd::{Crowd, Member};
 use crate::dialects::{Follower, every_dialect, line};
-use crate::harness::{DEADLINE, Daemon, Setup, eventually, eventually_within, root, skip};
-use crate::network::Host;
+use crate::harness::{DEADLINE, Daemon, Setup, eventually, eventually_within, skip};
+use crate::network::{Host, has_disks};
+use crate::operator::{TOKEN, cluster};
 use crate::relay::{RelayWish, relay};
 use crate::server::{PASSWORD, ServerWish};
 use serde_json::json;
@@ -24,7 +25,7 @@ fn assert_serves(daemon: &Daemon) {
 
 /// Waits until the daemon says at `/readyz`, and in its log, what is wrong, in these words.
 #[track_caller]
-fn await_trouble(daemon: &Daemon, words: &[&str]) {
+pub(crate) fn await_trouble(daemon: &Daemon, words: &[&str]) {
     let has_all = |text: &str| words.iter().all(|word| text.contains(word));
     let start = Instant::now();
     loop {
@@ -128,6 +129,48 @@ fn streams_of_a_service_with_other_partitions_are_not_touched() {
     assert_serves(bed.node(node));
 }
 
+/// Promises are not weakened without a word: presence waits until the one or the other is changed.
+#[test]
+fn a_stream_with_fewer_copies_than_asked_for_is_told_and_presence_waits_for_it() {
+    let Some(mut bed) = Bed::engine(&ServerWish::default()) else { return };
+    let mut client = bed.servers[0].connect().unwrap();
+    let stream = |copies: u64| {
+        json!({
+            "name": "FF_tests_03", "subjects": ["ff.tests.p.03.e", "ff.tests.p.03.j"],
+            "num_replicas": copies, "allow_rollup_hdrs": true,
+            "metadata": { "fanfare.partitions": "16" },
+        })
+    };
+    let made = client.ask_jetstream("STREAM.CREATE.FF_tests_03", &stream(1)).unwrap();
+    assert!(made["error"].is_null(), "{made}");
+    for _ in 0..2 {
+        bed.add(|setup, host| every_dialect(setup, host).set("admin.token", TOKEN));
+    }
+    // All else is there, so the nodes take clients.
+    bed.await_whole();
+    let told = "the stream FF_tests_03 is kept in 1 copies and cluster.replicas asks for 3";
+    eventually("it is told", || bed.nodes().any(|daemon| !daemon.logged(told).is_empty()));
+    let is_failing = |node: usize| bed.node(node).metric("cluster_journal_failing") == 1;
+    eventually("the status and the metrics have it", || {
+        (0..2).any(|node| is_failing(node) && cluster(&bed, node, &["status"]).contains(told))
+    });
+    for daemon in bed.nodes() {
+        daemon.await_metric("cluster_partitions{state=\"orphaned\"}", 1);
+        assert_eq!(daemon.page("/readyz").0, 200);
+    }
+    let made = client.ask_jetstream("STREAM.UPDATE.FF_tests_03", &stream(3)).unwrap();
+    assert!(made["error"].is_null(), "{made}");
+    for daemon in bed.nodes() {
+        daemon.await_metric("cluster_partitions{state=\"orphaned\"}", 0);
+        daemon.await_metric("cluster_journal_failing", 0);
+    }
+    let mut crowd = Crowd::default();
+    for number in 0..24 {
+        crowd.join(&bed, number % 2, &format!("presence-{number}"), "ann");
+    }
+    crowd.settle(&bed, SETTLING);
+}
+
 #[test]
 fn two_nodes_of_one_name_and_nodes_of_different_settings_are_told() {
     let Some(mut bed) = Bed::start(2, every_dialect) else { return };
@@ -187,8 +230,8 @@ fn garbage_on_a_clusters_subjects_stops_nothing() {
 /// What was shown stays shown, and who comes waits; when there is room again, all is right.
 #[test]
 fn a_full_disk_of_the_engine_is_told_and_nothing_that_was_promised_is_lost() {
-    if !root() {
-        return skip("a full disk of the engine", "disks in memory are for root");
+    if !has_disks() {
+        return skip("a full disk of the engine", "disks in memory cannot be made");
     }
     let wish = ServerWish { disk_mib: Some(64), ..ServerWish::default() };
     let Some(mut bed) = Bed::engine(&wish) else { return };

@@ -5,7 +5,9 @@ use crate::dialects::{Follower, every_dialect, line};
 use crate::harness::{Daemon, Publisher, eventually_within};
 use crate::live::lost;
 use crate::network::Host;
+use crate::server::{NatsServer, ServerWish};
 use crate::{End, is_long};
+use rustix::process::Signal;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -174,4 +176,42 @@ fn cut(bed: &mut Bed, node: usize) {
 /// How long a fault lasts.
 fn pause(time_ms: u64) {
     std::thread::sleep(Duration::from_millis(time_ms));
+}
+
+/// The daemon stands still for less time than its death takes, while more is published than a server holds for it.
+#[test]
+fn what_a_server_drops_with_a_slow_node_is_counted_and_the_node_comes_back() {
+    let wish = ServerWish { more: "max_pending: 8MB\n".into(), ..ServerWish::default() };
+    let Some(mut bed) = Bed::engine(&wish) else { return };
+    for _ in 0..3 {
+        bed.add(every_dialect);
+    }
+    bed.await_whole();
+    let before = bed.node(0).metric("cluster_reconnects_total");
+    let (_, missing) = run(&mut bed, None, |bed| {
+        bed.node(0).signal(Signal::STOP);
+        let mut publisher = bed.node(1).publisher();
+        let filler = "x".repeat(100_000);
+        for _ in 0..500 {
+            // No follower takes it for a number.
+            let event = serde_json::json!({ "Type": "t", "Object": "o", "Info": filler });
+            publisher.send(format!("event/demo {event}\n"));
+        }
+        assert_eq!(publisher.receipt(), (500, 0));
+        pause(1_000);
+        bed.node(0).signal(Signal::CONT);
+        eventually_within(SETTLING, "the server has given the node up", || {
+            bed.node(0).metric("cluster_reconnects_total") > before
+        });
+    });
+    let slow: Vec<String> = bed.servers.iter().map(NatsServer::log).collect();
+    assert!(slow.iter().any(|log| log.contains("Slow Consumer")), "{slow:?}");
+    let counted: Vec<u64> = bed.nodes().map(lost).collect();
+    println!("lost on each node: {missing:?}, counted: {counted:?}");
+    // It has missed some of those without a number too.
+    assert!(missing[0] <= counted[0] && counted[0] > 0, "{missing:?} {counted:?}");
+    assert_eq!(missing[1..], counted[1..]);
+    assert!(!bed.node(0).logged("the connection to NATS at").is_empty());
+    assert!(!bed.node(0).logged("events of other nodes are lost").is_empty());
+    assert!(bed.nodes().skip(1).all(|daemon| daemon.logged("node a is gone").is_empty()));
 }

@@ -20,6 +20,7 @@ mod cuts;
 mod dialects;
 mod engine;
 mod live;
+mod logins;
 mod losses;
 mod network;
 mod operator;

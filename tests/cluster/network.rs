@@ -12,6 +12,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// Networks on one machine at a time.
 const PLACES: u8 = 8;
@@ -66,6 +67,17 @@ impl Host {
     }
 }
 
+/// Whether disks can be made here: in many a container root may not.
+pub(crate) fn has_disks() -> bool {
+    let directory = TempDir::new().unwrap();
+    let place = directory.path().to_str().unwrap();
+    let is_made = root() && run("mount", &["-t", "tmpfs", "none", place]).is_ok();
+    if is_made {
+        run("umount", &["-l", place]).unwrap();
+    }
+    is_made
+}
+
 /// The name of the disks of the network at a place.
 fn disk(place: u8) -> String {
     format!("ffbed{place}")
@@ -89,18 +101,22 @@ impl Network {
             return network;
         }
         network.clean();
+        network.has_namespaces = true;
         let (bridge, address) = (network.bridge(), network.address(1));
         let made = ip(&format!(
             "link add {bridge} type bridge\naddr add {address}/24 dev {bridge}\nlink set {bridge} up\n\
              netns add {bridge}-0"
         ));
         let drops = Command::new("nft").arg("--version").stdout(Stdio::null()).status();
-        if let Err(error) = &made {
-            skip("the faults of a cluster's cables", error.trim());
-        } else if !drops.is_ok_and(|status| status.success()) {
-            skip("the faults of a cluster's cables", "nft is not installed");
-        } else {
-            network.has_namespaces = true;
+        let missing = match &made {
+            Err(error) => Some(error.trim()),
+            Ok(()) if !drops.is_ok_and(|status| status.success()) => Some("nft is not installed"),
+            Ok(()) => None,
+        };
+        if let Some(missing) = missing {
+            skip("the faults of a cluster's cables", missing);
+            network.clean();
+            network.has_namespaces = false;
         }
         network
     }
@@ -180,7 +196,7 @@ impl Network {
     }
 
     fn address(&self, number: u8) -> Ipv4Addr {
-        if self.has_namespaces || root() {
+        if self.has_namespaces {
             // For tests of networks (RFC 2544).
             Ipv4Addr::new(198, 18, self.place, number)
         } else {

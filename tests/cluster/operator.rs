@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 /// Partitions of presence.
 const PARTITIONS: usize = 16;
 /// What the admin listeners want to be shown.
-const TOKEN: &str = "only-operators-know-this-token";
+pub(crate) const TOKEN: &str = "only-operators-know-this-token";
 /// How long bytes take between the nodes and the engine.
 const DELAY: Duration = Duration::from_millis(10);
 
 /// Runs `fanfare cluster` against a node; returns what it prints.
 #[track_caller]
-fn cluster(bed: &Bed, node: usize, words: &[&str]) -> String {
+pub(crate) fn cluster(bed: &Bed, node: usize, words: &[&str]) -> String {
     let daemon = bed.node(node);
     let (admin, file) = (daemon.admin.to_string(), daemon.path("admin.token"));
     std::fs::write(&file, TOKEN).unwrap();

@@ -24,11 +24,21 @@ pub(crate) struct ServerWish {
     pub(crate) payload_bytes_max: u32,
     /// A disk of so many MiB for the streams of each server; for root.
     pub(crate) disk_mib: Option<u32>,
+    /// Who may connect, in the words of the configuration, instead of the user with the password.
+    pub(crate) accounts: Option<String>,
+    /// More of the configuration.
+    pub(crate) more: String,
 }
 
 impl Default for ServerWish {
     fn default() -> Self {
-        Self { has_jetstream: true, payload_bytes_max: 8 * 1024 * 1024, disk_mib: None }
+        Self {
+            has_jetstream: true,
+            payload_bytes_max: 8 * 1024 * 1024,
+            disk_mib: None,
+            accounts: None,
+            more: String::new(),
+        }
     }
 }
 
@@ -74,15 +84,21 @@ impl NatsServer {
             String::new()
         };
         let account = if wish.has_jetstream { "jetstream: enabled, " } else { "" };
+        let accounts = wish.accounts.clone().unwrap_or_else(|| {
+            format!(
+                "accounts {{\n\
+                 FANFARE: {{ {account}users: [{{ user: {USER}, password: {PASSWORD:?} }}] }}\n\
+                 $SYS: {{ users: [{{ user: system, password: {PASSWORD:?} }}] }}\n}}\n"
+            )
+        });
         let configuration = format!(
             "server_name: \"{address}\"\nlisten: \"{address}:4222\"\nhttp: \"{address}:8222\"\n\
              max_payload: {}\n{jetstream}\
              cluster {{ name: tests, listen: \"{address}:6222\", routes: [{}] }}\n\
-             accounts {{\n\
-             FANFARE: {{ {account}users: [{{ user: {USER}, password: {PASSWORD:?} }}] }}\n\
-             $SYS: {{ users: [{{ user: system, password: {PASSWORD:?} }}] }}\n}}\n",
+             {accounts}{}",
             wish.payload_bytes_max,
             routes.join(", "),
+            wish.more,
         );
         std::fs::write(directory.join("nats.conf"), configuration).unwrap();
         Self { host, program: program.into(), directory, child: None }
@@ -136,6 +152,14 @@ impl NatsServer {
     }
 
     fn is_ready(&self, wish: &ServerWish) -> bool {
+        // It may let in no client of the tests.
+        if wish.accounts.is_some() || !wish.more.is_empty() {
+            let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            let place = (self.host.address, 8222);
+            // It listens there before anything else.
+            let is_there = std::net::TcpStream::connect(place).is_ok();
+            return is_there && http(place.into(), request).0 == 200;
+        }
         let Ok(mut client) = self.connect() else { return false };
         if !wish.has_jetstream {
             return true;

@@ -286,7 +286,12 @@ fn options(nats: &Nats) -> io::Result<ConnectOptions> {
         Some(NatsLogin::Token(token)) => options.token(token.0.clone()),
     };
     if let Some(credentials) = &nats.credentials {
-        options = options.credentials(&credentials.0)?;
+        // The client looks for the end of the last line, which texts of files here come without.
+        options = options.credentials(&format!("{}\n", credentials.0)).map_err(|error| {
+            io::Error::other(format!(
+                "cluster.credentials_file: {error}: give a file as `nsc generate creds` makes it"
+            ))
+        })?;
     }
     if let Some(trust) = &nats.trust {
         options = options.require_tls(true).tls_client_config((**trust).clone());

@@ -48,8 +48,12 @@ impl Authority {
 
     /// The same, good until a year.
     pub(crate) fn sign_until(&self, year: i32) -> Signed {
-        let mut params =
-            CertificateParams::new([String::from("localhost"), "127.0.0.1".into()]).unwrap();
+        self.sign_for(["localhost".into(), "127.0.0.1".into()], year)
+    }
+
+    /// A certificate for these names and addresses.
+    pub(crate) fn sign_for(&self, names: impl Into<Vec<String>>, year: i32) -> Signed {
+        let mut params = CertificateParams::new(names).unwrap();
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
