@@ -73,9 +73,9 @@ fn chat_token(id: u64) -> String {
     signed(json!({ "channel": "chat:1", "id": id, "name": "Ann" }))
 }
 
-/// A token for Wazo's events.
-pub(crate) fn wazo_token() -> String {
-    signed(json!({ "acl": ["websocketd", "events.#"], "sub": "ann" }))
+/// A token for Wazo's events of a pattern.
+pub(crate) fn wazo_token(pattern: &str) -> String {
+    signed(json!({ "acl": ["websocketd", pattern], "sub": "ann" }))
 }
 
 /// The dialects, in the order of everything here.
@@ -127,7 +127,10 @@ impl Follower {
                 "/demo/__topic/box/stream.topic.chat",
                 with(token_with(SECRET, "read stream-receive")),
             ),
-            "wazo" => following("/", ClientWish { names: vec!["*".into()], ..with(wazo_token()) }),
+            "wazo" => following(
+                "/",
+                ClientWish { names: vec!["*".into()], ..with(wazo_token("events.#")) },
+            ),
             "echo" => {
                 let mut echo = Echo::connect(daemon);
                 echo.join(ROOM, None);

@@ -1,9 +1,12 @@
 //! Live events over nodes: from each way in to clients of every dialect on every node, once and in order.
 
 use crate::bed::Bed;
-use crate::dialects::{DIALECTS, Follower, Way, channel_address, every_dialect, line, trigger};
+use crate::dialects::{
+    DIALECTS, Follower, Way, channel_address, every_dialect, line, trigger, wazo_token,
+};
 use crate::harness::{
-    Client, Daemon, Echo, Redis, SECRET, assert_prints, eventually, node, npm, pypi, skip, succeed,
+    Authority, Client, Daemon, Echo, Redis, SECRET, assert_prints, eventually, node, npm, pypi,
+    skip, succeed,
 };
 use crate::harness::{LISTENED, PATH, SIGNED_IN, token, tools};
 use crate::is_long;
@@ -192,8 +195,19 @@ fn clients_of_the_other_dialects_work_over_nodes_as_on_one() {
     if !sdk.exists() || !python.exists() {
         return skip("clients over nodes", "they are not installed; tests/run does it");
     }
+    // The SDK of npm speaks over TLS only.
+    let authority = Authority::new();
     let Some(bed) = Bed::start(3, |setup, host| {
+        let address = host.address.to_string();
+        let place = setup.path("ca.pem");
+        std::fs::write(&place, &authority.pem).unwrap();
+        authority.sign_for([address.clone()], 4_000).install(place.parent().unwrap());
+        let file = |name: &str| place.with_file_name(name).display().to_string();
         every_dialect(setup, host)
+            .set("listen.2.address", format!("{address}:8443"))
+            .set("listen.2.dialects", r#"["wazo"]"#)
+            .set("listen.2.tls.certificate", file("cert.pem"))
+            .set("listen.2.tls.key", file("key.pem"))
             .set("channel.ping_interval_s", 1)
             .set("personium.ping_interval_s", 1)
             .set("personium.ping_misses_max", 2)
@@ -205,7 +219,14 @@ fn clients_of_the_other_dialects_work_over_nodes_as_on_one() {
     succeed(npm("ws.js").arg(&url).arg(&feed).arg(token()));
     succeed(pypi("websocket_client.py").arg(&url).arg(&feed).arg(token()));
     let url = format!("ws://{}/", there.address);
-    succeed(pypi("wazo.py").arg(url).arg(&feed).arg(crate::dialects::wazo_token()));
+    succeed(pypi("wazo.py").arg(url).arg(&feed).arg(wazo_token("events.#")));
+    succeed(
+        npm("wazo_sdk.js")
+            .arg(format!("{}:8443", there.address.ip()))
+            .arg(&feed)
+            .args(["events.endpoints.#", "events.calls.#"].map(wazo_token))
+            .env("NODE_EXTRA_CA_CERTS", there.path("ca.pem")),
+    );
     let urls: Vec<String> =
         bed.nodes().map(|daemon| format!("ws://{}/", channel_address(daemon))).collect();
     succeed(npm("channel.js").arg(urls.join(",")).arg(&feed).arg(SECRET));
