@@ -83,10 +83,8 @@ impl PacketDraft {
 
     /// Writes the header, with room for the numbers that [`PacketDraft::finish`] knows.
     fn begin(&mut self) {
-        let name = self.sender.name.as_str().as_bytes();
-        // A name has at most 64 bytes.
-        self.bytes.extend_from_slice(&[VERSION, LIVE, name.len() as u8]);
-        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(&[VERSION, LIVE]);
+        self.sender.name.encode(&mut self.bytes);
         self.bytes.extend_from_slice(&self.sender.incarnation.to_le_bytes());
         self.bytes.extend_from_slice(&[0; 12]);
     }
@@ -134,8 +132,7 @@ impl LivePacket {
         if cursor.byte()? != LIVE {
             return None;
         }
-        let length = cursor.byte()?;
-        let name = NodeName::new(cursor.text(length.into())?)?;
+        let name = NodeName::read(&mut cursor)?;
         let sender = NodeId { name, incarnation: cursor.u64_le()? };
         let (first, events) = (cursor.u64_le()?, cursor.u32_le()?);
         // A count that its sender could not reach, or that the bytes cannot hold, is no count.

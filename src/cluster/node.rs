@@ -1,5 +1,6 @@
 //! The names of nodes.
 
+use crate::bytes::Cursor;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,19 @@ impl NodeName {
         let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let is_named = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_valid);
         is_named.then(|| Self(name.into()))
+    }
+
+    /// Reads a name as [`NodeName::encode`] writes it.
+    pub(super) fn read(cursor: &mut Cursor<'_>) -> Option<Self> {
+        let length = cursor.byte()?;
+        Self::new(cursor.text(length.into())?)
+    }
+
+    /// Appends its length, a byte, and itself.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        // A name has at most `NAME_BYTES_MAX` bytes.
+        out.push(self.0.len() as u8);
+        out.extend_from_slice(self.0.as_bytes());
     }
 
     /// The name.

@@ -293,7 +293,7 @@ impl KeptQuestion {
 
 fn begin(kind: u8, me: &NodeName, number: u32) -> Vec<u8> {
     let mut message = vec![VERSION, kind];
-    put_name(me, &mut message);
+    me.encode(&mut message);
     message.extend_from_slice(&number.to_le_bytes());
     message
 }
@@ -301,28 +301,17 @@ fn begin(kind: u8, me: &NodeName, number: u32) -> Vec<u8> {
 /// Sender and number of a message of this kind, and the rest of it.
 fn header(message: &[u8], kind: u8) -> Option<(NodeName, u32, Cursor<'_>)> {
     let mut cursor = Cursor(message.strip_prefix(&[VERSION, kind])?);
-    let node = read_name(&mut cursor)?;
+    let node = NodeName::read(&mut cursor)?;
     Some((node, cursor.u32_le()?, cursor))
-}
-
-fn put_name(name: &NodeName, out: &mut Vec<u8>) {
-    // A name has at most 64 bytes.
-    out.push(name.as_str().len() as u8);
-    out.extend_from_slice(name.as_str().as_bytes());
-}
-
-fn read_name(cursor: &mut Cursor<'_>) -> Option<NodeName> {
-    let length = cursor.byte()?;
-    NodeName::new(cursor.text(length.into())?)
 }
 
 fn put_stamp(stamp: &KeptStamp, out: &mut Vec<u8>) {
     out.extend_from_slice(&stamp.number.to_le_bytes());
-    put_name(&stamp.node, out);
+    stamp.node.encode(out);
 }
 
 fn read_stamp(cursor: &mut Cursor<'_>) -> Option<KeptStamp> {
-    Some(KeptStamp { number: cursor.u64_le()?, node: read_name(cursor)? })
+    Some(KeptStamp { number: cursor.u64_le()?, node: NodeName::read(cursor)? })
 }
 
 fn read_place(cursor: &mut Cursor<'_>) -> Option<KeptPlace> {
