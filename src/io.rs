@@ -19,6 +19,7 @@
 //! - `pieces`: requests without a socket, for tests
 //! - `publisher`: the unix feed
 //! - `reload`: new settings for a running daemon, and listeners that come and go
+//! - `lookups`: the runtime of threads with a tokio client, and their end
 //! - `bridge`: the thread of everything with a tokio client: remote verifiers, webhooks, RabbitMQ,
 //!   Redis
 //! - `cluster`: the thread that carries between this daemon and the others of its cluster
@@ -47,6 +48,7 @@ pub mod handoff;
 mod handshake;
 mod hub;
 pub mod listen;
+mod lookups;
 mod partial;
 mod pieces;
 mod publisher;

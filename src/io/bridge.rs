@@ -23,7 +23,7 @@ use self::handle::{BridgeMessage, WebhookMessage};
 use self::redis::Redis;
 use self::verification::Verifiers;
 use self::webhook::WebhookClient;
-use super::{Hub, pulse};
+use super::{Hub, lookups, pulse};
 use crate::dialect::{Kind, Settings, webhook_recipients};
 use crate::service::Service as _;
 use crate::service::verification::Verification;
@@ -93,9 +93,7 @@ fn start(
     webhooks: WebhookClient,
     feeds: Feeds,
 ) -> io::Result<()> {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime =
-        runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
+    let runtime = lookups::runtime(LOOKUPS_MAX)?;
     let for_thread = Arc::clone(hub);
     std::thread::Builder::new().name("bridge".into()).spawn(move || {
         runtime.block_on(run(&for_thread, verifiers, webhooks, feeds));

@@ -28,8 +28,8 @@ pub(super) use self::handle::ClusterHandle;
 pub use self::place::Nats;
 
 use self::node::ClusterNode;
-use super::Hub;
 use super::gaps::GapSource;
+use super::{Hub, lookups};
 use crate::cluster::NodeId;
 use std::io;
 use std::sync::Arc;
@@ -49,9 +49,7 @@ pub(super) fn start(hub: &Arc<Hub>, nats: Option<Nats>) -> io::Result<()> {
 
     let reason = format!("no cluster at {}: connecting", nats.servers);
     hub.gaps.begin(GapSource::Cluster, &hub.spoken, &reason);
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime =
-        runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
+    let runtime = lookups::runtime(LOOKUPS_MAX)?;
     // Here, so that what is wrong with the credentials stops the start.
     let node = ClusterNode::start(Arc::clone(hub), Arc::clone(&handle), &nats, me);
     let node = runtime.block_on(node)?;

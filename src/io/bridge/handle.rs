@@ -4,6 +4,7 @@ use super::redis::Relays;
 use super::verification::Verifiers;
 use super::webhook::WebhookClient;
 use crate::io::handoff::inbox::{Bounds, Fill, Inbox, Weigh};
+use crate::io::lookups::await_end;
 use crate::service::verification::{self, TokenQuestion};
 use crate::service::webhook::{Webhook, WebhookKind, WebhookLease, WebhookReceipt};
 use crate::service::{Answers, ConnectionRef};
@@ -135,12 +136,9 @@ impl Bridge {
 
     /// Ends the thread, which has `time` for the webhooks that it can still deliver.
     pub(in crate::io) fn stop(&self, time: Duration) {
-        let start = Instant::now();
-        self.inbox.post([BridgeMessage::Stop(start + time)]);
-        // Polled, not joined: a resolver that blocks must not hold up the stop.
-        while self.running.load(Relaxed) && start.elapsed() < time + STOP_GRACE {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let latest = Instant::now() + time;
+        self.inbox.post([BridgeMessage::Stop(latest)]);
+        await_end(&self.running, latest + STOP_GRACE);
     }
 
     /// Asks the remote verifiers. Returns the answers that are known at once: refusals, when no

@@ -1,6 +1,7 @@
 //! The cluster's thread as other threads see it: an inbox, its state, and its counters.
 
 use super::super::handoff::inbox::{Bounds, Fill, Inbox, Weigh};
+use super::super::lookups::await_end;
 use super::place::Nats;
 use crate::cluster::WebhookReceipt;
 use crate::frame::{Publication, PublicationScope};
@@ -141,12 +142,9 @@ impl ClusterHandle {
 
     /// Ends the thread, which has `time` to send what waits.
     pub(in crate::io) fn stop(&self, time: Duration) {
-        let start = Instant::now();
-        self.inbox.post([ClusterPost::Stop(start + time)]);
-        // Polled, not joined: a resolver that blocks must not hold up the stop.
-        while self.running.load(Relaxed) && start.elapsed() < time + STOP_GRACE {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let latest = Instant::now() + time;
+        self.inbox.post([ClusterPost::Stop(latest)]);
+        await_end(&self.running, latest + STOP_GRACE);
     }
 
     /// The state of the cluster as this node sees it, JSON.
