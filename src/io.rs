@@ -469,6 +469,8 @@ async fn run_shard(setup: Setup, transport: Transport, ready: impl FnOnce()) -> 
     monoio::spawn(Rc::clone(&feed).accept());
     monoio::spawn(beat(Rc::clone(&worker)));
 
+    // A thread that hangs in its first turn hangs too.
+    worker.borrow().beat();
     ready();
     let mut feeding = true;
     loop {
