@@ -77,7 +77,7 @@ pub use self::cluster::Nats;
 #[doc(hidden)]
 pub use self::pieces::{Pieces, PiecesNext};
 pub use self::reload::{RenewError, Renewal};
-pub use self::watchdog::end_after;
+pub use self::watchdog::{Beat, end_after};
 
 use self::bridge::Feeds;
 use self::clients::Clients;
@@ -362,12 +362,13 @@ impl Daemon {
         self.hub.status()
     }
 
-    /// Starts the watchdog, which calls `beat` about twice a second while all threads turn.
+    /// Starts the watchdog, which says about twice a second that no thread is stuck, or once that
+    /// one is.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn watch(&self, beat: impl FnMut() + Send + 'static) -> io::Result<()> {
-        watchdog::start(&self.hub, beat)
+    pub fn watch(&self, say: impl FnMut(Beat) + Send + 'static) -> io::Result<()> {
+        watchdog::start(&self.hub, say)
     }
 
     /// Stops the daemon: accepts nothing more, delivers fed events for at most half of `drain`,

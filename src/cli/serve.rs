@@ -8,7 +8,7 @@ use super::reload::Running;
 use super::signals::{ReceivedSignal, SignalWish};
 use super::{CliError, logging, resources, trial};
 use crate::io::listen::ListenError;
-use crate::io::{self, Daemon, Plan, StartError};
+use crate::io::{self, Beat, Daemon, Plan, StartError};
 use argh::FromArgs;
 use sd_notify::NotifyState;
 use std::path::{Path, PathBuf};
@@ -118,20 +118,25 @@ fn introduction(plan: &Plan, source: &str) -> String {
     )
 }
 
-/// Has the threads watched, and tells the service manager that all turn if it wants to know
+/// Has the threads watched, and tells the service manager how they are if it wants to know
 /// (`WatchdogSec=`).
 fn watch(daemon: &Daemon) -> Result<(), CliError> {
     let wanted = sd_notify::watchdog_enabled();
     let mut told: Option<Instant> = None;
-    let watched = daemon.watch(move || {
+    let watched = daemon.watch(move |beat| {
         let Some(wanted) = wanted else { return };
-        // Twice as often as it has to be, as sd_watchdog_enabled(3) advises; this is called at each
-        // look.
-        if told.is_none_or(|told| told.elapsed() >= wanted / 3) {
-            told = Some(Instant::now());
-            // What is wrong with the socket was said when the start was told.
-            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
-        }
+        let state = match beat {
+            // systemd takes it for its watchdog's time that is over, and does not wait for that.
+            Beat::Stuck => NotifyState::WatchdogTrigger,
+            // More often than it has to be, as sd_watchdog_enabled(3) advises.
+            Beat::Well if told.is_none_or(|told| told.elapsed() >= wanted / 3) => {
+                told = Some(Instant::now());
+                NotifyState::Watchdog
+            }
+            Beat::Well => return,
+        };
+        // What is wrong with the socket was said when the start was told.
+        let _ = sd_notify::notify(&[state]);
     });
     watched.map_err(|error| CliError::new(format!("the threads cannot be watched: {error}")))
 }

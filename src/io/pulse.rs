@@ -1,9 +1,10 @@
-//! The last turn of each serving thread, and the threads that hang.
+//! The last turn of each serving thread, the threads that hang, and those that are stuck: they have
+//! hung for so long that only a restart helps.
 
 use super::clock;
 use crate::wheel::Now;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Longest turn of a thread that does not hang. Turns are bounded and take milliseconds, and idle
@@ -14,19 +15,39 @@ pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// Longest wait of an idle shard: each wake-up costs, and 64 shards have many. Less than half of
 /// [`TURN_MAX`], so that a machine under load raises no false alarm.
 pub(super) const IDLE_BEAT: Duration = Duration::from_secs(2);
+/// Interval between the watchdog's looks at the threads.
+pub(super) const LOOK: Duration = Duration::from_millis(500);
+/// Silence after which a thread is stuck: what made it hang is not going to end. With [`LOOK`], the
+/// service manager's abort and a start it makes less than ten seconds without service.
+const STUCK_AFTER: Duration = Duration::from_secs(8);
+/// The same of an owner of topics, whose disk may stall: by default Linux repeats a command to a
+/// disk after 30 seconds, and a restart would wait for the same disk.
+const STORE_STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// The last turn of one thread. Each has a cache line of its own, because it is written in every
 /// turn.
 #[repr(align(64))]
-#[derive(Default)]
 pub(super) struct Pulse {
     /// Nanoseconds of the monotonic clock; 0 while there is no thread.
     turned_ns: AtomicU64,
-    /// Whether the watchdog has found it hanging.
-    hangs: AtomicBool,
+    /// How many looks on end have found it hanging. Counted, because a silence may be the whole
+    /// process's (SIGSTOP, a paused virtual machine), and nothing looks meanwhile.
+    hanging_looks: AtomicU32,
+    /// How many of them make it stuck.
+    stuck_looks: u32,
 }
 
 impl Pulse {
+    /// Of a thread that is stuck after this silence.
+    fn new(stuck_after: Duration) -> Self {
+        let stuck_looks = (stuck_after - TURN_MAX).as_millis() / LOOK.as_millis();
+        Self {
+            turned_ns: AtomicU64::new(0),
+            hanging_looks: AtomicU32::new(0),
+            stuck_looks: stuck_looks as u32,
+        }
+    }
+
     /// Notes a turn.
     pub(super) fn beat(&self, now: Now) {
         self.turned_ns.store(now.monotonic_ns, Relaxed);
@@ -35,6 +56,16 @@ impl Pulse {
     /// Notes the end of the thread.
     pub(super) fn end(&self) {
         self.turned_ns.store(0, Relaxed);
+    }
+
+    /// Whether the watchdog has found it hanging.
+    pub(super) fn hangs(&self) -> bool {
+        self.hanging_looks.load(Relaxed) > 0
+    }
+
+    /// Whether it has hung for so long that only a restart helps.
+    fn is_stuck(&self) -> bool {
+        self.hanging_looks.load(Relaxed) >= self.stuck_looks
     }
 
     /// The time since the last turn.
@@ -70,12 +101,12 @@ pub(super) struct Pulses {
 impl Pulses {
     pub(super) fn new(shards: usize, owners: usize) -> Self {
         Self {
-            shards: (0..shards).map(|_| Pulse::default()).collect(),
-            bridge: Pulse::default(),
-            store: (0..owners).map(|_| Pulse::default()).collect(),
-            admin: Pulse::default(),
-            cluster: Pulse::default(),
-            watchdog: Pulse::default(),
+            shards: (0..shards).map(|_| Pulse::new(STUCK_AFTER)).collect(),
+            bridge: Pulse::new(STUCK_AFTER),
+            store: (0..owners).map(|_| Pulse::new(STORE_STUCK_AFTER)).collect(),
+            admin: Pulse::new(STUCK_AFTER),
+            cluster: Pulse::new(STUCK_AFTER),
+            watchdog: Pulse::new(STUCK_AFTER),
         }
     }
 
@@ -97,7 +128,7 @@ impl Pulses {
 
     /// The threads that hang, each with the seconds since its last turn.
     pub(super) fn hung(&self, now: Now) -> Vec<(String, u64)> {
-        let found = self.named().filter(|(_, pulse)| pulse.hangs.load(Relaxed));
+        let found = self.named().filter(|(_, pulse)| pulse.hangs());
         let mut hung: Vec<_> =
             found.map(|(name, pulse)| (name, pulse.silence(now).as_secs())).collect();
 
@@ -110,44 +141,65 @@ impl Pulses {
         hung
     }
 
-    /// Whether no thread hangs.
-    pub(super) fn all_turn(&self) -> bool {
-        self.named().all(|(_, pulse)| !pulse.hangs.load(Relaxed))
+    /// Whether a thread is stuck.
+    pub(super) fn any_is_stuck(&self) -> bool {
+        self.named().any(|(_, pulse)| pulse.is_stuck())
     }
 
-    /// Looks at all threads. Returns the news: that a thread hangs, or turns again.
+    /// Looks at all threads. Returns the news.
     pub(super) fn look(&self, now: Now) -> Vec<PulseNews> {
         let mut news = Vec::new();
         for (name, pulse) in self.named() {
             let silence = pulse.silence(now);
-            let hangs = silence > TURN_MAX;
+            let before = pulse.hanging_looks.load(Relaxed);
+            let looks = if silence > TURN_MAX { before.saturating_add(1) } else { 0 };
+            pulse.hanging_looks.store(looks, Relaxed);
+
             // News only of a change, or the log would fill while a thread hangs.
-            if pulse.hangs.swap(hangs, Relaxed) != hangs {
-                news.push(PulseNews { name, hangs, silence_s: silence.as_secs() });
-            }
+            let change = match (before, looks) {
+                (0, 1) => PulseChange::Hangs,
+                (1.., 0) => PulseChange::Turns,
+                (_, looks) if looks == pulse.stuck_looks => PulseChange::Stuck,
+                _ => continue,
+            };
+            news.push(PulseNews { name, change, silence_s: silence.as_secs() });
         }
         self.watchdog.beat(now);
         news
     }
 }
 
-/// A thread that has begun to hang, or turns again.
+/// A change that a look has found in a thread.
 pub(super) struct PulseNews {
     name: String,
-    hangs: bool,
+    pub(super) change: PulseChange,
     silence_s: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PulseChange {
+    /// It has begun to hang.
+    Hangs,
+    /// It has hung for so long that only a restart helps.
+    Stuck,
+    /// It turns again.
+    Turns,
 }
 
 impl PulseNews {
     pub(super) fn tell(&self) {
         let Self { name, silence_s, .. } = self;
-        if self.hangs {
-            tracing::error!(
+        match self.change {
+            PulseChange::Hangs => tracing::error!(
                 "the thread {name} hangs: it has not turned for {silence_s} s; until it does, \
-                 /healthz and /readyz answer 503 and the service manager's watchdog gets no ping"
-            );
-        } else {
-            tracing::warn!("the thread {name} turns again");
+                 /healthz and /readyz answer 503"
+            ),
+            PulseChange::Stuck => tracing::error!(
+                "the thread {name} is stuck: it has not turned for {silence_s} s, and only a \
+                 restart helps; a service manager that watches the service (WatchdogSec=) is asked \
+                 for one"
+            ),
+            PulseChange::Turns => tracing::warn!("the thread {name} turns again"),
         }
     }
 }
@@ -165,25 +217,60 @@ mod tests {
         Now { monotonic_ns: seconds * 1_000_000_000, unix_ms: 0 }
     }
 
+    /// What a look at this moment finds.
+    fn news(pulses: &Pulses, now: Now) -> Vec<(String, PulseChange)> {
+        pulses.look(now).into_iter().map(|news| (news.name, news.change)).collect()
+    }
+
     #[test]
     fn a_thread_hangs_when_it_has_not_turned_for_seconds_and_until_it_turns() {
         let pulses = Pulses::new(2, 1);
-        let news = |now| {
-            let news = pulses.look(at(now));
-            news.into_iter().map(|news| (news.name, news.hangs)).collect::<Vec<_>>()
-        };
         pulses.shards.iter().for_each(|pulse| pulse.beat(at(100)));
         pulses.store[0].beat(at(100));
-        assert_eq!(news(104), []);
+        assert_eq!(news(&pulses, at(104)), []);
         pulses.shards[0].beat(at(104));
-        assert_eq!(news(106), [("shard-1".into(), true), ("store".into(), true)]);
-        assert_eq!(news(107), []);
+        let hang = [("shard-1".into(), PulseChange::Hangs), ("store".into(), PulseChange::Hangs)];
+        assert_eq!(news(&pulses, at(106)), hang);
+        assert_eq!(news(&pulses, at(107)), []);
         assert_eq!(pulses.hung(at(107)), [("shard-1".into(), 7), ("store".into(), 7)]);
         pulses.shards[0].beat(at(108));
         pulses.shards[1].beat(at(108));
         pulses.store[0].end();
-        assert_eq!(news(108), [("shard-1".into(), false), ("store".into(), false)]);
+        let turn = [("shard-1".into(), PulseChange::Turns), ("store".into(), PulseChange::Turns)];
+        assert_eq!(news(&pulses, at(108)), turn);
         assert_eq!(pulses.hung(at(109)), []);
+    }
+
+    #[test]
+    fn a_shard_is_stuck_after_eight_seconds_and_a_store_after_a_minute() {
+        let pulses = Pulses::new(1, 1);
+        pulses.shards[0].beat(at(100));
+        pulses.store[0].beat(at(100));
+        let mut stuck = Vec::new();
+        for look in 0..150 {
+            let now = Now { monotonic_ns: 100_000_000_000 + look * 500_000_000, unix_ms: 0 };
+            let news = news(&pulses, now).into_iter();
+            stuck.extend(
+                news.filter(|(_, change)| *change == PulseChange::Stuck)
+                    .map(|(name, _)| (name, look / 2)),
+            );
+            assert_eq!(pulses.any_is_stuck(), !stuck.is_empty());
+        }
+        assert_eq!(stuck, [("shard-0".into(), 8), ("store".into(), 60)]);
+
+        // One turn is enough.
+        pulses.shards[0].beat(at(175));
+        pulses.store[0].beat(at(175));
+        assert_eq!(news(&pulses, at(176)).len(), 2);
+        assert!(!pulses.any_is_stuck());
+    }
+
+    #[test]
+    fn no_thread_is_stuck_because_the_process_stood_still() {
+        let pulses = Pulses::new(1, 1);
+        pulses.shards[0].beat(at(100));
+        assert_eq!(news(&pulses, at(1000)), [("shard-0".into(), PulseChange::Hangs)]);
+        assert!(!pulses.any_is_stuck());
     }
 
     #[test]

@@ -2,21 +2,22 @@
 //! hangs.
 //!
 //! Every serving thread notes its turns ([`Pulse`](super::pulse::Pulse)). The watchdog looks at all
-//! of them; while one has not turned for [`TURN_MAX`](super::pulse::TURN_MAX), readiness and the
-//! log name it, and the service manager gets no ping, so that it ends the process when that lasts.
+//! of them. One that has not turned for [`TURN_MAX`](super::pulse::TURN_MAX) hangs: readiness and
+//! the log name it. One that goes on hanging is stuck: the service manager is asked for a restart.
+//! Until then it is told that all is well, so that its own patience is only for a process that
+//! stands still as a whole and can tell nothing.
 //! The watchdog takes no lock that a hanging thread may hold, and leaves anything that may block
 //! (the log, an exit) to a detached thread.
 
 use super::Hub;
 use super::clock;
-use super::pulse::PulseNews;
+use super::pulse::{LOOK, PulseChange, PulseNews};
 use rustix::process::Signal;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// Interval between checks of the threads.
-const LOOK: Duration = Duration::from_millis(500);
 /// Longest delay of a look that still counts: one that comes later was held up itself, as the
 /// threads probably were (the process was stopped, the machine slept).
 const LOOK_LATE_MAX: Duration = Duration::from_secs(1);
@@ -25,34 +26,48 @@ const EXIT_AFTER: Duration = Duration::from_secs(3);
 /// Longest exit before the kernel kills the process.
 const EXIT_MAX: Duration = Duration::from_secs(1);
 
-/// Starts the watchdog. While no thread hangs it calls `beat` at every look.
+/// What the watchdog has to say to a service manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// No thread is stuck. Said at every look.
+    Well,
+    /// A thread is stuck, and the process should be ended and started again. Said once of each, and
+    /// never during a stop, which has its own end.
+    Stuck,
+}
+
+/// Starts the watchdog, which calls `say` at its looks.
 ///
 /// # Errors
 /// When no thread can be started.
-pub(super) fn start(hub: &Arc<Hub>, mut beat: impl FnMut() + Send + 'static) -> io::Result<()> {
+pub(super) fn start(hub: &Arc<Hub>, mut say: impl FnMut(Beat) + Send + 'static) -> io::Result<()> {
     let hub = Arc::clone(hub);
     hub.pulses.watchdog.beat(clock::now());
     let thread = std::thread::Builder::new().name("watchdog".into());
-    thread.spawn(move || watch(&hub, &mut beat)).map(|_| ())
+    thread.spawn(move || watch(&hub, &mut say)).map(|_| ())
 }
 
-fn watch(hub: &Hub, beat: &mut impl FnMut()) {
+fn watch(hub: &Hub, say: &mut impl FnMut(Beat)) {
     loop {
         let slept = Instant::now();
         std::thread::sleep(LOOK);
         if slept.elapsed() < LOOK + LOOK_LATE_MAX {
             let news = hub.pulses.look(clock::now());
+            let found_stuck = news.iter().any(|news| news.change == PulseChange::Stuck);
             if !news.is_empty() {
                 // The log may block, on a full pipe for one.
                 aside(move || news.iter().for_each(PulseNews::tell));
+            }
+            if found_stuck && !hub.draining.load(Relaxed) {
+                say(Beat::Stuck);
             }
         } else {
             // All threads get the time until the next look to turn.
             hub.pulses.watchdog.beat(clock::now());
         }
 
-        if hub.pulses.all_turn() {
-            beat();
+        if !hub.pulses.any_is_stuck() {
+            say(Beat::Well);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A thread that hangs: it is named, the service manager is not told that all is well, and a stop ends all the same.
+//! A thread that hangs: it is named, the service manager is asked for a restart when it goes on, and a stop ends all the
+//! same.
 
 use crate::harness::{Client, Daemon, Frozen, Setup, eventually, head};
 use rustix::process::Signal;
@@ -10,8 +11,7 @@ use std::time::{Duration, Instant};
 const DRAIN_S: u64 = 1;
 
 /// With two shards, a store and a bridge.
-fn daemon() -> Daemon {
-    let setup = Setup::new();
+fn with_everything(setup: Setup) -> Setup {
     let store = setup.path("store").display().to_string();
     setup
         .set("threads", 2)
@@ -21,7 +21,10 @@ fn daemon() -> Daemon {
         .set("store.path", store)
         // Nobody listens there.
         .set("feed.redis.url", "redis://127.0.0.1:1")
-        .start()
+}
+
+fn daemon() -> Daemon {
+    with_everything(Setup::new()).start()
 }
 
 #[track_caller]
@@ -90,54 +93,90 @@ fn a_thread_that_takes_signals_and_the_watchdog_may_hang_too_when_a_stop_is_aske
     }
 }
 
-/// Whether the watchdog of a service manager is told that all is well within this time.
-fn is_fed(manager: &UnixDatagram, time: Duration) -> bool {
-    let start = Instant::now();
-    let mut said = [0; 4096];
-    loop {
-        let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) else {
-            return false;
-        };
-        manager.set_read_timeout(Some(left)).unwrap();
-        match manager.recv(&mut said) {
-            Ok(count)
-                if said[..count].split(|byte| *byte == b'\n').any(|line| line == b"WATCHDOG=1") =>
-            {
-                return true;
+/// A service manager whose watchdog wants to hear that all is well every two seconds.
+struct Manager(UnixDatagram);
+
+const PERIOD: Duration = Duration::from_secs(2);
+/// Of a machine under load.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Manager {
+    fn of(setup: Setup) -> (Self, Setup) {
+        let path = setup.path("notify.sock");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let setup =
+            setup.with("NOTIFY_SOCKET", path.display()).with("WATCHDOG_USEC", PERIOD.as_micros());
+        (Self(socket), setup)
+    }
+
+    /// Whether it is told this within this time.
+    fn is_told(&self, state: &str, time: Duration) -> bool {
+        let start = Instant::now();
+        let mut said = [0; 4096];
+        while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+            self.0.set_read_timeout(Some(left)).unwrap();
+            match self.0.recv(&mut said) {
+                Ok(count) => {
+                    let mut lines = said[..count].split(|byte| *byte == b'\n');
+                    if lines.any(|line| line == state.as_bytes()) {
+                        return true;
+                    }
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
             }
-            Ok(_) => {}
-            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
         }
+        false
+    }
+
+    /// Forgets what it was told until now.
+    fn forget(&self) {
+        self.0.set_nonblocking(true).unwrap();
+        while self.0.recv(&mut [0; 4096]).is_ok() {}
+        self.0.set_nonblocking(false).unwrap();
     }
 }
 
+const WELL: &str = "WATCHDOG=1";
+const STUCK: &str = "WATCHDOG=trigger";
+
 #[test]
-fn the_service_managers_watchdog_is_told_that_all_is_well_only_while_every_thread_turns() {
-    let setup = Setup::new();
-    let path = setup.path("notify.sock");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    let daemon = setup
-        .set("threads", 2)
-        .with("NOTIFY_SOCKET", path.display())
-        .with("WATCHDOG_USEC", 2_000_000)
-        .start();
-    let period = Duration::from_secs(2);
-    let patience = Duration::from_secs(20);
+fn the_service_manager_is_asked_for_a_restart_in_less_than_ten_seconds_when_a_thread_is_stuck() {
+    let (manager, setup) = Manager::of(Setup::new().set("threads", 2));
+    let daemon = setup.start();
     for _ in 0..3 {
-        assert!(is_fed(&manager, patience));
+        assert!(manager.is_told(WELL, PATIENCE));
     }
     let Some(frozen) = Frozen::thread(&daemon, "shard-1") else { return };
+    let start = Instant::now();
     await_named(&daemon, "shard-1");
-    // What was said before.
-    manager.set_nonblocking(true).unwrap();
-    while manager.recv(&mut [0; 4096]).is_ok() {}
-    manager.set_nonblocking(false).unwrap();
-    assert!(!is_fed(&manager, 2 * period), "it would not be ended");
+    manager.forget();
+    assert!(manager.is_told(WELL, PERIOD), "it is ended for a pause");
+    assert!(manager.is_told(STUCK, PATIENCE));
+    // An idle shard may have turned two seconds before it stopped.
+    let time = start.elapsed().as_secs_f64();
+    assert!((5.5..9.5).contains(&time), "{time}");
+    daemon.await_log("the thread shard-1 is stuck", 1);
+
+    // A manager that does not know that word ends it for its silence.
+    assert!(!manager.is_told(WELL, 2 * PERIOD), "it is not ended");
     drop(frozen);
-    assert!(is_fed(&manager, patience));
+    assert!(manager.is_told(WELL, PATIENCE));
     eventually("it is ready again", || daemon.page("/readyz").0 == 200);
     daemon.await_log("the thread shard-1 turns again", 1);
     daemon.assert_works();
+}
+
+#[test]
+fn the_service_manager_leaves_a_store_its_time_whose_disk_stalls() {
+    let (manager, setup) = Manager::of(with_everything(Setup::new()));
+    let daemon = setup.start();
+    let Some(frozen) = Frozen::thread(&daemon, "store") else { return };
+    await_named(&daemon, "store");
+    assert!(!manager.is_told(STUCK, Duration::from_secs(6)));
+    manager.forget();
+    assert!(manager.is_told(WELL, PATIENCE));
+    drop(frozen);
+    daemon.await_log("the thread store turns again", 1);
 }
 
 #[test]
