@@ -394,9 +394,14 @@ impl Daemon {
 
         // Behind everything that was fed.
         self.hub.post_to_all(|| Parcel::Close);
-        while start.elapsed() < drain && !self.threads.iter().all(JoinHandle::is_finished) {
+        while start.elapsed() < drain && !self.has_ended() {
             self.hub.hurrying.store(start.elapsed() > drain / 2, Relaxed);
             std::thread::sleep(STOP_PAUSE);
+        }
+
+        let hung = self.hub.pulses.hung(clock::now());
+        for (thread, _) in hung.iter().filter(|(thread, _)| thread.starts_with("shard-")) {
+            tracing::warn!("the stop does not wait for the thread {thread}, which hangs");
         }
 
         // Until now other nodes were told what the last sessions did.
@@ -407,6 +412,13 @@ impl Daemon {
         self.hub.bridge.stop(drain.saturating_sub(start.elapsed()));
         self.hub.store.stop(drain.saturating_sub(start.elapsed()));
         self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Whether all shards have ended, but for those that hang: no client of theirs can be waited
+    /// for.
+    fn has_ended(&self) -> bool {
+        let mut shards = self.threads.iter().zip(&self.hub.pulses.shards);
+        shards.all(|(thread, pulse)| thread.is_finished() || pulse.hangs())
     }
 
     /// Whether a publisher or broker is still connected.

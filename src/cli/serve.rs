@@ -227,10 +227,7 @@ fn stop(mut received: ReceivedSignal, daemon: Daemon, drain: Duration) -> ExitCo
     if daemon.stop(drain) {
         tracing::info!("stopped");
     } else {
-        tracing::warn!(
-            "stopped with clients that had not closed within drain_s = {}",
-            drain.as_secs()
-        );
+        tracing::warn!("stopped with clients that had not closed; drain_s = {}", drain.as_secs());
     }
     ExitCode::SUCCESS
 }

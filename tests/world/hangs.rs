@@ -93,6 +93,19 @@ fn a_thread_that_takes_signals_and_the_watchdog_may_hang_too_when_a_stop_is_aske
     }
 }
 
+#[test]
+fn a_stop_does_not_wait_for_a_shard_that_hangs() {
+    let mut daemon = Setup::new().set("threads", 2).set("drain_s", 30).start();
+    let Some(frozen) = Frozen::thread(&daemon, "shard-1") else { return };
+    await_named(&daemon, "shard-1");
+    let start = Instant::now();
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(daemon.logged("the stop does not wait for the thread shard-1").len(), 1);
+    drop(frozen);
+}
+
 /// A service manager whose watchdog wants to hear that all is well every two seconds.
 struct Manager(UnixDatagram);
 
