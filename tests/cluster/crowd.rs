@@ -21,6 +21,8 @@ pub(crate) struct Member {
     pub(crate) channel: String,
     /// Its user.
     pub(crate) user: String,
+    /// How long it waited to be let in.
+    pub(crate) waited: Duration,
     list: BTreeSet<String>,
     /// Who left, as it was told.
     pub(crate) removed: Vec<String>,
@@ -35,6 +37,7 @@ impl Member {
         user: &str,
     ) -> Result<Self, u64> {
         let mut echo = Echo::connect(daemon);
+        let start = Instant::now();
         echo.ask_to_join(channel, Some(user));
         loop {
             let frame = echo.client.next().ok_or(0u64)?;
@@ -48,7 +51,8 @@ impl Member {
                     let ids = data["presence"]["ids"].as_array().unwrap();
                     let list = ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect();
                     let (channel, user) = (channel.to_owned(), user.to_owned());
-                    return Ok(Self { echo, node, channel, user, list, removed: Vec::new() });
+                    let (waited, removed) = (start.elapsed(), Vec::new());
+                    return Ok(Self { echo, node, channel, user, waited, list, removed });
                 }
                 "pusher:subscription_error" => return Err(data["status"].as_u64().unwrap()),
                 "pusher:error" => return Err(data["code"].as_u64().unwrap()),

@@ -19,6 +19,7 @@ mod crowd;
 mod cuts;
 mod dialects;
 mod engine;
+mod joins;
 mod live;
 mod logins;
 mod losses;

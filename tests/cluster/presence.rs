@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long an election of NATS and the change of an owner may take together, on a machine that is busy.
-const RECOVERY: Duration = Duration::from_secs(40);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(40);
 
 /// Numbers that are the same in each run.
 pub(crate) struct Dice(pub(crate) u64);
