@@ -3,7 +3,7 @@
 use crate::bed::{Bed, SETTLING};
 use crate::crowd::Crowd;
 use crate::dialects::{Follower, every_dialect, line};
-use crate::harness::{command, eventually};
+use crate::harness::{command, eventually, watched_metrics};
 use crate::relay::{RelayWish, relay};
 use crate::server::{PASSWORD, ServerWish, USER};
 use serde_json::Value;
@@ -55,6 +55,10 @@ fn a_node_that_is_emptied_owns_nothing_and_serves_its_members() {
         crowd.join_patiently(&bed, number % 3, &channel, &user);
     }
     crowd.settle(&bed, SETTLING);
+    let page = bed.node(0).page("/metrics").1;
+    for name in watched_metrics().iter().filter(|name| name.starts_with("fanfare_cluster_")) {
+        assert!(page.contains(&format!("# TYPE {name} ")), "{name} is watched, and is no metric");
+    }
     let before = owners(&bed, 1);
     assert_eq!(before.values().sum::<usize>(), PARTITIONS, "{before:?}");
     assert!(before.contains_key("\"a\""), "{before:?}");

@@ -20,6 +20,8 @@ mod verifier;
 mod receiver;
 mod redis;
 mod script;
+#[allow(dead_code)]
+mod watched;
 
 pub(crate) use amqp::{RawPublisher, long, short};
 pub(crate) use authority::{Authority, Signed, certificate};
@@ -44,6 +46,8 @@ pub(crate) use receiver::Receiver;
 pub(crate) use redis::Redis;
 pub(crate) use script::script;
 pub(crate) use verifier::Verifier;
+#[allow(unused_imports)]
+pub(crate) use watched::{WATCHED, watched_metrics};
 
 use fanfare::token::{Algorithm, mint};
 use serde_json::{Map, Value};

@@ -30,6 +30,7 @@ mod laravel;
 mod limits;
 mod locate;
 mod metrics;
+mod monitoring;
 mod parts;
 mod peers;
 mod proxy;
