@@ -127,17 +127,9 @@ fn cached(daemon: &Daemon) -> serde_json::Value {
     page.event().1
 }
 
-#[test]
-fn a_cache_channel_has_one_last_event_on_all_nodes_also_on_one_that_comes_later() {
-    let Some(mut bed) = Bed::start(3, every_dialect) else { return };
-    let agree = |bed: &Bed| {
-        eventually("all nodes have the same last event", || {
-            let mut all = bed.nodes().map(cached);
-            let first = all.next().unwrap();
-            all.all(|other| other == first)
-        });
-        cached(bed.node(0))
-    };
+/// Publishes on all nodes, in turn and at once: all have the same last event of a cache channel, which is returned.
+#[track_caller]
+pub(crate) fn assert_one_is_last(bed: &Bed) -> serde_json::Value {
     let mut applications: Vec<Client> =
         bed.nodes().map(|daemon| Client::raw(daemon.address)).collect();
     for number in 0..30 {
@@ -159,12 +151,30 @@ fn a_cache_channel_has_one_last_event_on_all_nodes_also_on_one_that_comes_later(
             });
         }
     });
-    let last = agree(&bed);
+    let last = agreed(bed);
     assert_eq!(last.as_u64().unwrap() % 1_000, 49, "{last}");
+    last
+}
+
+/// The last event of a cache channel, once it is the same on all nodes.
+#[track_caller]
+pub(crate) fn agreed(bed: &Bed) -> serde_json::Value {
+    eventually("all nodes have the same last event", || {
+        let mut all = bed.nodes().map(cached);
+        let first = all.next().unwrap();
+        all.all(|other| other == first)
+    });
+    cached(bed.node(0))
+}
+
+#[test]
+fn a_cache_channel_has_one_last_event_on_all_nodes_also_on_one_that_comes_later() {
+    let Some(mut bed) = Bed::start(3, every_dialect) else { return };
+    let last = assert_one_is_last(&bed);
     bed.stop(2);
     bed.again(2);
     bed.await_whole();
-    assert_eq!(agree(&bed), last);
+    assert_eq!(agreed(&bed), last);
 }
 
 /// The hosts of all nodes, as scripts take them.

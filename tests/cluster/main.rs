@@ -15,6 +15,7 @@ use world::harness;
 
 mod bad;
 mod bed;
+mod clocks;
 mod crowd;
 mod cuts;
 mod dialects;

@@ -109,7 +109,8 @@ impl Network {
         ));
         let drops = Command::new("nft").arg("--version").stdout(Stdio::null()).status();
         let missing = match &made {
-            Err(error) => Some(error.trim()),
+            // The others repeat what was asked for.
+            Err(error) => error.lines().next(),
             Ok(()) if !drops.is_ok_and(|status| status.success()) => Some("nft is not installed"),
             Ok(()) => None,
         };
