@@ -8,8 +8,8 @@ const PAUSE_MIN_NS: u64 = 10 * SECOND_NS;
 /// The longest, after attempts in vain: each may cost a few events.
 const PAUSE_MAX_NS: u64 = 32 * PAUSE_MIN_NS;
 /// How long JetStream may be silent before it is the server's fault, as long as no node is missed:
-/// longer than most elections.
-const SILENCE_MAX_NS: u64 = 8 * SECOND_NS;
+/// longer than elections, which take 5 to 9 s.
+const SILENCE_MAX_NS: u64 = 12 * SECOND_NS;
 
 /// The course of a search.
 #[derive(Default)]
@@ -87,6 +87,6 @@ mod tests {
         assert_eq!(attempts(&mut search, 20..21, [false, true, true]), [20]);
         assert_eq!(attempts(&mut search, 50..57, silent), [50], "since 20");
         assert_eq!(attempts(&mut search, 57..58, [false; 3]), [0u64; 0]);
-        assert_eq!(attempts(&mut search, 80..90, silent), [88]);
+        assert_eq!(attempts(&mut search, 80..95, silent), [92]);
     }
 }
