@@ -46,13 +46,13 @@ mod wire;
 
 use crate::cli::{CliError, output};
 use crate::dialect::Kind;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use options::{BenchOptions, USUAL};
 use report::BenchReport;
 use std::path::PathBuf;
 
 /// Measure a daemon: speed, latency, loss, memory, each beside the floor of this machine.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(
     subcommand,
     name = "bench",
@@ -68,7 +68,7 @@ pub struct Bench {
     command: BenchCommand,
 }
 
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand)]
 enum BenchCommand {
     Fanout(FanoutCommand),
@@ -173,7 +173,7 @@ macro_rules! command {
         } }
     };
     (= [$(#[$about:meta])* $name:ident] { $($(#[$attribute:meta])* $field:ident: $type:ident $(<$inner:ident>)?,)* }) => {
-        #[derive(FromArgs, Debug)]
+        #[derive(ArgsInfo, FromArgs, Debug)]
         $(#[$about])*
         struct $name {
             $($(#[$attribute])* $field: $type $(<$inner>)?,)*

@@ -1,6 +1,6 @@
 //! The program: arguments in, one command out.
 
-use argh::{FromArgs, SubCommands as _};
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 use fanfare::bench::Bench;
 use fanfare::cli::arguments::{self, Asked};
 use fanfare::cli::error::CliStatus;
@@ -17,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Takes events from local programs and fans them out to very many WebSocket clients, in the
 /// protocols that those clients already speak.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 #[argh(
     example = "fanfare serve",
     note = "`fanfare help` lists the pages of the manual, `fanfare help TOPIC` shows one.",
@@ -38,7 +38,7 @@ struct Arguments {
     version: bool,
 }
 
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 #[argh(subcommand)]
 enum FanfareCommand {
     Serve(Serve),
@@ -113,18 +113,14 @@ fn run() -> Result<ExitCode, CliError> {
 /// wherever it stands and allows no command of this name; `fanfare help COMMAND` remains the
 /// command's help.
 fn manual(words: &[String]) -> Option<Result<ExitCode, CliError>> {
-    let commands = commands();
-    if words.first().is_some_and(|word| commands.contains(&word.as_str())) {
+    let program = CommandInfoWithArgs { name: "fanfare", ..Arguments::get_args_info() };
+    let first = words.first().map(String::as_str);
+    if program.commands.iter().any(|command| Some(command.name) == first) {
         return None;
     }
     let shown = |asked| match asked {
-        Asked::Command(help) => HelpCommand::run(help, &commands),
+        Asked::Command(help) => HelpCommand::run(help, &program),
         Asked::Help(text) => print(&text).map(|()| ExitCode::SUCCESS),
     };
     Some(arguments::read::<HelpCommand>("fanfare help", words).and_then(shown))
-}
-
-/// The names of the program's commands.
-fn commands() -> Vec<&'static str> {
-    FanfareCommand::COMMANDS.iter().map(|command| command.name).collect()
 }

@@ -11,14 +11,14 @@ use crate::io::foundation;
 use crate::io::rehearsal::{self, Occupancy};
 use crate::io::runtime::Driver;
 use crate::io::{self, Bus, Listen, Nats, Plan, Redis, StartError};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Validate a configuration and print what would run.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(
     subcommand,
     name = "check",

@@ -4,7 +4,7 @@
 use super::output::{columns, grouped, note, print as put};
 use super::reach::admin_command;
 use super::{CliError, error::printable};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(100);
 const NAME_CHARS_MAX: usize = 80;
 
 /// Look at the nodes of a cluster, or empty one of them.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(
     subcommand,
     name = "cluster",
@@ -31,7 +31,7 @@ pub struct ClusterCommand {
     command: ClusterAction,
 }
 
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand)]
 enum ClusterAction {
     Status(StatusCommand),

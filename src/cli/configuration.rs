@@ -3,25 +3,25 @@
 use super::CliError;
 use super::output::print;
 use crate::config::schema::for_editors;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::process::ExitCode;
 
 /// Tell what a configuration can hold.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "config")]
 pub struct ConfigCommand {
     #[argh(subcommand)]
     command: ConfigTopic,
 }
 
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand)]
 enum ConfigTopic {
     Schema(SchemaCommand),
 }
 
 /// Print the JSON Schema of the configuration, by which editors check and complete it.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(
     subcommand,
     name = "schema",

@@ -5,13 +5,15 @@ use super::error::printable;
 use super::output::print;
 use crate::config::words::suggestion;
 use crate::manual::{ManualPage, PAGES};
-use argh::FromArgs;
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
+use argh_complete::{Generator as _, bash::Bash, fish::Fish, zsh::Zsh};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 use std::ffi::OsStr;
 use std::io::{IsTerminal as _, Write as _, stdout};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -19,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 const TOPIC_CHARS_MAX: usize = 100;
 
 /// Show a page of the manual, or list all.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(
     example = "{command_name}\n{command_name} feeds\n{command_name} --man /usr/local/share/man",
     note = "On a terminal a page goes through $PAGER, or less."
@@ -31,27 +33,66 @@ pub struct HelpCommand {
     /// write all pages as man pages below this directory, in man1 and man7
     #[argh(option, arg_name = "dir")]
     man: Option<PathBuf>,
+    /// print what completes commands and options in a shell: bash, zsh or fish
+    #[argh(option, arg_name = "shell")]
+    completion: Option<Shell>,
+}
+
+/// A shell that completes commands.
+#[derive(Clone, Copy, Debug)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl FromStr for Shell {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "bash" => Ok(Self::Bash),
+            "zsh" => Ok(Self::Zsh),
+            "fish" => Ok(Self::Fish),
+            _ => Err("there are completions for bash, zsh and fish".into()),
+        }
+    }
+}
+
+impl Shell {
+    /// What makes the shell complete the program's words.
+    fn completion(self, program: &CommandInfoWithArgs) -> String {
+        match self {
+            Self::Bash => Bash::generate(program.name, program),
+            Self::Zsh => Zsh::generate(program.name, program),
+            // Only fish 4 has -x, which splits a line into words as -o does.
+            Self::Fish => Fish::generate(program.name, program).replace(" -xpc", " -opc"),
+        }
+    }
 }
 
 impl HelpCommand {
-    /// Shows the page. `commands` are those of the program, which explain themselves.
+    /// Shows the page. `program` has the commands, which explain themselves.
     ///
     /// # Errors
     /// When there is no such page, or the pages cannot be written.
-    pub fn run(self, commands: &[&str]) -> Result<ExitCode, CliError> {
-        let topic = match (self.topic, self.man) {
-            (Some(_), Some(_)) => {
+    pub fn run(self, program: &CommandInfoWithArgs) -> Result<ExitCode, CliError> {
+        let topic = match (self.topic, self.man, self.completion) {
+            (None, Some(directory), None) => return write_man(&directory),
+            (None, None, Some(shell)) => {
+                return print(&shell.completion(program)).map(|()| ExitCode::SUCCESS);
+            }
+            (None, None, None) => return show(&contents()),
+            (Some(topic), None, None) => topic,
+            _ => {
                 return Err(CliError::usage(
-                    "--man writes all pages: give it without a page's name",
+                    "--man writes all pages, --completion prints no page: give each alone",
                 ));
             }
-            (None, Some(directory)) => return write_man(&directory),
-            (None, None) => return show(&contents()),
-            (Some(topic), None) => topic,
         };
         match ManualPage::named(&topic) {
             Some(page) => show(&page.plain()),
-            None => Err(unknown(&topic, commands)),
+            None => Err(unknown(&topic, program)),
         }
     }
 }
@@ -67,8 +108,9 @@ fn contents() -> String {
     )
 }
 
-fn unknown(topic: &str, commands: &[&str]) -> CliError {
-    let known = PAGES.iter().map(|page| page.name).chain(commands.iter().copied());
+fn unknown(topic: &str, program: &CommandInfoWithArgs) -> CliError {
+    let commands = program.commands.iter().map(|command| command.name);
+    let known = PAGES.iter().map(|page| page.name).chain(commands);
     let near = suggestion(topic, known);
     let shown = printable(topic, TOPIC_CHARS_MAX);
     CliError::usage(format!(

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -35,7 +35,7 @@ use crate::feed::unix::TOO_MANY_PUBLISHERS;
 
 /// Publish events to a running daemon over its unix socket: one from the arguments, or one per line
 /// of standard input.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(
     subcommand,
     name = "publish",

@@ -37,7 +37,7 @@ macro_rules! admin_command {
         admin_command! { $(#[$about])* $name { $($fields)* } and {} }
     };
     ($(#[$about:meta])* $name:ident { $($fields:tt)* } and { $($last:tt)* }) => {
-        #[derive(argh::FromArgs, Debug)]
+        #[derive(argh::ArgsInfo, argh::FromArgs, Debug)]
         $(#[$about])*
         struct $name {
             $($fields)*

@@ -9,14 +9,14 @@ use super::signals::{ReceivedSignal, SignalWish};
 use super::{CliError, logging, resources, trial};
 use crate::io::listen::ListenError;
 use crate::io::{self, Beat, Daemon, Plan, StartError};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use sd_notify::NotifyState;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Run the daemon.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(
     subcommand,
     name = "serve",

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use tungstenite::{Error, Message, WebSocket, protocol::CloseFrame, stream::MaybeTlsStream};
 
 use super::dial::{DialTarget, connect, socket};
@@ -27,7 +27,7 @@ use crate::dialect::client::{
 };
 
 /// Follow a WebSocket: print what a daemon sends, one message a line.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(
     subcommand,
     name = "subscribe",

@@ -11,7 +11,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::{Map, Value};
 
@@ -22,7 +22,7 @@ use crate::dialect::config_table::DialectTable;
 use crate::token::{mint, mint_leniently};
 
 /// Mint a signed token (JWT) and print it.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(
     subcommand,
     name = "token",

@@ -11,7 +11,7 @@ use self::restore::Restore;
 use super::output::{ask, note, print as put};
 use super::reach::{AdminAnswer, AdminReach, admin_command};
 use super::{CliError, error::printable};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::Value;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ const NEAR_SHOWN_MAX: usize = 3;
 const NAME_CHARS_MAX: usize = 1024;
 
 /// Look at the durable topics of a running daemon, and look after them.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(
     subcommand,
     name = "topics",
@@ -48,7 +48,7 @@ pub struct TopicsCommand {
     command: TopicsAction,
 }
 
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand)]
 enum TopicsAction {
     List(List),

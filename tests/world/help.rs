@@ -1,7 +1,7 @@
 //! `fanfare help`: the pages of the manual on a terminal, in a pipe and as man pages.
 
 use crate::cli::run;
-use crate::harness::command;
+use crate::harness::{command, skip};
 use fanfare::manual::PAGES;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
@@ -103,4 +103,56 @@ fn the_pages_are_written_as_man_pages_that_man_takes() {
     assert!(code == Some(2) && said.contains("--man writes all pages"), "{said}");
     let (code, _, said) = run(&mut command(&["help", "--man", "/dev/null/man"]));
     assert!(code == Some(1) && said.contains("cannot write"), "{said}");
+}
+
+/// What the shell says to a script that is given the completion's file and a line's words; `None` without that shell.
+fn complete(shell: &str, script: &str, line: &[&str]) -> Option<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let (code, completion, said) = run(&mut command(&["help", "--completion", shell]));
+    assert!(code == Some(0) && said.is_empty(), "{said}");
+    let file = directory.path().join("completion");
+    std::fs::write(&file, completion).unwrap();
+    let mut program = Command::new(shell);
+    program.args(["-c", script]);
+    if shell != "fish" {
+        // Theirs begins with the name of the script.
+        program.arg(shell);
+    }
+    let Ok(output) = program.arg(&file).args(line).env("HOME", directory.path()).output() else {
+        skip(&format!("the completion for {shell}"), &format!("{shell} is not installed"));
+        return None;
+    };
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{shell}");
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn bash_completes_commands_and_options() {
+    let script = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _fanfare; echo ${COMPREPLY[*]}";
+    let complete = |line: &[&str]| complete("bash", script, line).unwrap();
+    assert_eq!(complete(&["fanfare", "pu"]), "publish\n");
+    assert_eq!(complete(&["fanfare", "topics", "term"]), "terminate\n");
+    assert_eq!(complete(&["fanfare", "serve", "--con"]), "--config\n");
+    assert_eq!(complete(&["fanfare", "topics", "stats", "--token-f"]), "--token-file\n");
+}
+
+#[test]
+fn fish_completes_commands_and_options() {
+    let complete =
+        |line: &str| complete("fish", "source $argv[1]; complete --do-complete $argv[2]", &[line]);
+    for (line, expected) in [
+        ("fanfare pu", "publish\t"),
+        ("fanfare topics term", "terminate\t"),
+        ("fanfare serve --con", "--config\t"),
+    ] {
+        let Some(shown) = complete(line) else { return };
+        assert!(shown.lines().count() == 1 && shown.starts_with(expected), "{line}: {shown}");
+    }
+}
+
+#[test]
+fn zsh_takes_the_completion() {
+    let script = "autoload -Uz compinit; compinit -u; source $1; whence -w _fanfare";
+    let Some(shown) = complete("zsh", script, &[]) else { return };
+    assert_eq!(shown, "_fanfare: function\n");
 }

@@ -10,7 +10,7 @@ use crate::dialect::Kind;
 use crate::io::rehearsal::{self, Occupancy};
 use crate::io::store::{self, RestoreError, Restored};
 use crate::io::{Listen, Plan};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(2);
 
 /// Put a backup in the place of the store; the daemon has to be stopped, and nothing is
 /// overwritten.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "restore")]
 pub(super) struct Restore {
     /// the backup
