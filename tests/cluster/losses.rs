@@ -114,6 +114,12 @@ pub(crate) fn run(
             .collect();
         faults(bed);
         bed.await_whole();
+        // A node that JetStream does not answer goes to another server, and may miss the last ones.
+        for daemon in bed.nodes() {
+            eventually_within(SETTLING, "JetStream answers", || {
+                daemon.metric("cluster_journal_failing") == 0
+            });
+        }
         if count.is_none() {
             await_later(&got);
         }
