@@ -1,6 +1,8 @@
 //! References to connections and dialects, as services see them.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
 /// A connection of the daemon, by location. Numbers are reused once a connection is gone; the
 /// serial distinguishes its successors, so a late answer never reaches another connection.
@@ -14,6 +16,57 @@ pub struct ConnectionRef {
     pub serial: u32,
 }
 
+impl fmt::Display for ConnectionRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shard, id, serial } = self;
+        write!(f, "{shard}-{id}-{serial}")
+    }
+}
+
+/// Why a text is no reference; shown to its writer.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("write the id of a session, such as 0-17-42")]
+pub struct NoConnectionRef;
+
+impl FromStr for ConnectionRef {
+    type Err = NoConnectionRef;
+
+    fn from_str(text: &str) -> Result<Self, NoConnectionRef> {
+        // `parse` takes a plus sign too.
+        if text.contains('+') {
+            return Err(NoConnectionRef);
+        }
+        let mut parts = text.split('-');
+        let mut part = || parts.next().ok_or(NoConnectionRef);
+        let (shard, id, serial) = (part()?, part()?, part()?);
+        if parts.next().is_some() {
+            return Err(NoConnectionRef);
+        }
+        Ok(Self {
+            shard: shard.parse().map_err(|_| NoConnectionRef)?,
+            id: id.parse().map_err(|_| NoConnectionRef)?,
+            serial: serial.parse().map_err(|_| NoConnectionRef)?,
+        })
+    }
+}
+
 /// A dialect, by its index in the list of dialects. Services do not know the dialects themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DialectId(pub u8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_read_as_it_is_written_and_nothing_else_is() {
+        let all = ConnectionRef { shard: 3, id: 17, serial: u32::MAX };
+        assert_eq!(all.to_string(), "3-17-4294967295");
+        assert_eq!(all.to_string().parse(), Ok(all));
+        for wrong in
+            ["", "3", "3-17", "3-17-42-1", "3-17-4294967296", "70000-1-1", "3--1", "+3-1-1"]
+        {
+            assert_eq!(wrong.parse::<ConnectionRef>(), Err(NoConnectionRef), "{wrong}");
+        }
+    }
+}

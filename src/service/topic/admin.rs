@@ -296,6 +296,7 @@ impl<A: Archive> TopicOwner<A> {
                 json!({
                     "name": it.options.name,
                     "address": it.options.remote,
+                    "session": it.connection.to_string(),
                     "priority": it.options.priority,
                     "messages": it.delivered,
                     "unacknowledged": unacknowledged,
