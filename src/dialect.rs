@@ -58,7 +58,7 @@ pub mod wazo;
 pub use self::action::{Action, Actions, DialectTally};
 pub use self::broker::{AmqpHeader, AmqpMessage, RedisChannels, RedisCodec, RedisSource, RedisUse};
 pub use self::config_table::AppFacts;
-pub use self::fed::{FeedAddress, Unusable};
+pub use self::fed::{AskedTopic, FeedAddress, Unusable};
 pub use self::input::{Context, Input, PerShard, Rng};
 pub use self::protocol::{Admission, DeliveryForm, Dialect, FORMS_MAX};
 pub use self::settings::Settings;
@@ -73,6 +73,7 @@ use crate::service::webhook::Recipients;
 use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
 use std::borrow::Cow;
+use std::fmt;
 
 /// Makes the closed set of dialects from the list, and the enum of all sessions.
 macro_rules! dialects {
@@ -407,6 +408,26 @@ impl Kind {
         with_dialects!(function self close_stopping (settings))
     }
 
+    /// See [`Dialect::CLOSE_KICKED`].
+    #[must_use]
+    pub const fn close_kicked(self) -> (u16, &'static str) {
+        with_dialects!(constant self CLOSE_KICKED)
+    }
+
+    /// The topic of an address that an operator asks about, such as `wazo/user_created`; see
+    /// [`Dialect::topic`].
+    ///
+    /// # Errors
+    /// When no publication has this topic: what to write instead.
+    pub fn asked_topic(address: &str) -> Result<AskedTopic, String> {
+        let Some(kind) = Self::of_address(address) else {
+            let words: Vec<_> = Self::ALL.iter().map(|kind| kind.feed().word).collect();
+            return Err(format!("it begins with one of {}, and a slash", words.join(", ")));
+        };
+        let (_, place) = address.split_once('/').unwrap_or((address, ""));
+        with_dialects!(function kind topic (place)).map_err(Into::into)
+    }
+
     /// The clients' end of the protocol.
     #[must_use]
     pub const fn client(self) -> &'static dyn client::DialectClient {
@@ -448,6 +469,11 @@ impl AnyDialect {
     #[must_use]
     pub fn subject(&self) -> Option<Cow<'_, str>> {
         with_dialects!(method self subject ())
+    }
+
+    /// See [`Dialect::subscriptions`].
+    pub fn subscriptions(&self, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        with_dialects!(method self subscriptions (visit))
     }
 
     /// See [`Dialect::delivery_form`].

@@ -119,6 +119,8 @@ reasons! {
     Revoked: "revoked", Plain, Refused, "the token was revoked";
     /// The application has ended it.
     Terminated: "terminated", Plain, Refused, "ended by the application";
+    /// An operator has ended it.
+    Kicked: "kicked", Plain, Refused, "ended by an operator";
     /// The protocol's own decision.
     Dialect: "dialect", Plain, Refused, "ended by the protocol";
     /// A message that the protocol does not define.

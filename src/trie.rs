@@ -159,6 +159,13 @@ impl Trie {
         self.topics.walk(topic, |found| visit_matching(&found, matching, &mut visit));
     }
 
+    /// Visits the subscriber of every subscription whose topic prefix matches, whatever its facet
+    /// prefix.
+    pub fn matches_any_facet(&self, topic: &[u8], mut visit: impl FnMut(u32)) {
+        // The lower half of an entry is the subscriber.
+        self.topics.walk(topic, |found| found.each(|entry| visit(entry as u32)));
+    }
+
     /// Subscriptions held.
     pub fn len(&self) -> usize {
         self.len
@@ -336,6 +343,20 @@ mod tests {
             assert!(trie.remove(&name[..len], &name[..len % 100], len as u32));
         }
         assert!(trie.is_empty());
+    }
+
+    #[test]
+    fn whatever_its_facet_a_subscription_to_a_topic_is_visited() {
+        let mut trie = Trie::new();
+        for (topic, facet, subscriber) in
+            [("a", "x", 1), ("a/b", "y", 2), ("", "", 3), ("a/c", "x", 4), ("a", "z", 1)]
+        {
+            trie.insert(topic.as_bytes(), facet.as_bytes(), subscriber).unwrap();
+        }
+        let mut seen = Vec::new();
+        trie.matches_any_facet(b"a/b", |subscriber| seen.push(subscriber));
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 1, 2, 3]);
     }
 
     #[test]

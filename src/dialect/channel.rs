@@ -19,8 +19,8 @@ pub use self::settings::{CHANNEL_BYTES_MAX, ChannelSettings, Relay};
 
 use self::shape::Shaped;
 use crate::dialect::{
-    Action, Actions, Admission, ClaimedPaths, Context, Dialect, FeedAddress, Input, Unusable,
-    Upgrade,
+    Action, Actions, Admission, AskedTopic, ClaimedPaths, Context, Dialect, FeedAddress, Input,
+    Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -33,6 +33,7 @@ use crate::token::{Grant, NEVER_MS, Refusal, Verifier};
 use crate::wheel::Now;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::fmt;
 
 /// The byte that starts this dialect's topics.
 const TOPIC: u8 = b'c';
@@ -121,6 +122,17 @@ impl Dialect for Channel {
 
     fn subject(&self) -> Option<Cow<'_, str>> {
         (self.stage == ChannelStage::Open).then(|| Cow::Owned(self.sender()))
+    }
+
+    fn subscriptions(&self, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        if self.stage == ChannelStage::Open {
+            visit(format_args!("{}", self.channel()));
+        }
+    }
+
+    fn topic(place: &str) -> Result<AskedTopic, &'static str> {
+        let topic = is_channel(place).then(|| AskedTopic::new(&subscription(place)));
+        topic.ok_or("write channel/NAME")
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {

@@ -49,9 +49,10 @@ use self::entrance::AppPlace;
 use self::event::{Broadcast, BroadcastForm};
 use self::live::EchoLive;
 use self::message::EchoMessage;
+use self::name::{ChannelKind, channel_of};
 use crate::dialect::{
-    Action, Actions, Admission, Context, Dialect, DialectTally, FeedAddress, Input, Request,
-    Served, Unusable, Upgrade,
+    Action, Actions, Admission, AskedTopic, Context, Dialect, DialectTally, FeedAddress, Input,
+    Request, Served, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -62,6 +63,7 @@ use crate::service::webhook::Recipients;
 use crate::wheel::{Now, SECOND_NS};
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -84,6 +86,7 @@ impl Dialect for Echo {
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (4201, "Pong reply not received.");
     const CLOSE_SLOW: (u16, &'static str) = (4100, "Slow consumer.");
+    const CLOSE_KICKED: (u16, &'static str) = (TERMINATED.0, "Ended by an operator.");
     const TALLIES: &'static [(DialectTally, &'static str)] = &[
         (DialectTally::Ignored, ""),
         (DialectTally::Unauthorized, "AuthError"),
@@ -128,6 +131,23 @@ impl Dialect for Echo {
     fn subject(&self) -> Option<Cow<'_, str>> {
         let user = self.live.as_ref()?.rare.as_ref()?.user.as_ref()?;
         Some(Cow::Borrowed(&*user.user))
+    }
+
+    fn subscriptions(&self, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        let Some(live) = &self.live else { return };
+        let app = &live.place.id;
+        for channel in live.channels.iter().filter(|channel| channel.is_in) {
+            visit(format_args!("{app}/{}", channel.name));
+        }
+        if let Some(member) = live.rare.as_ref().and_then(|rare| rare.user.as_ref()) {
+            visit(format_args!("{app}/{}", channel_of(&member.user)));
+        }
+    }
+
+    fn topic(place: &str) -> Result<AskedTopic, &'static str> {
+        let parts = place.split_once('/').filter(|(_, channel)| ChannelKind::of(channel).is_some());
+        let (app, channel) = parts.ok_or("write echo/APP-ID/CHANNEL")?;
+        Ok(AskedTopic::new(&topic::topic(app, channel)))
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {

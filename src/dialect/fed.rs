@@ -12,6 +12,22 @@ pub struct FeedAddress {
     pub shape: &'static str,
 }
 
+/// A topic that an operator asks about, as subscriptions are looked up for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedTopic {
+    /// The bytes of the topic.
+    pub topic: Box<[u8]>,
+    /// The facet; `None` for every facet.
+    pub facet: Option<Box<[u8]>>,
+}
+
+impl AskedTopic {
+    /// A topic whose facet does not matter, in parts.
+    pub(super) fn new(parts: &[&[u8]]) -> Self {
+        Self { topic: parts.concat().into(), facet: None }
+    }
+}
+
 /// Why a fed event cannot be published. The reason is shown to the publisher.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]

@@ -2,8 +2,8 @@
 
 use super::client::DialectClient;
 use super::{
-    Actions, AmqpMessage, ClaimedPaths, Context, DialectTally, FeedAddress, Input, Request, Served,
-    Settings, Unusable, Upgrade,
+    Actions, AmqpMessage, AskedTopic, ClaimedPaths, Context, DialectTally, FeedAddress, Input,
+    Request, Served, Settings, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -14,6 +14,7 @@ use crate::service::webhook::Recipients;
 use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
 use std::borrow::Cow;
+use std::fmt;
 
 /// Forms that one publication may have, as a shard keeps a frame for each while it delivers.
 pub const FORMS_MAX: usize = 4;
@@ -88,6 +89,8 @@ pub trait Dialect: Sized {
     /// The code and reason that end a session while this node is cut off from the others of its
     /// cluster; `None` where sessions stay.
     const CLOSE_ISOLATED: Option<(u16, &'static str)> = Some((1013, "cut off from other nodes"));
+    /// The code and reason that end a session which an operator ends without naming a code.
+    const CLOSE_KICKED: (u16, &'static str) = (1008, "");
     /// The events that its sessions count, with the word by which the client is told, if it is.
     const TALLIES: &'static [(DialectTally, &'static str)] = &[];
     /// The longest message of a client, in bytes.
@@ -101,6 +104,20 @@ pub trait Dialect: Sized {
     /// The identity of the client, for the log: the subject of the token, or an equivalent.
     fn subject(&self) -> Option<Cow<'_, str>> {
         None
+    }
+
+    /// Visits what the session is subscribed to, for operators: each as a place of
+    /// [`Dialect::topic`], where a star stands for any text. Visiting costs no more than a step as
+    /// long as the visitor does not write the text.
+    fn subscriptions(&self, _visit: &mut dyn FnMut(fmt::Arguments<'_>)) {}
+
+    /// The topic of a place that an operator asks about: what follows the dialect's word in the
+    /// address of a feed line, and behind it what the line's JSON may name, such as the channel.
+    ///
+    /// # Errors
+    /// When no publication has this topic: what to write instead.
+    fn topic(_place: &str) -> Result<AskedTopic, &'static str> {
+        Err("the topics of this dialect have no addresses")
     }
 
     /// The text of the close frame (code 1009) after a message of `bytes` where `bytes_max` are

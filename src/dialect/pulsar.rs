@@ -32,21 +32,22 @@ use self::path::{ApiVersion, PathError, PulsarEndpoint, Statistics};
 use self::role::{PulsarRole, PulsarWish, RoleState, status_of};
 use self::wish::wish;
 use super::{
-    Action, Actions, Admission, Context, DeliveryForm, Dialect, FeedAddress, Input, Request,
-    Served, Unusable, Upgrade,
+    Action, Actions, Admission, AskedTopic, Context, DeliveryForm, Dialect, FeedAddress, Input,
+    Request, Served, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::topic::{
     Cause, MessageDraft, MessageId, Position, Recipient, Right, Rights, StoredMessage, TopicAnswer,
-    TopicInquiry, TopicName, TopicQuestion, WantedTopics,
+    TopicDomain, TopicInquiry, TopicName, TopicQuestion, WantedTopics,
 };
 use crate::service::verification::TokenAnswer;
 use crate::service::{Answer, Question};
 use crate::token::{Grant, Refusal as Judged, Verdict, Verifier};
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, ticks};
 use std::cell::Cell;
+use std::fmt;
 
 /// Longest message of a client, in bytes: the reference's `webSocketMaxTextFrameSize`.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -108,6 +109,25 @@ impl Dialect for Pulsar {
 
     fn message_bytes_max(_settings: &crate::dialect::Settings) -> usize {
         MESSAGE_BYTES_MAX
+    }
+
+    /// Those of durable topics are known to their owner, who tells them with the topic's statistics.
+    fn subscriptions(&self, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        if let RoleState::Listener(listener) = &self.part
+            && let Some((domain, name)) = listener.topic.as_str().split_once("://")
+        {
+            visit(format_args!("{domain}/{name}"));
+        }
+    }
+
+    fn topic(place: &str) -> Result<AskedTopic, &'static str> {
+        match fed::topic_of(place) {
+            Ok(topic) if topic.domain() == TopicDomain::NonPersistent => {
+                Ok(AskedTopic::new(&volatile::prefix(&topic)))
+            }
+            Ok(_) => Err("GET /topics/stats lists the consumers of a durable topic"),
+            Err(_) => Err("write pulsar/non-persistent/TENANT/NAMESPACE/TOPIC"),
+        }
     }
 
     fn too_long(bytes: u64, bytes_max: usize) -> String {

@@ -32,8 +32,8 @@ use self::message::{WazoRequest, WazoVersion};
 use self::pass::Pass;
 use crate::dialect::early::{Early, TokenFirst};
 use crate::dialect::{
-    Action, Actions, Admission, AmqpMessage, ClaimedPaths, Context, Dialect, FeedAddress, Input,
-    Unusable, Upgrade,
+    Action, Actions, Admission, AmqpMessage, AskedTopic, ClaimedPaths, Context, Dialect,
+    FeedAddress, Input, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -44,6 +44,7 @@ use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::fmt;
 
 /// The event name that stands for every name.
 const EVERY: &str = "*";
@@ -133,6 +134,20 @@ impl Dialect for Wazo {
 
     fn subject(&self) -> Option<Cow<'_, str>> {
         self.live.as_ref().map(|live| Cow::Borrowed(live.pass.user()))
+    }
+
+    fn subscriptions(&self, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        let names = self.live.iter().flat_map(|live| &live.names);
+        names.for_each(|name| visit(format_args!("{name}")));
+    }
+
+    fn topic(place: &str) -> Result<AskedTopic, &'static str> {
+        if place.contains('\0') || !(1..=NAME_BYTES_MAX).contains(&place.len()) {
+            return Err("write wazo/EVENT-NAME");
+        }
+        let topic = AskedTopic::new(&[&[TOPIC], place.as_bytes(), b"\0"]);
+        // Every session watches for its own deletion, by a facet, and gets no event by that.
+        Ok(AskedTopic { facet: Some(Box::default()), ..topic })
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {

@@ -17,7 +17,7 @@ mod external;
 mod rule;
 mod text;
 
-use self::address::{TOPIC, cell_of, watch};
+use self::address::{TOPIC, cell_of, named, watch};
 use self::command::EventCommand;
 use self::external::Author;
 use self::rule::EventRule;
@@ -29,7 +29,7 @@ use crate::dialect::personium::cell::{CELL_BYTES_MAX, is_for, is_name};
 use crate::dialect::personium::reply::{self, CLOSE, keepalive};
 use crate::dialect::personium::scope;
 use crate::dialect::{
-    Action, Actions, Admission, Context, Dialect, FeedAddress, Input, Unusable, Upgrade,
+    Action, Actions, Admission, AskedTopic, Context, Dialect, FeedAddress, Input, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -40,6 +40,7 @@ use crate::token::{Grant, Verifier};
 use crate::wheel::{Now, SECOND_NS};
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::fmt;
 
 /// Bytes of all Types and Objects of one session's rules: a thousand ordinary URLs. It bounds the
 /// memory of a session and the length of the answer to one request for its state.
@@ -85,6 +86,7 @@ impl Dialect for PersoniumEvent {
     const CLOSE_ISOLATED: Option<(u16, &'static str)> = Some((CLOSE, ""));
     const PING: &'static [u8] = reply::PING;
     const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
+    const CLOSE_KICKED: (u16, &'static str) = (CLOSE, "");
 
     fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
         settings.personium.text_bytes_max
@@ -110,6 +112,19 @@ impl Dialect for PersoniumEvent {
 
     fn subject(&self) -> Option<Cow<'_, str>> {
         self.live.as_ref()?.author.as_ref()?.subject.as_deref().map(Cow::Borrowed)
+    }
+
+    fn subscriptions(&self, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        let cell = self.cell();
+        for rule in self.live.iter().flat_map(|live| &live.rules) {
+            rule.show(cell, visit);
+        }
+    }
+
+    fn topic(place: &str) -> Result<AskedTopic, &'static str> {
+        let (cell, object) = place.split_once('/').unwrap_or((place, ""));
+        let topic = is_name(cell).then(|| AskedTopic::new(&named(cell, object.as_bytes())));
+        topic.ok_or("write event/CELL/OBJECT")
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {

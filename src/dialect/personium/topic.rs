@@ -24,7 +24,7 @@ use crate::dialect::personium::cell::{CELL_BYTES_MAX, is_for, is_name, is_segmen
 use crate::dialect::personium::reply::{self, CLOSE, keepalive, put_error, put_session};
 use crate::dialect::personium::scope;
 use crate::dialect::{
-    Action, Actions, Admission, Context, Dialect, FeedAddress, Input, Unusable, Upgrade,
+    Action, Actions, Admission, AskedTopic, Context, Dialect, FeedAddress, Input, Unusable, Upgrade,
 };
 use crate::event::{Event, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
@@ -33,6 +33,7 @@ use crate::service::Answer;
 use crate::service::verification::TokenAnswer;
 use crate::token::{Grant, NEVER_MS, Verifier};
 use crate::wheel::{Now, TICK_MS, ticks};
+use std::fmt;
 
 /// The byte that starts this dialect's topics.
 const TOPIC: u8 = b't';
@@ -84,6 +85,7 @@ impl Dialect for PersoniumTopic {
     const CLOSE_ISOLATED: Option<(u16, &'static str)> = Some((CLOSE, ""));
     const PING: &'static [u8] = reply::PING;
     const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
+    const CLOSE_KICKED: (u16, &'static str) = (CLOSE, "");
 
     fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
         settings.personium.text_bytes_max
@@ -99,6 +101,18 @@ impl Dialect for PersoniumTopic {
             place_and_host: format!("{place}\0{}", upgrade.host).into(),
             term: Term::until(on_a_tick(context.now, settings.token_timeout_s), false),
         })
+    }
+
+    fn subscriptions(&self, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        if self.term.is_accepted() {
+            visit(format_args!("{}", self.place()));
+        }
+    }
+
+    fn topic(place: &str) -> Result<AskedTopic, &'static str> {
+        let is_place = place.matches('/').count() == 2 && !place.contains('\0');
+        let topic = is_place.then(|| AskedTopic::new(&subscription(place)));
+        topic.ok_or("write topic/CELL/BOX/PATH")
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {

@@ -12,6 +12,11 @@ pub(super) const NAMED: u8 = 1;
 /// Follows the cell in the topic of an event that no rule can match, because one of them is null.
 pub(super) const UNNAMED: u8 = 2;
 
+/// The topic of an event with a Type and this Object, or the prefix of those whose Objects begin so.
+pub(super) fn named<'a>(cell: &'a str, object: &'a [u8]) -> [&'a [u8]; 5] {
+    [&[TOPIC], cell.as_bytes(), b"\0", &[NAMED], object]
+}
+
 /// The prefix of every event of a cell.
 pub(super) fn watch(cell: &str) -> [&[u8]; 3] {
     [&[TOPIC], cell.as_bytes(), b"\0"]

@@ -1,9 +1,10 @@
 //! Subscriptions of the event bus, by prefixes of an event's Type and Object.
 
-use super::address::{NAMED, TOPIC};
+use super::address::named;
 use crate::dialect::personium::cell::CELL_BYTES_MAX;
 use crate::event::{Value, ValueIntoString as _};
 use crate::trie::PREFIX_BYTES_MAX;
+use std::fmt;
 
 /// Longest Type and Object of a rule, in bytes: what the trie takes besides the cell. Objects are
 /// URLs, which browsers and servers limit to 2 to 8 KB.
@@ -28,12 +29,24 @@ impl EventRule {
 
     /// The prefix of the selected topics, in parts.
     pub(super) fn prefix<'a>(&'a self, cell: &'a str) -> [&'a [u8]; 5] {
-        [&[TOPIC], cell.as_bytes(), b"\0", &[NAMED], prefix(&self.object)]
+        named(cell, prefix(&self.object))
     }
 
     /// The prefix of the selected facets.
     pub(super) fn facet(&self) -> &[u8] {
         prefix(&self.kind)
+    }
+
+    /// Hands the rule to an operator's eyes: the cell, the Object's prefix, and the Type's if there
+    /// is one.
+    pub(super) fn show(&self, cell: &str, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        let [object, kind] =
+            [&*self.object, &*self.kind].map(|text| if text == "*" { "" } else { text });
+        if kind.is_empty() {
+            visit(format_args!("{cell}/{object}*"));
+        } else {
+            visit(format_args!("{cell}/{object}* of type {kind}*"));
+        }
     }
 
     /// Bytes of its texts.
