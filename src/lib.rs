@@ -46,6 +46,7 @@
 //! - [`feed`]: the publishing side: an address and JSON become a publication here; each source's
 //!   codec, and what its publishers are answered, is below it
 //! - [`metrics`]: what is counted
+//! - [`inspect`]: what operators ask about sessions, and the answers
 //!
 //! One shard, and HTTP:
 //!
@@ -117,6 +118,7 @@ pub mod event;
 pub mod feed;
 pub mod frame;
 pub mod http;
+pub mod inspect;
 pub mod io;
 pub mod json;
 pub mod manual;

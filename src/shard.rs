@@ -14,7 +14,8 @@
 //! what `transmit` describes; `asking` talks to services and ends sessions whose token is gone;
 //! `delivering` is for durable messages, `presence` for the channels owned here; `timing` has pings
 //! and deadlines; `ending` every way in which a connection ends; `outgoing` is what goes to other
-//! shards; `reporting` decides when something is counted and logged, `report` has the lines.
+//! shards; `reporting` decides when something is counted and logged, `report` has the lines;
+//! `inspecting` answers operators.
 
 mod asking;
 mod delivering;
@@ -22,6 +23,7 @@ mod dialect_state;
 mod ending;
 mod event;
 mod flushing;
+mod inspecting;
 mod opening;
 mod outgoing;
 mod presence;

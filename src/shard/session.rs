@@ -102,6 +102,19 @@ pub(super) enum Phase {
 }
 
 impl Phase {
+    /// Its name for operators.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Head | Self::Body => "request",
+            Self::Opening => "opening",
+            Self::Open => "open",
+            Self::Closing => "closing",
+            Self::Idle => "idle",
+            Self::Asked(..) => "answering",
+            Self::Ending | Self::Over => "ending",
+        }
+    }
+
     /// Whether a request is awaited, or the rest of one.
     pub(super) fn awaits_request(self) -> bool {
         matches!(self, Self::Head | Self::Body | Self::Idle)
