@@ -12,11 +12,11 @@ mod response;
 mod status;
 
 pub use self::admin::{
-    AdminCall, AdminRequest, AdminToken, ClusterCall, TopicCall, admin, answer, call,
+    AdminCall, AdminRequest, AdminToken, ClusterCall, TopicCall, V1Call, admin, answer, call, v1,
 };
 pub use self::metrics::{Exposition, Facts, Process, Room, metrics};
 pub use self::response::{
     AnswerForm, CONTINUE, Persistence, content_type, put_answer, put_not_allowed, put_unavailable,
     refusal, refusal_saying, response, speaks_tls, unserved, wants_proxy, without_body,
 };
-pub use self::status::{DaemonStatus, Gap};
+pub use self::status::{DaemonStart, DaemonStatus, Gap};

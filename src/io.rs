@@ -24,7 +24,8 @@
 //!   Redis
 //! - `cluster`: the thread that carries between this daemon and the others of its cluster
 //! - `store`: the threads of the durable topics, usually one
-//! - `admin`: the thread of health, metrics, and operators' requests about topics
+//! - `asking`: operators' questions about sessions, taken to the shards
+//! - `admin`: the thread of health, metrics, and operators' requests
 //! - `gaps`, `facts`: missing dependencies of dialects, and the other facts of readiness and
 //!   metrics
 //! - `pulse`: the last turn of each thread, and when one counts as hung
@@ -34,6 +35,7 @@
 //! - `clock`: the time
 
 mod admin;
+mod asking;
 mod bridge;
 mod clients;
 mod clock;
@@ -284,12 +286,13 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     // Of everything started so far, only the store needs a stop; shards end by themselves.
     let refusals =
         started(&reports, plan.shards).inspect_err(|_| hub.store.stop(Duration::ZERO))?;
+    let (driver, refusal) = foundation::in_use(plan.driver, plan.shards, refusals);
+    let _ = hub.driver.set(driver);
     if let Some((listener, token)) = admin {
         admin::start(&hub, listener, token)?;
     }
     hub.configured.taken(plan.limits, certificates(&plan.listen));
     hub.ready.store(true, Relaxed);
-    let (driver, refusal) = foundation::in_use(plan.driver, plan.shards, refusals);
     Ok(Daemon {
         admin: admin_address,
         driver,

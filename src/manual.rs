@@ -62,6 +62,7 @@ pages! {
     tls: "tls";
     proxies: "proxies";
     service: "service";
+    admin: "admin";
     limits: "limits";
     figures: "figures";
     development: "development";

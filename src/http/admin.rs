@@ -1,30 +1,35 @@
-//! The admin listener's answers: health, readiness, and operators' questions about topics and the
-//! cluster.
+//! The admin listener's answers: health, readiness, operators' questions about topics and the
+//! cluster, and their API.
 
 mod access;
 mod cluster;
 mod readiness;
 mod request;
 mod topics;
+pub mod v1;
 
 pub use self::access::{AdminToken, answer};
 pub use self::cluster::ClusterCall;
 pub use self::request::AdminRequest;
 pub use self::topics::TopicCall;
+pub use self::v1::V1Call;
 
 use super::response::{TEXT, response};
 use super::status::DaemonStatus;
 
-/// A call that needs the token of `[admin]`.
+/// A call of an operator.
 #[derive(Debug)]
 pub enum AdminCall {
     /// About topics.
     Topic(TopicCall),
     /// About the cluster.
     Cluster(ClusterCall),
+    /// A request to the API.
+    V1(V1Call),
 }
 
-/// Parses a request that needs the token of `[admin]`; `None` when it needs none.
+/// Parses a request that may need the token of `[admin]`; `None` when it is about the daemon's
+/// health.
 ///
 /// # Errors
 /// The whole response that refuses the request.
@@ -32,6 +37,9 @@ pub fn call(
     request: &AdminRequest<'_>,
     token: Option<&AdminToken>,
 ) -> Option<Result<AdminCall, Vec<u8>>> {
+    if let Some(call) = v1::call(request, token) {
+        return Some(call.map(AdminCall::V1));
+    }
     let is_topics = topics::name_of(request.path).is_some();
     if !is_topics && !request.path.starts_with("/cluster") {
         return None;
@@ -39,7 +47,7 @@ pub fn call(
     // Before anything else is looked at, so that a stranger learns nothing, not even which paths
     // there are.
     if let Err(refusal) = access::admit(request, token) {
-        return Some(Err(refusal));
+        return Some(Err(refusal.sentence()));
     }
 
     if is_topics {
@@ -61,7 +69,7 @@ pub fn admin(request: &AdminRequest<'_>, status: &DaemonStatus) -> Vec<u8> {
         "/readyz" => readiness::readiness(request.query, status),
         _ => (
             404,
-            "The paths are /healthz, /readyz, /metrics and, with a token, /topics and /cluster.\n"
+            "The paths are /healthz, /readyz, /metrics and, with a token, /v1, /topics and /cluster.\n"
                 .into(),
         ),
     };

@@ -5,7 +5,10 @@
 //! still accepted, and displaces the oldest unfinished request of the address with the most of
 //! them.
 
+mod v1;
+
 use super::Hub;
+use super::asking::Inspector;
 use super::pulse;
 use super::store::Unanswered;
 use crate::dialect::Kind;
@@ -65,6 +68,7 @@ pub(super) fn start(
     let state = Arc::new(AdminState {
         hub: Arc::clone(hub),
         token,
+        inspector: Inspector::new(hub),
         calls: AtomicUsize::new(0),
         pages: Default::default(),
     });
@@ -76,6 +80,8 @@ pub(super) fn start(
 struct AdminState {
     hub: Arc<Hub>,
     token: Option<AdminToken>,
+    /// The way to the shards.
+    inspector: Inspector,
     /// The number of requests that wait for the store.
     calls: AtomicUsize,
     /// The pages of metrics, one for each format.
@@ -280,6 +286,9 @@ async fn answer(request: &AdminRequest<'_>, state: &AdminState, calls: &AtomicBo
         },
         Some(Err(refusal)) => refusal.into(),
         Some(Ok(AdminCall::Cluster(call))) => ask_cluster(call, &state.hub).into(),
+        Some(Ok(AdminCall::V1(call))) => {
+            v1::answer(call, &state.hub, &state.inspector).await.into()
+        }
         Some(Ok(AdminCall::Topic(call))) => {
             if state.calls.load(Relaxed) >= CALLS_MAX {
                 return http::answer(503, b"too many requests wait for the store; try again")

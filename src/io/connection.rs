@@ -5,6 +5,7 @@
 //! meaning of the bytes, and the answers, are the shard's business.
 
 mod accept;
+mod inspecting;
 mod intake;
 mod sending;
 

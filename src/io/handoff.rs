@@ -11,6 +11,7 @@ use self::log::Stamped;
 use super::listen::Listener;
 use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
+use crate::inspect::{SessionAnswer, SessionInquiry};
 use crate::service::presence::PresenceQuestion;
 use crate::service::topic::TopicDelivery;
 use crate::service::{Answer, ConnectionRef};
@@ -20,7 +21,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustls::ServerConfig;
 use std::io;
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// Bounds of one shard's mailbox, at which others wait: half a second of deliveries at a hundred
 /// thousand a second.
@@ -63,6 +64,8 @@ pub enum Parcel {
     Outage(Kind, Option<(u16, &'static str)>),
     /// The node is cut off from the others: end the sessions of this part, of so many.
     Isolated(u32, u32),
+    /// An operator's question about sessions.
+    Inspect(Box<SessionInquiry>, oneshot::Sender<SessionAnswer>),
     /// Close every session; end when all are gone.
     Close,
 }
@@ -85,7 +88,7 @@ impl Weigh for Stamped<Parcel> {
             Parcel::Answer(_, answer) => answer.weight(),
             Parcel::Presence(_, question) => question.weight(),
             Parcel::Delivery(delivery) => delivery.weight(),
-            // Settings and changes are few.
+            // Settings, changes and operators' questions are few.
             _ => 0,
         }
     }

@@ -15,7 +15,7 @@ use super::store::Store;
 use crate::dialect::{Kind, Settings};
 use crate::feed::unix;
 use crate::frame::Publication;
-use crate::http::DaemonStatus;
+use crate::http::{DaemonStart, DaemonStatus};
 use crate::metrics::Metrics;
 use crate::service::presence::PresenceQuestion;
 use crate::service::verification::TokenQuestion;
@@ -24,7 +24,7 @@ use crate::service::{Answers, ConnectionRef};
 use crate::shard::Outgoing;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Interval between a publisher's checks that the shards have room.
@@ -70,6 +70,8 @@ pub(super) struct Hub {
     pub(super) configured: Configured,
     /// The start of the daemon, in milliseconds of unix time.
     pub(super) started_ms: u64,
+    /// What the shards wait, receive and send with, once they run.
+    pub(super) driver: OnceLock<&'static str>,
 }
 
 impl Hub {
@@ -103,6 +105,7 @@ impl Hub {
             spoken: spoken.to_vec(),
             configured: Configured::default(),
             started_ms: clock::now().unix_ms,
+            driver: OnceLock::new(),
         })
     }
 
@@ -319,13 +322,21 @@ impl Hub {
     }
 
     pub(super) fn status(&self) -> DaemonStatus {
+        let now = clock::now();
         DaemonStatus {
             threads: self.metrics.clone(),
+            shards: self.mailboxes.len(),
+            start: DaemonStart {
+                at_ms: self.started_ms,
+                pid: std::process::id(),
+                driver: self.driver.get().copied().unwrap_or_default(),
+            },
+            now_ms: now.unix_ms,
             waiting: self.log.depth()
                 + self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).sum::<u64>(),
             ready: self.ready.load(Relaxed),
             draining: self.draining.load(Relaxed),
-            hung: self.pulses.hung(clock::now()),
+            hung: self.pulses.hung(now),
             gaps: self.gaps.all(),
             spoken: self.spoken.clone(),
             cluster: self.cluster.as_ref().map(|cluster| Arc::clone(&cluster.metrics)),

@@ -320,6 +320,14 @@ impl Worker {
             Parcel::Listener(number, change) => {
                 self.sockets.change(number, change, &mut self.shard, now)
             }
+            Parcel::Inspect(inquiry, asker) => {
+                // One who has given up must not have sessions ended any more.
+                if !asker.is_closed() {
+                    let answer = self.sockets.inspect(&mut self.shard, &inquiry, now);
+                    // Or it has given up just now.
+                    let _ = asker.send(answer);
+                }
+            }
             Parcel::Close => {
                 self.closing = true;
                 self.shard.drain(now);

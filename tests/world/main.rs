@@ -45,6 +45,7 @@ mod stop;
 mod tls;
 mod topic;
 mod topics;
+mod v1;
 mod verifiers;
 mod wazo;
 mod wazo_auth;

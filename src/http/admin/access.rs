@@ -2,6 +2,7 @@
 
 use super::request::AdminRequest;
 use crate::http::response::{TEXT, content_type, response};
+use std::borrow::Cow;
 use std::fmt;
 use subtle::ConstantTimeEq as _;
 
@@ -68,22 +69,19 @@ pub fn answer(status: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// Checks the right to make such requests.
-pub(super) fn admit(request: &AdminRequest<'_>, token: Option<&AdminToken>) -> Result<(), Vec<u8>> {
+pub(super) fn admit(
+    request: &AdminRequest<'_>,
+    token: Option<&AdminToken>,
+) -> Result<(), AdminRefusal> {
     // A page in an operator's browser may reach a port that its server cannot.
     if request.has_origin {
-        return Err(refusal(
-            403,
-            "",
-            "web pages have no access: requests with an Origin header are refused",
-        ));
+        let reason = "web pages have no access: requests with an Origin header are refused";
+        return Err(AdminRefusal::new(403, reason));
     }
     let Some(token) = token else {
-        return Err(refusal(
-            403,
-            "",
-            "requests about topics and the cluster need a token, and none is configured: write \
-             token_file in [admin]",
-        ));
+        let reason = "requests for more than health and metrics need a token, and none is \
+                      configured: write token_file in [admin]";
+        return Err(AdminRefusal::new(403, reason));
     };
 
     let given = request
@@ -97,8 +95,30 @@ pub(super) fn admit(request: &AdminRequest<'_>, token: Option<&AdminToken>) -> R
     }
 }
 
-fn unauthorized(reason: &str) -> Vec<u8> {
-    refusal(401, "WWW-Authenticate: Bearer\r\n", reason)
+fn unauthorized(reason: &'static str) -> AdminRefusal {
+    AdminRefusal {
+        headers: "WWW-Authenticate: Bearer\r\n".into(),
+        ..AdminRefusal::new(401, reason)
+    }
+}
+
+/// Why a request is refused.
+pub(super) struct AdminRefusal {
+    pub(super) status: u16,
+    /// Lines of the response's head.
+    pub(super) headers: Cow<'static, str>,
+    pub(super) reason: Cow<'static, str>,
+}
+
+impl AdminRefusal {
+    pub(super) fn new(status: u16, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, headers: "".into(), reason: reason.into() }
+    }
+
+    /// The response, with the reason as a sentence.
+    pub(super) fn sentence(&self) -> Vec<u8> {
+        refusal(self.status, &self.headers, &self.reason)
+    }
 }
 
 pub(super) fn refusal(status: u16, headers: &str, reason: &str) -> Vec<u8> {
@@ -120,9 +140,7 @@ mod tests {
                 has_origin,
                 ..AdminRequest::default()
             };
-            let refusal = admit(&request, token).err();
-            refusal
-                .map_or(200, |refusal| String::from_utf8(refusal).unwrap()[9..12].parse().unwrap())
+            admit(&request, token).err().map_or(200, |refusal| refusal.status)
         };
         assert_eq!(status("Bearer 0123456789abcdef", false, Some(&token)), 200);
         assert_eq!(status("Bearer 0123456789abcdef", true, Some(&token)), 403);
