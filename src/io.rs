@@ -81,6 +81,7 @@ pub use self::pieces::{Pieces, PiecesNext};
 pub use self::reload::{RenewError, Renewal};
 pub use self::watchdog::{Beat, end_after};
 
+use self::admin::AdminListeners;
 use self::bridge::Feeds;
 use self::clients::Clients;
 use self::cluster::ClusterHandle;
@@ -155,8 +156,10 @@ pub struct Plan {
 pub struct Admin {
     /// Address and port.
     pub address: SocketAddr,
-    /// The token that requests about topics need; without one they are all refused.
+    /// The token that operators' requests need; without one they are all refused there.
     pub token: Option<AdminToken>,
+    /// The path of a socket, on which the daemon's user and root need no token.
+    pub socket: Option<PathBuf>,
 }
 
 /// A listener for clients.
@@ -204,6 +207,8 @@ pub enum StartError {
 pub struct Daemon {
     /// The address of the admin listener.
     pub admin: Option<SocketAddr>,
+    /// The path of its socket.
+    admin_socket: Option<PathBuf>,
     /// What the shards wait, receive and send with.
     pub driver: &'static str,
     /// The shards that are on epoll because io_uring was refused.
@@ -236,12 +241,10 @@ struct Setup {
 /// When something cannot be listened on, or a shard cannot run; what was started ends by itself.
 pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let (slots, listeners) = listen_for_clients(&plan.listen, plan.shards)?;
-    let admin = match plan.admin {
-        Some(admin) => listen::tcp(admin.address, 1)?.pop().map(|socket| (socket, admin.token)),
-        None => None,
-    };
-    let admin_address =
-        admin.as_ref().map(|(socket, _)| listen::local_address(socket)).transpose()?;
+    let admin = plan.admin.as_ref();
+    let admin = admin.map(|it| AdminListeners::listen(it.address, it.socket.as_deref()));
+    let admin = admin.transpose()?;
+    let admin_address = admin.as_ref().map(|admin| admin.address);
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
     groups::note_hidden(&plan.feed);
 
@@ -288,13 +291,15 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         started(&reports, plan.shards).inspect_err(|_| hub.store.stop(Duration::ZERO))?;
     let (driver, refusal) = foundation::in_use(plan.driver, plan.shards, refusals);
     let _ = hub.driver.set(driver);
-    if let Some((listener, token)) = admin {
-        admin::start(&hub, listener, token)?;
+    let admin_socket = plan.admin.as_ref().and_then(|admin| admin.socket.clone());
+    if let (Some(listeners), Some(admin)) = (admin, plan.admin) {
+        admin::start(&hub, listeners, admin.token)?;
     }
     hub.configured.taken(plan.limits, certificates(&plan.listen));
     hub.ready.store(true, Relaxed);
     Ok(Daemon {
         admin: admin_address,
+        admin_socket,
         driver,
         refusal,
         slots,
@@ -414,6 +419,10 @@ impl Daemon {
         // Ends of sessions cause webhooks; the store comes last, when no session asks it any more.
         self.hub.bridge.stop(drain.saturating_sub(start.elapsed()));
         self.hub.store.stop(drain.saturating_sub(start.elapsed()));
+        // Last, because operators ask until the end.
+        if let Some(path) = &self.admin_socket {
+            let _ = std::fs::remove_file(path);
+        }
         self.threads.iter().all(JoinHandle::is_finished)
     }
 

@@ -8,6 +8,7 @@ use super::user::User;
 use super::{CliError, logging};
 use crate::dialect::Kind;
 use crate::io::foundation;
+use crate::io::listen::SocketKey;
 use crate::io::rehearsal::{self, Occupancy};
 use crate::io::runtime::Driver;
 use crate::io::{self, Bus, Listen, Nats, Plan, Redis, StartError};
@@ -119,6 +120,11 @@ impl Start {
                 Err(error) => self.problems.push(error.to_string()),
             }
         }
+        if let Some(path) = plan.admin.as_ref().and_then(|admin| admin.socket.as_deref())
+            && let Err(error) = rehearsal::unix_path(SocketKey::Admin, path)
+        {
+            self.problems.push(error.to_string());
+        }
         // Each of them alone could be listened on.
         if let Some((first, second)) = rehearsal::overlapping(&addresses) {
             self.problems.push(format!(
@@ -214,8 +220,11 @@ pub(super) fn describe(plan: &Plan) -> String {
         lines += &format!("listen {address}: {}{over}{behind}\n", names.join(", "));
     }
     if let Some(admin) = &plan.admin {
-        let topics = if admin.token.is_some() { " /topics" } else { "" };
-        lines += &format!("admin  {}: /healthz /readyz /metrics{topics}\n", admin.address);
+        let more = if admin.token.is_some() { " /v1 /topics" } else { "" };
+        lines += &format!("admin  {}: /healthz /readyz /metrics{more}\n", admin.address);
+        if let Some(path) = &admin.socket {
+            lines += &format!("admin  {}: the same, without a token\n", path.display());
+        }
     }
     describe_feeds(plan, &mut lines);
     if let Some(Nats { servers, node, settings, .. }) = &plan.cluster {

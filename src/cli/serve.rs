@@ -92,7 +92,7 @@ impl Serve {
 /// wrong.
 fn status(error: &StartError) -> CliStatus {
     match error {
-        StartError::Listen(ListenError::PortTaken(_) | ListenError::SocketTaken(_)) => {
+        StartError::Listen(ListenError::PortTaken(_) | ListenError::SocketTaken(..)) => {
             CliStatus::TryAgain
         }
         StartError::Listen(ListenError::Other(..)) | StartError::Runtime(_) | StartError::Io(_) => {

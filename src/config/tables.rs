@@ -203,16 +203,21 @@ impl TlsTable {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminTable {
-    /// The address of /healthz, /readyz and /metrics, and of the requests of `fanfare topics`.
+    /// The address of /healthz, /readyz and /metrics, and of operators' requests: those of `fanfare
+    /// sessions`, `fanfare topics` and others.
     #[schemars(extend("x-sample" = "127.0.0.1:9500"))]
     pub address: SocketAddr,
-    /// The file with the token of `fanfare topics`: at least 16 characters, as `openssl rand -hex
-    /// 32` makes them. Without it, topics can be neither inspected nor changed here. Let the file
-    /// belong to the daemon's user with mode 0400.
+    /// The file with the token of operators' requests: at least 16 characters, as `openssl rand
+    /// -hex 32` makes them. Without it, the address answers about health and metrics only. Let the
+    /// file belong to the daemon's user with mode 0400.
     #[schemars(example = &"/etc/fanfare/admin.token")]
     pub token_file: Option<PathBuf>,
     /// The same, in this file, which is then a secret too.
     pub token: Option<AdminToken>,
+    /// The path of a socket that answers the same. Only root and the daemon's user can connect to
+    /// it, and need no token.
+    #[schemars(example = &"/run/fanfare/admin.sock")]
+    pub socket: Option<PathBuf>,
 }
 
 /// The table `[feed]`: where events come from.

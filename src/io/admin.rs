@@ -2,10 +2,15 @@
 //! and a task per request. Requests are read as on every listener.
 //!
 //! Any client of the port may keep connections open. At [`CONNECTIONS_MAX`] a new connection is
-//! still accepted, and displaces the oldest unfinished request of the address with the most of
-//! them.
+//! still accepted, and displaces the oldest unfinished request of the peer with the most of them:
+//! an address, or a user of the socket.
 
+mod socket;
 mod v1;
+
+pub(super) use self::socket::AdminListeners;
+
+use self::socket::{AdminPeer, AdminSockets, AdminStream};
 
 use super::Hub;
 use super::asking::Inspector;
@@ -15,14 +20,11 @@ use crate::dialect::Kind;
 use crate::http::body::Framing;
 use crate::http::head::{self, Fault, HEADERS_MAX, Head, HeadEnd};
 use crate::http::{self, AdminCall, AdminRequest, AdminToken, ClusterCall, Exposition, TopicCall};
-use rustix::fd::OwnedFd;
 use std::cmp::Reverse;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -50,20 +52,20 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 const BODY_BYTES_MAX: usize = 8 * 1024;
 
 /// Starts the thread, which answers requests until the process ends. Without a token it refuses
-/// those about topics.
+/// those of operators, but for those on the socket.
 ///
 /// # Errors
 /// When no thread or runtime can be started.
 pub(super) fn start(
     hub: &Arc<Hub>,
-    listener: OwnedFd,
+    listeners: AdminListeners,
     token: Option<AdminToken>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listener = {
+    let sockets = {
         // A tokio socket registers with the runtime that it is made in.
         let _inside = runtime.enter();
-        TcpListener::from_std(listener.into())?
+        listeners.open()?
     };
     let state = Arc::new(AdminState {
         hub: Arc::clone(hub),
@@ -73,7 +75,7 @@ pub(super) fn start(
         pages: Default::default(),
     });
     let thread = std::thread::Builder::new().name("admin".into());
-    thread.spawn(move || runtime.block_on(serve(&listener, &state))).map(|_| ())
+    thread.spawn(move || runtime.block_on(serve(&sockets, &state))).map(|_| ())
 }
 
 /// The state that all requests share.
@@ -100,27 +102,27 @@ struct Page {
 
 /// A connection.
 struct AdminConnection {
-    address: IpAddr,
+    peer: AdminPeer,
     task: AbortHandle,
     /// Whether its request waits for the store.
     calls: Arc<AtomicBool>,
 }
 
-async fn serve(listener: &TcpListener, state: &Arc<AdminState>) {
+async fn serve(sockets: &AdminSockets, state: &Arc<AdminState>) {
     tokio::spawn(pulse::beat(Arc::clone(&state.hub), |hub| &hub.pulses.admin));
     let mut connections: Vec<AdminConnection> = Vec::new();
     let metrics = Arc::clone(state.hub.admin_metrics());
     for accepted in 1usize.. {
-        match listener.accept().await {
+        match sockets.accept().await {
             Ok((socket, peer)) => {
                 connections.retain(|connection| !connection.task.is_finished());
                 if connections.len() >= CONNECTIONS_MAX && end_oldest(&mut connections) {
                     metrics.admin_displaced.add(1);
                 }
                 let calls = Arc::<AtomicBool>::default();
-                let task = tokio::spawn(converse(socket, Arc::clone(state), Arc::clone(&calls)));
-                let (address, task) = (peer.ip().to_canonical(), task.abort_handle());
-                connections.push(AdminConnection { address, task, calls });
+                let conversation = converse(socket, peer, Arc::clone(state), Arc::clone(&calls));
+                let task = tokio::spawn(conversation).abort_handle();
+                connections.push(AdminConnection { peer, task, calls });
             }
             // The client has gone meanwhile.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -140,35 +142,36 @@ async fn serve(listener: &TcpListener, state: &Arc<AdminState>) {
     }
 }
 
-/// Ends the oldest unfinished request of the address that has most of them. Returns whether there
+/// Ends the oldest unfinished request of the peer that has most of them. Returns whether there
 /// was one.
 fn end_oldest(connections: &mut Vec<AdminConnection>) -> bool {
-    let addresses = connections.iter().map(|connection| connection.address);
+    let peers = connections.iter().map(|connection| connection.peer);
     let calls = connections.iter().map(|connection| connection.calls.load(Relaxed));
-    let Some(place) = oldest(addresses.zip(calls)) else { return false };
+    let Some(place) = oldest(peers.zip(calls)) else { return false };
     connections.remove(place).task.abort();
     true
 }
 
-/// The first connection of the most frequent address, not counting connections that stay.
-fn oldest(connections: impl Iterator<Item = (IpAddr, bool)>) -> Option<usize> {
-    // The count of each address, and the place of its first connection.
-    let mut addresses: Vec<(IpAddr, usize, usize)> = Vec::new();
-    for (place, (address, stays)) in connections.enumerate() {
-        match addresses.iter_mut().find(|(known, ..)| *known == address) {
+/// The first connection of the most frequent peer, not counting connections that stay.
+fn oldest(connections: impl Iterator<Item = (AdminPeer, bool)>) -> Option<usize> {
+    // The count of each peer, and the place of its first connection.
+    let mut peers: Vec<(AdminPeer, usize, usize)> = Vec::new();
+    for (place, (peer, stays)) in connections.enumerate() {
+        match peers.iter_mut().find(|(known, ..)| *known == peer) {
             _ if stays => {}
             Some((_, count, _)) => *count += 1,
-            None => addresses.push((address, 1, place)),
+            None => peers.push((peer, 1, place)),
         }
     }
 
-    let most = addresses.into_iter().max_by_key(|(_, count, place)| (*count, Reverse(*place)));
+    let most = peers.into_iter().max_by_key(|(_, count, place)| (*count, Reverse(*place)));
     most.map(|(_, _, place)| place)
 }
 
 /// Reads one request and answers it.
 async fn converse(
-    socket: TcpStream,
+    socket: AdminStream,
+    peer: AdminPeer,
     state: Arc<AdminState>,
     calls: Arc<AtomicBool>,
 ) -> io::Result<()> {
@@ -178,11 +181,11 @@ async fn converse(
             AdminRead::None => return Ok(()),
             AdminRead::Refused(response) => response.into(),
             AdminRead::Whole(bytes, head, body) => {
-                respond(&bytes, (head, body), &state, &calls).await
+                respond(&bytes, (head, body), peer, &state, &calls).await
             }
         },
     };
-    timeout(REQUEST_TIMEOUT, send(&socket, &response)).await?
+    timeout(REQUEST_TIMEOUT, socket.send(&response)).await?
 }
 
 /// What a connection has sent.
@@ -195,7 +198,7 @@ enum AdminRead {
     Whole(Vec<u8>, usize, usize),
 }
 
-async fn read(socket: &TcpStream) -> io::Result<AdminRead> {
+async fn read(socket: &AdminStream) -> io::Result<AdminRead> {
     let (mut bytes, mut chunk, mut incoming) = (Vec::new(), [0; 2048], Incoming::default());
     loop {
         match incoming.read(&mut bytes) {
@@ -205,13 +208,9 @@ async fn read(socket: &TcpStream) -> io::Result<AdminRead> {
                 return Ok(AdminRead::Refused(http::refusal_saying(fault.status, fault.reason)));
             }
         }
-        // Readiness may be spurious, hence `try_read`.
-        socket.readable().await?;
-        match socket.try_read(&mut chunk) {
-            Ok(0) => return Ok(AdminRead::None),
-            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        match socket.read(&mut chunk).await? {
+            0 => return Ok(AdminRead::None),
+            count => bytes.extend_from_slice(&chunk[..count]),
         }
     }
 }
@@ -254,6 +253,7 @@ fn framing(head: &[u8]) -> Result<Framing, Fault> {
 async fn respond(
     bytes: &[u8],
     (head, body): (usize, usize),
+    peer: AdminPeer,
     state: &AdminState,
     calls: &AtomicBool,
 ) -> Arc<[u8]> {
@@ -273,6 +273,7 @@ async fn respond(
         accept: &head.list("accept"),
         authorization: fields.authorization,
         has_origin: fields.origin.is_some(),
+        is_admitted: peer.is_admitted(),
     };
     let response = answer(&request, state, calls).await;
     if head.is_head { http::without_body(response.to_vec()).into() } else { response }
@@ -401,25 +402,13 @@ fn unanswered(reason: Unanswered, hub: &Hub) -> Vec<u8> {
     }
 }
 
-async fn send(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        socket.writable().await?;
-        match socket.try_write(bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn room_is_made_by_whoever_has_most_of_it_and_not_by_those_who_wait_for_the_store() {
-        let [a, b] = [1, 2].map(|last| IpAddr::from([127, 0, 0, last]));
+        let [a, b] = [1, 2].map(AdminPeer::User);
         assert_eq!(oldest([].into_iter()), None);
         assert_eq!(oldest([(a, true), (b, true)].into_iter()), None);
         assert_eq!(oldest([(a, false), (b, false)].into_iter()), Some(0));

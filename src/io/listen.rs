@@ -10,6 +10,7 @@ use rustix::net::{
     sockopt,
 };
 use rustls::ServerConfig;
+use std::fmt;
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
@@ -40,6 +41,24 @@ pub struct Listener {
     pub(super) proxied: bool,
 }
 
+/// The key of the configuration that names the path of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketKey {
+    /// The unix feed's.
+    Feed,
+    /// The admin listener's.
+    Admin,
+}
+
+impl fmt::Display for SocketKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Feed => "feed.unix.path",
+            Self::Admin => "admin.socket",
+        })
+    }
+}
+
 /// Why listening failed, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -54,21 +73,24 @@ pub enum ListenError {
     /// An address that this machine does not have.
     #[error("{0} is not an address of this machine: use one that `ip address` shows, or 0.0.0.0")]
     NoSuchAddress(SocketAddr),
-    /// A daemon answers on the socket.
+    /// A daemon answers on the socket that the key names.
     #[error(
-        "{} is in use by a running daemon: stop it, or give feed.unix.path another value",
-        .0.display()
+        "{path} is in use by a running daemon: stop it, or give {key} another value",
+        key = .0, path = .1.display()
     )]
-    SocketTaken(PathBuf),
+    SocketTaken(SocketKey, PathBuf),
     /// Something else has the path.
     #[error(
-        "{} exists and is not a socket: remove it, or give feed.unix.path another value",
-        .0.display()
+        "{path} exists and is not a socket: remove it, or give {key} another value",
+        key = .0, path = .1.display()
     )]
-    NotASocket(PathBuf),
+    NotASocket(SocketKey, PathBuf),
     /// The path does not fit into a socket's address.
-    #[error("feed.unix.path: {} is too long: a socket's path may have 107 bytes", .0.display())]
-    LongPath(PathBuf),
+    #[error(
+        "{key}: {path} is too long: a socket's path may have 107 bytes",
+        key = .0, path = .1.display()
+    )]
+    LongPath(SocketKey, PathBuf),
     /// The group cannot be found.
     #[error("feed.unix.group: there is no group \"{0}\": create it, or give its number")]
     NoSuchGroup(String),
@@ -86,20 +108,30 @@ pub enum ListenError {
 /// # Errors
 /// When the address cannot be had.
 pub fn tcp(address: SocketAddr, shards: usize) -> Result<Vec<OwnedFd>, ListenError> {
-    let probe = patiently(|| tcp_socket(address, false))?;
-    let actual =
-        SocketAddr::try_from(rustix::net::getsockname(&probe).map_err(|e| other(address, e))?)
-            .map_err(|e| other(address, e))?;
-    // Kept, it would take its share of the connections and never accept one.
-    drop(probe);
+    let actual = free_address(address)?;
+    (0..shards).map(|_| shared_listener(actual)).collect()
+}
 
-    (0..shards)
-        .map(|_| {
-            let socket = tcp_socket(actual, true)?;
-            listen(&socket, BACKLOG).map_err(|error| classify(actual, error))?;
-            Ok(socket)
-        })
-        .collect()
+/// Listens on `address` once. Returns the address too, with the port that was chosen for port 0.
+///
+/// # Errors
+/// When the address cannot be had.
+pub(super) fn tcp_one(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), ListenError> {
+    let actual = free_address(address)?;
+    Ok((shared_listener(actual)?, actual))
+}
+
+/// The address, with a port chosen for port 0, once no other program listens there.
+fn free_address(address: SocketAddr) -> Result<SocketAddr, ListenError> {
+    let probe = patiently(|| tcp_socket(address, false))?;
+    // Kept, the probe would take its share of the connections and never accept one.
+    local_address(&probe).map_err(|error| other(address, error))
+}
+
+fn shared_listener(address: SocketAddr) -> Result<OwnedFd, ListenError> {
+    let socket = tcp_socket(address, true)?;
+    listen(&socket, BACKLOG).map_err(|error| classify(address, error))?;
+    Ok(socket)
 }
 
 /// The address that a listener has, with the port that was chosen for port 0.
@@ -149,23 +181,39 @@ pub fn unix(settings: &unix::UnixFeedSettings, path: &Path) -> Result<OwnedFd, L
     // Checked before anything is removed or made.
     unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     settings.group.as_deref().map(group_number).transpose()?;
-    let address = unix_address(path)?;
-    patiently(|| remove_stale(path, &address))?;
+    let key = SocketKey::Feed;
+    let socket = bind_unix(key, path)?;
+    permit(settings, path)?;
+    listen(&socket, BACKLOG).map_err(|error| path_error(key, "cannot listen on", path, error))?;
+    Ok(socket)
+}
+
+/// Listens on a path that only the daemon's user, and root, can connect to.
+///
+/// # Errors
+/// As [`unix()`].
+pub fn private_unix(key: SocketKey, path: &Path) -> Result<OwnedFd, ListenError> {
+    let socket = bind_unix(key, path)?;
+    listen(&socket, BACKLOG).map_err(|error| path_error(key, "cannot listen on", path, error))?;
+    Ok(socket)
+}
+
+/// Makes a socket at a path, for its owner alone.
+fn bind_unix(key: SocketKey, path: &Path) -> Result<OwnedFd, ListenError> {
+    let address = unix_address(key, path)?;
+    patiently(|| remove_stale(key, path, &address))?;
     if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
         fs::create_dir_all(directory)
-            .map_err(|error| path_error("cannot make the directory of", path, error))?;
+            .map_err(|error| path_error(key, "cannot make the directory of", path, error))?;
     }
 
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .map_err(|error| path_error("cannot make", path, error))?;
-    // Made for its owner alone: `permit` opens it up once mode and group are right.
+        .map_err(|error| path_error(key, "cannot make", path, error))?;
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let bound = bind(&socket, &address);
     rustix::process::umask(umask);
-    bound.map_err(|error| path_error("cannot make", path, error))?;
-    permit(settings, path)?;
-    listen(&socket, BACKLOG).map_err(|error| path_error("cannot listen on", path, error))?;
+    bound.map_err(|error| path_error(key, "cannot make", path, error))?;
     Ok(socket)
 }
 
@@ -182,23 +230,29 @@ pub(super) fn permit(settings: &unix::UnixFeedSettings, path: &Path) -> Result<(
 
     // An ordinary user may chown to a group of its own only, so not without need.
     if fs::metadata(path).is_ok_and(|socket| socket.gid() != group) {
-        std::os::unix::fs::chown(path, None, Some(group))
-            .map_err(|error| path_error("cannot give to feed.unix.group", path, error))?;
+        std::os::unix::fs::chown(path, None, Some(group)).map_err(|error| {
+            path_error(SocketKey::Feed, "cannot give to feed.unix.group", path, error)
+        })?;
     }
     fs::set_permissions(path, Permissions::from_mode(mode))
-        .map_err(|error| path_error("cannot set feed.unix.mode of", path, error))
+        .map_err(|error| path_error(SocketKey::Feed, "cannot set feed.unix.mode of", path, error))
 }
 
 /// The address of a socket in the file system.
-pub(super) fn unix_address(path: &Path) -> Result<SocketAddrUnix, ListenError> {
+pub(super) fn unix_address(key: SocketKey, path: &Path) -> Result<SocketAddrUnix, ListenError> {
     SocketAddrUnix::new(path).map_err(|error| match error {
-        rustix::io::Errno::NAMETOOLONG => ListenError::LongPath(path.into()),
-        error => path_error("cannot use", path, error),
+        rustix::io::Errno::NAMETOOLONG => ListenError::LongPath(key, path.into()),
+        error => path_error(key, "cannot use", path, error),
     })
 }
 
-pub(super) fn path_error(what: &str, path: &Path, error: impl Into<io::Error>) -> ListenError {
-    ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error.into())
+pub(super) fn path_error(
+    key: SocketKey,
+    what: &str,
+    path: &Path,
+    error: impl Into<io::Error>,
+) -> ListenError {
+    ListenError::Other(format!("{key}: {what} {}", path.display()), error.into())
 }
 
 /// Repeats an attempt while the address is taken, for [`TAKEN_PATIENCE`].
@@ -206,7 +260,7 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, ListenError>) -> Result<T
     let start = Instant::now();
     loop {
         match attempt() {
-            Err(ListenError::PortTaken(_) | ListenError::SocketTaken(_))
+            Err(ListenError::PortTaken(_) | ListenError::SocketTaken(..))
                 if start.elapsed() < TAKEN_PATIENCE =>
             {
                 std::thread::sleep(TAKEN_PAUSE);
@@ -217,12 +271,12 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, ListenError>) -> Result<T
 }
 
 /// Removes the socket of a dead daemon.
-fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
+fn remove_stale(key: SocketKey, path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(path_error("cannot remove", path, error)),
+        Err(error) => return Err(path_error(key, "cannot remove", path, error)),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(ListenError::NotASocket(path.into()));
+            return Err(ListenError::NotASocket(key, path.into()));
         }
         Ok(_) => {}
     }
@@ -230,13 +284,13 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError
     // Without NONBLOCK the probe would wait for ever for a daemon that hangs with a full backlog.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .map_err(|error| path_error("cannot remove", path, error))?;
+        .map_err(|error| path_error(key, "cannot remove", path, error))?;
     match connect(&probe, address) {
         // Refused means that no process has it open; a full backlog is a living daemon's.
         Err(rustix::io::Errno::CONNREFUSED) => {
-            fs::remove_file(path).map_err(|error| path_error("cannot remove", path, error))
+            fs::remove_file(path).map_err(|error| path_error(key, "cannot remove", path, error))
         }
-        _ => Err(ListenError::SocketTaken(path.into())),
+        _ => Err(ListenError::SocketTaken(key, path.into())),
     }
 }
 

@@ -4,7 +4,7 @@
 //! Ports are bound for a moment. That takes nothing away: connections go to sockets that listen,
 //! and a starting daemon retries for a second.
 
-use super::listen::{self, ListenError};
+use super::listen::{self, ListenError, SocketKey};
 use crate::feed::unix;
 use rustix::fs::Access;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -83,20 +83,27 @@ pub fn unix(
 ) -> Result<(Occupancy, Option<u32>), ListenError> {
     unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(listen::group_number).transpose()?;
-    let address = listen::unix_address(path)?;
+    Ok((unix_path(SocketKey::Feed, path)?, group))
+}
 
+/// Whether a socket can be made at a path.
+///
+/// # Errors
+/// When it cannot be made, with what to do about it.
+pub fn unix_path(key: SocketKey, path: &Path) -> Result<Occupancy, ListenError> {
+    let address = listen::unix_address(key, path)?;
     let held = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Occupancy::Free,
-        Err(error) => return Err(listen::path_error("cannot make", path, error)),
+        Err(error) => return Err(listen::path_error(key, "cannot make", path, error)),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(ListenError::NotASocket(path.into()));
+            return Err(ListenError::NotASocket(key, path.into()));
         }
         Ok(_) if is_left_over(&address) => Occupancy::Free,
         Ok(_) => Occupancy::ByOwn,
     };
     writable(path.parent().unwrap_or(Path::new(".")))
-        .map_err(|error| listen::path_error("cannot make", path, error))?;
-    Ok((held, group))
+        .map_err(|error| listen::path_error(key, "cannot make", path, error))?;
+    Ok(held)
 }
 
 /// Whether an existing socket has no listener.

@@ -78,6 +78,9 @@ pub(super) fn admit(
         let reason = "web pages have no access: requests with an Origin header are refused";
         return Err(AdminRefusal::new(403, reason));
     }
+    if request.is_admitted {
+        return Ok(());
+    }
     let Some(token) = token else {
         let reason = "requests for more than health and metrics need a token, and none is \
                       configured: write token_file in [admin]";

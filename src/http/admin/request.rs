@@ -15,6 +15,8 @@ pub struct AdminRequest<'a> {
     pub accept: &'a str,
     /// The `Authorization` header, or nothing.
     pub authorization: &'a str,
+    /// Whether its connection is a right of its own: the daemon's user, or root, on the socket.
+    pub is_admitted: bool,
     /// Whether it names an `Origin`.
     pub has_origin: bool,
 }
