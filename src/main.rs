@@ -7,8 +7,9 @@ use fanfare::cli::error::CliStatus;
 use fanfare::cli::output::{note, print};
 use fanfare::cli::{
     CliError, check::Check, cluster::ClusterCommand, configuration::ConfigCommand,
-    help::HelpCommand, publish::Publish, serve::Serve, subscribe::SubscribeCommand,
-    token::TokenCommand, topics::TopicsCommand,
+    help::HelpCommand, kick::KickCommand, publish::Publish, serve::Serve,
+    sessions::SessionsCommand, subscribe::SubscribeCommand, token::TokenCommand,
+    topics::TopicsCommand,
 };
 use std::process::ExitCode;
 
@@ -48,6 +49,8 @@ enum FanfareCommand {
     Subscribe(SubscribeCommand),
     Token(TokenCommand),
     Topics(TopicsCommand),
+    Sessions(SessionsCommand),
+    Kick(KickCommand),
     Cluster(ClusterCommand),
     Bench(Bench),
 }
@@ -101,6 +104,8 @@ fn run() -> Result<ExitCode, CliError> {
         Some(FanfareCommand::Subscribe(subscribe)) => subscribe.run(),
         Some(FanfareCommand::Token(token)) => token.run(),
         Some(FanfareCommand::Topics(topics)) => topics.run(),
+        Some(FanfareCommand::Sessions(sessions)) => sessions.run().map(|()| ExitCode::SUCCESS),
+        Some(FanfareCommand::Kick(kick)) => kick.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Cluster(cluster)) => cluster.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Bench(bench)) => {
             fanfare::bench::run(bench).map(|()| ExitCode::SUCCESS)

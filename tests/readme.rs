@@ -367,6 +367,7 @@ run! {
     the_page_on_the_configuration_is_what_happens: "configuration";
     the_page_on_tls_is_what_happens: "tls";
     the_page_on_the_service_is_what_happens: "service";
+    the_page_on_operators_is_what_happens: "admin";
 }
 
 #[test]

@@ -493,7 +493,9 @@ dialects = ["{dialect}"]
 /// Status and text of a page of the daemon.
 fn get(admin: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let answer = exchange(TcpStream::connect(admin)?, request.as_bytes(), Duration::from_secs(1))?;
+    let socket = TcpStream::connect(admin)?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let answer = exchange(socket, request.as_bytes())?;
     let head = HttpAnswer::read(&answer).ok().flatten();
     let head = head.ok_or_else(|| std::io::Error::other("the answer is not HTTP"))?;
     Ok((head.status, String::from_utf8_lossy(&answer[head.head_bytes..]).into_owned()))

@@ -51,6 +51,24 @@ pub fn grouped(count: u64) -> String {
     text
 }
 
+/// A size as people say it.
+///
+/// ```
+/// # use fanfare::cli::output::size;
+/// assert_eq!([0, 1023, 1024, 3 << 29].map(size), ["0 B", "1023 B", "1.0 KiB", "1.5 GiB"]);
+/// ```
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 || unit == "TiB" {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    String::new()
+}
+
 /// Lines of cells in columns, two spaces apart: from column `right_from` on aligned to the right. A
 /// cell wider than `chars_max` does not widen its column and moves the rest of its line.
 ///

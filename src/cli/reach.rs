@@ -6,12 +6,15 @@ use super::error::{CliStatus, printable};
 use super::locate::{ADDRESS_FILE, Located, TOKEN_FILE};
 use super::{CliError, load, paths};
 use crate::http::AdminToken;
+use crate::json;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::env;
+use std::fmt;
 use std::io::ErrorKind;
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long the daemon may be silent. A backup takes as long as the disk does, and the daemon gives
@@ -19,29 +22,31 @@ use std::time::Duration;
 const SILENCE: Duration = Duration::from_secs(3700);
 /// Characters of a sentence that are shown; a topic in it has up to 1024.
 const SENTENCE_CHARS_MAX: usize = 4000;
+/// Characters of an address that are shown.
+const PLACE_CHARS_MAX: usize = 300;
 
 /// Declares a command with the options that say where the admin listener is, which can stand behind
 /// its name only if it has them itself. One that `shows` what the daemon says may print it as JSON.
 macro_rules! admin_command {
-    ($(#[$about:meta])* $name:ident shows { $($fields:tt)* }) => {
+    ($(#[$about:meta])* $vis:vis $name:ident shows { $($fields:tt)* }) => {
         admin_command! {
             $(#[$about])*
-            $name { $($fields)* } and {
+            $vis $name { $($fields)* } and {
                 /// print what the daemon says
                 #[argh(switch)]
                 json: bool,
             }
         }
     };
-    ($(#[$about:meta])* $name:ident { $($fields:tt)* }) => {
-        admin_command! { $(#[$about])* $name { $($fields)* } and {} }
+    ($(#[$about:meta])* $vis:vis $name:ident { $($fields:tt)* }) => {
+        admin_command! { $(#[$about])* $vis $name { $($fields)* } and {} }
     };
-    ($(#[$about:meta])* $name:ident { $($fields:tt)* } and { $($last:tt)* }) => {
+    ($(#[$about:meta])* $vis:vis $name:ident { $($fields:tt)* } and { $($last:tt)* }) => {
         #[derive(argh::ArgsInfo, argh::FromArgs, Debug)]
         $(#[$about])*
-        struct $name {
+        $vis struct $name {
             $($fields)*
-            /// the admin listener, as HOST:PORT
+            /// the admin listener, as HOST:PORT or as the path of its socket
             #[argh(option, arg_name = "address")]
             admin: Option<String>,
             /// the file that holds the token of the admin listener
@@ -71,8 +76,43 @@ pub(super) use admin_command;
 /// A daemon's admin listener.
 #[derive(Debug)]
 pub(super) struct AdminReach {
-    address: String,
+    place: AdminPlace,
     token: Option<AdminToken>,
+}
+
+/// Where an admin listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum AdminPlace {
+    /// A host and a port.
+    Address(String),
+    /// The path of a socket.
+    Socket(PathBuf),
+}
+
+impl AdminPlace {
+    /// A place as people write it.
+    fn named(text: &str) -> Self {
+        if text.starts_with('/') {
+            return Self::Socket(text.into());
+        }
+        Self::Address(text.trim_start_matches("http://").trim_end_matches('/').to_owned())
+    }
+}
+
+impl fmt::Display for AdminPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => f.write_str(&printable(address, PLACE_CHARS_MAX)),
+            Self::Socket(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// An admin listener as a configuration describes it.
+#[derive(Default)]
+struct FoundAdmin {
+    place: Option<AdminPlace>,
+    token: Option<String>,
 }
 
 impl AdminReach {
@@ -84,15 +124,16 @@ impl AdminReach {
         config: Option<&Path>,
     ) -> Result<Self, CliError> {
         let named = admin.map(str::to_owned).or_else(address_variable);
-        let (mut address, mut token) = match config {
+        let named = named.as_deref().map(AdminPlace::named);
+        let FoundAdmin { mut place, mut token } = match config {
             Some(path) => configured(path)?,
             // The development daemon's token is not for an address that the environment names.
-            None if named.is_some() => (None, None),
+            None if named.is_some() => FoundAdmin::default(),
             None => found()?,
         };
         // A token that was found is for its own daemon alone: elsewhere it would be given away.
         if config.is_none() || admin.is_some() {
-            address = named.or(address);
+            place = named.or(place);
         }
         if let Some(file) = token_file {
             token = Some(token_in(file)?);
@@ -103,15 +144,16 @@ impl AdminReach {
                 .transpose()?;
             token = variable("FANFARE_ADMIN_TOKEN").or(file).or(token);
         }
-        let address = address.unwrap_or_default();
-        let address = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        if token.is_none() && config.is_none() && Some(&address) == development_address().as_ref() {
+        let place = place.unwrap_or(AdminPlace::Address(String::new()));
+        let is_development =
+            || development_address().map(AdminPlace::Address) == Some(place.clone());
+        if token.is_none() && config.is_none() && is_development() {
             token = token_in(&paths::state_dir().join(TOKEN_FILE)).ok();
         }
         let token = token.as_deref().map(AdminToken::new).transpose();
         let token =
             token.map_err(|problem| CliError::new(format!("the token of [admin] {problem}")))?;
-        Ok(Self { address, token })
+        Ok(Self { place, token })
     }
 
     /// Makes a request and reads the whole answer.
@@ -135,52 +177,45 @@ impl AdminReach {
         let request = format!(
             "{method} {target} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Length: \
              0\r\nConnection: close\r\n\r\n",
-            self.address
+            // A socket has no name that a Host header could have.
+            match &self.place {
+                AdminPlace::Address(address) => address,
+                AdminPlace::Socket(_) => "localhost",
+            }
         );
         let bytes = self.exchange(request.as_bytes())?;
         self.read(&bytes)
     }
 
     fn exchange(&self, request: &[u8]) -> Result<Vec<u8>, CliError> {
-        exchange(self.connect()?, request, SILENCE).map_err(|error| {
-            CliError::try_again(format!("{} does not answer: {error}", self.address))
-        })
-    }
-
-    fn connect(&self) -> Result<TcpStream, CliError> {
-        let address = &self.address;
-        let addresses = address.to_socket_addrs().map_err(|error| {
-            CliError::usage(format!(
-                "\"{}\" is no address such as 127.0.0.1:9500: {error}",
-                printable(address, 300)
-            ))
-        })?;
-        connect_to(addresses).map_err(|error| {
-            CliError::try_again(match error.kind() {
-                ErrorKind::ConnectionRefused => format!(
-                    "nothing listens on {address}: is the daemon running, and is this the address \
-                     of its [admin]? Give --admin, or --config with its configuration"
-                ),
-                _ => format!("cannot connect to {address}: {error}"),
-            })
+        let answer = match &self.place {
+            AdminPlace::Address(address) => {
+                let socket = connect(address)?;
+                let is_set = socket.set_read_timeout(Some(SILENCE));
+                is_set.and_then(|()| exchange(socket, request))
+            }
+            AdminPlace::Socket(path) => {
+                let socket = connect_local(path)?;
+                let is_set = socket.set_read_timeout(Some(SILENCE));
+                is_set.and_then(|()| exchange(socket, request))
+            }
+        };
+        answer.map_err(|error| {
+            CliError::try_again(format!("{} does not answer: {error}", self.place))
         })
     }
 
     fn read(&self, bytes: &[u8]) -> Result<AdminAnswer, CliError> {
         let answer = HttpAnswer::read(bytes).ok().flatten().ok_or_else(|| {
-            let address = &self.address;
-            CliError::new(format!("what answers on {address} is not fanfare's admin listener"))
+            let place = &self.place;
+            CliError::new(format!("what answers on {place} is not fanfare's admin listener"))
         })?;
         let body = &bytes[answer.head_bytes..];
         // The daemon ended, or the answer is longer than any that is read.
         if answer.body_bytes.is_some_and(|length| body.len() < length) {
-            return Err(CliError::try_again(format!("the answer of {} is cut off", self.address)));
+            return Err(CliError::try_again(format!("the answer of {} is cut off", self.place)));
         }
-        Ok(AdminAnswer {
-            status: answer.status,
-            body: body.to_vec(),
-            address: self.address.clone(),
-        })
+        Ok(AdminAnswer { status: answer.status, body: body.to_vec(), place: self.place.clone() })
     }
 }
 
@@ -189,7 +224,7 @@ impl AdminReach {
 pub(super) struct AdminAnswer {
     pub(super) status: u16,
     body: Vec<u8>,
-    address: String,
+    place: AdminPlace,
 }
 
 impl AdminAnswer {
@@ -199,7 +234,7 @@ impl AdminAnswer {
             200 => Ok(self),
             401 => Err(CliError::new(format!(
                 "{} refuses the token: {}. Give --token-file, or --config with its configuration",
-                self.address,
+                self.place,
                 self.sentence()
             ))),
             503 => Err(CliError::try_again(self.sentence())),
@@ -210,9 +245,12 @@ impl AdminAnswer {
     /// The sentence of an error.
     pub(super) fn sentence(&self) -> String {
         let said = String::from_utf8_lossy(&self.body);
-        let said = said.trim().trim_end_matches('.');
+        // The API writes it as the member of an object.
+        let [error] = json::last(&said, ["error"]).unwrap_or_default();
+        let error = error.and_then(json::text);
+        let said = error.as_deref().unwrap_or(&said).trim().trim_end_matches('.');
         match said {
-            "" => format!("{} answers with status {}", self.address, self.status),
+            "" => format!("{} answers with status {}", self.place, self.status),
             _ => printable(said, SENTENCE_CHARS_MAX),
         }
     }
@@ -221,18 +259,55 @@ impl AdminAnswer {
     pub(super) fn text(&self) -> Result<String, CliError> {
         let text = String::from_utf8(self.body.clone());
         text.map(|text| text.trim_end().to_owned() + "\n")
-            .map_err(|_| CliError::new(format!("the answer of {} is no text", self.address)))
+            .map_err(|_| CliError::new(format!("the answer of {} is no text", self.place)))
     }
 
     pub(super) fn json(&self) -> Result<Value, CliError> {
         serde_json::from_slice(&self.body).map_err(|error| {
-            CliError::new(format!("the answer of {} is no JSON: {error}", self.address))
+            CliError::new(format!("the answer of {} is no JSON: {error}", self.place))
         })
     }
 }
 
-/// Address and token of a configuration, as it is for the daemon.
-fn configured(path: &Path) -> Result<(Option<String>, Option<String>), CliError> {
+/// Connects to an address.
+fn connect(address: &str) -> Result<TcpStream, CliError> {
+    let addresses = address.to_socket_addrs().map_err(|error| {
+        CliError::usage(format!(
+            "\"{}\" is no address such as 127.0.0.1:9500: {error}",
+            printable(address, PLACE_CHARS_MAX)
+        ))
+    })?;
+    connect_to(addresses).map_err(|error| {
+        CliError::try_again(match error.kind() {
+            ErrorKind::ConnectionRefused => format!(
+                "nothing listens on {address}: is the daemon running, and is this the address of \
+                 its [admin]? Give --admin, or --config with its configuration"
+            ),
+            _ => format!("cannot connect to {address}: {error}"),
+        })
+    })
+}
+
+/// Connects to a socket.
+fn connect_local(path: &Path) -> Result<UnixStream, CliError> {
+    UnixStream::connect(path).map_err(|error| {
+        let path = path.display();
+        CliError::try_again(match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::NotFound => format!(
+                "nothing listens on {path}: is the daemon running, and is this the socket of its \
+                 [admin]?"
+            ),
+            ErrorKind::PermissionDenied => format!(
+                "{path} is for root and for the daemon's user: use sudo, or give --admin HOST:PORT \
+                 and --token-file"
+            ),
+            _ => format!("cannot connect to {path}: {error}"),
+        })
+    })
+}
+
+/// Place and token of a configuration, as it is for the daemon.
+fn configured(path: &Path) -> Result<FoundAdmin, CliError> {
     let name = path.display().to_string();
     let text = paths::configuration(path)?;
     let (config, _) = load::config(&name, &text)?;
@@ -242,21 +317,26 @@ fn configured(path: &Path) -> Result<(Option<String>, Option<String>), CliError>
             "{name} has no [admin]: give it an address and a token_file"
         )));
     };
+    // It needs no token, whose file may not even be readable.
+    if let Some(socket) = admin.socket.filter(|path| UnixStream::connect(path).is_ok()) {
+        return Ok(FoundAdmin { place: Some(AdminPlace::Socket(socket)), token: None });
+    }
     let in_file = admin.token_file.as_deref().map(token_in).transpose();
     let in_file = in_file.map_err(|error| error.with(CliStatus::Configuration))?;
     let token = admin.token.map(|token| token.reveal().to_owned()).or(in_file);
-    Ok((Some(admin.address.to_string()), token))
+    Ok(FoundAdmin { place: Some(AdminPlace::Address(admin.address.to_string())), token })
 }
 
-/// Address and token of the daemon that is meant where none is named.
-fn found() -> Result<(Option<String>, Option<String>), CliError> {
+/// Place and token of the daemon that is meant where none is named.
+fn found() -> Result<FoundAdmin, CliError> {
     const INSTEAD: &str = "--config, or --admin with --token-file,";
     let located = Located::find();
     located.tell(INSTEAD);
     let found = match (located.configuration(), development_address()) {
         (Some(path), _) => configured(path),
         (None, Some(address)) if located.state().is_some() => {
-            Ok((Some(address), token_in(&paths::state_dir().join(TOKEN_FILE)).ok()))
+            let token = token_in(&paths::state_dir().join(TOKEN_FILE)).ok();
+            Ok(FoundAdmin { place: Some(AdminPlace::Address(address)), token })
         }
         _ => Err(CliError::try_again("where is the daemon's admin listener?")),
     };

@@ -8,12 +8,12 @@ mod restore;
 mod show;
 
 use self::restore::Restore;
-use super::output::{ask, note, print as put};
+use super::confirm::confirm;
+use super::output::{note, print as put};
 use super::reach::{AdminAnswer, AdminReach, admin_command};
 use super::{CliError, error::printable};
 use argh::{ArgsInfo, FromArgs};
 use serde_json::Value;
-use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 /// Names that one page of a list has.
@@ -400,27 +400,6 @@ fn done(answer: &AdminAnswer, json: bool) -> Result<(), CliError> {
         Value::Object(fields) if !fields.is_empty() => show::record(said),
         _ => "done\n".into(),
     })
-}
-
-/// Asks the person at the terminal whether to go on.
-fn confirm(what: &str, yes: bool) -> Result<(), CliError> {
-    if yes {
-        return Ok(());
-    }
-    let what = printable(what, 2 * NAME_CHARS_MAX);
-    // A script that goes on without an answer would delete what its author never saw.
-    if !io::stdin().is_terminal() {
-        return Err(CliError::usage(format!("this would {what}: say --yes if it is to")));
-    }
-    ask(&format!("{what}? [y/N] "));
-    let mut line = String::new();
-    let read = io::stdin().read_line(&mut line);
-    read.map_err(|error| CliError::new(format!("cannot read the answer: {error}")))?;
-    if matches!(line.trim(), "y" | "Y" | "yes") {
-        Ok(())
-    } else {
-        Err(CliError::new("nothing was changed"))
-    }
 }
 
 #[cfg(test)]

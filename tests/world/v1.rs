@@ -2,13 +2,21 @@
 //! sent away.
 
 use crate::harness::{
-    Client, Daemon, Echo, Frozen, PATH, SECRET, Setup, echo_setup, eventually, head, http, token,
-    token_with,
+    Client, DEADLINE, Daemon, Echo, Frozen, PATH, SECRET, Setup, clean, command, echo_setup,
+    eventually, head, http, root, skip, token, token_with,
 };
 use fanfare::dialect::client::ClientWish;
 use fanfare::token::{Algorithm, mint};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::fs::Permissions;
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const TOKEN: &str = "admin-token-0123456789abcdef";
@@ -281,6 +289,132 @@ fn a_shard_that_hangs_is_named_and_others_answer() {
     assert_eq!(ask(&daemon, "GET", "/v1/status").0, 200);
     drop(frozen);
     eventually("it answers", || ask(&daemon, "GET", "/v1/sessions").0 == 200);
+}
+
+/// Status and body of a request over a socket, with a line in its head.
+fn ask_at(path: &Path, target: &str, header: &str) -> (u16, String) {
+    let mut socket = UnixStream::connect(path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{header}\r\n");
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn the_daemons_user_needs_no_token_on_the_socket_which_is_its_own_and_goes_with_it() {
+    let setup = Setup::new();
+    let path = setup.path("admin.sock");
+    // A daemon that was killed leaves one behind.
+    drop(UnixListener::bind(&path).unwrap());
+    let mut daemon = setup.set("admin.socket", path.display()).start();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    for target in ["/v1/status", "/v1/sessions", "/healthz", "/metrics"] {
+        assert_eq!(ask_at(&path, target, "").0, 200, "{target}");
+    }
+    // A page in a browser cannot reach it, and a program that acts for one has no right by that.
+    assert_eq!(ask_at(&path, "/v1/status", "Origin: http://x\r\n").0, 403);
+    let (status, _) = http(daemon.admin, b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(status, 403, "an address has no user");
+
+    let (code, _, said) = run(&mut Setup::new().set("admin.socket", path.display()).command());
+    assert!(code == Some(75) && said.contains("give admin.socket another value"), "{said}");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+    assert!(!path.exists());
+}
+
+#[test]
+fn another_user_on_the_socket_needs_the_token() {
+    if !root() {
+        return skip("another user on the admin socket", "only root can become another user");
+    }
+    let setup = Setup::new();
+    let path = setup.path("admin.sock");
+    let daemon = setup.set("admin.socket", path.display()).set("admin.token", TOKEN).start();
+    let open = |mode| Permissions::from_mode(mode);
+    std::fs::set_permissions(daemon.directory(), open(0o755)).unwrap();
+    std::fs::set_permissions(&path, open(0o666)).unwrap();
+    let status_of = |header: &str| {
+        let mut command = clean("curl", &["-s", "-o", "/dev/null", "-w", "%{http_code}"]);
+        command.arg("--unix-socket").arg(&path).args(["-H", header, "http://x/v1/status"]);
+        run(command.uid(65_534).gid(65_534)).1
+    };
+    assert_eq!(status_of("X: y"), "401");
+    assert_eq!(status_of(&format!("Authorization: Bearer {TOKEN}")), "200");
+}
+
+/// Code and standard output and error of the program.
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// What a command prints that succeeds.
+#[track_caller]
+fn printed(words: &[&str]) -> String {
+    let (code, out, said) = run(command(words).env("XDG_STATE_HOME", "/nonexistent"));
+    assert_eq!(code, Some(0), "{words:?}: {said}");
+    out
+}
+
+#[test]
+fn the_commands_list_show_and_end_sessions_over_the_socket_or_the_address() {
+    let setup = echo_setup();
+    let socket = setup.path("admin.sock").display().to_string();
+    std::fs::write(setup.path("admin.token"), TOKEN).unwrap();
+    let token_file = setup.path("admin.token").display().to_string();
+    let daemon = setup.set("admin.socket", &socket).set("admin.token", TOKEN).start();
+    let mut all: Vec<Echo> = (0..3).map(|_| Echo::connect(&daemon)).collect();
+    all[0].join("room", None);
+    let admin = daemon.admin.to_string();
+    let by_address = ["--admin", &admin, "--token-file", &token_file];
+    let by_socket = ["--admin", &socket];
+
+    let listed = printed(&[&["sessions"], &by_socket[..]].concat());
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+    let one = printed(&[&["sessions", "--topic", "echo/7/room"], &by_address[..]].concat());
+    let id = one.lines().nth(1).unwrap().split(' ').next().unwrap();
+    let shown = printed(&[&["sessions", id], &by_socket[..]].concat());
+    assert!(shown.contains("\n  echo/7/room\n") && shown.contains("connected to "), "{shown}");
+    let json: Value =
+        serde_json::from_str(&printed(&[&["sessions", "--json"], &by_socket[..]].concat()))
+            .unwrap();
+    assert_eq!(json["sessions"].as_array().unwrap().len(), 3);
+
+    assert_eq!(printed(&[&["kick", id], &by_socket[..]].concat()), "ended 1\n");
+    assert_eq!(all[0].client.close_code(), 4009);
+    let filter = ["kick", "--dialect", "echo", "--code", "4200", "--yes"];
+    assert_eq!(printed(&[&filter, &by_address[..]].concat()), "ended 2\n");
+    assert_eq!(all[1].client.close_code(), 4200);
+    for (words, status, expected) in [
+        (&["kick", "0-0-0"][..], 1, "there is no such session"),
+        (&["kick"], 2, "which sessions?"),
+        (&["kick", id, "--dialect", "echo"], 2, "either the ID"),
+        (&["kick", "--dialect", "echo"], 2, "say --yes"),
+        (&["kick", "17"], 2, "such as 0-17-42"),
+        (&["sessions", "--dialect", "eco"], 1, "one of personium-event"),
+    ] {
+        let words = [words, &by_socket].concat();
+        let (code, out, said) = run(&mut command(&words));
+        assert!(
+            code == Some(status) && out.is_empty() && said.contains(expected),
+            "{words:?}: {said}"
+        );
+    }
+    let (code, _, said) = run(&mut command(&["sessions", "--admin", "/nonexistent.sock"]));
+    assert!(code == Some(75) && said.contains("nothing listens on /nonexistent.sock"), "{said}");
+
+    // The configuration names the socket, which comes first: the port there is another one.
+    let config = daemon.path("fanfare.toml").display().to_string();
+    let text = std::fs::read_to_string(&config).unwrap();
+    let with_socket = text.replace("[admin]\n", &format!("[admin]\nsocket = {socket:?}\n"));
+    std::fs::write(&config, with_socket).unwrap();
+    assert!(printed(&["sessions", "--config", &config]).starts_with("id "));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::super::check::service_configuration;
 use super::super::load;
-use super::super::output::{note, print};
+use super::super::output::{note, print, size};
 use super::super::user::User;
 use super::super::{CliError, error::CliStatus};
 use super::show;
@@ -65,7 +65,7 @@ impl Restore {
         let restored = store::restore(&self.backup, &settings, |copied, all| {
             if told.elapsed() >= TOLD_EVERY {
                 told = Instant::now();
-                note(&format!("{} of {} are copied", show::size(copied), show::size(all)));
+                note(&format!("{} of {} are copied", size(copied), size(all)));
             }
         });
         let Restored { path, messages, bytes, copied_bytes, lines } =

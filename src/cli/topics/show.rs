@@ -6,7 +6,7 @@
 use super::super::{
     CliError,
     error::printable,
-    output::{columns, grouped},
+    output::{columns, grouped, size},
 };
 use crate::calendar::Utc;
 use crate::service::topic::MessageId;
@@ -175,18 +175,6 @@ fn cell(name: &str, value: &Value) -> String {
         Value::Object(fields) if fields.is_empty() => "-".into(),
         Value::Object(_) => whole(&value.to_string()),
     }
-}
-
-/// A size as people say it.
-pub(super) fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
-        if value < 1024.0 || unit == "TiB" {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    String::new()
 }
 
 /// The name of a field as words: `backlog_bytes` and `backlogBytes` are "backlog bytes".
