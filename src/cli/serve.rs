@@ -15,6 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+/// How long a start that fails lasts, for a service manager: each costs lines of the log, and a
+/// tenth of a second of CPU.
+const FAILED_START: Duration = Duration::from_secs(2);
+
 /// Run the daemon.
 #[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(
@@ -42,6 +46,15 @@ impl Serve {
     /// # Errors
     /// When the daemon cannot start, with what to do about it.
     pub fn run(self) -> Result<ExitCode, CliError> {
+        let ended = self.serve();
+        // A service manager tries again soon after any end; what is in the way of a start lasts.
+        if ended.is_err() && std::env::var_os("NOTIFY_SOCKET").is_some() {
+            std::thread::sleep(FAILED_START);
+        }
+        ended
+    }
+
+    fn serve(self) -> Result<ExitCode, CliError> {
         let mut received = ReceivedSignal::start()?;
         let (loaded, trial) = match &self.config {
             Some(path) => (load::file(path)?, None),

@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// A pipe that nobody reads.
 fn closed() -> Stdio {
@@ -196,6 +197,18 @@ fn a_daemon_that_does_not_run_or_is_full_exits_75() {
     let socket = daemon.socket().display().to_string();
     let (code, _, said) = run(&mut command(&["publish", "--socket", &socket, "event/a", "{}"]));
     assert!(code == Some(75) && said.contains("took nothing: too many publishers"), "{said}");
+}
+
+#[test]
+fn a_start_that_fails_takes_two_seconds_where_a_service_manager_repeats_it() {
+    let fails = |setup: Setup| {
+        std::fs::remove_file(setup.path("jwt.secret")).unwrap();
+        let start = Instant::now();
+        assert_eq!(setup.command().output().unwrap().status.code(), Some(78));
+        start.elapsed()
+    };
+    assert!(fails(Setup::new()) < Duration::from_secs(2));
+    assert!(fails(Setup::new().with("NOTIFY_SOCKET", "/none")) >= Duration::from_secs(2));
 }
 
 #[test]
