@@ -5,19 +5,8 @@ use super::{Daemon, eventually, skip};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// Seizes a thread, stops it, and keeps it until standard input ends. Perl is on every Debian. It waits for the thread's
-/// end too (`__WALL`, `WNOHANG`): a traced thread that has ended and nobody has waited for keeps its process from being
-/// gone.
-const FREEZE: &str = r#"
-    my ($ptrace, $thread) = @ARGV;
-    for my $request (0x4206, 0x4207) {
-        syscall($ptrace, $request, $thread + 0, 0, 0) == 0 or do { print "$!\n"; exit 1 };
-    }
-    $| = 1;
-    print "stopped\n";
-    my $in = "";
-    do { vec($in = "", fileno(STDIN), 1) = 1; waitpid($thread, 0x40000001) } until select($in, undef, undef, 0.05);
-"#;
+/// Perl is on every Debian.
+const FREEZE: &str = include_str!("freeze.pl");
 
 /// It goes on when this is dropped.
 pub(crate) struct Frozen {
