@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 /// Longest delay of a look that still counts: one that comes later was held up itself, as the
 /// threads probably were (the process was stopped, the machine slept).
 const LOOK_LATE_MAX: Duration = Duration::from_secs(1);
+/// The log's time to write why the process is going to be ended, which follows at once.
+const LOG_MOMENT: Duration = Duration::from_millis(100);
 /// Time beyond its own that a stop is granted before the process exits.
 const EXIT_AFTER: Duration = Duration::from_secs(3);
 /// Longest exit before the kernel kills the process.
@@ -59,6 +61,7 @@ fn watch(hub: &Hub, say: &mut impl FnMut(Beat)) {
                 aside(move || news.iter().for_each(PulseNews::tell));
             }
             if found_stuck && !hub.draining.load(Relaxed) {
+                std::thread::sleep(LOG_MOMENT);
                 say(Beat::Stuck);
             }
         } else {
