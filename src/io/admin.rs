@@ -5,6 +5,7 @@
 //! still accepted, and displaces the oldest unfinished request of the peer with the most of them:
 //! an address, or a user of the socket.
 
+mod publishing;
 mod socket;
 mod v1;
 
@@ -32,9 +33,11 @@ use tokio::time::{sleep, timeout};
 /// Maximum number of connections: a balancer, a supervisor and a Prometheus need a handful. A
 /// descriptor is reserved for each.
 pub const CONNECTIONS_MAX: usize = 64;
-/// Maximum number of requests that wait for the store. They are not displaced, so they must not be
-/// all.
+/// Maximum number of requests that wait for the store, or change something. They are not displaced,
+/// so they must not be all.
 const CALLS_MAX: usize = 16;
+/// The answer to one more.
+const BUSY: &str = "too many requests wait for the store; try again";
 /// Time for a whole request, and again for a whole response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for an answer about topics: a purge may delete very much, while other requests are served.
@@ -175,7 +178,7 @@ async fn converse(
     state: Arc<AdminState>,
     calls: Arc<AtomicBool>,
 ) -> io::Result<()> {
-    let response = match timeout(REQUEST_TIMEOUT, read(&socket)).await {
+    let response = match timeout(REQUEST_TIMEOUT, read(&socket, peer, &state)).await {
         Err(_) => http::refusal(408).into(),
         Ok(request) => match request? {
             AdminRead::None => return Ok(()),
@@ -198,10 +201,14 @@ enum AdminRead {
     Whole(Vec<u8>, usize, usize),
 }
 
-async fn read(socket: &AdminStream) -> io::Result<AdminRead> {
+async fn read(socket: &AdminStream, peer: AdminPeer, state: &AdminState) -> io::Result<AdminRead> {
+    let bytes_max = |request: &AdminRequest<'_>| {
+        let request = AdminRequest { is_admitted: peer.is_admitted(), ..*request };
+        http::v1::body_bytes_max(&request, state.token.as_ref()).unwrap_or(BODY_BYTES_MAX)
+    };
     let (mut bytes, mut chunk, mut incoming) = (Vec::new(), [0; 2048], Incoming::default());
     loop {
-        match incoming.read(&mut bytes) {
+        match incoming.read(&mut bytes, &bytes_max) {
             Ok(Some((head, body))) => return Ok(AdminRead::Whole(bytes, head, body)),
             Ok(None) => {}
             Err(fault) => {
@@ -220,33 +227,53 @@ async fn read(socket: &AdminStream) -> io::Result<AdminRead> {
 struct Incoming {
     /// Bytes of the head that were searched for its end.
     searched: usize,
-    /// The length of the head and the framing of the body, once the head is whole.
-    body: Option<(usize, Framing)>,
+    /// The length of the head, the framing of the body and its longest length, once the head is
+    /// whole.
+    body: Option<(usize, Framing, usize)>,
 }
 
 impl Incoming {
-    /// The lengths of head and body, once the request is whole.
-    fn read(&mut self, bytes: &mut [u8]) -> Result<Option<(usize, usize)>, Fault> {
-        let (head, mut framing) = match self.body.take() {
+    /// The lengths of head and body, once the request is whole; `bytes_max` tells the longest body
+    /// of a request.
+    fn read(
+        &mut self,
+        bytes: &mut [u8],
+        bytes_max: &impl Fn(&AdminRequest<'_>) -> usize,
+    ) -> Result<Option<(usize, usize)>, Fault> {
+        let (head, mut framing, body_bytes_max) = match self.body.take() {
             Some(body) => body,
             None => match head::end(bytes, &mut self.searched, HEAD_BYTES_MAX) {
-                HeadEnd::At(end) => (end, framing(&bytes[..end])?),
+                HeadEnd::At(end) => {
+                    let (framing, body_bytes_max) = framing(&bytes[..end], bytes_max)?;
+                    (end, framing, body_bytes_max)
+                }
                 HeadEnd::Part => return Ok(None),
                 HeadEnd::TooLong => return Err(head::TOO_LARGE),
             },
         };
-        let end = framing.read(&mut bytes[head..], BODY_BYTES_MAX)?;
+        let end = framing.read(&mut bytes[head..], body_bytes_max)?;
         let body = framing.len();
-        self.body = Some((head, framing));
+        self.body = Some((head, framing, body_bytes_max));
         Ok(end.map(|_| (head, body)))
     }
 }
 
-/// The framing of the body that a whole head announces.
-fn framing(head: &[u8]) -> Result<Framing, Fault> {
+/// The framing of the body that a whole head announces, and its longest length.
+fn framing(
+    head: &[u8],
+    bytes_max: &impl Fn(&AdminRequest<'_>) -> usize,
+) -> Result<(Framing, usize), Fault> {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let fields = Head::read(head, &mut fields)?.fields()?;
-    Framing::of(fields.coding, BODY_BYTES_MAX)
+    let head = Head::read(head, &mut fields)?;
+    let fields = head.fields()?;
+    let bytes_max = bytes_max(&AdminRequest {
+        method: head.method,
+        path: head.path,
+        authorization: fields.authorization,
+        has_origin: fields.origin.is_some(),
+        ..AdminRequest::default()
+    });
+    Ok((Framing::of(fields.coding, bytes_max)?, bytes_max))
 }
 
 /// Answers a whole request.
@@ -270,6 +297,7 @@ async fn respond(
         path: head.path,
         query: head.query,
         body: &rest[..body],
+        content_type: &head.list("content-type"),
         accept: &head.list("accept"),
         authorization: fields.authorization,
         has_origin: fields.origin.is_some(),
@@ -287,23 +315,36 @@ async fn answer(request: &AdminRequest<'_>, state: &AdminState, calls: &AtomicBo
         },
         Some(Err(refusal)) => refusal.into(),
         Some(Ok(AdminCall::Cluster(call))) => ask_cluster(call, &state.hub).into(),
+        Some(Ok(AdminCall::V1(call))) if call.changes() => {
+            let answer = v1::answer(call, &state.hub, &state.inspector);
+            let answer = stay(answer, state, calls).await;
+            answer.unwrap_or_else(|| http::v1::failed(503, BUSY)).into()
+        }
         Some(Ok(AdminCall::V1(call))) => {
             v1::answer(call, &state.hub, &state.inspector).await.into()
         }
         Some(Ok(AdminCall::Topic(call))) => {
-            if state.calls.load(Relaxed) >= CALLS_MAX {
-                return http::answer(503, b"too many requests wait for the store; try again")
-                    .into();
-            }
-
-            // From here on the request is not displaced: the store may be half done with it.
-            calls.store(true, Relaxed);
-            let _count = CallCount::new(&state.calls);
-            let answer = ask(call, &state.hub).await;
-            calls.store(false, Relaxed);
-            answer.into()
+            let answer = stay(ask(call, &state.hub), state, calls).await;
+            answer.unwrap_or_else(|| http::answer(503, BUSY.as_bytes())).into()
         }
     }
+}
+
+/// Waits for an answer whose request is not displaced, because it may be half done; `None` when too
+/// many wait already.
+async fn stay(
+    answer: impl Future<Output = Vec<u8>>,
+    state: &AdminState,
+    calls: &AtomicBool,
+) -> Option<Vec<u8>> {
+    if state.calls.load(Relaxed) >= CALLS_MAX {
+        return None;
+    }
+    calls.store(true, Relaxed);
+    let _count = CallCount::new(&state.calls);
+    let answer = answer.await;
+    calls.store(false, Relaxed);
+    Some(answer)
 }
 
 /// Counts a request that waits for the store, until it is dropped.
@@ -425,7 +466,9 @@ mod tests {
         let (mut bytes, mut incoming) = (Vec::new(), Incoming::default());
         for piece in pieces {
             bytes.extend_from_slice(piece);
-            if let Some((head, body)) = incoming.read(&mut bytes).map_err(|fault| fault.status)? {
+            if let Some((head, body)) =
+                incoming.read(&mut bytes, &|_| BODY_BYTES_MAX).map_err(|fault| fault.status)?
+            {
                 let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
                 let path = Head::read(&bytes[..head], &mut fields).unwrap().path.to_owned();
                 let body = String::from_utf8(bytes[head..head + body].to_vec()).unwrap();

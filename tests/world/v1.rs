@@ -277,6 +277,94 @@ fn a_long_list_comes_in_pages_and_all_of_a_filter_are_ended() {
     daemon.await_metric("connections", 5);
 }
 
+/// Status and body of a POST of events.
+fn publish(daemon: &Daemon, address: &str, kind: &str, body: &str) -> (u16, Value) {
+    let request = format!(
+        "POST /v1/publish?address={address} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let (status, answer) = http(daemon.admin, request.as_bytes());
+    (status, serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap())
+}
+
+#[test]
+fn an_event_of_every_dialect_is_published_and_its_receivers_are_counted() {
+    let daemon = every_dialect();
+    let mut all = followers(&daemon);
+    for (dialect, client, ..) in &mut all {
+        let (address, event) = match *dialect {
+            "personium-event" => {
+                ("event/demo", json!({ "Type": "chat", "Object": "https://x/a", "Info": "hello" }))
+            }
+            "personium-topic" => (
+                "topic/demo/box/stream.topic.chat",
+                json!({ "From": "https://demo.example/", "Body": "hello" }),
+            ),
+            "wazo" => {
+                ("wazo", json!({ "name": "call", "required_acl": "events.call", "data": "hello" }))
+            }
+            "echo" => {
+                ("echo/7", json!({ "name": "e", "channels": ["presence-room"], "data": "hello" }))
+            }
+            "channel" => {
+                ("channel", json!({ "channel": "chat:1", "data": { "message": "hello" } }))
+            }
+            _ => ("pulsar/non-persistent/public/default/t", json!({ "payload": "aGVsbG8=" })),
+        };
+        // Over several lines, which is one event all the same.
+        let body = format!("{event:#}");
+        let (status, told) = publish(&daemon, address, "application/json", &body);
+        assert_eq!(
+            (status, &told),
+            (200, &json!({ "accepted": 1, "rejected": 0, "reached": 1, "errors": [] })),
+            "{dialect}"
+        );
+        let sign = if *dialect == "pulsar" { "aGVsbG8=" } else { "hello" };
+        eventually("the event comes", || client.text().contains(sign));
+    }
+    assert_eq!(daemon.metric("events_total{feed=\"http\",outcome=\"accepted\"}"), 6);
+}
+
+#[test]
+fn wrong_events_are_told_and_stored_ones_are_stored_when_they_are_answered() {
+    let daemon = every_dialect();
+    for (address, body, said) in [
+        ("event/demo", "{", "not valid JSON"),
+        ("event", "{}", "write event/CELL"),
+        ("nothing/demo", "{}", "its first word is one of"),
+        ("echo/8", r#"{"name":"e","channels":["c"],"data":""}"#, "there is no app"),
+        ("", "{}", "the parameter address is missing"),
+    ] {
+        let (status, told) = publish(&daemon, address, "application/json", body);
+        assert!(
+            status == 400 && told["error"].as_str().unwrap().contains(said),
+            "{address}: {told}"
+        );
+    }
+
+    let topic = "pulsar/persistent/public/default/t";
+    let lines = "{\"payload\":\"YQ==\"}\n\n{\"payload\":1}\n{\"payload\":\"Yg==\"}\n";
+    let (status, told) = publish(&daemon, topic, "application/x-ndjson; charset=utf-8", lines);
+    assert_eq!((status, &told["accepted"], &told["rejected"]), (200, &json!(2), &json!(1)));
+    assert_eq!(told["errors"][0]["line"], 2, "{told}");
+    assert!(told.get("reached").is_none());
+    let (_, stats) = ask(&daemon, "GET", "/topics/stats?topic=persistent://public/default/t");
+    assert_eq!(stats["messages"], 2);
+
+    // As long as a line of a feed, for those who may publish; a stranger's is short.
+    let long = json!({ "Type": "t", "Object": "o", "Info": "x".repeat(100_000) }).to_string();
+    assert_eq!(publish(&daemon, "event/demo", "application/json", &long).1["reached"], 0);
+    let request = format!(
+        "POST /v1/publish?address=event/demo HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{long}",
+        long.len()
+    );
+    assert_eq!(http(daemon.admin, request.as_bytes()).0, 413);
+    let many = "{}\n".repeat(1001);
+    let (status, told) = publish(&daemon, "event/demo", "application/x-ndjson", &many);
+    assert!(status == 400 && told["error"].as_str().unwrap().contains("at most 1000"), "{told}");
+}
+
 #[test]
 fn a_shard_that_hangs_is_named_and_others_answer() {
     let daemon = echo_setup().set("admin.token", TOKEN).set("threads", 1).start();

@@ -11,6 +11,8 @@ pub struct AdminRequest<'a> {
     pub query: &'a str,
     /// The body.
     pub body: &'a [u8],
+    /// The `Content-Type` header, or nothing.
+    pub content_type: &'a str,
     /// The `Accept` header, or nothing.
     pub accept: &'a str,
     /// The `Authorization` header, or nothing.

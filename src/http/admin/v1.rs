@@ -8,10 +8,12 @@ mod answers;
 mod endpoints;
 mod openapi;
 mod parameters;
+mod publish;
 mod reply;
 
 pub use self::answers::{kicked, limits, session, sessions, status};
 pub use self::openapi::document;
+pub use self::publish::{PublishOrder, PublishOutcome, published};
 pub use self::reply::failed;
 
 use self::endpoints::{ApiRoute, Found};
@@ -53,6 +55,23 @@ pub enum V1Call {
     Session(ConnectionRef),
     /// The end of sessions.
     Kick(KickTarget, Kick),
+    /// Events to publish.
+    Publish(PublishOrder),
+}
+
+impl V1Call {
+    /// Whether it changes something.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        matches!(self, Self::Kick(..) | Self::Publish(_))
+    }
+}
+
+/// The longest body of a request that has the right to a longer one than others.
+#[must_use]
+pub fn body_bytes_max(request: &AdminRequest<'_>, token: Option<&AdminToken>) -> Option<usize> {
+    let may_publish = request.path == publish::PATH && access::admit(request, token).is_ok();
+    may_publish.then_some(publish::EVENTS_BYTES_MAX)
 }
 
 /// Parses a request to the API; `None` when it is about something else.
@@ -94,14 +113,23 @@ fn parse(found: Found<'_>, request: &AdminRequest<'_>) -> Result<V1Call, AdminRe
             return Err(AdminRefusal::new(404, reason));
         }
     };
-    let parameters = Parameters::read(request, endpoint.parameters);
+    let parameters = Parameters::read(request, endpoint);
     parameters
-        .and_then(|parameters| parse_call(endpoint.route, captured, &parameters))
+        .and_then(|parameters| parse_call(endpoint.route, captured, &parameters, request))
         .map_err(|reason| AdminRefusal::new(400, reason))
 }
 
-fn parse_call(route: ApiRoute, captured: &str, parameters: &Parameters) -> Result<V1Call, String> {
+fn parse_call(
+    route: ApiRoute,
+    captured: &str,
+    parameters: &Parameters,
+    request: &AdminRequest<'_>,
+) -> Result<V1Call, String> {
     Ok(match route {
+        ApiRoute::Publish => {
+            let address = parameters.get("address").ok_or("the parameter address is missing")?;
+            V1Call::Publish(publish::order(request, address)?)
+        }
         ApiRoute::OpenApi => V1Call::OpenApi,
         ApiRoute::Status => V1Call::Status,
         ApiRoute::Limits => V1Call::Limits,

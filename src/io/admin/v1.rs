@@ -1,6 +1,6 @@
 //! Answers to requests of the operators' API.
 
-use super::Hub;
+use super::{Hub, publishing};
 use crate::http::{V1Call, v1};
 use crate::inspect::{Kick, KickTarget};
 use crate::io::asking::Inspector;
@@ -20,6 +20,7 @@ pub(super) async fn answer(call: V1Call, hub: &Hub, inspector: &Inspector) -> Ve
             Ok(None) => v1::failed(404, "there is no such session: it may have ended"),
             Err(silent) => v1::failed(503, &silent.to_string()),
         },
+        V1Call::Publish(order) => publishing::publish(&order, hub).await,
         V1Call::Kick(target, kick) => end(target, &kick, inspector).await,
     }
 }

@@ -1,5 +1,7 @@
 //! The table of the API's requests.
 
+use super::publish;
+
 /// A request of the API.
 pub(super) struct ApiEndpoint {
     pub(super) method: &'static str,
@@ -11,6 +13,8 @@ pub(super) struct ApiEndpoint {
     pub(super) parameters: &'static [ApiParameter],
     /// Whether it needs no right.
     pub(super) is_public: bool,
+    /// Whether its body has events, and no parameters.
+    pub(super) takes_events: bool,
 }
 
 /// Which request it is.
@@ -24,6 +28,7 @@ pub(super) enum ApiRoute {
     EndSession,
     Kick,
     Subscribers,
+    Publish,
 }
 
 /// A parameter of a request.
@@ -48,7 +53,24 @@ const fn get(
     about: &'static str,
     parameters: &'static [ApiParameter],
 ) -> ApiEndpoint {
-    ApiEndpoint { method: "GET", path, route, about, parameters, is_public: false }
+    ApiEndpoint {
+        method: "GET",
+        path,
+        route,
+        about,
+        parameters,
+        is_public: false,
+        takes_events: false,
+    }
+}
+
+const fn post(
+    path: &'static str,
+    route: ApiRoute,
+    about: &'static str,
+    parameters: &'static [ApiParameter],
+) -> ApiEndpoint {
+    ApiEndpoint { method: "POST", ..get(path, route, about, parameters) }
 }
 
 const DIALECT: ApiParameter = text("dialect", "The name of a dialect");
@@ -93,18 +115,13 @@ pub(super) const ENDPOINTS: &[ApiEndpoint] = &[
     get("/v1/sessions/{id}", ApiRoute::Session, "One session with its subscriptions", &[]),
     ApiEndpoint {
         method: "DELETE",
-        path: "/v1/sessions/{id}",
-        route: ApiRoute::EndSession,
-        about: "Ends a session",
-        parameters: &[CODE, REASON],
-        is_public: false,
+        ..get("/v1/sessions/{id}", ApiRoute::EndSession, "Ends a session", &[CODE, REASON])
     },
-    ApiEndpoint {
-        method: "POST",
-        path: "/v1/kick",
-        route: ApiRoute::Kick,
-        about: "Ends all sessions that a filter means",
-        parameters: &[
+    post(
+        "/v1/kick",
+        ApiRoute::Kick,
+        "Ends all sessions that a filter means",
+        &[
             DIALECT,
             ADDRESS,
             SUBJECT,
@@ -113,7 +130,15 @@ pub(super) const ENDPOINTS: &[ApiEndpoint] = &[
             REASON,
             number("limit", "Maximum number of sessions to end, 10000 by default and at most"),
         ],
-        is_public: false,
+    ),
+    ApiEndpoint {
+        takes_events: true,
+        ..post(
+            publish::PATH,
+            ApiRoute::Publish,
+            "Publishes the event in the body, or with application/x-ndjson one in each line",
+            &[text("address", "The address, as in a line of a feed")],
+        )
     },
     get(
         "/v1/topics/{address}/subscribers",

@@ -2,6 +2,7 @@
 
 use super::answers::{V1Detail, V1Kicked, V1Limits, V1Sessions, V1Status};
 use super::endpoints::{ApiEndpoint, ApiParameter, ApiRoute, ENDPOINTS};
+use super::publish::V1Published;
 use super::reply::{V1Error, respond};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -70,7 +71,12 @@ fn operation(endpoint: &ApiEndpoint) -> Value {
     if !endpoint.is_public {
         operation["security"] = json!([{ "token": [] }]);
     }
-    if endpoint.method == "POST" {
+    if endpoint.takes_events {
+        operation["requestBody"] = json!({
+            "required": true,
+            "content": { "application/json": {}, "application/x-ndjson": {} },
+        });
+    } else if endpoint.method == "POST" {
         operation["requestBody"] = body(endpoint.parameters);
     }
     operation
@@ -109,6 +115,7 @@ fn answer(route: ApiRoute) -> Value {
         ApiRoute::Sessions | ApiRoute::Subscribers => schema::<V1Sessions<'_>>(),
         ApiRoute::Session => schema::<V1Detail<'_>>(),
         ApiRoute::EndSession | ApiRoute::Kick => schema::<V1Kicked>(),
+        ApiRoute::Publish => schema::<V1Published<'_>>(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The parameters of a request: from its query, and from the form or the JSON object in its body.
 
-use super::endpoints::ApiParameter;
+use super::endpoints::ApiEndpoint;
 use crate::http::admin::request::AdminRequest;
 use serde_json::{Map, Value};
 
@@ -8,15 +8,16 @@ use serde_json::{Map, Value};
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    /// Reads the parameters of a request that knows these; one that is empty counts as absent.
+    /// Reads the parameters of a request; one that is empty counts as absent.
     ///
     /// # Errors
     /// When one is unknown or stands twice: a filter that is not applied would mean other sessions.
-    pub(super) fn read(request: &AdminRequest<'_>, known: &[ApiParameter]) -> Result<Self, String> {
+    pub(super) fn read(request: &AdminRequest<'_>, endpoint: &ApiEndpoint) -> Result<Self, String> {
         let mut all: Vec<(String, String)> =
             form_urlencoded::parse(request.query.as_bytes()).into_owned().collect();
         // `curl -d @file` sends the file's last line end too.
-        let body = request.body.trim_ascii();
+        let body = if endpoint.takes_events { b"" } else { request.body.trim_ascii() };
+        let known = endpoint.parameters;
         if body.starts_with(b"{") {
             all.extend(of_json(body)?);
         } else {
