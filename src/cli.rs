@@ -19,6 +19,7 @@ mod load;
 pub mod locate;
 mod logging;
 mod nats;
+mod operator;
 pub mod output;
 pub mod paths;
 pub mod publish;

@@ -11,6 +11,7 @@ pub mod changes;
 mod environment;
 pub mod listing;
 mod problems;
+pub mod redacted;
 pub mod sample;
 pub mod schema;
 pub mod tables;

@@ -25,6 +25,7 @@
 //! - `cluster`: the thread that carries between this daemon and the others of its cluster
 //! - `store`: the threads of the durable topics, usually one
 //! - `asking`: operators' questions about sessions, taken to the shards
+//! - `operator`: the way from the admin thread to the command that runs the daemon
 //! - `admin`: the thread of health, metrics, and operators' requests
 //! - `gaps`, `facts`: missing dependencies of dialects, and the other facts of readiness and
 //!   metrics
@@ -51,6 +52,7 @@ mod handshake;
 mod hub;
 pub mod listen;
 mod lookups;
+pub mod operator;
 mod partial;
 mod pieces;
 mod publisher;
@@ -91,6 +93,7 @@ use self::handoff::Parcel;
 use self::handoff::inbox::Wake;
 use self::hub::{Hub, ROOM_PAUSE};
 use self::listen::Listener;
+use self::operator::Operator;
 use self::publisher::FEEDS_STOP_MAX;
 use self::runtime::Driver;
 use self::slot::Slot;
@@ -160,6 +163,8 @@ pub struct Admin {
     pub token: Option<AdminToken>,
     /// The path of a socket, on which the daemon's user and root need no token.
     pub socket: Option<PathBuf>,
+    /// The way to the command that runs the daemon.
+    pub operator: Option<Arc<dyn Operator>>,
 }
 
 /// A listener for clients.
@@ -293,7 +298,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let _ = hub.driver.set(driver);
     let admin_socket = plan.admin.as_ref().and_then(|admin| admin.socket.clone());
     if let (Some(listeners), Some(admin)) = (admin, plan.admin) {
-        admin::start(&hub, listeners, admin.token)?;
+        admin::start(&hub, listeners, admin.token, admin.operator)?;
     }
     hub.configured.taken(plan.limits, certificates(&plan.listen));
     hub.ready.store(true, Relaxed);

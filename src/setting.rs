@@ -11,6 +11,7 @@ pub const LONGEST_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
 /// A secret as written, or a URL that may contain a password. It never shows in logs or errors.
 #[derive(Clone, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[schemars(extend("x-secret" = true))]
 #[serde(transparent)]
 pub struct Secret(pub String);
 

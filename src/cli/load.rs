@@ -102,13 +102,13 @@ fn admin(settings: &AdminTable) -> Result<Admin, String> {
     let (address, token) = (settings.address, settings.token.clone());
     let socket = settings.socket.clone();
     let Some(path) = &settings.token_file else {
-        return Ok(Admin { address, token, socket });
+        return Ok(Admin { address, token, socket, operator: None });
     };
     let name = "[admin] token_file";
     let text = paths::read_text(path, name).map_err(|error| error.to_string())?;
     let token = AdminToken::new(&text);
     let token = token.map_err(|problem| format!("{name}: {} {problem}", path.display()))?;
-    Ok(Admin { address, token: Some(token), socket })
+    Ok(Admin { address, token: Some(token), socket, operator: None })
 }
 
 /// The listeners, with the files of their TLS.

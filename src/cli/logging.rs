@@ -11,7 +11,8 @@ use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Registry, reload};
 
-/// Lets a reload change the level.
+/// Lets a reload or an operator change the level.
+#[derive(Clone)]
 pub(super) struct Filter(reload::Handle<Targets, Registry>);
 
 impl Filter {
@@ -19,6 +20,22 @@ impl Filter {
     pub(super) fn set(&self, level: Level) {
         // It fails only where nothing is logged any more.
         let _ = self.0.reload(filter(level));
+    }
+
+    /// Writes what these directives let through from now on: a level, or levels of modules.
+    ///
+    /// # Errors
+    /// When they are malformed.
+    pub(super) fn direct(&self, directives: &str) -> Result<(), String> {
+        // A word alone would be a module with everything that it says.
+        let mut alone = directives.split(',').filter(|directive| !directive.contains('='));
+        let are_levels = alone.all(|word| word.trim().parse::<LevelFilter>().is_ok());
+        let targets: Option<Targets> = directives.parse().ok().filter(|_| are_levels);
+        let targets = targets.ok_or(
+            "filter: write error, warn, info or debug, or directives such as \
+             warn,fanfare::io=debug",
+        )?;
+        self.0.reload(without_clients(targets)).map_err(|error| error.to_string())
     }
 }
 
@@ -29,9 +46,12 @@ fn filter(level: Level) -> Targets {
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
     };
-    // What the clients of brokers have to say, the daemon says in the words of the configuration.
-    let silent = ["lapin", "async_nats"].map(|target| (target, LevelFilter::OFF));
-    Targets::new().with_default(level).with_targets(silent)
+    without_clients(Targets::new().with_default(level))
+}
+
+/// What the clients of brokers have to say, the daemon says in the words of the configuration.
+fn without_clients(targets: Targets) -> Targets {
+    targets.with_targets(["lapin", "async_nats"].map(|target| (target, LevelFilter::OFF)))
 }
 
 /// Starts logging for the whole process.

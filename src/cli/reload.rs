@@ -6,6 +6,7 @@ use super::load::{self, LoadedConfig};
 use super::logging::Filter;
 use crate::config::Level;
 use crate::config::changes::{changed, needs_restart};
+use crate::http::v1::ReloadOutcome;
 use crate::io::{Daemon, Plan, RenewError, Renewal};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,21 +29,15 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Reads the file again. Returns the sentence for the log, and what is odd about the
-    /// configuration.
+    /// Reads the file again.
     ///
     /// # Errors
     /// What is wrong; then everything stays as it was.
-    pub(super) fn reload(
-        &mut self,
-        daemon: &mut Daemon,
-    ) -> Result<(String, Vec<String>), CliError> {
+    pub(super) fn reload(&mut self, daemon: &mut Daemon) -> Result<ReloadOutcome, CliError> {
         // The development set-up is made of the environment alone.
         let Some(file) = &self.file else {
-            return Ok((
-                "nothing to reload: the development set-up has no configuration file".into(),
-                vec![],
-            ));
+            let said = "nothing to reload: the development set-up has no configuration file".into();
+            return Ok(ReloadOutcome { said, ..ReloadOutcome::default() });
         };
         let LoadedConfig { plan, drain, log, table, notes } = load::file(file)?;
         let Plan { settings, limits, listen, feed, .. } = plan;
@@ -60,9 +55,11 @@ impl Running {
         self.level = log.level;
         self.drain = drain;
         let keys = changed(&self.table, &table);
-        let said = told(&keys, &left);
+        let (applied, mut needs_restart) = sorted(&keys, &left);
+        let said = told(&applied, &needs_restart, &left);
+        needs_restart.extend(left);
         self.keep(table);
-        Ok((said, notes))
+        Ok(ReloadOutcome { said, applied, needs_restart, notes })
     }
 
     /// Writes what the configuration wants from now on, after the reload was told.
@@ -101,10 +98,14 @@ fn with_old(old: &Table, mut new: Table, above: &str) -> Table {
     new
 }
 
+/// The changed keys that are applied, and those that wait for a restart.
+fn sorted(keys: &[String], left: &[String]) -> (Vec<String>, Vec<String>) {
+    let keys = keys.iter().filter(|key| !left.contains(key)).cloned();
+    keys.partition(|key| !needs_restart(key))
+}
+
 /// What a reload has done, in a sentence.
-fn told(keys: &[String], left: &[String]) -> String {
-    let keys = keys.iter().filter(|key| !left.contains(key));
-    let (waiting, applied): (Vec<&String>, Vec<&String>) = keys.partition(|key| needs_restart(key));
+fn told(applied: &[String], waiting: &[String], left: &[String]) -> String {
     let mut said =
         String::from("reloaded: keys of tokens, secrets and certificates were read anew");
     // Said all the same: an operator waits for an answer to the signal.
@@ -112,10 +113,10 @@ fn told(keys: &[String], left: &[String]) -> String {
         return said + "; the configuration is as it was";
     }
     if !applied.is_empty() {
-        said += &format!("; applied: {}", list(&applied));
+        said += &format!("; applied: {}", list(applied));
     }
     if !waiting.is_empty() {
-        said += &format!("; needs a restart: {}", list(&waiting));
+        said += &format!("; needs a restart: {}", list(waiting));
     }
     for left in left {
         said += &format!("; needs a restart: {left}");
@@ -123,8 +124,8 @@ fn told(keys: &[String], left: &[String]) -> String {
     said
 }
 
-fn list(keys: &[&String]) -> String {
-    let shown: Vec<&str> = keys.iter().take(KEYS_SHOWN_MAX).map(|key| key.as_str()).collect();
+fn list(keys: &[String]) -> String {
+    let shown: Vec<&str> = keys.iter().take(KEYS_SHOWN_MAX).map(String::as_str).collect();
     match keys.len().saturating_sub(KEYS_SHOWN_MAX) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
@@ -140,6 +141,10 @@ mod tests {
         let keys = ["drain_s", "feed.redis.url", "log.level", "threads"].map(String::from);
         let left =
             ["pulsar of the listener 127.0.0.1:1, as no listener spoke it at the start".to_owned()];
+        let told = |keys: &[String], left: &[String]| {
+            let (applied, waiting) = sorted(keys, left);
+            super::told(&applied, &waiting, left)
+        };
         assert_eq!(
             told(&keys, &left),
             "reloaded: keys of tokens, secrets and certificates were read anew; applied: drain_s, log.level; needs a \

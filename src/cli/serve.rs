@@ -3,16 +3,19 @@
 use super::check::describe;
 use super::error::CliStatus;
 use super::load::{self, LoadedConfig};
+use super::operator::ServeOperator;
 use super::output::print;
 use super::reload::Running;
 use super::signals::{ReceivedSignal, SignalWish};
 use super::{CliError, logging, resources, trial};
 use crate::io::listen::ListenError;
+use crate::io::operator::Operator;
 use crate::io::{self, Beat, Daemon, Plan, StartError};
 use argh::{ArgsInfo, FromArgs};
 use sd_notify::NotifyState;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a start that fails lasts, for a service manager: each costs lines of the log, and a
@@ -76,6 +79,10 @@ impl Serve {
         tracing::info!("{}", introduction(&plan, &source));
         tracing::debug!("{}", describe(&plan));
         notes.iter().for_each(|note| tracing::warn!("{note}"));
+        let operator = Arc::new(ServeOperator::new(filter.clone(), &table));
+        if let Some(admin) = &mut plan.admin {
+            admin.operator = Some(Arc::clone(&operator) as Arc<dyn Operator>);
+        }
         let mut daemon = io::start(plan).map_err(|error| match &trial {
             Some(_) => CliError::new(format!("{error}\n{}", trial::ELSEWHERE)).with(status(&error)),
             None => CliError::new(error.to_string()).with(status(&error)),
@@ -93,7 +100,7 @@ impl Serve {
         notify(&[NotifyState::Ready, NotifyState::Status(&running(&daemon))]);
         let mut configuration =
             Running { file: self.config.clone(), table, drain, filter, level: log.level };
-        wait(&mut received, &mut daemon, &mut configuration);
+        wait(&mut received, &mut daemon, &mut configuration, &operator);
         if let Some(trial) = &trial {
             trial.remove_addresses();
         }
@@ -184,7 +191,12 @@ fn announce(daemon: &Daemon) {
 }
 
 /// Handles reloads until a signal asks to stop.
-fn wait(received: &mut ReceivedSignal, daemon: &mut Daemon, configuration: &mut Running) {
+fn wait(
+    received: &mut ReceivedSignal,
+    daemon: &mut Daemon,
+    configuration: &mut Running,
+    operator: &ServeOperator,
+) {
     loop {
         if received.next() == SignalWish::Stop {
             let drain = configuration.drain;
@@ -198,25 +210,29 @@ fn wait(received: &mut ReceivedSignal, daemon: &mut Daemon, configuration: &mut 
             );
             return;
         }
-        reload(daemon, configuration);
+        reload(daemon, configuration, operator);
         received.drain_takes(configuration.drain);
     }
 }
 
 /// Reads the configuration again. The service manager is told when that is done, so that it can
 /// wait for it.
-fn reload(daemon: &mut Daemon, configuration: &mut Running) {
+fn reload(daemon: &mut Daemon, configuration: &mut Running, operator: &ServeOperator) {
+    // Those who ask from here on get an answer of the next.
+    let askers = operator.take_askers();
     // Without a clock of the service manager's kind, it is not told, and takes the signal for the
     // reload.
     if let Ok(moment) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, moment]);
     }
     let reloaded = configuration.reload(daemon);
+    operator.configured(&configuration.table);
+    let answer = reloaded.as_ref().map(Clone::clone).map_err(ToString::to_string);
     let running = running(daemon);
     let status = match reloaded {
-        Ok((said, notes)) => {
-            tracing::info!("{said}");
-            notes.iter().for_each(|note| tracing::warn!("{note}"));
+        Ok(outcome) => {
+            tracing::info!("{}", outcome.said);
+            outcome.notes.iter().for_each(|note| tracing::warn!("{note}"));
             configuration.settle();
             running
         }
@@ -228,6 +244,10 @@ fn reload(daemon: &mut Daemon, configuration: &mut Running) {
         }
     };
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    for asker in askers {
+        // One that has gone needs no answer.
+        let _ = asker.send(answer.clone());
+    }
 }
 
 fn stop(mut received: ReceivedSignal, daemon: Daemon, drain: Duration) -> ExitCode {

@@ -15,12 +15,15 @@ use self::socket::{AdminPeer, AdminSockets, AdminStream};
 
 use super::Hub;
 use super::asking::Inspector;
+use super::operator::Operator;
 use super::pulse;
 use super::store::Unanswered;
 use crate::dialect::Kind;
 use crate::http::body::Framing;
 use crate::http::head::{self, Fault, HEADERS_MAX, Head, HeadEnd};
-use crate::http::{self, AdminCall, AdminRequest, AdminToken, ClusterCall, Exposition, TopicCall};
+use crate::http::{
+    self, AdminCall, AdminRequest, AdminToken, ClusterCall, Exposition, TopicCall, V1Call,
+};
 use std::cmp::Reverse;
 use std::io;
 use std::sync::Arc;
@@ -63,6 +66,7 @@ pub(super) fn start(
     hub: &Arc<Hub>,
     listeners: AdminListeners,
     token: Option<AdminToken>,
+    operator: Option<Arc<dyn Operator>>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sockets = {
@@ -73,6 +77,7 @@ pub(super) fn start(
     let state = Arc::new(AdminState {
         hub: Arc::clone(hub),
         token,
+        operator,
         inspector: Inspector::new(hub),
         calls: AtomicUsize::new(0),
         pages: Default::default(),
@@ -85,12 +90,21 @@ pub(super) fn start(
 struct AdminState {
     hub: Arc<Hub>,
     token: Option<AdminToken>,
+    /// The way to the command that runs the daemon.
+    operator: Option<Arc<dyn Operator>>,
     /// The way to the shards.
     inspector: Inspector,
     /// The number of requests that wait for the store.
     calls: AtomicUsize,
     /// The pages of metrics, one for each format.
     pages: [Page; Exposition::COUNT],
+}
+
+impl AdminState {
+    /// Answers a request of the operators' API.
+    async fn v1(&self, call: V1Call) -> Vec<u8> {
+        v1::answer(call, &self.hub, &self.inspector, self.operator.as_deref()).await
+    }
 }
 
 /// A page of metrics that requests share, because it takes a while to write.
@@ -316,13 +330,10 @@ async fn answer(request: &AdminRequest<'_>, state: &AdminState, calls: &AtomicBo
         Some(Err(refusal)) => refusal.into(),
         Some(Ok(AdminCall::Cluster(call))) => ask_cluster(call, &state.hub).into(),
         Some(Ok(AdminCall::V1(call))) if call.changes() => {
-            let answer = v1::answer(call, &state.hub, &state.inspector);
-            let answer = stay(answer, state, calls).await;
+            let answer = stay(state.v1(call), state, calls).await;
             answer.unwrap_or_else(|| http::v1::failed(503, BUSY)).into()
         }
-        Some(Ok(AdminCall::V1(call))) => {
-            v1::answer(call, &state.hub, &state.inspector).await.into()
-        }
+        Some(Ok(AdminCall::V1(call))) => state.v1(call).await.into(),
         Some(Ok(AdminCall::Topic(call))) => {
             let answer = stay(ask(call, &state.hub), state, calls).await;
             answer.unwrap_or_else(|| http::answer(503, BUSY.as_bytes())).into()

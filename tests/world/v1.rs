@@ -366,6 +366,58 @@ fn wrong_events_are_told_and_stored_ones_are_stored_when_they_are_answered() {
 }
 
 #[test]
+fn a_reload_is_answered_with_each_key_and_a_wrong_file_with_what_is_wrong() {
+    let daemon = Setup::new().set("admin.token", TOKEN).start();
+    let file = daemon.path("fanfare.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let told = post(&daemon, "POST", "/v1/reload", "").1;
+    assert_eq!((&told["applied"], &told["needs_restart"]), (&json!([]), &json!([])));
+    assert!(told["said"].as_str().unwrap().ends_with("the configuration is as it was"), "{told}");
+
+    let changed = text.replace("threads = 1", "threads = 2").replace("drain_s = 10", "drain_s = 9");
+    std::fs::write(&file, changed).unwrap();
+    // Askers at the same time are all answered, by one reload or by several.
+    let answers: Vec<Value> = std::thread::scope(|scope| {
+        let asking = (0..4).map(|_| scope.spawn(|| post(&daemon, "POST", "/v1/reload", "").1));
+        asking.collect::<Vec<_>>().into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    assert!(answers.iter().any(|told| told["applied"] == json!(["drain_s"])), "{answers:?}");
+    assert!(answers.iter().all(|told| told["needs_restart"] == json!(["threads"])), "{answers:?}");
+    let config = get(&daemon, "/v1/config");
+    assert_eq!((&config["drain_s"], &config["threads"]), (&json!(9), &json!(1)), "what runs");
+    assert_eq!(config["admin"]["token"], "[redacted]");
+    assert!(!config.to_string().contains(TOKEN));
+
+    std::fs::write(&file, text.replace("drain_s", "drain_seconds")).unwrap();
+    let (status, told) = post(&daemon, "POST", "/v1/reload", "");
+    assert!(status == 400 && told["error"].as_str().unwrap().contains("drain_seconds"), "{told}");
+    daemon.await_log("not reloaded", 1);
+}
+
+#[test]
+fn the_log_is_filtered_by_other_directives_until_the_next_reload() {
+    let daemon = Setup::new().set("admin.token", TOKEN).start();
+    drop(daemon.subscriber());
+    daemon.await_metric("session_ends_total{reason=\"gone\"}", 1);
+    let (status, told) = post(&daemon, "POST", "/v1/log", "filter=warn,fanfare::shard=debug");
+    assert_eq!((status, &told["filter"]), (200, &json!("warn,fanfare::shard=debug")));
+    drop(daemon.subscriber());
+    daemon.await_log("gone (the connection is gone)", 1);
+    let (status, told) = post(&daemon, "POST", "/v1/log", "filter=loud");
+    assert!(status == 400 && told["error"].as_str().unwrap().contains("write error"), "{told}");
+    daemon.signal(Signal::HUP);
+    // Logged at info, which is the configuration's level again.
+    daemon.await_log("reloaded", 1);
+    eventually("the level is the configuration's", || {
+        drop(daemon.subscriber());
+        let before = daemon.logged("gone (the connection is gone)").len();
+        drop(daemon.subscriber());
+        std::thread::sleep(Duration::from_millis(50));
+        daemon.logged("gone (the connection is gone)").len() == before
+    });
+}
+
+#[test]
 fn a_shard_that_hangs_is_named_and_others_answer() {
     let daemon = echo_setup().set("admin.token", TOKEN).set("threads", 1).start();
     let _client = Echo::connect(&daemon);

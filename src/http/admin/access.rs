@@ -11,6 +11,7 @@ const TOKEN_BYTES_MIN: usize = 16;
 
 /// The token of `[admin]`; redacted in logs and errors.
 #[derive(Clone, serde::Deserialize, schemars::JsonSchema)]
+#[schemars(extend("x-secret" = true))]
 #[serde(transparent)]
 pub struct AdminToken(String);
 

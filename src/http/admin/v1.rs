@@ -7,12 +7,14 @@
 mod answers;
 mod endpoints;
 mod openapi;
+mod operate;
 mod parameters;
 mod publish;
 mod reply;
 
 pub use self::answers::{kicked, limits, session, sessions, status};
 pub use self::openapi::document;
+pub use self::operate::{ReloadOutcome, configuration, logging, reloaded};
 pub use self::publish::{PublishOrder, PublishOutcome, published};
 pub use self::reply::failed;
 
@@ -57,13 +59,19 @@ pub enum V1Call {
     Kick(KickTarget, Kick),
     /// Events to publish.
     Publish(PublishOrder),
+    /// Directives for the log.
+    Log(Box<str>),
+    /// A reload.
+    Reload,
+    /// The configuration.
+    Config,
 }
 
 impl V1Call {
     /// Whether it changes something.
     #[must_use]
     pub fn changes(&self) -> bool {
-        matches!(self, Self::Kick(..) | Self::Publish(_))
+        matches!(self, Self::Kick(..) | Self::Publish(_) | Self::Log(_) | Self::Reload)
     }
 }
 
@@ -130,6 +138,12 @@ fn parse_call(
             let address = parameters.get("address").ok_or("the parameter address is missing")?;
             V1Call::Publish(publish::order(request, address)?)
         }
+        ApiRoute::Log => {
+            let filter = parameters.get("filter").ok_or("the parameter filter is missing")?;
+            V1Call::Log(filter.into())
+        }
+        ApiRoute::Reload => V1Call::Reload,
+        ApiRoute::Config => V1Call::Config,
         ApiRoute::OpenApi => V1Call::OpenApi,
         ApiRoute::Status => V1Call::Status,
         ApiRoute::Limits => V1Call::Limits,

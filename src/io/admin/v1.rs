@@ -4,10 +4,25 @@ use super::{Hub, publishing};
 use crate::http::{V1Call, v1};
 use crate::inspect::{Kick, KickTarget};
 use crate::io::asking::Inspector;
+use crate::io::operator::Operator;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Time for a reload, which looks up addresses and reads files.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Answers a request.
-pub(super) async fn answer(call: V1Call, hub: &Hub, inspector: &Inspector) -> Vec<u8> {
+pub(super) async fn answer(
+    call: V1Call,
+    hub: &Hub,
+    inspector: &Inspector,
+    operator: Option<&dyn Operator>,
+) -> Vec<u8> {
     match call {
+        V1Call::Log(_) | V1Call::Reload | V1Call::Config => match operator {
+            Some(operator) => operate(call, operator).await,
+            None => v1::failed(501, "the program that runs this daemon takes no such requests"),
+        },
         V1Call::OpenApi => v1::document(),
         V1Call::Status => v1::status(&hub.status()),
         V1Call::Limits => v1::limits(&hub.status(), &hub.facts().await),
@@ -22,6 +37,26 @@ pub(super) async fn answer(call: V1Call, hub: &Hub, inspector: &Inspector) -> Ve
         },
         V1Call::Publish(order) => publishing::publish(&order, hub).await,
         V1Call::Kick(target, kick) => end(target, &kick, inspector).await,
+    }
+}
+
+/// Has the command that runs the daemon do what a request asks for.
+async fn operate(call: V1Call, operator: &dyn Operator) -> Vec<u8> {
+    match call {
+        V1Call::Log(directives) => {
+            // Before it may be filtered out.
+            tracing::info!("an operator has the log filtered by {directives:?}");
+            match operator.log(&directives) {
+                Ok(()) => v1::logging(&directives),
+                Err(reason) => v1::failed(400, &reason),
+            }
+        }
+        V1Call::Reload => match timeout(RELOAD_TIMEOUT, operator.reload()).await {
+            Ok(Ok(Ok(outcome))) => v1::reloaded(&outcome),
+            Ok(Ok(Err(reason))) => v1::failed(400, &reason),
+            Ok(Err(_)) | Err(_) => v1::failed(503, "the reload is not done yet; see the log"),
+        },
+        _ => v1::configuration(&operator.configuration()),
     }
 }
 

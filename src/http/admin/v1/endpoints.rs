@@ -29,6 +29,9 @@ pub(super) enum ApiRoute {
     Kick,
     Subscribers,
     Publish,
+    Log,
+    Reload,
+    Config,
 }
 
 /// A parameter of a request.
@@ -146,6 +149,14 @@ pub(super) const ENDPOINTS: &[ApiEndpoint] = &[
         "The sessions that may get the events of a topic, such as echo/APP/CHANNEL",
         &[COUNT, AFTER],
     ),
+    post(
+        "/v1/log",
+        ApiRoute::Log,
+        "Logs by these directives until the next reload",
+        &[text("filter", "A level, or directives such as warn,fanfare::io=debug")],
+    ),
+    post("/v1/reload", ApiRoute::Reload, "Reads the configuration again, as SIGHUP does", &[]),
+    get("/v1/config", ApiRoute::Config, "The keys that are set, without secrets", &[]),
 ];
 
 /// What is at a path.

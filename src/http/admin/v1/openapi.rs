@@ -2,6 +2,7 @@
 
 use super::answers::{V1Detail, V1Kicked, V1Limits, V1Sessions, V1Status};
 use super::endpoints::{ApiEndpoint, ApiParameter, ApiRoute, ENDPOINTS};
+use super::operate::{ReloadOutcome, V1Log};
 use super::publish::V1Published;
 use super::reply::{V1Error, respond};
 use schemars::JsonSchema;
@@ -109,7 +110,9 @@ fn kind(parameter: &ApiParameter) -> Value {
 /// The schema of the answer to a request.
 fn answer(route: ApiRoute) -> Value {
     match route {
-        ApiRoute::OpenApi => json!({ "type": "object" }),
+        ApiRoute::Log => schema::<V1Log<'_>>(),
+        ApiRoute::Reload => schema::<ReloadOutcome>(),
+        ApiRoute::OpenApi | ApiRoute::Config => json!({ "type": "object" }),
         ApiRoute::Status => schema::<V1Status>(),
         ApiRoute::Limits => schema::<V1Limits>(),
         ApiRoute::Sessions | ApiRoute::Subscribers => schema::<V1Sessions<'_>>(),

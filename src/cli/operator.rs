@@ -1,0 +1,68 @@
+//! What `fanfare serve` does for operators of the admin listener.
+//!
+//! A reload is done by the thread that waits for signals, so one that is asked for here comes to it
+//! as the signal that others send.
+
+use super::logging::Filter;
+use crate::config::redacted::redacted;
+use crate::http::v1::ReloadOutcome;
+use crate::io::operator::Operator;
+use rustix::process::{Signal, getpid, kill_process};
+use serde_json::Value;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+use toml::Table;
+
+/// Who waits for the outcome of a reload.
+pub(super) type ReloadAsker = oneshot::Sender<Result<ReloadOutcome, String>>;
+
+/// What the admin thread and the one that takes signals share.
+pub(super) struct ServeOperator {
+    filter: Filter,
+    /// The keys that are set, without secrets.
+    configuration: Mutex<Value>,
+    /// Who waits for the next reload. Each is a request of the admin listener, which limits them.
+    askers: Mutex<Vec<ReloadAsker>>,
+}
+
+impl ServeOperator {
+    pub(super) fn new(filter: Filter, table: &Table) -> Self {
+        Self { filter, configuration: Mutex::new(redacted(table)), askers: Mutex::default() }
+    }
+
+    /// Those who have asked for a reload before it begins.
+    pub(super) fn take_askers(&self) -> Vec<ReloadAsker> {
+        std::mem::take(&mut *lock(&self.askers))
+    }
+
+    /// Notes the keys that are set from now on.
+    pub(super) fn configured(&self, table: &Table) {
+        *lock(&self.configuration) = redacted(table);
+    }
+}
+
+impl Operator for ServeOperator {
+    fn log(&self, directives: &str) -> Result<(), String> {
+        self.filter.direct(directives)
+    }
+
+    fn reload(&self) -> oneshot::Receiver<Result<ReloadOutcome, String>> {
+        let (asker, outcome) = oneshot::channel();
+        // Before the signal, or the reload could begin without it.
+        lock(&self.askers).push(asker);
+        if let Err(error) = kill_process(getpid(), Signal::HUP)
+            && let Some(asker) = lock(&self.askers).pop()
+        {
+            let _ = asker.send(Err(format!("the daemon cannot signal itself: {error}")));
+        }
+        outcome
+    }
+
+    fn configuration(&self) -> Value {
+        lock(&self.configuration).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
