@@ -14,6 +14,7 @@ mod dial;
 pub mod error;
 pub mod explain;
 pub mod help;
+pub mod init;
 pub mod kick;
 mod load;
 pub mod locate;

@@ -7,7 +7,7 @@ use fanfare::cli::error::CliStatus;
 use fanfare::cli::output::{note, print};
 use fanfare::cli::{
     CliError, check::Check, cluster::ClusterCommand, configuration::ConfigCommand,
-    help::HelpCommand, kick::KickCommand, publish::Publish, serve::Serve,
+    help::HelpCommand, init::Init, kick::KickCommand, publish::Publish, serve::Serve,
     sessions::SessionsCommand, subscribe::SubscribeCommand, token::TokenCommand,
     topics::TopicsCommand,
 };
@@ -44,6 +44,7 @@ struct Arguments {
 enum FanfareCommand {
     Serve(Serve),
     Check(Check),
+    Init(Init),
     Config(ConfigCommand),
     Publish(Publish),
     Subscribe(SubscribeCommand),
@@ -97,6 +98,7 @@ fn run() -> Result<ExitCode, CliError> {
     }
 
     match arguments.command {
+        Some(FanfareCommand::Init(init)) => init.run(),
         Some(FanfareCommand::Serve(serve)) => serve.run(),
         Some(FanfareCommand::Check(check)) => check.run(),
         Some(FanfareCommand::Config(config)) => config.run(),

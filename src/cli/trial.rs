@@ -188,7 +188,7 @@ impl Trial {
 }
 
 /// A dialect that takes any path has the port that its clients know to itself.
-fn listener_of(kind: Kind) -> usize {
+pub(super) fn listener_of(kind: Kind) -> usize {
     usize::from(kind.paths() == ClaimedPaths::Any)
 }
 
@@ -211,7 +211,7 @@ fn program() -> String {
 }
 
 /// A path as a shell takes it for one word.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     match text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte)) {
         true => text,
@@ -274,7 +274,8 @@ fn other_owner(found: &fs::Metadata) -> Option<u32> {
     Some(found.uid()).filter(|owner| *owner != rustix::process::geteuid().as_raw())
 }
 
-fn make_secret(path: &Path) -> io::Result<()> {
+/// Writes a new secret, for its owner alone.
+pub(super) fn make_secret(path: &Path) -> io::Result<()> {
     let mut bytes = [0; SECRET_BYTES];
     getrandom::fill(&mut bytes)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;

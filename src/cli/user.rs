@@ -28,6 +28,11 @@ impl User {
         Self { name, uid, gid: getegid().as_raw(), groups }
     }
 
+    /// Its id, and that of its own group.
+    pub(super) fn ids(&self) -> (u32, u32) {
+        (self.uid, self.gid)
+    }
+
     /// The user that a check is about: the named one; the service's where root asks, who may do
     /// everything; else the user of this process.
     ///

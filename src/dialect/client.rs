@@ -76,6 +76,10 @@ pub trait DialectClient: Sync {
         )
     }
 
+    /// What a new configuration says of the dialect, commented, in parts: one that several dialects
+    /// have word for word is written once.
+    fn setup(&self, files: &SetupFiles) -> Vec<String>;
+
     /// The table of a configuration that sets up the dialect, with tokens or requests signed by
     /// `secret`; `[name]` alone where it needs nothing.
     fn table(&self, secret: &str) -> String;
@@ -464,6 +468,31 @@ pub(super) fn json(value: &impl Serialize) -> String {
 pub(super) fn token_table(name: &str, secret: &str) -> String {
     format!("[{name}]\ntoken = {{ jwt = {{ algorithms = [\"HS256\"], secret = \"{secret}\" }} }}")
 }
+
+/// The files of secrets that a new configuration may name, each as TOML.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupFiles {
+    /// The secret that tokens are signed with.
+    pub tokens: String,
+    /// A secret of the dialect's own.
+    pub own: String,
+}
+
+/// The part of a new configuration that verifies tokens.
+pub(super) fn token_setup(name: &str, files: &SetupFiles) -> String {
+    format!(
+        "# Tokens are signed with the secret in this file; \"fanfare help tokens\" has other ways.\n\
+         [{name}.token.jwt]\nalgorithms = [\"HS256\"]\nsecret_file = {}\n",
+        files.tokens
+    )
+}
+
+/// The part of a new configuration for what Laravel publishes.
+pub(super) const REDIS_SETUP: &str = "# What Laravel publishes on Redis; \
+    \"fanfare help feeds\" has the rest.\n\
+    #[feed.redis]\n\
+    #url = \"redis://127.0.0.1:6379\"\n\
+    #prefix = \"laravel-database-\"\n";
 
 /// Path and query of a request with this body made at this time (unix time in s).
 pub type RequestSigner = Box<dyn Fn(&[u8], u64) -> String>;

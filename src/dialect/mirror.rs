@@ -6,7 +6,7 @@
 //! protocols.
 
 use crate::dialect::client::{
-    ClientExample, ClientProfile, DialectClient, Sample, Site, Subscriber, TokenPlace,
+    ClientExample, ClientProfile, DialectClient, Sample, SetupFiles, Site, Subscriber, TokenPlace,
 };
 use crate::dialect::{
     Action, Actions, Admission, Context, Dialect, FeedAddress, Input, Settings, Unusable, Upgrade,
@@ -115,6 +115,10 @@ impl DialectClient for MirrorClient {
             place: "mirror",
             event: "{}",
         }
+    }
+
+    fn setup(&self, _: &SetupFiles) -> Vec<String> {
+        Vec::new()
     }
 
     fn table(&self, _: &str) -> String {

@@ -117,7 +117,10 @@ fn a_daemon_lives_on_though_its_log_and_its_welcome_cannot_be_written() {
 fn a_wrong_command_line_exits_2_and_says_what_was_meant() {
     for (words, said) in [
         (&["servce"][..], "there is no command \"servce\"; did you mean \"serve\"?"),
-        (&["xyzzy"], "there is no command \"xyzzy\"; there are serve, check, config, publish, "),
+        (
+            &["xyzzy"],
+            "there is no command \"xyzzy\"; there are serve, check, init, config, publish, ",
+        ),
         (&["topics", "lst"], "did you mean \"list\"?"),
         (&["bench", "fanot"], "did you mean \"fanout\"?"),
         (&["check", "--confg", "x"], "there is no option \"--confg\"; did you mean \"--config\"?"),

@@ -26,6 +26,7 @@ mod handshake;
 mod hangs;
 mod health;
 mod help;
+mod init;
 mod laravel;
 mod limits;
 mod locate;

@@ -2,8 +2,8 @@
 //! then come messages, and answers to ours.
 
 use crate::dialect::client::{
-    ClientExample, ClientHeard, ClientProfile, ClientStage, DialectClient, Sample, Site,
-    Subscriber, TokenPlace, claims, token_table,
+    ClientExample, ClientHeard, ClientProfile, ClientStage, DialectClient, REDIS_SETUP, Sample,
+    SetupFiles, Site, Subscriber, TokenPlace, claims, token_setup, token_table,
 };
 use serde_json::{Map, Value, json};
 
@@ -37,6 +37,10 @@ impl DialectClient for ChannelClient {
             place: "channel",
             event: r#"{"channel":"chat:1","data":{"message":"Hello World","name":"System"}}"#,
         }
+    }
+
+    fn setup(&self, files: &SetupFiles) -> Vec<String> {
+        vec![token_setup("channel", files), REDIS_SETUP.to_owned()]
     }
 
     fn table(&self, secret: &str) -> String {

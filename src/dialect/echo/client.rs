@@ -4,7 +4,7 @@
 
 use crate::dialect::client::{
     ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
-    RequestSigner, Sample, Site, Subscriber, TokenPlace, TrialPlace,
+    REDIS_SETUP, RequestSigner, Sample, SetupFiles, Site, Subscriber, TokenPlace, TrialPlace,
 };
 use crate::text::hex;
 use md5::{Digest as _, Md5};
@@ -145,6 +145,17 @@ impl DialectClient for EchoClient {
              \n  follow it  {program} subscribe ws://{address}{path} --echo room\n\
              \n  publish    {program} publish{socket} {place} '{event}'\n"
         )
+    }
+
+    fn setup(&self, files: &SetupFiles) -> Vec<String> {
+        let (id, key) = TRIAL_APP;
+        let app = format!(
+            "# The application, as its .env has it: PUSHER_APP_ID, PUSHER_APP_KEY, and the secret in\n\
+             # this file as PUSHER_APP_SECRET. More applications have an [[echo.app]] each.\n\
+             [[echo.app]]\nid = \"{id}\"\nkey = \"{key}\"\nsecret_file = {}\n",
+            files.own
+        );
+        vec![app, REDIS_SETUP.to_owned()]
     }
 
     fn table(&self, secret: &str) -> String {

@@ -4,7 +4,7 @@
 
 use crate::dialect::client::{
     ClientExample, ClientProfile, ClientStage, DialectClient, DurableProducer, NUMBER_DIGITS,
-    Sample, Site, Subscriber, TokenPlace, TrialPlace,
+    Sample, SetupFiles, Site, Subscriber, TokenPlace, TrialPlace, token_setup,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -85,6 +85,12 @@ impl DialectClient for PulsarClient {
              \n  publish    {program} publish{socket} {place} '{event}'\n\
              \n  look at it {program} topics list\n"
         )
+    }
+
+    fn setup(&self, files: &SetupFiles) -> Vec<String> {
+        let store = "# Where the messages of durable topics are kept.\n\
+                     [store]\npath = \"/var/lib/fanfare/store\"\n";
+        vec![token_setup("pulsar", files), store.to_owned()]
     }
 
     fn table(&self, _: &str) -> String {

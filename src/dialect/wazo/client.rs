@@ -4,7 +4,7 @@
 
 use crate::dialect::client::{
     ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
-    Sample, Site, Subscriber, TokenPlace, claims, json, token_table,
+    Sample, SetupFiles, Site, Subscriber, TokenPlace, claims, json, token_setup, token_table,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json as value};
@@ -96,6 +96,14 @@ impl DialectClient for WazoClient {
             place: "wazo",
             event: r#"{"name":"endpoint_status_update","required_acl":"events.endpoints","data":{"id":1,"status":"Hello World"}}"#,
         }
+    }
+
+    fn setup(&self, files: &SetupFiles) -> Vec<String> {
+        let of_a_wazo = "# The events of a Wazo come from its RabbitMQ, and its wazo-auth verifies the tokens\n\
+                         # in the place of [wazo.token.jwt]; \"fanfare help wazo\" has both.\n\
+                         #[feed.amqp]\n#url_file = \"/etc/fanfare/amqp.url\"\n\
+                         #[wazo.token.wazo_auth]\n#url = \"https://127.0.0.1:9497\"\n";
+        vec![token_setup("wazo", files), of_a_wazo.to_owned()]
     }
 
     fn table(&self, secret: &str) -> String {

@@ -2,7 +2,7 @@
 
 use crate::dialect::client::{
     ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
-    Sample, Site, Subscriber, TokenPlace, json, token_table,
+    Sample, SetupFiles, Site, Subscriber, TokenPlace, json, token_setup, token_table,
 };
 use crate::dialect::personium::client::{AnswerKeys, SESSION_ENDED, personium_claims};
 use serde_json::{Map, Value, json as value};
@@ -70,6 +70,10 @@ impl DialectClient for EventBusClient {
             place: "event/demo",
             event: r#"{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"Hello World","cellId":"demo","Subject":"https:\/\/demo.example\/#me"}"#,
         }
+    }
+
+    fn setup(&self, files: &SetupFiles) -> Vec<String> {
+        vec![token_setup("personium", files)]
     }
 
     fn table(&self, secret: &str) -> String {

@@ -2,7 +2,7 @@
 
 use crate::dialect::client::{
     ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
-    Sample, Site, Subscriber, TokenPlace, json, token_table,
+    Sample, SetupFiles, Site, Subscriber, TokenPlace, json, token_setup, token_table,
 };
 use crate::dialect::personium::client::{AnswerKeys, SESSION_ENDED, personium_claims};
 use serde_json::{Map, Value};
@@ -68,6 +68,10 @@ impl DialectClient for TopicClient {
             place: "topic/demo/box/stream.topic.chat",
             event: r#"{"From":"https://demo.example/","Body":{"text":"Hello World"}}"#,
         }
+    }
+
+    fn setup(&self, files: &SetupFiles) -> Vec<String> {
+        vec![token_setup("personium", files)]
     }
 
     fn table(&self, secret: &str) -> String {
