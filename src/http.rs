@@ -12,7 +12,8 @@ mod response;
 mod status;
 
 pub use self::admin::{
-    AdminCall, AdminRequest, AdminToken, ClusterCall, TopicCall, V1Call, admin, answer, call, v1,
+    AdminCall, AdminRequest, AdminToken, AdminTokens, ClusterCall, TopicCall, V1Call, admin,
+    answer, call, v1,
 };
 pub use self::metrics::{Exposition, Facts, Process, Room, metrics};
 pub use self::response::{

@@ -102,7 +102,7 @@ use self::watch::Watched;
 use self::worker::Worker;
 use crate::dialect::{Kind, Rng, Settings};
 use crate::feed::unix;
-use crate::http::{AdminToken, DaemonStatus};
+use crate::http::{AdminTokens, DaemonStatus};
 use crate::shard::{Limits, Shard};
 use crate::wheel::TICK_MS;
 use rustix::fd::{AsFd, OwnedFd};
@@ -159,8 +159,8 @@ pub struct Plan {
 pub struct Admin {
     /// Address and port.
     pub address: SocketAddr,
-    /// The token that operators' requests need; without one they are all refused there.
-    pub token: Option<AdminToken>,
+    /// The tokens that operators' requests need; without one they are all refused there.
+    pub tokens: AdminTokens,
     /// The path of a socket, on which the daemon's user and root need no token.
     pub socket: Option<PathBuf>,
     /// The way to the command that runs the daemon.
@@ -298,7 +298,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let _ = hub.driver.set(driver);
     let admin_socket = plan.admin.as_ref().and_then(|admin| admin.socket.clone());
     if let (Some(listeners), Some(admin)) = (admin, plan.admin) {
-        admin::start(&hub, listeners, admin.token, admin.operator)?;
+        admin::start(&hub, listeners, admin.tokens, admin.operator)?;
     }
     hub.configured.taken(plan.limits, certificates(&plan.listen));
     hub.ready.store(true, Relaxed);

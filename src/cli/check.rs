@@ -220,7 +220,7 @@ pub(super) fn describe(plan: &Plan) -> String {
         lines += &format!("listen {address}: {}{over}{behind}\n", names.join(", "));
     }
     if let Some(admin) = &plan.admin {
-        let more = if admin.token.is_some() { " /v1 /topics" } else { "" };
+        let more = if admin.tokens.all.is_some() { " /v1 /topics" } else { "" };
         lines += &format!("admin  {}: /healthz /readyz /metrics{more}\n", admin.address);
         if let Some(path) = &admin.socket {
             lines += &format!("admin  {}: the same, without a token\n", path.display());

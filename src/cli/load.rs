@@ -4,7 +4,7 @@
 use super::{CliError, bus, certificates, explain::explain, nats, paths, resources};
 use crate::config::{AdminTable, Config, ConfigError, LogTable};
 use crate::dialect::Kind;
-use crate::http::AdminToken;
+use crate::http::{AdminToken, AdminTokens};
 use crate::io::{Admin, Bus, Listen, Plan, Redis};
 use crate::setting::Secret;
 use crate::shard::Limits;
@@ -97,18 +97,24 @@ fn good<T>(result: Result<T, String>, problems: &mut Vec<String>) -> Option<T> {
     result.map_err(|problem| problems.push(problem)).ok()
 }
 
-/// The admin listener, with its token.
+/// The admin listener, with its tokens.
 fn admin(settings: &AdminTable) -> Result<Admin, String> {
-    let (address, token) = (settings.address, settings.token.clone());
-    let socket = settings.socket.clone();
-    let Some(path) = &settings.token_file else {
-        return Ok(Admin { address, token, socket, operator: None });
+    let read = |key: &str, path: &Path| {
+        let name = format!("[admin] {key}");
+        let text = paths::read_text(path, &name).map_err(|error| error.to_string())?;
+        let token = AdminToken::new(&text);
+        token.map_err(|problem| format!("{name}: {} {problem}", path.display()))
     };
-    let name = "[admin] token_file";
-    let text = paths::read_text(path, name).map_err(|error| error.to_string())?;
-    let token = AdminToken::new(&text);
-    let token = token.map_err(|problem| format!("{name}: {} {problem}", path.display()))?;
-    Ok(Admin { address, token: Some(token), socket, operator: None })
+    let in_file =
+        settings.token_file.as_deref().map(|path| read("token_file", path)).transpose()?;
+    let publish = settings.publish_token_file.as_deref();
+    let publish = publish.map(|path| read("publish_token_file", path)).transpose()?;
+    Ok(Admin {
+        address: settings.address,
+        tokens: AdminTokens { all: in_file.or_else(|| settings.token.clone()), publish },
+        socket: settings.socket.clone(),
+        operator: None,
+    })
 }
 
 /// The listeners, with the files of their TLS.

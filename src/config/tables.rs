@@ -214,6 +214,9 @@ pub struct AdminTable {
     pub token_file: Option<PathBuf>,
     /// The same, in this file, which is then a secret too.
     pub token: Option<AdminToken>,
+    /// The file with another token, for publishing over HTTP (POST /v1/publish) and nothing else.
+    #[schemars(example = &"/etc/fanfare/publish.token")]
+    pub publish_token_file: Option<PathBuf>,
     /// The path of a socket that answers the same. Only root and the daemon's user can connect to
     /// it, and need no token.
     #[schemars(example = &"/run/fanfare/admin.sock")]

@@ -8,12 +8,13 @@ mod request;
 mod topics;
 pub mod v1;
 
-pub use self::access::{AdminToken, answer};
+pub use self::access::{AdminToken, AdminTokens, answer};
 pub use self::cluster::ClusterCall;
 pub use self::request::AdminRequest;
 pub use self::topics::TopicCall;
 pub use self::v1::V1Call;
 
+use self::access::AdminRight;
 use super::response::{TEXT, response};
 use super::status::DaemonStatus;
 
@@ -35,9 +36,9 @@ pub enum AdminCall {
 /// The whole response that refuses the request.
 pub fn call(
     request: &AdminRequest<'_>,
-    token: Option<&AdminToken>,
+    tokens: &AdminTokens,
 ) -> Option<Result<AdminCall, Vec<u8>>> {
-    if let Some(call) = v1::call(request, token) {
+    if let Some(call) = v1::call(request, tokens) {
         return Some(call.map(AdminCall::V1));
     }
     let is_topics = topics::name_of(request.path).is_some();
@@ -46,7 +47,7 @@ pub fn call(
     }
     // Before anything else is looked at, so that a stranger learns nothing, not even which paths
     // there are.
-    if let Err(refusal) = access::admit(request, token) {
+    if let Err(refusal) = access::admit(request, tokens, AdminRight::All) {
         return Some(Err(refusal.sentence()));
     }
 

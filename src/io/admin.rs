@@ -22,7 +22,7 @@ use crate::dialect::Kind;
 use crate::http::body::Framing;
 use crate::http::head::{self, Fault, HEADERS_MAX, Head, HeadEnd};
 use crate::http::{
-    self, AdminCall, AdminRequest, AdminToken, ClusterCall, Exposition, TopicCall, V1Call,
+    self, AdminCall, AdminRequest, AdminTokens, ClusterCall, Exposition, TopicCall, V1Call,
 };
 use std::cmp::Reverse;
 use std::io;
@@ -65,7 +65,7 @@ const BODY_BYTES_MAX: usize = 8 * 1024;
 pub(super) fn start(
     hub: &Arc<Hub>,
     listeners: AdminListeners,
-    token: Option<AdminToken>,
+    tokens: AdminTokens,
     operator: Option<Arc<dyn Operator>>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -76,7 +76,7 @@ pub(super) fn start(
     };
     let state = Arc::new(AdminState {
         hub: Arc::clone(hub),
-        token,
+        tokens,
         operator,
         inspector: Inspector::new(hub),
         calls: AtomicUsize::new(0),
@@ -89,7 +89,7 @@ pub(super) fn start(
 /// The state that all requests share.
 struct AdminState {
     hub: Arc<Hub>,
-    token: Option<AdminToken>,
+    tokens: AdminTokens,
     /// The way to the command that runs the daemon.
     operator: Option<Arc<dyn Operator>>,
     /// The way to the shards.
@@ -218,7 +218,7 @@ enum AdminRead {
 async fn read(socket: &AdminStream, peer: AdminPeer, state: &AdminState) -> io::Result<AdminRead> {
     let bytes_max = |request: &AdminRequest<'_>| {
         let request = AdminRequest { is_admitted: peer.is_admitted(), ..*request };
-        http::v1::body_bytes_max(&request, state.token.as_ref()).unwrap_or(BODY_BYTES_MAX)
+        http::v1::body_bytes_max(&request, &state.tokens).unwrap_or(BODY_BYTES_MAX)
     };
     let (mut bytes, mut chunk, mut incoming) = (Vec::new(), [0; 2048], Incoming::default());
     loop {
@@ -322,7 +322,7 @@ async fn respond(
 }
 
 async fn answer(request: &AdminRequest<'_>, state: &AdminState, calls: &AtomicBool) -> Arc<[u8]> {
-    match http::call(request, state.token.as_ref()) {
+    match http::call(request, &state.tokens) {
         None => match request.exposition() {
             Some(form) => metrics(form, state).await,
             None => http::admin(request, &state.hub.status()).into(),

@@ -279,8 +279,18 @@ fn a_long_list_comes_in_pages_and_all_of_a_filter_are_ended() {
 
 /// Status and body of a POST of events.
 fn publish(daemon: &Daemon, address: &str, kind: &str, body: &str) -> (u16, Value) {
+    publish_with(TOKEN, daemon, address, kind, body)
+}
+
+fn publish_with(
+    token: &str,
+    daemon: &Daemon,
+    address: &str,
+    kind: &str,
+    body: &str,
+) -> (u16, Value) {
     let request = format!(
-        "POST /v1/publish?address={address} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
+        "POST /v1/publish?address={address} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
@@ -324,6 +334,27 @@ fn an_event_of_every_dialect_is_published_and_its_receivers_are_counted() {
         eventually("the event comes", || client.text().contains(sign));
     }
     assert_eq!(daemon.metric("events_total{feed=\"http\",outcome=\"accepted\"}"), 6);
+}
+
+#[test]
+fn an_application_may_have_a_token_that_publishes_and_does_nothing_else() {
+    const PUBLISH: &str = "publish-token-0123456789";
+    let setup = Setup::new().set("admin.token", TOKEN);
+    std::fs::write(setup.path("publish.token"), PUBLISH).unwrap();
+    let file = setup.path("publish.token").display().to_string();
+    let daemon = setup.set("admin.publish_token_file", file).start();
+    let event = r#"{"Type":"t","Object":"o","Info":"i"}"#;
+    for token in [PUBLISH, TOKEN] {
+        let told = publish_with(token, &daemon, "event/demo", "application/json", event);
+        assert_eq!((told.0, &told.1["accepted"]), (200, &json!(1)));
+    }
+    let told = publish_with("another", &daemon, "event/demo", "application/json", event);
+    assert_eq!(told.0, 401);
+    for target in ["/v1/status", "/v1/sessions", "/v1/config", "/topics"] {
+        let header = format!("Authorization: Bearer {PUBLISH}");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n");
+        assert_eq!(http(daemon.admin, request.as_bytes()).0, 401, "{target}");
+    }
 }
 
 #[test]

@@ -69,10 +69,29 @@ pub fn answer(status: u16, body: &[u8]) -> Vec<u8> {
     response(status, "", content_type(status), &format!("{text}{end}"))
 }
 
+/// The tokens of `[admin]`.
+#[derive(Clone, Debug, Default)]
+pub struct AdminTokens {
+    /// The token for every request.
+    pub all: Option<AdminToken>,
+    /// A token for publishing alone.
+    pub publish: Option<AdminToken>,
+}
+
+/// What a request needs the right to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AdminRight {
+    /// Anything that operators do.
+    All,
+    /// Publishing.
+    Publish,
+}
+
 /// Checks the right to make such requests.
 pub(super) fn admit(
     request: &AdminRequest<'_>,
-    token: Option<&AdminToken>,
+    tokens: &AdminTokens,
+    right: AdminRight,
 ) -> Result<(), AdminRefusal> {
     // A page in an operator's browser may reach a port that its server cannot.
     if request.has_origin {
@@ -82,18 +101,20 @@ pub(super) fn admit(
     if request.is_admitted {
         return Ok(());
     }
-    let Some(token) = token else {
+    let for_publishing = tokens.publish.as_ref().filter(|_| right == AdminRight::Publish);
+    let good: Vec<&AdminToken> = tokens.all.iter().chain(for_publishing).collect();
+    if good.is_empty() {
         let reason = "requests for more than health and metrics need a token, and none is \
                       configured: write token_file in [admin]";
         return Err(AdminRefusal::new(403, reason));
-    };
+    }
 
     let given = request
         .authorization
         .split_once(' ')
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     match given {
-        Some((_, given)) if token.is(given.trim()) => Ok(()),
+        Some((_, given)) if good.iter().any(|token| token.is(given.trim())) => Ok(()),
         Some(_) => Err(unauthorized("the token is not that of [admin]")),
         None => Err(unauthorized("send Authorization: Bearer and the token of [admin]")),
     }
@@ -135,8 +156,10 @@ mod tests {
 
     #[test]
     fn only_who_has_the_token_and_is_no_page_is_answered() {
-        let token = AdminToken::new("0123456789abcdef").unwrap();
-        let status = |authorization: &str, has_origin, token: Option<&AdminToken>| {
+        let token = |text| Some(AdminToken::new(text).unwrap());
+        let all =
+            AdminTokens { all: token("0123456789abcdef"), publish: token("publish-0123456789") };
+        let status = |authorization: &str, has_origin, tokens: &AdminTokens, right| {
             let request = AdminRequest {
                 method: "GET",
                 path: "/topics",
@@ -144,11 +167,12 @@ mod tests {
                 has_origin,
                 ..AdminRequest::default()
             };
-            admit(&request, token).err().map_or(200, |refusal| refusal.status)
+            admit(&request, tokens, right).err().map_or(200, |refusal| refusal.status)
         };
-        assert_eq!(status("Bearer 0123456789abcdef", false, Some(&token)), 200);
-        assert_eq!(status("Bearer 0123456789abcdef", true, Some(&token)), 403);
-        assert_eq!(status("Bearer 0123456789abcdef", false, None), 403);
+        let right = AdminRight::All;
+        assert_eq!(status("Bearer 0123456789abcdef", false, &all, right), 200);
+        assert_eq!(status("Bearer 0123456789abcdef", true, &all, right), 403);
+        assert_eq!(status("Bearer 0123456789abcdef", false, &AdminTokens::default(), right), 403);
         for wrong in [
             "",
             "Bearer",
@@ -156,10 +180,18 @@ mod tests {
             "0123456789abcdef",
             "Basic 0123456789abcdef",
             "Bearer 0123456789abcdeF",
+            "Bearer publish-0123456789",
         ] {
-            assert_eq!(status(wrong, false, Some(&token)), 401, "{wrong}");
+            assert_eq!(status(wrong, false, &all, right), 401, "{wrong}");
         }
-        assert_eq!(format!("{token:?}"), "[redacted]");
+        // Either token publishes, and that for publishing does nothing else.
+        for good in ["Bearer 0123456789abcdef", "Bearer publish-0123456789"] {
+            assert_eq!(status(good, false, &all, AdminRight::Publish), 200);
+        }
+        let publish = AdminTokens { all: None, ..all };
+        assert_eq!(status("Bearer publish-0123456789", false, &publish, right), 403);
+        assert_eq!(status("Bearer publish-0123456789", false, &publish, AdminRight::Publish), 200);
+        assert_eq!(format!("{:?}", publish.publish.unwrap()), "[redacted]");
         assert!(AdminToken::new("short").is_err() && AdminToken::new("0123456789 abcdef").is_err());
     }
 }

@@ -21,7 +21,7 @@ pub use self::reply::failed;
 use self::endpoints::{ApiRoute, Found};
 use self::parameters::Parameters;
 use self::reply::refuse;
-use super::access::{self, AdminRefusal, AdminToken};
+use super::access::{self, AdminRefusal, AdminRight, AdminTokens};
 use super::request::AdminRequest;
 use crate::dialect::{AskedTopic, Kind};
 use crate::inspect::{Kick, KickTarget, SessionCursor, SessionFilter, SessionList, SessionOrder};
@@ -77,9 +77,17 @@ impl V1Call {
 
 /// The longest body of a request that has the right to a longer one than others.
 #[must_use]
-pub fn body_bytes_max(request: &AdminRequest<'_>, token: Option<&AdminToken>) -> Option<usize> {
-    let may_publish = request.path == publish::PATH && access::admit(request, token).is_ok();
-    may_publish.then_some(publish::EVENTS_BYTES_MAX)
+pub fn body_bytes_max(request: &AdminRequest<'_>, tokens: &AdminTokens) -> Option<usize> {
+    let may_publish = || access::admit(request, tokens, AdminRight::Publish).is_ok();
+    (request.path == publish::PATH && may_publish()).then_some(publish::EVENTS_BYTES_MAX)
+}
+
+/// What a request needs the right to.
+fn right(found: &Found<'_>) -> AdminRight {
+    match found {
+        Found::Endpoint(endpoint, _) if endpoint.takes_events => AdminRight::Publish,
+        _ => AdminRight::All,
+    }
 }
 
 /// Parses a request to the API; `None` when it is about something else.
@@ -88,7 +96,7 @@ pub fn body_bytes_max(request: &AdminRequest<'_>, token: Option<&AdminToken>) ->
 /// The whole response that refuses the request.
 pub(super) fn call(
     request: &AdminRequest<'_>,
-    token: Option<&AdminToken>,
+    tokens: &AdminTokens,
 ) -> Option<Result<V1Call, Vec<u8>>> {
     if request.path != "/v1" && !request.path.starts_with("/v1/") {
         return None;
@@ -96,7 +104,7 @@ pub(super) fn call(
     let found = endpoints::find(request.method, request.path);
     // Anything else is only told to those who may ask.
     if !matches!(&found, Found::Endpoint(endpoint, _) if endpoint.is_public)
-        && let Err(refusal) = access::admit(request, token)
+        && let Err(refusal) = access::admit(request, tokens, right(&found))
     {
         return Some(Err(refuse(&refusal)));
     }
@@ -237,15 +245,20 @@ fn kick(parameters: &Parameters) -> Result<Kick, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::AdminToken;
     use core::net::IpAddr;
     use serde_json::Value;
 
     const SESSION: ConnectionRef = ConnectionRef { shard: 0, id: 17, serial: 42 };
 
+    fn tokens() -> AdminTokens {
+        let all = Some(AdminToken::new("0123456789abcdef").unwrap());
+        AdminTokens { all, publish: None }
+    }
+
     /// The call, or the status and the sentence of the refusal.
     fn ask(method: &str, target: &str, body: &str) -> Result<V1Call, (u16, String)> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let token = AdminToken::new("0123456789abcdef").unwrap();
         let request = AdminRequest {
             method,
             path,
@@ -254,7 +267,7 @@ mod tests {
             authorization: "Bearer 0123456789abcdef",
             ..AdminRequest::default()
         };
-        call(&request, Some(&token)).unwrap().map_err(|response| {
+        call(&request, &tokens()).unwrap().map_err(|response| {
             let response = String::from_utf8(response).unwrap();
             let (head, body) = response.split_once("\r\n\r\n").unwrap();
             assert!(head.contains("Content-Type: application/json"), "{head}");
@@ -346,8 +359,7 @@ mod tests {
     fn a_stranger_learns_the_document_and_nothing_else_not_even_which_paths_there_are() {
         let status = |path| {
             let request = AdminRequest { method: "GET", path, ..AdminRequest::default() };
-            let token = AdminToken::new("0123456789abcdef").unwrap();
-            let refusal = call(&request, Some(&token)).unwrap().err();
+            let refusal = call(&request, &tokens()).unwrap().err();
             refusal.map(|refusal| String::from_utf8(refusal).unwrap()[9..12].to_owned())
         };
         assert_eq!(status("/v1/openapi.json"), None);
