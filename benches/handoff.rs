@@ -12,7 +12,7 @@ use std::time::Duration;
 use fanfare::dialect::{Kind, Settings, pulsar};
 use fanfare::feed::unix;
 use fanfare::io::runtime::Driver;
-use fanfare::io::{Daemon, Listen, Plan, start};
+use fanfare::io::{Daemon, Listen, Plan, StopTimes, start};
 use fanfare::shard::Limits;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -50,7 +50,7 @@ fn main() {
         );
         drop(publisher);
         drop(clients);
-        daemon.stop(Duration::from_secs(2));
+        daemon.stop(StopTimes { drain: Duration::from_secs(2), spread: Duration::ZERO });
     }
 }
 

@@ -13,7 +13,7 @@ use fanfare::dialect::{Kind, Settings, personium};
 use fanfare::feed::unix;
 use fanfare::frame::put_frame;
 use fanfare::io::runtime::Driver;
-use fanfare::io::{Daemon, Listen, Plan};
+use fanfare::io::{Daemon, Listen, Plan, StopTimes};
 use fanfare::shard::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -104,7 +104,8 @@ fn fan_out(criterion: &mut Criterion) {
     group.finish();
     assert_eq!(received, frame);
     drop((clients, publisher));
-    assert!(daemon.stop(Duration::from_secs(10)), "the daemon stops in time");
+    let times = StopTimes { drain: Duration::from_secs(10), spread: Duration::ZERO };
+    assert!(daemon.stop(times), "the daemon stops in time");
 }
 
 criterion_group!(benches, fan_out);

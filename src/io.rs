@@ -31,6 +31,7 @@
 //!   metrics
 //! - `pulse`: the last turn of each thread, and when one counts as hung
 //! - `watchdog`: the thread that notices hung threads
+//! - `stopping`: the stop, in which sessions end part by part
 //! - `configured`, `groups`, `slot`: settings as threads see them, groups of a peer, a value that
 //!   waits for one reader
 //! - `clock`: the time
@@ -65,6 +66,7 @@ pub mod runtime;
 #[cfg(test)]
 mod segments;
 mod slot;
+mod stopping;
 pub mod store;
 mod tls;
 mod transport;
@@ -81,6 +83,7 @@ pub use self::cluster::Nats;
 #[doc(hidden)]
 pub use self::pieces::{Pieces, PiecesNext};
 pub use self::reload::{RenewError, Renewal};
+pub use self::stopping::StopTimes;
 pub use self::watchdog::{Beat, end_after};
 
 use self::admin::AdminListeners;
@@ -89,12 +92,9 @@ use self::clients::Clients;
 use self::cluster::ClusterHandle;
 use self::connection::Sockets;
 use self::foundation::{Foundation, IoUringRefusal};
-use self::handoff::Parcel;
-use self::handoff::inbox::Wake;
 use self::hub::{Hub, ROOM_PAUSE};
 use self::listen::Listener;
 use self::operator::Operator;
-use self::publisher::FEEDS_STOP_MAX;
 use self::runtime::Driver;
 use self::slot::Slot;
 use self::transport::Transport;
@@ -116,15 +116,13 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longest start of a shard, which only sets up its runtime.
 const SHARD_START_MAX: Duration = Duration::from_secs(20);
 /// Turns that a shard takes in a row before the other tasks of its thread, publishers and the tick,
 /// have theirs: to let them costs a system call.
 const TURNS_MAX: usize = 4;
-/// Interval between checks of what a stop waits for.
-const STOP_PAUSE: Duration = Duration::from_millis(5);
 
 /// Everything a daemon needs to start.
 pub struct Plan {
@@ -382,68 +380,6 @@ impl Daemon {
     /// When no thread can be started.
     pub fn watch(&self, say: impl FnMut(Beat) + Send + 'static) -> io::Result<()> {
         watchdog::start(&self.hub, say)
-    }
-
-    /// Stops the daemon: accepts nothing more, delivers fed events for at most half of `drain`,
-    /// then closes every session and waits for the clients until `drain` is over. Returns whether
-    /// all of them were gone in time.
-    pub fn stop(self, drain: Duration) -> bool {
-        let start = Instant::now();
-        self.hub.draining.store(true, Relaxed);
-        if let Some(path) = &self.socket {
-            let _ = std::fs::remove_file(path);
-        }
-
-        // Woken by hand: in a mailbox, the word to stop would wait behind deliveries.
-        self.hub.mailboxes.iter().for_each(|mailbox| mailbox.waker().wake());
-        self.hub.bridge.drain();
-        if let Some(cluster) = &self.hub.cluster {
-            cluster.drain();
-        }
-        std::thread::sleep(STOP_PAUSE);
-        while self.has_feeds() && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
-            std::thread::sleep(STOP_PAUSE);
-        }
-
-        // Behind everything that was fed.
-        self.hub.post_to_all(|| Parcel::Close);
-        while start.elapsed() < drain && !self.has_ended() {
-            self.hub.hurrying.store(start.elapsed() > drain / 2, Relaxed);
-            std::thread::sleep(STOP_PAUSE);
-        }
-
-        let hung = self.hub.pulses.hung(clock::now());
-        for (thread, _) in hung.iter().filter(|(thread, _)| thread.starts_with("shard-")) {
-            tracing::warn!("the stop does not wait for the thread {thread}, which hangs");
-        }
-
-        // Until now other nodes were told what the last sessions did.
-        if let Some(cluster) = &self.hub.cluster {
-            cluster.stop(drain.saturating_sub(start.elapsed()));
-        }
-        // Ends of sessions cause webhooks; the store comes last, when no session asks it any more.
-        self.hub.bridge.stop(drain.saturating_sub(start.elapsed()));
-        self.hub.store.stop(drain.saturating_sub(start.elapsed()));
-        // Last, because operators ask until the end.
-        if let Some(path) = &self.admin_socket {
-            let _ = std::fs::remove_file(path);
-        }
-        self.threads.iter().all(JoinHandle::is_finished)
-    }
-
-    /// Whether all shards have ended, but for those that hang: no client of theirs can be waited
-    /// for.
-    fn has_ended(&self) -> bool {
-        let mut shards = self.threads.iter().zip(&self.hub.pulses.shards);
-        shards.all(|(thread, pulse)| thread.is_finished() || pulse.hangs())
-    }
-
-    /// Whether a publisher or broker is still connected.
-    fn has_feeds(&self) -> bool {
-        self.hub.metrics.iter().any(|metrics| {
-            let brokers = metrics.amqp.connected.get() + metrics.redis.connected.get();
-            metrics.publishers.get() + brokers > 0
-        })
     }
 }
 

@@ -66,6 +66,10 @@ const CLOSE_TRY_LATER: u16 = 1013;
 const CLOSE_GOING_AWAY: u16 = 1001;
 /// Seconds that a peer has to close its side after we have shut ours.
 const LINGER_S: u64 = 2;
+/// Seconds that a peer has to answer a close while the daemon stops, or to take another part of
+/// what waits for it: ten round trips across the world. A peer that does neither has gone, and must
+/// not hold up the next daemon.
+const LEAVING_CLOSE_S: u64 = 1;
 
 /// The sessions of one thread, and everything they share.
 pub struct Shard {
@@ -102,6 +106,8 @@ pub struct Shard {
     /// The number of the last question about a token.
     asked: u32,
     outages: [Option<Outage>; Kind::ALL.len()],
+    /// Whether the daemon stops.
+    is_leaving: bool,
     events: Vec<ConnectionEvent>,
     reports: Vec<Report>,
     /// The reason that a dialect's current input would end its session for.
@@ -139,6 +145,7 @@ impl Shard {
             accepted: 0,
             asked: 0,
             outages: [None; Kind::ALL.len()],
+            is_leaving: false,
             events: Vec::new(),
             reports: Vec::new(),
             default_reason: DefaultReason::default(),

@@ -197,7 +197,58 @@ fn a_close_is_over_when_the_peer_has_answered_or_after_its_time() {
     assert_eq!(stage.shard.interest(polite), Interest::Nothing);
     stage.shard.lost(polite, stage.now);
     assert_eq!(stage.flush(), [ConnectionEvent::Gone(polite)]);
-    assert_eq!(stage.wait(5), [ConnectionEvent::Gone(rude)]);
+    assert_eq!(stage.wait(1), [ConnectionEvent::Gone(rude)]);
+}
+
+#[test]
+fn a_stop_ends_a_part_of_the_sessions_at_a_time_and_the_last_requests_at_its_end() {
+    let mut stage = Stage::new(Limits::default());
+    let ids: Vec<Id> = (0..6).map(|_| stage.join()).collect();
+    let newcomer = stage.shard.accept(stage.now);
+    stage.shard.farewell(1, 3, stage.now);
+    stage.flush();
+    let close = fanfare::frame::close(1001, "the server is stopping");
+    for &id in &ids {
+        let told = stage.wire.get(&id).is_some_and(|told| *told == close);
+        assert_eq!(told, id % 3 == 1, "{id}");
+    }
+    assert_eq!(stage.wait(1), [ConnectionEvent::Gone(1), ConnectionEvent::Gone(4)]);
+    (0..3).for_each(|part| stage.shard.farewell(part, 3, stage.now));
+    stage.flush();
+    assert_eq!(stage.ends(Reason::Drain), 6, "each ends once");
+    assert!(!stage.wire.contains_key(&newcomer), "its request may still come");
+    stage.shard.drain(stage.now);
+    stage.flush();
+    assert!(stage.wire[&newcomer].starts_with(b"HTTP/1.1 503 "));
+}
+
+#[test]
+fn a_client_that_reads_has_time_for_all_that_waits_when_the_daemon_stops() {
+    let mut stage = Stage::new(Limits::default());
+    let (deaf, slow) = (stage.join(), stage.join());
+    for id in [deaf, slow] {
+        stage.room.insert(id, 0);
+    }
+    let publication = event(1000);
+    stage.deliver(&publication);
+    stage.flush();
+    stage.shard.drain(stage.now);
+    stage.flush();
+    let close = fanfare::frame::close(1001, "the server is stopping");
+    let expected = [publication.frame(0), &close].concat();
+    let mut gone = Vec::new();
+    for _ in 0..expected.len().div_ceil(100) {
+        stage.room.insert(slow, 100);
+        stage.shard.writable(slow);
+        stage.flush();
+        gone.extend(
+            stage.wait(0).into_iter().filter(|event| *event == ConnectionEvent::Gone(deaf)),
+        );
+        stage.now.monotonic_ns += 700_000_000;
+    }
+    assert_eq!(gone, [ConnectionEvent::Gone(deaf)]);
+    assert!(stage.wire[&slow] == expected, "{} bytes", stage.wire[&slow].len());
+    assert_eq!(stage.wait(1), [ConnectionEvent::Gone(slow)]);
 }
 
 #[test]

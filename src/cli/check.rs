@@ -70,7 +70,7 @@ impl Check {
 
     /// What would run, and whether the store is damaged, as far as was asked for.
     fn verified(&self, config: &Path, user: &User) -> Result<(String, bool), CliError> {
-        let LoadedConfig { plan, drain, notes, log, .. } = load::file(config)?;
+        let LoadedConfig { plan, times, notes, log, .. } = load::file(config)?;
         let name = config.display();
         let mut text = format!("{name} is good.\njudged as {user}\n{}", describe(&plan));
         let mut start = Start::default();
@@ -92,7 +92,7 @@ impl Check {
             is_damaged = self.whole_store && report.is_damaged;
         }
         notes.iter().chain(&start.notes).for_each(|note| text += &format!("note: {note}\n"));
-        text += &format!("stopping may take {} s\n", drain.as_secs());
+        text += &format!("stopping may take {} s\n", times.drain.as_secs());
         Ok((text, is_damaged))
     }
 }

@@ -5,7 +5,7 @@ use super::{CliError, bus, certificates, explain::explain, nats, paths, resource
 use crate::config::{AdminTable, Config, ConfigError, LogTable};
 use crate::dialect::Kind;
 use crate::http::{AdminToken, AdminTokens};
-use crate::io::{Admin, Bus, Listen, Plan, Redis};
+use crate::io::{Admin, Bus, Listen, Plan, Redis, StopTimes};
 use crate::setting::Secret;
 use crate::shard::Limits;
 use crate::token::{KeyError, TokenSettings, Verifier, VerifierError};
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// What a configuration comes to.
 pub(super) struct LoadedConfig {
     pub(super) plan: Plan,
-    pub(super) drain: Duration,
+    pub(super) times: StopTimes,
     pub(super) log: LogTable,
     /// The keys as they were set.
     pub(super) table: toml::Table,
@@ -221,7 +221,10 @@ fn plan(
     let limits = Limits { connections_max, ..config.limits };
     let settings = Arc::new(config.take_settings());
     LoadedConfig {
-        drain: Duration::from_secs(config.drain_s.into()),
+        times: StopTimes {
+            drain: Duration::from_secs(config.drain_s.into()),
+            spread: Duration::from_secs(config.drain_spread_s.into()),
+        },
         plan: Plan {
             shards,
             cpus,

@@ -7,9 +7,8 @@ use super::logging::Filter;
 use crate::config::Level;
 use crate::config::changes::{changed, needs_restart};
 use crate::http::v1::ReloadOutcome;
-use crate::io::{Daemon, Plan, RenewError, Renewal};
+use crate::io::{Daemon, Plan, RenewError, Renewal, StopTimes};
 use std::path::PathBuf;
-use std::time::Duration;
 use toml::Table;
 
 /// Keys that are named of those that have changed; a file that was written anew may have hundreds.
@@ -22,7 +21,7 @@ pub(super) struct Running {
     /// The keys as they were set at the start, and by each reload since.
     pub(super) table: Table,
     /// How long a stop may take.
-    pub(super) drain: Duration,
+    pub(super) times: StopTimes,
     pub(super) filter: Filter,
     /// The least severe level that is written.
     pub(super) level: Level,
@@ -39,7 +38,7 @@ impl Running {
             let said = "nothing to reload: the development set-up has no configuration file".into();
             return Ok(ReloadOutcome { said, ..ReloadOutcome::default() });
         };
-        let LoadedConfig { plan, drain, log, table, notes } = load::file(file)?;
+        let LoadedConfig { plan, times, log, table, notes } = load::file(file)?;
         let Plan { settings, limits, listen, feed, .. } = plan;
         let left =
             daemon.renew(Renewal { settings, limits, listen, feed }).map_err(
@@ -53,7 +52,7 @@ impl Running {
         // What is said of the reload is to be read on either side of a change.
         self.filter.set(self.level.max(log.level));
         self.level = log.level;
-        self.drain = drain;
+        self.times = times;
         let keys = changed(&self.table, &table);
         let (applied, mut needs_restart) = sorted(&keys, &left);
         let said = told(&applied, &needs_restart, &left);

@@ -10,7 +10,7 @@ use super::signals::{ReceivedSignal, SignalWish};
 use super::{CliError, logging, resources, trial};
 use crate::io::listen::ListenError;
 use crate::io::operator::Operator;
-use crate::io::{self, Beat, Daemon, Plan, StartError};
+use crate::io::{self, Beat, Daemon, Plan, StartError, StopTimes};
 use argh::{ArgsInfo, FromArgs};
 use sd_notify::NotifyState;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ impl Serve {
                 (load::text_of("the development set-up", &trial.configuration)?, Some(trial))
             }
         };
-        let LoadedConfig { mut plan, drain, log, notes, table } = loaded;
+        let LoadedConfig { mut plan, times, log, notes, table } = loaded;
         // By the command line alone: in a file it would give up messages at every start.
         if let Some(store) = &mut plan.store {
             store.accept_loss = self.accept_loss;
@@ -96,15 +96,15 @@ impl Serve {
             }
         }
         watch(&daemon)?;
-        received.drain_takes(drain);
+        received.drain_takes(times.drain);
         notify(&[NotifyState::Ready, NotifyState::Status(&running(&daemon))]);
         let mut configuration =
-            Running { file: self.config.clone(), table, drain, filter, level: log.level };
+            Running { file: self.config.clone(), table, times, filter, level: log.level };
         wait(&mut received, &mut daemon, &mut configuration, &operator);
         if let Some(trial) = &trial {
             trial.remove_addresses();
         }
-        Ok(stop(received, daemon, configuration.drain))
+        Ok(stop(received, daemon, configuration.times))
     }
 }
 
@@ -199,7 +199,7 @@ fn wait(
 ) {
     loop {
         if received.next() == SignalWish::Stop {
-            let drain = configuration.drain;
+            let drain = configuration.times.drain;
             // First: whatever follows may hang, the log included.
             io::end_after(drain);
             notify(&[NotifyState::Stopping]);
@@ -211,7 +211,7 @@ fn wait(
             return;
         }
         reload(daemon, configuration, operator);
-        received.drain_takes(configuration.drain);
+        received.drain_takes(configuration.times.drain);
     }
 }
 
@@ -250,17 +250,18 @@ fn reload(daemon: &mut Daemon, configuration: &mut Running, operator: &ServeOper
     }
 }
 
-fn stop(mut received: ReceivedSignal, daemon: Daemon, drain: Duration) -> ExitCode {
+fn stop(mut received: ReceivedSignal, daemon: Daemon, times: StopTimes) -> ExitCode {
     let first = Instant::now();
     std::thread::spawn(move || {
         received.second(first);
         tracing::warn!("stopped at once by a second signal");
         std::process::exit(1);
     });
-    if daemon.stop(drain) {
+    if daemon.stop(times) {
         tracing::info!("stopped");
     } else {
-        tracing::warn!("stopped with clients that had not closed; drain_s = {}", drain.as_secs());
+        let drain_s = times.drain.as_secs();
+        tracing::warn!("stopped with clients that had not closed; drain_s = {drain_s}");
     }
     ExitCode::SUCCESS
 }

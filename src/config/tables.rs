@@ -60,6 +60,9 @@ macro_rules! config {
             /// Seconds that clients have to close their connections when the daemon stops. Keep
             /// TimeoutStopSec= of the unit above it.
             pub drain_s: u32,
+            /// Seconds over which clients are told so, a few at a time, because they come back at
+            /// once: half of drain_s at most; 0 tells all of them at once.
+            pub drain_spread_s: u32,
             pub listen: Vec<ListenTable>,
             #[schemars(extend("x-restart" = true))]
             pub admin: Option<AdminTable>,
@@ -86,6 +89,7 @@ macro_rules! config {
                     max_connections: 0,
                     trusted_proxies: Networks::default(),
                     drain_s: 10,
+                    drain_spread_s: 3,
                     listen: vec![],
                     admin: None,
                     feed: FeedTable::default(),

@@ -308,11 +308,16 @@ impl Sockets {
         socket.and_then(|socket| socket.tls.as_ref()).is_some_and(|tls| tls.shakes_hands())
     }
 
-    /// Stops accepting, and closes the listeners.
-    pub(super) fn stop_accepting(&mut self) {
+    /// Stops accepting, and closes the listeners. Connections that the kernel has accepted until
+    /// then are let in: closed now, they would be reset.
+    pub(super) fn stop_accepting(&mut self, shard: &mut Shard, now: Now) {
         self.paused_until = None;
         self.unlisten();
-        (0..self.listeners.len()).for_each(|number| self.transport.forget_listener(number));
+        for number in 0..self.listeners.len() {
+            while let Some(accepted) = self.transport.take_accepted(number) {
+                self.admit(accepted, number as u8, shard, now);
+            }
+        }
         self.listeners.clear();
         self.listeners.shrink_to_fit();
     }

@@ -66,6 +66,8 @@ pub enum Parcel {
     Isolated(u32, u32),
     /// An operator's question about sessions.
     Inspect(Box<SessionInquiry>, oneshot::Sender<SessionAnswer>),
+    /// The daemon stops: end the sessions of this part, of so many.
+    Farewell(u32, u32),
     /// Close every session; end when all are gone.
     Close,
 }

@@ -96,10 +96,6 @@ fn route(
         ));
     }
 
-    // Requests of back ends are served to the end; clients had better connect to another server.
-    if context.is_draining {
-        return Err(refusal(503, Reason::Drain));
-    }
     // Before the claim: refusals are logged with the client's address, not the proxy's.
     learn(head, context, shard);
     let fields = fields.map_err(malformed)?;

@@ -84,6 +84,14 @@ impl Transport {
         Ok(())
     }
 
+    /// Takes a connection of a listener that is accepted already and waits.
+    pub(super) fn take_accepted(&mut self, number: usize) -> Option<OwnedFd> {
+        match self {
+            Self::Epoll(_) => None,
+            Self::Ring(sockets) => sockets.take_accepted(number),
+        }
+    }
+
     /// Closes the connections of a listener that are accepted and wait: nobody takes them any more.
     pub(super) fn forget_listener(&mut self, number: usize) {
         match self {

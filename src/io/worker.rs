@@ -174,7 +174,7 @@ impl Worker {
         self.hub.mailboxes[self.number].mark_awake();
         if !self.draining && self.hub.draining.load(Relaxed) {
             self.draining = true;
-            self.sockets.stop_accepting();
+            self.sockets.stop_accepting(&mut self.shard, now);
         }
 
         let delivered = self.deliver(now);
@@ -328,6 +328,7 @@ impl Worker {
                     let _ = asker.send(answer);
                 }
             }
+            Parcel::Farewell(part, parts) => self.shard.farewell(part, parts, now),
             Parcel::Close => {
                 self.closing = true;
                 self.shard.drain(now);

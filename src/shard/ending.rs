@@ -3,13 +3,13 @@
 
 use super::report::ClientAnswer;
 use super::session::Phase;
-use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, ConnectionEvent, Id, Shard};
+use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, ConnectionEvent, Id, LEAVING_CLOSE_S, Shard};
 use crate::dialect::{Action, Actions, Input, Kind};
 use crate::frame;
 use crate::http::{AnswerForm, Persistence};
 use crate::message::Violation;
 use crate::reason::Reason;
-use crate::wheel::{NEVER, Now};
+use crate::wheel::{NEVER, Now, Tick};
 
 /// Close codes whose text is ours to choose. Personium's documents want 1000 without any, and from
 /// 4000 on codes belong to each protocol.
@@ -47,27 +47,49 @@ impl Shard {
 
     /// Ends every connection, because the daemon stops.
     pub fn drain(&mut self, now: Now) {
-        for id in self.ids(|_| true) {
-            match self.sessions[id as usize].phase {
-                Phase::Head | Phase::Opening => {
-                    self.respond(id, &crate::http::refusal(503), Reason::Drain, now);
-                }
-                Phase::Open => {
-                    let kind = self.sessions[id as usize].kind();
-                    let going = kind.map(|kind| kind.close_stopping(&self.shared.settings));
-                    let (code, reason) = going.unwrap_or((CLOSE_GOING_AWAY, ""));
-                    self.close(id, code, reason, Reason::Drain, now);
-                }
-                Phase::Idle => self.finish(id, Reason::Drain, now),
-                // A request that has begun is still answered; its deadline bounds the wait.
-                Phase::Body => {}
-                Phase::Asked(kind, wanted) => {
-                    let wanted = AnswerForm { persistence: Persistence::Ends, ..wanted };
-                    self.sessions[id as usize].phase = Phase::Asked(kind, wanted);
-                }
-                Phase::Closing | Phase::Ending | Phase::Over => {}
+        self.is_leaving = true;
+        self.ids(|_| true).into_iter().for_each(|id| self.dismiss(id, now));
+    }
+
+    /// Ends a part of the connections, because the daemon stops: one in `parts`, the one that has
+    /// this number. Requests that come meanwhile are still answered, until the drain.
+    pub fn farewell(&mut self, part: u32, parts: u32, now: Now) {
+        self.is_leaving = true;
+        let hit = self.ids(|session| !matches!(session.phase, Phase::Head | Phase::Opening));
+        hit.into_iter().filter(|id| id % parts == part).for_each(|id| self.dismiss(id, now));
+    }
+
+    /// Ends a connection, because the daemon stops.
+    fn dismiss(&mut self, id: Id, now: Now) {
+        match self.sessions[id as usize].phase {
+            Phase::Head | Phase::Opening => {
+                self.respond(id, &crate::http::refusal(503), Reason::Drain, now);
+            }
+            Phase::Open => {
+                let kind = self.sessions[id as usize].kind();
+                let going = kind.map(|kind| kind.close_stopping(&self.shared.settings));
+                let (code, reason) = going.unwrap_or((CLOSE_GOING_AWAY, ""));
+                self.close(id, code, reason, Reason::Drain, now);
+            }
+            Phase::Idle => self.finish(id, Reason::Drain, now),
+            // A request that has begun is still answered; its deadline bounds the wait.
+            Phase::Body => {}
+            Phase::Asked(kind, wanted) => {
+                let wanted = AnswerForm { persistence: Persistence::Ends, ..wanted };
+                self.sessions[id as usize].phase = Phase::Asked(kind, wanted);
+            }
+            // Begun before the stop, with more patience.
+            Phase::Closing | Phase::Ending | Phase::Over => {
+                let session = &mut self.sessions[id as usize];
+                session.deadline = session.deadline.min(now.tick_in(LEAVING_CLOSE_S));
+                self.reschedule(id);
             }
         }
+    }
+
+    /// The end of the time that a peer has, unless the daemon stops first: then it has less.
+    pub(super) fn patience(&self, seconds: u64, now: Now) -> Tick {
+        now.tick_in(if self.is_leaving { seconds.min(LEAVING_CLOSE_S) } else { seconds })
     }
 
     /// Ends the connection with the longest incomplete message or request, because all together
@@ -131,8 +153,9 @@ impl Shard {
         self.queue(id, &frame::close(code, text), now);
         self.leave(id, Some((reason, Some(ClientAnswer { code, text }))), now);
 
+        let deadline = self.patience(self.limits.close_timeout_s.into(), now);
         let session = &mut self.sessions[id as usize];
-        session.deadline = now.tick_in(self.limits.close_timeout_s.into());
+        session.deadline = deadline;
         session.ping_at = NEVER;
         self.reschedule(id);
     }
@@ -140,6 +163,7 @@ impl Shard {
     /// Ends a connection after what is queued.
     pub(super) fn finish(&mut self, id: Id, reason: Reason, now: Now) {
         self.leave(id, self.end_by(id, reason), now);
+        let deadline = self.patience(self.limits.close_timeout_s.into(), now);
         let session = &mut self.sessions[id as usize];
         match session.phase {
             Phase::Ending | Phase::Over => return,
@@ -149,7 +173,7 @@ impl Shard {
         }
 
         session.phase = Phase::Ending;
-        session.deadline = now.tick_in(self.limits.close_timeout_s.into());
+        session.deadline = deadline;
         session.ping_at = NEVER;
         self.reschedule(id);
         self.mark_dirty(id);

@@ -3,7 +3,7 @@
 use super::event::{ConnectionEvent, Id};
 use super::session::Phase;
 use super::transmit::{SendBatch, Transmit};
-use super::{LINGER_S, Shard};
+use super::{LEAVING_CLOSE_S, LINGER_S, Shard};
 use crate::outbox::{Flushed, Offer, Offered, Sent};
 use crate::reason::Reason;
 use crate::service::Question;
@@ -70,11 +70,15 @@ impl Shard {
                 Offer::Bytes(offered) => offers.push((id, offered)),
                 Offer::Nothing => self.flushed(id, Flushed::Empty, before, now),
                 Offer::Backlog => {
+                    let sent_before = bytes_out;
                     let flushed = self.turn.flush_backlog(&mut session.outbox, |bytes| {
                         let sent = transmit.send_vectored(id, bytes);
                         bytes_out += taken(sent);
                         sent
                     });
+                    if self.is_leaving && bytes_out > sent_before {
+                        self.wait_on(id, now);
+                    }
                     self.flushed(id, flushed, before, now);
                 }
             }
@@ -106,8 +110,18 @@ impl Shard {
         taken(sent)
     }
 
+    /// Gives a client that still reads while the daemon stops time for the rest.
+    fn wait_on(&mut self, id: Id, now: Now) {
+        let session = &mut self.sessions[id as usize];
+        if session.phase.is_ending() {
+            session.deadline = now.tick_in(LEAVING_CLOSE_S);
+            self.reschedule(id);
+        }
+    }
+
     /// Does what follows from the flush of an outbox whose backlog had this many bytes before.
     fn flushed(&mut self, id: Id, flushed: Flushed, before: usize, now: Now) {
+        let lingers = self.patience(LINGER_S, now);
         let session = &mut self.sessions[id as usize];
         let after = session.outbox.backlog_bytes();
         if before != after {
@@ -124,7 +138,7 @@ impl Shard {
                 // Only our side is shut: closing both at once may reset the connection before the
                 // peer has read the last bytes.
                 session.phase = Phase::Over;
-                session.deadline = now.tick_in(LINGER_S);
+                session.deadline = lingers;
                 self.wheel.schedule(id, session.deadline);
                 self.events.push(ConnectionEvent::Finished(id));
             }

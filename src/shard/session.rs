@@ -119,6 +119,11 @@ impl Phase {
     pub(super) fn awaits_request(self) -> bool {
         matches!(self, Self::Head | Self::Body | Self::Idle)
     }
+
+    /// Whether the peer has been told that the connection ends, or is about to be.
+    pub(super) fn is_ending(self) -> bool {
+        matches!(self, Self::Closing | Self::Ending)
+    }
 }
 
 /// The state of a connection that awaits an answer.

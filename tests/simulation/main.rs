@@ -232,13 +232,7 @@ impl World {
         for node in &mut self.nodes {
             node.shard.drain(self.now);
             for client in node.clients.values_mut() {
-                client.session.close(
-                    1001,
-                    "the server is stopping",
-                    model::DRAIN,
-                    self.now,
-                    &mut node.tally,
-                );
+                client.session.stop(self.now, &mut node.tally);
             }
             node.flush(self.now);
             for _ in 0..80 {

@@ -13,6 +13,8 @@ const KEPT_OVERHEAD_BYTES: usize = 32;
 pub(crate) const HANDSHAKE_S: u32 = 10;
 pub(crate) const CLOSE_S: u32 = 5;
 const LINGER_S: u64 = 2;
+/// For a peer that has not read on, once the daemon stops.
+const LEAVING_S: u64 = 1;
 pub(crate) const SESSION_S: u32 = 120;
 pub(crate) const TOKEN_S: u32 = 30;
 pub(crate) const PING_S: u32 = 20;
@@ -103,6 +105,9 @@ pub(crate) struct Session {
     deadline: Tick,
     ping_at: Tick,
     misses: u8,
+    is_leaving: bool,
+    /// Whether the socket has taken bytes in this turn.
+    pub(crate) reads: bool,
 }
 
 /// What all sessions of a shard count together.
@@ -156,6 +161,8 @@ impl Session {
             deadline: now.tick() + ticks(HANDSHAKE_S.into()),
             ping_at: NEVER,
             misses: 0,
+            is_leaving: false,
+            reads: false,
         }
     }
 
@@ -230,18 +237,31 @@ impl Session {
                 self.phase = Phase::Closing;
                 self.live = None;
                 self.push(frame::close(code, reason).into(), true, now, tally);
-                self.deadline = now.tick() + ticks(CLOSE_S.into());
+                self.deadline = self.patience(CLOSE_S.into(), now);
                 self.ping_at = NEVER;
             }
             _ => {}
         }
     }
 
+    /// The daemon stops.
+    pub(crate) fn stop(&mut self, now: Now, tally: &mut DialectTally) {
+        self.is_leaving = true;
+        if matches!(self.phase, Phase::Closing | Phase::Ending | Phase::Over) {
+            self.deadline = self.deadline.min(now.tick() + ticks(LEAVING_S));
+        }
+        self.close(1001, "the server is stopping", DRAIN, now, tally);
+    }
+
+    fn patience(&self, seconds: u64, now: Now) -> Tick {
+        now.tick() + ticks(if self.is_leaving { LEAVING_S.min(seconds) } else { seconds })
+    }
+
     fn finish(&mut self, now: Now) {
         self.live = None;
         if !matches!(self.phase, Phase::Ending | Phase::Over) {
             self.phase = Phase::Ending;
-            self.deadline = now.tick() + ticks(CLOSE_S.into());
+            self.deadline = self.patience(CLOSE_S.into(), now);
             self.ping_at = NEVER;
         }
     }
@@ -249,10 +269,14 @@ impl Session {
     /// The end of a turn: what is left is kept. Returns whether everything has been said for good.
     pub(crate) fn turned(&mut self, now: Now) -> bool {
         self.pending.iter_mut().for_each(|frame| frame.kept = true);
+        let reads = std::mem::take(&mut self.reads);
+        if self.is_leaving && reads && matches!(self.phase, Phase::Closing | Phase::Ending) {
+            self.deadline = now.tick() + ticks(LEAVING_S);
+        }
         let over = self.phase == Phase::Ending && self.pending.is_empty();
         if over {
             self.phase = Phase::Over;
-            self.deadline = now.tick() + ticks(LINGER_S);
+            self.deadline = self.patience(LINGER_S, now);
         }
         over
     }

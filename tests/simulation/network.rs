@@ -77,6 +77,7 @@ impl Client {
         self.buffer.extend_from_slice(&bytes[..taken]);
         session.blocked = taken < bytes.len();
         session.begun += taken;
+        session.reads |= taken > 0;
         while let Some(front) = session.pending.front() {
             if session.begun < front.bytes.len() {
                 break;

@@ -1,7 +1,7 @@
 //! Stopping, being killed, starting again and reloading.
 
 use crate::harness::{
-    Client, SECRET, Setup, event, eventually, eventually_within, http, token_with,
+    Client, PATH, SECRET, Setup, event, eventually, eventually_within, head, http, token_with,
 };
 use rustix::process::Signal;
 use std::io::{BufRead as _, BufReader};
@@ -75,13 +75,15 @@ fn what_publishers_had_sent_before_a_stop_is_delivered() {
 
 #[test]
 fn a_daemon_that_drains_is_not_ready_and_takes_nobody() {
-    let mut daemon = Setup::new().set("drain_s", 3).set("limits.close_timeout_s", 60).start();
+    let mut daemon = Setup::new().set("drain_s", 1).set("limits.close_timeout_s", 60).start();
     let page = daemon.page("/readyz");
     assert!(page.0 == 200 && page.1.ends_with("ready\n"));
     assert_eq!(daemon.page("/healthz").0, 200);
     assert_eq!(daemon.page("/nothing").0, 404);
     assert_eq!(http(daemon.admin, b"POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n").0, 405);
     let mut stubborn = daemon.subscriber();
+    // The last of them are told in the second half of the time.
+    let _others: Vec<Client> = (0..10).map(|_| daemon.client()).collect();
     let start = Instant::now();
     daemon.signal(Signal::TERM);
     assert_eq!(stubborn.close_code(), 1001);
@@ -95,21 +97,22 @@ fn a_daemon_that_drains_is_not_ready_and_takes_nobody() {
     assert!(std::os::unix::net::UnixStream::connect(daemon.socket()).is_err());
     assert_eq!(daemon.wait().code(), Some(0));
     let elapsed = start.elapsed();
-    assert!((2..6).contains(&elapsed.as_secs()), "drain_s = 3 took {elapsed:?}");
+    assert!((1..4).contains(&elapsed.as_secs()), "drain_s = 1 took {elapsed:?}");
     assert_eq!(daemon.logged("had not closed; drain_s = ").len(), 1);
 }
 
 #[test]
 fn a_second_signal_stops_at_once_when_it_comes_a_second_after_the_first() {
     for second in [Signal::TERM, Signal::INT] {
-        let mut daemon =
-            Setup::new().set("drain_s", 600).set("limits.close_timeout_s", 600).start();
-        let mut stubborn = daemon.subscriber();
+        let mut daemon = Setup::new().set("drain_s", 600).set("drain_spread_s", 300).start();
+        // Enough for a spread that lasts longer than the test.
+        let _others: Vec<Client> = (0..50).map(|_| daemon.client()).collect();
+        let mut first = daemon.subscriber();
         let start = Instant::now();
         // As GNU timeout does, to the process and to its group.
         daemon.signal(Signal::TERM);
         daemon.signal(second);
-        assert_eq!(stubborn.close_code(), 1001);
+        assert_eq!(first.close_code(), 1001);
         let ended = || {
             daemon.signal(second);
             !daemon.runs()
@@ -134,6 +137,76 @@ fn signals_for_other_programs_change_nothing() {
     daemon.publisher().send(event("still", "here"));
     assert!(subscriber.text().contains("still"));
     assert!(daemon.runs());
+}
+
+#[test]
+fn clients_are_told_to_go_one_after_the_other_once_the_feeds_have_ended() {
+    const CLIENTS: usize = 300;
+    const SPREAD: Duration = Duration::from_secs(2);
+    let mut daemon = Setup::new().set("threads", 2).set("drain_spread_s", 2).start();
+    let mut publisher = daemon.publisher();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| daemon.subscriber()).collect();
+    publisher.send(event("last", "words"));
+    assert_eq!(publisher.receipt(), (1, 0));
+    let waiting = clients.drain(..).map(|mut client| {
+        std::thread::spawn(move || {
+            assert!(client.text().contains("last"));
+            assert_eq!(client.close_code(), 1001);
+            let told = Instant::now();
+            client.frame(0x88, b"\x03\xe9");
+            told
+        })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    let start = Instant::now();
+    daemon.signal(Signal::TERM);
+    let told = waiting.into_iter().map(|client| client.join().unwrap().duration_since(start));
+    let mut told: Vec<Duration> = told.collect();
+    told.sort_unstable();
+    // A machine under load wakes the clients late, but not all of them at once.
+    let gap = told.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(gap < Duration::from_millis(500), "{gap:?}");
+    assert!(
+        told[CLIENTS - 1] - told[0] > SPREAD * 3 / 4,
+        "{:?} to {:?}",
+        told[0],
+        told[CLIENTS - 1]
+    );
+    let half = told.iter().filter(|at| **at - told[0] < SPREAD / 2).count();
+    assert!((CLIENTS / 4..CLIENTS * 3 / 4).contains(&half), "{half} in the first half");
+    assert_eq!(daemon.wait().code(), Some(0));
+    assert!(start.elapsed() < SPREAD + Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_deaf_client_holds_up_a_stop_for_a_second() {
+    let mut daemon = Setup::new().start();
+    let mut deaf = daemon.subscriber();
+    let mut half_closed = daemon.subscriber();
+    half_closed.frame(0x88, b"\x03\xe8");
+    assert_eq!(half_closed.close_code(), 1000);
+    let start = Instant::now();
+    daemon.signal(Signal::TERM);
+    assert_eq!(deaf.close_code(), 1001);
+    assert_eq!(daemon.wait().code(), Some(0));
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_millis(2500), "{elapsed:?}");
+    assert_eq!(daemon.logged("\"stopped\"").len(), 1, "{:?}", daemon.log());
+}
+
+#[test]
+fn a_handshake_that_has_begun_before_a_stop_becomes_a_session_that_is_told_to_go() {
+    let mut daemon = Setup::new().set("threads", 2).start();
+    let _others: Vec<Client> = (0..20).map(|_| daemon.client()).collect();
+    let mut late = Client::raw(daemon.address);
+    daemon.await_metric("connections", 21);
+    daemon.signal(Signal::TERM);
+    let refused = || std::net::TcpStream::connect(daemon.address).is_err();
+    eventually("nobody is taken any more", refused);
+    late.bytes(head(PATH).as_bytes());
+    assert_eq!(late.answer(), 101);
+    assert_eq!(late.close_code(), 1001);
+    assert_eq!(daemon.wait().code(), Some(0));
 }
 
 #[test]

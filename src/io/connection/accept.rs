@@ -37,7 +37,7 @@ impl Sockets {
         }
     }
 
-    fn admit(&mut self, fd: OwnedFd, listener: u8, shard: &mut Shard, now: Now) {
+    pub(super) fn admit(&mut self, fd: OwnedFd, listener: u8, shard: &mut Shard, now: Now) {
         let Some(Some(Listener { tls: config, proxied, .. })) =
             self.listeners.get(usize::from(listener))
         else {

@@ -238,6 +238,10 @@ impl RingSockets {
         }
     }
 
+    pub(super) fn take_accepted(&mut self, number: usize) -> Option<OwnedFd> {
+        self.listeners.get_mut(number)?.accepted.pop_front()
+    }
+
     pub(super) fn forget_listener(&mut self, number: usize) {
         if let Some(slot) = self.listeners.get_mut(number) {
             slot.accepted = VecDeque::new();

@@ -1,0 +1,119 @@
+//! The stop of a daemon: no more connections, then the end of the feeds, then a goodbye to every
+//! session, spread over time so that the clients do not come back as one crowd.
+
+use super::Daemon;
+use super::clock;
+use super::handoff::Parcel;
+use super::handoff::inbox::Wake as _;
+use super::publisher::FEEDS_STOP_MAX;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Interval between checks of what a stop waits for.
+const STOP_PAUSE: Duration = Duration::from_millis(5);
+/// Interval between the goodbyes to two parts of the sessions: short enough for clients to come
+/// back evenly, and for a few clients not to notice that there are parts.
+const PART_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a stop may take.
+#[derive(Clone, Copy, Debug)]
+pub struct StopTimes {
+    /// Time for the whole of it; connections that are left then are cut.
+    pub drain: Duration,
+    /// Time over which sessions are told to go; half of what is left of `drain` at most.
+    pub spread: Duration,
+}
+
+impl Daemon {
+    /// Stops the daemon: accepts nothing more, delivers fed events for at most half of the time,
+    /// then closes the sessions part by part and waits for the clients until the time is over.
+    /// Returns whether all of them were gone in time.
+    pub fn stop(self, times: StopTimes) -> bool {
+        let StopTimes { drain, spread } = times;
+        let start = Instant::now();
+        self.hub.draining.store(true, Relaxed);
+        if let Some(path) = &self.socket {
+            let _ = std::fs::remove_file(path);
+        }
+
+        // Woken by hand: in a mailbox, the word to stop would wait behind deliveries.
+        self.hub.mailboxes.iter().for_each(|mailbox| mailbox.waker().wake());
+        self.hub.bridge.drain();
+        if let Some(cluster) = &self.hub.cluster {
+            cluster.drain();
+        }
+        std::thread::sleep(STOP_PAUSE);
+        while self.has_feeds() && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
+            std::thread::sleep(STOP_PAUSE);
+        }
+
+        // Behind everything that was fed.
+        self.say_goodbye(start, drain, spread);
+        self.hub.post_to_all(|| Parcel::Close);
+        while start.elapsed() < drain && !self.has_ended() {
+            self.pause(start, drain);
+        }
+
+        let hung = self.hub.pulses.hung(clock::now());
+        for (thread, _) in hung.iter().filter(|(thread, _)| thread.starts_with("shard-")) {
+            tracing::warn!("the stop does not wait for the thread {thread}, which hangs");
+        }
+
+        // Until now other nodes were told what the last sessions did.
+        if let Some(cluster) = &self.hub.cluster {
+            cluster.stop(drain.saturating_sub(start.elapsed()));
+        }
+        // Ends of sessions cause webhooks; the store comes last, when no session asks it any more.
+        self.hub.bridge.stop(drain.saturating_sub(start.elapsed()));
+        self.hub.store.stop(drain.saturating_sub(start.elapsed()));
+        // Last, because operators ask until the end.
+        if let Some(path) = &self.admin_socket {
+            let _ = std::fs::remove_file(path);
+        }
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Tells sessions to go, a part of them at a time, until all were told or none is left.
+    fn say_goodbye(&self, start: Instant, drain: Duration, spread: Duration) {
+        // The other half is for the clients' answers.
+        let spread = spread.min(drain.saturating_sub(start.elapsed()) / 2);
+        // No more parts than clients: a few of them are no crowd.
+        let clients = self.hub.connections.load(Relaxed);
+        let parts = ((spread.as_millis() / PART_PAUSE.as_millis()) as u32).min(clients as u32);
+
+        let begun = Instant::now();
+        for part in 0..parts {
+            self.hub.post_to_all(|| Parcel::Farewell(part, parts));
+            while begun.elapsed() < PART_PAUSE * (part + 1) && !self.is_deserted() {
+                self.pause(start, drain);
+            }
+        }
+    }
+
+    /// Waits a little, and has shards hurry in the second half of the time.
+    fn pause(&self, start: Instant, drain: Duration) {
+        self.hub.hurrying.store(start.elapsed() > drain / 2, Relaxed);
+        std::thread::sleep(STOP_PAUSE);
+    }
+
+    /// Whether no client is connected.
+    fn is_deserted(&self) -> bool {
+        self.hub.connections.load(Relaxed) == 0
+    }
+
+    /// Whether all shards have ended, but for those that hang: no client of theirs can be waited
+    /// for.
+    fn has_ended(&self) -> bool {
+        let mut shards = self.threads.iter().zip(&self.hub.pulses.shards);
+        shards.all(|(thread, pulse)| thread.is_finished() || pulse.hangs())
+    }
+
+    /// Whether a publisher or broker is still connected.
+    fn has_feeds(&self) -> bool {
+        self.hub.metrics.iter().any(|metrics| {
+            let brokers = metrics.amqp.connected.get() + metrics.redis.connected.get();
+            metrics.publishers.get() + brokers > 0
+        })
+    }
+}
