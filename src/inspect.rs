@@ -3,7 +3,12 @@
 //! A shard answers within its turn, so one question looks at [`WALK_MAX`] sessions at most, and the
 //! answer says where the next one goes on. Without a question nothing is kept and nothing costs.
 //!
-//! Who may ask is decided by `http`, who asks the shards in which order by `io`.
+//! Who may ask is decided by `http`, who asks the shards in which order by `io`. Sessions that have
+//! ended are in [`end`].
+
+pub mod end;
+
+pub use self::end::{DETAIL_CHARS_MAX, ENDS_MAX, EndFilter, EndRing, REFUSALS_MAX, SessionEnd};
 
 use crate::dialect::{AskedTopic, Kind};
 use crate::proxy::Remote;

@@ -44,6 +44,7 @@ mod clock;
 mod cluster;
 mod configured;
 mod connection;
+mod ends;
 mod facts;
 pub mod foundation;
 mod gaps;
@@ -91,6 +92,7 @@ use self::bridge::Feeds;
 use self::clients::Clients;
 use self::cluster::ClusterHandle;
 use self::connection::Sockets;
+use self::ends::Ends;
 use self::foundation::{Foundation, IoUringRefusal};
 use self::hub::{Hub, ROOM_PAUSE};
 use self::listen::Listener;
@@ -163,6 +165,12 @@ pub struct Admin {
     pub socket: Option<PathBuf>,
     /// The way to the command that runs the daemon.
     pub operator: Option<Arc<dyn Operator>>,
+}
+
+impl Admin {
+    fn listen(&self) -> Result<AdminListeners, listen::ListenError> {
+        AdminListeners::listen(self.address, self.socket.as_deref())
+    }
 }
 
 /// A listener for clients.
@@ -244,9 +252,7 @@ struct Setup {
 /// When something cannot be listened on, or a shard cannot run; what was started ends by itself.
 pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let (slots, listeners) = listen_for_clients(&plan.listen, plan.shards)?;
-    let admin = plan.admin.as_ref();
-    let admin = admin.map(|it| AdminListeners::listen(it.address, it.socket.as_deref()));
-    let admin = admin.transpose()?;
+    let admin = plan.admin.as_ref().map(Admin::listen).transpose()?;
     let admin_address = admin.as_ref().map(|admin| admin.address);
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
     groups::note_hidden(&plan.feed);
@@ -256,6 +262,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let mut hub = Hub::new(plan.shards, owners, &spoken, &plan.settings)?;
     hub.feed = Mutex::new(Arc::new(plan.feed.clone()));
     hub.cluster = ClusterHandle::wanted(plan.cluster.as_ref());
+    hub.ends = Ends::kept(plan.admin.is_some());
     let hub = Arc::new(hub);
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay.is_some());
 
@@ -419,6 +426,7 @@ async fn run_shard(setup: Setup, transport: Transport, ready: impl FnOnce()) -> 
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now())
         .numbered(number as u16, hub.mailboxes.len())
         .clustered(hub.cluster.is_some())
+        .keeping_ends(hub.ends.are_kept())
         .drawing(rng());
 
     let connections = Arc::clone(&hub.connections);

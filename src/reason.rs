@@ -180,6 +180,12 @@ impl Reason {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
 
+    /// The reason with this label.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.name() == name)
+    }
+
     /// The reason of a token that is refused.
     #[must_use]
     pub const fn of(refusal: Refusal) -> Self {

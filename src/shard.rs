@@ -101,6 +101,8 @@ pub struct Shard {
     shards: usize,
     /// Whether other nodes have presence too: a question about many channels has one answer then.
     is_clustered: bool,
+    /// Whether each end is reported, and not only what the log wants.
+    keeps_ends: bool,
     /// The serial number of the last connection.
     accepted: u32,
     /// The number of the last question about a token.
@@ -142,6 +144,7 @@ impl Shard {
             number: 0,
             shards: 1,
             is_clustered: false,
+            keeps_ends: false,
             accepted: 0,
             asked: 0,
             outages: [None; Kind::ALL.len()],
@@ -164,6 +167,12 @@ impl Shard {
     #[must_use]
     pub fn clustered(self, is_clustered: bool) -> Self {
         Self { is_clustered, ..self }
+    }
+
+    /// Has each end of a session reported, and each refusal, for operators.
+    #[must_use]
+    pub fn keeping_ends(self, keeps_ends: bool) -> Self {
+        Self { keeps_ends, ..self }
     }
 
     /// Sets the source of random numbers. Without one they count up, for tests.

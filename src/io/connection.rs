@@ -17,6 +17,7 @@ use super::tls::{Failure, PeerState, Scratch, Tls};
 use super::transport::{self, Readiness, SocketEvent, SocketInterest, Transport};
 use crate::dialect::Kind;
 use crate::http;
+use crate::inspect::SessionEnd;
 use crate::message::MessageInbox;
 use crate::metrics::Metrics;
 use crate::outbox::Sent;
@@ -124,6 +125,8 @@ pub(super) struct Sockets {
     unserved: Option<Id>,
     /// Of the incomplete, the bytes that the transport keeps.
     kept_bytes: usize,
+    /// Ends of sessions that are to be kept.
+    ended: Vec<SessionEnd>,
     /// The number of connections of the whole daemon.
     total: Arc<AtomicUsize>,
     /// A descriptor in reserve, to refuse a connection with when none is left.
@@ -160,6 +163,7 @@ impl Sockets {
             events: Vec::new(),
             unserved: None,
             kept_bytes: 0,
+            ended: Vec::new(),
             total,
             spare: spare(),
             paused_until: None,
@@ -508,7 +512,8 @@ impl Sockets {
         // Addresses first: an event below may forget them with the socket.
         shard.address_callbacks(|id| self.remote(id).map(|remote| remote.ip));
         for report in shard.take_reports() {
-            report.log(self.remote(report.id));
+            let remote = report.id.and_then(|id| self.remote(id));
+            self.ended.extend(report.complete(remote));
         }
         for event in shard.take_events() {
             match event {
@@ -539,6 +544,11 @@ impl Sockets {
                 }
             }
         }
+    }
+
+    /// The ends of sessions since the last call.
+    pub(super) fn take_ended(&mut self) -> Vec<SessionEnd> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Whether the peer has shut its side. Reading tells so only after all bytes before it, which

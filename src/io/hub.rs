@@ -6,6 +6,7 @@ use super::clients::Addresses;
 use super::clock;
 use super::cluster::ClusterHandle;
 use super::configured::Configured;
+use super::ends::Ends;
 use super::gaps::Gaps;
 use super::handoff::inbox::Fill;
 use super::handoff::log::{Log, Readers};
@@ -62,6 +63,8 @@ pub(super) struct Hub {
     pub(super) hurrying: AtomicBool,
     /// The missing dependencies of dialects.
     pub(super) gaps: Gaps,
+    /// The last ends of sessions.
+    pub(super) ends: Ends,
     /// The last turn of each thread.
     pub(super) pulses: Pulses,
     /// The dialects that listeners speak.
@@ -101,6 +104,7 @@ impl Hub {
             draining: AtomicBool::new(false),
             hurrying: AtomicBool::new(false),
             gaps: Gaps::default(),
+            ends: Ends::default(),
             pulses: Pulses::new(shards, owners),
             spoken: spoken.to_vec(),
             configured: Configured::default(),

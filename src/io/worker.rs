@@ -341,6 +341,7 @@ impl Worker {
         let Self { shard, sockets, .. } = self;
         shard.flush(now, sockets);
         sockets.settle(shard);
+        self.hub.ends.keep(sockets.take_ended());
         // The clock again only where a latency is measured.
         shard.end_turn(if delivered > 0 { clock::now() } else { now });
     }

@@ -1,12 +1,13 @@
-//! The log lines of refused connections and ended sessions: their text, and their reasons.
+//! Reports of refused connections and ended sessions, and their lines in the log.
 //!
-//! Each counts once, for its one [`Reason`]. Its line in the log identifies the client (address,
-//! protocol, subject of the token, age) and says what has happened and what the client was told.
-//! Sockets are not known here, so their owner completes the line with the address
-//! ([`Report::log`]).
+//! Each counts once, for its one [`Reason`]. Its [`SessionEnd`] identifies the client (address,
+//! protocol, subject of the token, age) and says what has happened and what the client was told;
+//! the line in the log is made of it. Sockets are not known here, so their owner adds the address
+//! ([`Report::complete`]).
 
 use super::event::Id;
 use crate::dialect::{Input, Kind};
+use crate::inspect::SessionEnd;
 use crate::proxy::Remote;
 use crate::reason::{Reason, Volume};
 use crate::service::Answer;
@@ -19,46 +20,78 @@ use std::fmt::{self, Write as _};
 
 /// Throttles per reason: one for each dialect, and one for lines without a dialect.
 const PLACES: usize = Kind::ALL.len() + 1;
-/// Longest foreign text in a line, in characters.
-pub(super) const SHOWN_CHARS_MAX: usize = 80;
+/// Longest foreign text that a client was told, in characters.
+const SHOWN_CHARS_MAX: usize = 80;
 
 static THROTTLES: [[Throttle; PLACES]; Reason::COUNT] =
     [const { [const { Throttle::new(LINES_MAX) }; PLACES] }; Reason::COUNT];
 
-/// A log line that lacks the client's address.
+/// An end that may lack the client's address.
 #[derive(Debug)]
 pub struct Report {
-    /// The connection.
-    pub id: Id,
-    /// The reason, which sets the level of the line.
-    pub reason: Reason,
-    pub(super) line: ReportLine,
+    /// The connection whose address is to be added; `None` when nothing is.
+    pub id: Option<Id>,
+    end: SessionEnd,
+    /// What the client was told, as it stands in the log.
+    told: String,
+    wish: ReportWish,
 }
 
-/// A line without its connection.
-#[derive(Debug)]
-pub(super) struct ReportLine {
-    pub(super) what: &'static str,
-    pub(super) rest: String,
-    pub(super) more: More,
+/// Who wants a report.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReportWish {
+    /// The log, whose line ends so.
+    pub(super) line: Option<More>,
+    /// Operators, who may ask for it later.
+    pub(super) is_kept: bool,
 }
 
 impl Report {
-    /// Writes the line.
-    pub fn log(&self, remote: Option<Remote>) {
-        self.line.log(self.reason, remote);
+    pub(super) fn new(
+        id: Option<Id>,
+        mut end: SessionEnd,
+        answer: Option<ClientAnswer<'_>>,
+        wish: ReportWish,
+    ) -> Self {
+        end.code = answer.map(|answer| answer.code);
+        let mut told = String::new();
+        if wish.line.is_some() {
+            put_answer(&mut told, answer);
+        }
+        Self { id, end, told, wish }
+    }
+
+    /// Adds the client's address, if it is still known, and writes the line. Returns an end that is
+    /// to be kept.
+    pub fn complete(mut self, remote: Option<Remote>) -> Option<SessionEnd> {
+        self.end.remote = remote.or(self.end.remote);
+        if let Some(more) = self.wish.line {
+            log(&self.end, &self.told, more);
+        }
+        self.wish.is_kept.then_some(self.end)
     }
 }
 
-impl ReportLine {
-    pub(super) fn log(&self, reason: Reason, remote: Option<Remote>) {
-        let Self { what, rest, more } = self;
-        let who: &dyn fmt::Display = match &remote {
-            Some(remote) => remote,
-            None => &"a client that has gone",
-        };
-        log_at(reason.volume(), format_args!("{what}: {who}{rest}{more}"));
+fn log(end: &SessionEnd, told: &str, more: More) {
+    let what = if end.is_refusal { "refused" } else { "session ended" };
+    let who: &dyn fmt::Display = match &end.remote {
+        Some(remote) => remote,
+        None => &"a client that has gone",
+    };
+    let mut rest = String::new();
+    put_place(&mut rest, end.kind);
+    if !end.subject.is_empty() {
+        let _ = write!(rest, ", {:?}", end.subject);
     }
+    if !end.is_refusal {
+        let _ = write!(rest, ", after {} s", end.age_s);
+    }
+    put_why(&mut rest, end.reason, &end.detail);
+    rest.push_str(told);
+    if let Some(id) = end.id {
+        let _ = write!(rest, ", id {id}");
+    }
+    log_at(end.reason.volume(), format_args!("{what}: {who}{rest}{more}"));
 }
 
 fn log_at(volume: Volume, line: fmt::Arguments<'_>) {
@@ -131,18 +164,18 @@ impl ClientAnswer<'_> {
     }
 }
 
-pub(super) fn put_place(rest: &mut String, kind: Option<Kind>) {
+fn put_place(rest: &mut String, kind: Option<Kind>) {
     if let Some(kind) = kind {
         let _ = write!(rest, ", {}", kind.name());
     }
 }
 
-pub(super) fn put_why(rest: &mut String, reason: Reason, detail: &str) {
+fn put_why(rest: &mut String, reason: Reason, detail: &str) {
     let detail = if detail.is_empty() { reason.words() } else { detail };
     let _ = write!(rest, ": {} ({detail})", reason.name());
 }
 
-pub(super) fn put_answer(rest: &mut String, answer: Option<ClientAnswer<'_>>) {
+fn put_answer(rest: &mut String, answer: Option<ClientAnswer<'_>>) {
     let Some(ClientAnswer { code, text }) = answer else { return };
     let _ = write!(rest, ", told {code}");
     if !text.is_empty() {

@@ -45,13 +45,10 @@ impl Sockets {
         };
         let (is_plain, awaits_preamble) = (config.is_none(), *proxied);
         if !shard.has_room(self.total.load(Relaxed)) {
-            shard.turn_away(
-                clients::peer(fd.as_fd()),
-                Reason::ConnectionLimit,
-                || format!("max_connections = {} reached", shard.limits().connections_max),
-                now,
-            );
-            return self.turn_away(&fd, is_plain, &http::refusal(503));
+            let (remote, most) = (clients::peer(fd.as_fd()), shard.limits().connections_max);
+            let detail = || format!("max_connections = {most} reached");
+            let response = self.turn_away(&fd, is_plain, http::refusal(503));
+            return shard.turn_away(remote, Reason::ConnectionLimit, detail, &response, now);
         }
 
         let trusted = &shard.settings().trusted_proxies;
@@ -62,16 +59,17 @@ impl Sockets {
         if let Some(remote) =
             remote.filter(|remote| awaits_preamble && !trusted.contains(remote.ip))
         {
-            shard.turn_away(Some(remote), Reason::ProxyUntrusted, || untrusted(remote), now);
             let response = http::wants_proxy("trusted_proxies does not have your address");
-            return self.turn_away(&fd, is_plain, &response);
+            let response = self.turn_away(&fd, is_plain, response);
+            let detail = || untrusted(remote);
+            return shard.turn_away(Some(remote), Reason::ProxyUntrusted, detail, &response, now);
         }
 
         let admitted = match remote.map(|remote| self.clients.admit(remote, trusted, most)) {
             Some(None) => {
                 let detail = || remote.map_or_else(String::new, |it| clients::full(it, most));
-                shard.turn_away(remote, Reason::AddressLimit, detail, now);
-                return self.turn_away(&fd, is_plain, &http::refusal(429));
+                let response = self.turn_away(&fd, is_plain, http::refusal(429));
+                return shard.turn_away(remote, Reason::AddressLimit, detail, &response, now);
             }
             admitted => admitted.flatten(),
         };
@@ -101,31 +99,29 @@ impl Sockets {
     }
 
     /// Refuses a connection with a response. One that wants TLS is only closed: its handshake would
-    /// cost more than anything else of a connection.
-    fn turn_away(&mut self, fd: &OwnedFd, is_plain: bool, response: &[u8]) {
+    /// cost more than anything else of a connection. Returns what it was sent.
+    fn turn_away(&mut self, fd: &OwnedFd, is_plain: bool, response: Vec<u8>) -> Vec<u8> {
         if !is_plain {
-            return;
+            return Vec::new();
         }
         // Closing a socket with unread bytes resets the connection, and the response may be lost.
         let _ = rustix::net::recv(fd, &mut self.scratch[..], RecvFlags::DONTWAIT);
-        let _ = rustix::net::send(fd, response, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        let _ = rustix::net::send(fd, &response, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        response
     }
 
     /// Handles the lack of descriptors: refuses the next connection with the reserved one, then
     /// pauses accepting.
-    fn shed(&mut self, index: usize, shard: &Shard, error: Errno, now: Now) {
+    fn shed(&mut self, index: usize, shard: &mut Shard, error: Errno, now: Now) {
         self.spare = None;
         if let Some(Some(listener)) = self.listeners.get(index)
             && let Ok(fd) = transport::accept(listener.socket.as_fd())
         {
-            shard.turn_away(
-                clients::peer(fd.as_fd()),
-                Reason::Descriptors,
-                || format!("{error}: raise LimitNOFILE= (or ulimit -n), or lower max_connections"),
-                now,
-            );
-            let is_plain = listener.tls.is_none();
-            self.turn_away(&fd, is_plain, &http::refusal(503));
+            let (remote, is_plain) = (clients::peer(fd.as_fd()), listener.tls.is_none());
+            let response = self.turn_away(&fd, is_plain, http::refusal(503));
+            let detail =
+                || format!("{error}: raise LimitNOFILE= (or ulimit -n), or lower max_connections");
+            shard.turn_away(remote, Reason::Descriptors, detail, &response, now);
         }
         self.spare = spare();
 
