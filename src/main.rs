@@ -7,8 +7,8 @@ use fanfare::cli::error::CliStatus;
 use fanfare::cli::output::{note, print};
 use fanfare::cli::{
     CliError, check::Check, cluster::ClusterCommand, configuration::ConfigCommand,
-    help::HelpCommand, init::Init, kick::KickCommand, publish::Publish, serve::Serve,
-    sessions::SessionsCommand, subscribe::SubscribeCommand, token::TokenCommand,
+    ended::EndedCommand, help::HelpCommand, init::Init, kick::KickCommand, publish::Publish,
+    serve::Serve, sessions::SessionsCommand, subscribe::SubscribeCommand, token::TokenCommand,
     topics::TopicsCommand,
 };
 use std::process::ExitCode;
@@ -52,6 +52,7 @@ enum FanfareCommand {
     Topics(TopicsCommand),
     Sessions(SessionsCommand),
     Kick(KickCommand),
+    Ended(EndedCommand),
     Cluster(ClusterCommand),
     Bench(Bench),
 }
@@ -108,6 +109,7 @@ fn run() -> Result<ExitCode, CliError> {
         Some(FanfareCommand::Topics(topics)) => topics.run(),
         Some(FanfareCommand::Sessions(sessions)) => sessions.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Kick(kick)) => kick.run().map(|()| ExitCode::SUCCESS),
+        Some(FanfareCommand::Ended(ended)) => ended.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Cluster(cluster)) => cluster.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Bench(bench)) => {
             fanfare::bench::run(bench).map(|()| ExitCode::SUCCESS)

@@ -13,7 +13,7 @@ const COUNT: usize = 100;
 /// Sessions of one page.
 const PAGE_ROWS: usize = 1000;
 /// Characters of a subject that are shown, which is all.
-const TEXT_CHARS_MAX: usize = 80;
+pub(super) const TEXT_CHARS_MAX: usize = 80;
 
 admin_command! {
 /// List the sessions of a running daemon, or show one of them.
@@ -114,17 +114,15 @@ fn table(rows: &[Value]) -> String {
     if rows.is_empty() {
         return "none\n".into();
     }
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
     let head = ["id", "dialect", "phase", "address", "age", "waits", "topics", "subject"];
     let mut lines = vec![head.map(str::to_owned)];
     for row in rows {
-        let age_ms = now_ms.saturating_sub(row["since_ms"].as_u64().unwrap_or(0).into());
         lines.push([
             text(&row["id"]),
             text(&row["dialect"]),
             text(&row["phase"]),
             text(&row["address"]),
-            age((age_ms / 1000) as u64),
+            age(since_s(&row["since_ms"])),
             size(row["backlog_bytes"].as_u64().unwrap_or(0)),
             grouped(row["subscriptions"].as_u64().unwrap_or(0)),
             text(&row["subject"]),
@@ -146,7 +144,15 @@ fn shown(session: &Value) -> String {
     shown
 }
 
-fn text(value: &Value) -> String {
+/// Seconds since a time in milliseconds.
+pub(super) fn since_s(at_ms: &Value) -> u64 {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+    let since_ms = now_ms.saturating_sub(at_ms.as_u64().unwrap_or(0).into());
+    (since_ms / 1000) as u64
+}
+
+/// A text of the daemon's; a dash where there is none.
+pub(super) fn text(value: &Value) -> String {
     match value.as_str() {
         None | Some("") => "-".into(),
         Some(text) => printable(text, TEXT_CHARS_MAX),
@@ -154,7 +160,7 @@ fn text(value: &Value) -> String {
 }
 
 /// A length of time, in its largest unit.
-fn age(seconds: u64) -> String {
+pub(super) fn age(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),

@@ -1,7 +1,15 @@
-//! Why clients are not let in and sessions end: one reason each, which the metrics count and the log tells, with who it
-//! was and what the client was told.
+//! Why clients are not let in and sessions end: one reason each, which the metrics count, the log tells and operators
+//! find afterwards, with who it was and what the client was told.
 
-use crate::harness::{Client, Daemon, PATH, SECRET, Setup, head, http, token, token_with};
+use crate::harness::{
+    Client, Daemon, PATH, SECRET, Setup, command, event, eventually, head, http, token, token_with,
+};
+use fanfare::token::{Algorithm, mint};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const TOKEN: &str = "admin-token-0123456789abcdef";
 
 fn ended(reason: &str) -> String {
     format!("session_ends_total{{reason=\"{reason}\"}}")
@@ -25,6 +33,66 @@ fn close(client: &mut Client) -> Vec<u8> {
             return frame.payload;
         }
     }
+}
+
+/// The answer of the admin listener to one with the right to it.
+#[track_caller]
+fn ask(daemon: &Daemon, method: &str, target: &str) -> Value {
+    let request =
+        format!("{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    let (status, answer) = http(daemon.admin, request.as_bytes());
+    assert_eq!(status, 200, "{target}: {answer}");
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+fn ended_of(daemon: &Daemon, query: &str) -> Vec<Value> {
+    let answer = ask(daemon, "GET", &format!("/v1/ended?{query}"));
+    answer["ended"].as_array().unwrap().clone()
+}
+
+/// The id of a client's session, as operators list it.
+#[track_caller]
+fn id_of(daemon: &Daemon, client: &Client) -> String {
+    let own = client.stream().local_addr().unwrap().to_string();
+    let listed = ask(daemon, "GET", "/v1/sessions");
+    let mut rows = listed["sessions"].as_array().unwrap().iter();
+    let row = rows.find(|row| row["address"] == own.as_str()).unwrap();
+    row["id"].as_str().unwrap().to_owned()
+}
+
+/// Asserts that an end, the only one for its reason, is in the log, the metrics and the ring: as one and the same.
+#[track_caller]
+fn is_everywhere(daemon: &Daemon, reason: &str, id: &str) -> Value {
+    daemon.await_metric(&ended(reason), 1);
+    let mut found = Vec::new();
+    // It is counted at once, and kept at the end of the turn.
+    eventually("the ring has it", || {
+        found = ended_of(daemon, &format!("reason={reason}"));
+        !found.is_empty()
+    });
+    assert_eq!(found.len(), 1, "{reason}: {found:?}");
+    let end = &found[0];
+    assert_eq!((&end["id"], &end["refused"]), (&json!(id), &json!(false)), "{end}");
+    assert_eq!(ended_of(daemon, &format!("id={id}")), found);
+
+    let told = line(daemon, &format!(", id {id}"));
+    let detail = end["detail"].as_str().unwrap();
+    assert!(told.contains("session ended: ") && told.contains(&format!("{reason} ({detail})")));
+    for part in ["dialect", "address", "subject"] {
+        let text = end[part].as_str().unwrap_or_default();
+        assert!(told.contains(text), "{part} {text} is not in {told}");
+    }
+    if let Some(code) = end["code"].as_u64() {
+        assert!(told.contains(&format!("told {code}")), "{told}");
+    }
+    end.clone()
+}
+
+/// A token that expires in so many seconds.
+fn brief(seconds: u64) -> String {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({ "aud": "demo", "scope": "event", "sub": "brief", "exp": now_s + seconds });
+    mint(Algorithm::HS256, SECRET.as_bytes(), claims.as_object().unwrap()).unwrap()
 }
 
 fn shows(client: &mut Client, token: &str) {
@@ -137,6 +205,129 @@ fn clients_that_leave_are_counted_and_not_told_unless_somebody_looks_for_it() {
 }
 
 #[test]
+fn each_class_of_end_is_the_same_in_log_metric_and_ring() {
+    let mut daemon = Setup::new()
+        .set("threads", 2)
+        .set("admin.token", TOKEN)
+        .set("log.level", "debug")
+        .set("personium.token_timeout_s", 1)
+        .start();
+    assert!(ended_of(&daemon, "").is_empty());
+
+    let mut expiring = daemon.client();
+    expiring.follow_with(&brief(2));
+    let expiring_id = id_of(&daemon, &expiring);
+
+    let mut polite = daemon.subscriber();
+    let id = id_of(&daemon, &polite);
+    polite.frame(0x88, &1000u16.to_be_bytes());
+    let end = is_everywhere(&daemon, "client", &id);
+    assert_eq!(end["address"], polite.stream().local_addr().unwrap().to_string());
+    assert_eq!(end["subject"], "https://demo.example/#me");
+
+    let leaving = daemon.subscriber();
+    let id = id_of(&daemon, &leaving);
+    drop(leaving);
+    is_everywhere(&daemon, "gone", &id);
+
+    let mut stranger = daemon.client();
+    let id = id_of(&daemon, &stranger);
+    shows(&mut stranger, &token_with("another secret, as long as it has to be", "event"));
+    let end = is_everywhere(&daemon, "token_invalid", &id);
+    assert_eq!(end["detail"], "the token's signature does not hold");
+    assert_eq!((&end["code"], &end["dialect"]), (&json!(1000), &json!("personium-event")));
+
+    let unwanted = daemon.subscriber();
+    let id = id_of(&daemon, &unwanted);
+    ask(&daemon, "DELETE", &format!("/v1/sessions/{id}?code=4321"));
+    assert_eq!(is_everywhere(&daemon, "kicked", &id)["code"], 4321);
+
+    let end = is_everywhere(&daemon, "expired", &expiring_id);
+    assert!(end["subject"] == "brief" && end["age_s"].as_u64() >= Some(1), "{end}");
+
+    let deaf = daemon.subscriber();
+    let id = id_of(&daemon, &deaf);
+    let (mut publisher, info) = (daemon.publisher(), "x".repeat(8 * 1024));
+    eventually("the deaf client is closed", || {
+        publisher.send(event("burst", &info).repeat(50));
+        publisher.receipt();
+        daemon.metric(&ended("slow")) == 1
+    });
+    is_everywhere(&daemon, "slow", &id);
+    drop((deaf, publisher));
+
+    // One that does not answer the close frame holds the daemon up for long enough to be asked.
+    let last = daemon.subscriber();
+    let id = id_of(&daemon, &last);
+    daemon.signal(Signal::TERM);
+    assert_eq!(is_everywhere(&daemon, "drain", &id)["code"], 1001);
+    drop(last);
+    assert!(daemon.wait().success());
+}
+
+#[test]
+fn a_client_whose_machine_has_vanished_is_the_same_in_log_metric_and_ring() {
+    let daemon = Setup::new()
+        .set("admin.token", TOKEN)
+        .set("log.level", "debug")
+        .set("personium.ping_interval_s", 1)
+        .set("personium.ping_misses_max", 1)
+        .start();
+    // As its machine answers no ping, neither does one that is not read.
+    let silent = daemon.subscriber();
+    let id = id_of(&daemon, &silent);
+    is_everywhere(&daemon, "unanswered", &id);
+}
+
+#[test]
+fn refusals_are_listed_beside_ended_sessions_and_by_the_command() {
+    let setup = Setup::new().set("max_connections", 1).set("admin.token", TOKEN);
+    let token_file = setup.path("admin.token");
+    std::fs::write(&token_file, TOKEN).unwrap();
+    let daemon = setup.start();
+    assert_eq!(http(daemon.address, head("/nowhere").as_bytes()).0, 404);
+    daemon.await_metric("connections", 0);
+    let client = daemon.subscriber();
+    assert_eq!(http(daemon.address, head(PATH).as_bytes()).0, 503);
+    drop(client);
+    eventually("all are there", || ended_of(&daemon, "").len() == 3);
+
+    let all = ended_of(&daemon, "address=127.0.0.1");
+    let parts: Vec<_> = all
+        .iter()
+        .map(|end| (end["reason"].as_str().unwrap(), &end["refused"], end["code"].as_u64()))
+        .collect();
+    let (yes, no) = (json!(true), json!(false));
+    assert_eq!(
+        parts,
+        [
+            ("gone", &no, None),
+            ("connection_limit", &yes, Some(503)),
+            ("not_found", &yes, Some(404))
+        ]
+    );
+    assert!(all[1].get("id").is_none() && all[2]["id"].is_string(), "{all:?}");
+    assert_eq!(ended_of(&daemon, "count=1").len(), 1);
+    assert_eq!(ended_of(&daemon, "dialect=personium-event").len(), 1);
+    assert!(ended_of(&daemon, "address=127.0.0.2").is_empty());
+
+    let shown = |words: &[&str]| {
+        let admin = daemon.admin.to_string();
+        let place = ["--admin", &admin, "--token-file", token_file.to_str().unwrap()];
+        let output = command(&[&["ended"], words, &place].concat()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = shown(&[]);
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+    assert!(listed.contains("connection_limit") && listed.contains("max_connections = 1 reached"));
+    assert_eq!(shown(&["--reason", "not_found"]).lines().count(), 2);
+    assert_eq!(shown(&["0-0-4000"]), "none\n");
+    let json: Value = serde_json::from_str(&shown(&["--json", "--count", "2"])).unwrap();
+    assert_eq!(json["ended"], json!(all[..2]));
+}
+
+#[test]
 fn a_flood_of_bad_tokens_is_a_few_lines_and_a_count_and_hides_no_other_reason() {
     let daemon = Setup::new().set("threads", 2).start();
     let bad = token_with("another secret, as long as it has to be", "event");
@@ -161,7 +352,7 @@ fn the_reason_is_the_text_of_a_close_that_the_protocol_leaves_free() {
     let mut daemon = Setup::new().start();
     let mut client = daemon.client();
     client.ask(&format!(r#"{{"access_token":"{}"}}"#, token()));
-    daemon.signal(rustix::process::Signal::TERM);
+    daemon.signal(Signal::TERM);
     let frame = client.next().unwrap();
     assert_eq!((frame.first, &frame.payload[2..]), (0x88, &b"the server is stopping"[..]));
     client.frame(0x88, &frame.payload[..2]);

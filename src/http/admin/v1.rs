@@ -12,7 +12,7 @@ mod parameters;
 mod publish;
 mod reply;
 
-pub use self::answers::{kicked, limits, session, sessions, status};
+pub use self::answers::{ended, kicked, limits, session, sessions, status};
 pub use self::openapi::document;
 pub use self::operate::{ReloadOutcome, configuration, logging, reloaded};
 pub use self::publish::{PublishOrder, PublishOutcome, published};
@@ -24,9 +24,13 @@ use self::reply::refuse;
 use super::access::{self, AdminRefusal, AdminRight, AdminTokens};
 use super::request::AdminRequest;
 use crate::dialect::{AskedTopic, Kind};
-use crate::inspect::{Kick, KickTarget, SessionCursor, SessionFilter, SessionList, SessionOrder};
+use crate::inspect::{
+    EndFilter, Kick, KickTarget, SessionCursor, SessionFilter, SessionList, SessionOrder,
+};
+use crate::reason::Reason;
 use crate::service::ConnectionRef;
 use crate::text::percent_decoded;
+use core::net::IpAddr;
 
 /// Default number of sessions in a list; a terminal's scrollback.
 const ROWS: usize = 100;
@@ -57,6 +61,8 @@ pub enum V1Call {
     Session(ConnectionRef),
     /// The end of sessions.
     Kick(KickTarget, Kick),
+    /// The last ends, at most so many.
+    Ended(EndFilter, usize),
     /// Events to publish.
     Publish(PublishOrder),
     /// Directives for the log.
@@ -163,6 +169,9 @@ fn parse_call(
             V1Call::Sessions(list(filter, parameters)?)
         }
         ApiRoute::Session => V1Call::Session(reference(captured)?),
+        ApiRoute::Ended => {
+            V1Call::Ended(end_filter(parameters)?, parameters.count("count", ROWS, ROWS_MAX)?)
+        }
         ApiRoute::EndSession => {
             V1Call::Kick(KickTarget::One(reference(captured)?), kick(parameters)?)
         }
@@ -188,13 +197,29 @@ fn reference(captured: &str) -> Result<ConnectionRef, String> {
 fn filter(parameters: &Parameters) -> Result<SessionFilter, String> {
     Ok(SessionFilter {
         kind: parameters.get("dialect").map(dialect).transpose()?,
-        address: parameters
-            .get("address")
-            .map(|text| text.parse().map_err(|_| format!("address: \"{text}\" is no IP address")))
-            .transpose()?,
+        address: parameters.get("address").map(address).transpose()?,
         subject: parameters.get("subject").map(Box::from),
         topic: parameters.get("topic").map(topic).transpose()?,
     })
+}
+
+fn end_filter(parameters: &Parameters) -> Result<EndFilter, String> {
+    Ok(EndFilter {
+        id: parameters.get("id").map(reference).transpose()?,
+        kind: parameters.get("dialect").map(dialect).transpose()?,
+        reason: parameters.get("reason").map(reason).transpose()?,
+        address: parameters.get("address").map(address).transpose()?,
+        subject: parameters.get("subject").map(Box::from),
+    })
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("address: \"{text}\" is no IP address"))
+}
+
+fn reason(name: &str) -> Result<Reason, String> {
+    let names = || Reason::ALL.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ");
+    Reason::named(name).ok_or_else(|| format!("reason: write one of {}", names()))
 }
 
 fn dialect(name: &str) -> Result<Kind, String> {
@@ -246,7 +271,6 @@ fn kick(parameters: &Parameters) -> Result<Kick, String> {
 mod tests {
     use super::*;
     use crate::http::AdminToken;
-    use core::net::IpAddr;
     use serde_json::Value;
 
     const SESSION: ConnectionRef = ConnectionRef { shard: 0, id: 17, serial: 42 };
@@ -315,6 +339,20 @@ mod tests {
     }
 
     #[test]
+    fn the_last_ends_are_asked_for_by_all_that_identifies_them() {
+        let filter = EndFilter {
+            id: Some(SESSION),
+            kind: Kind::named("wazo"),
+            reason: Some(Reason::Slow),
+            address: Some(IpAddr::from([192, 0, 2, 7])),
+            subject: Some("ann".into()),
+        };
+        let query = "id=0-17-42&dialect=wazo&reason=slow&address=192.0.2.7&subject=ann&count=5";
+        assert_eq!(ask("GET", &format!("/v1/ended?{query}"), ""), Ok(V1Call::Ended(filter, 5)));
+        assert_eq!(ask("GET", "/v1/ended", ""), Ok(V1Call::Ended(EndFilter::default(), ROWS)));
+    }
+
+    #[test]
     fn what_is_wrong_with_a_request_is_told_and_nothing_is_ended() {
         let long = format!("/v1/kick?dialect=echo&reason={}", "x".repeat(124));
         for (method, target, body, status, said) in [
@@ -337,6 +375,7 @@ mod tests {
             ("GET", "/v1/sessions?after=x", "", 400, "the last page has as next"),
             ("GET", "/v1/sessions?dialect=eco", "", 400, "one of personium-event"),
             ("GET", "/v1/sessions?address=host", "", 400, "no IP address"),
+            ("GET", "/v1/ended?reason=slowly", "", 400, "one of connection_limit, descriptors"),
             ("GET", "/v1/sessions?topic=eco/7/x", "", 400, "begins with one of event"),
             ("GET", "/v1/sessions?topic=echo/7", "", 400, "write echo/APP-ID/CHANNEL"),
             ("GET", "/v1/sessions?topic=pulsar/persistent/t/n/x", "", 400, "/topics/stats"),

@@ -35,6 +35,7 @@ pub(super) async fn answer(
             Ok(None) => v1::failed(404, "there is no such session: it may have ended"),
             Err(silent) => v1::failed(503, &silent.to_string()),
         },
+        V1Call::Ended(filter, count) => v1::ended(&hub.ends.newest(&filter, count)),
         V1Call::Publish(order) => publishing::publish(&order, hub).await,
         V1Call::Kick(target, kick) => end(target, &kick, inspector).await,
     }

@@ -5,7 +5,7 @@ use crate::counter::Counter;
 use crate::dialect::Kind;
 use crate::http::metrics::Facts;
 use crate::http::status::DaemonStatus;
-use crate::inspect::{SessionCursor, SessionDetail, SessionRow};
+use crate::inspect::{SessionCursor, SessionDetail, SessionEnd, SessionRow};
 use crate::metrics::{LATENCY_BOUNDS_US, Metrics, Origin, Outcome};
 use crate::reason::Reason;
 use schemars::JsonSchema;
@@ -316,4 +316,63 @@ pub(super) struct V1Kicked {
 #[must_use]
 pub fn kicked(count: usize) -> Vec<u8> {
     respond(200, "", &V1Kicked { kicked: count })
+}
+
+/// The last ends.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct V1Ended<'a> {
+    ended: Vec<V1End<'a>>,
+}
+
+/// The end of a session, or a refusal.
+#[derive(Serialize, JsonSchema)]
+struct V1End<'a> {
+    /// Absent when the connection was refused before its first byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// When, in milliseconds of unix time.
+    at_ms: u64,
+    /// Whether a request was refused, and no session ended.
+    refused: bool,
+    /// Absent when no dialect had claimed the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialect: Option<&'static str>,
+    /// The address and port of the client, where it was still known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    /// The subject of the token, or an equivalent; 80 characters at most.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    subject: &'a str,
+    /// The reason, as it is in the metrics.
+    reason: &'static str,
+    /// The reason in words.
+    detail: &'a str,
+    /// What the client was told: the code of a close frame, or a status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u16>,
+    /// Seconds since the connection came.
+    age_s: u32,
+}
+
+impl<'a> V1End<'a> {
+    fn new(end: &'a SessionEnd) -> Self {
+        Self {
+            id: end.id.map(|id| id.to_string()),
+            at_ms: end.at_ms,
+            refused: end.is_refusal,
+            dialect: end.kind.map(Kind::name),
+            address: end.remote.map(|remote| remote.to_string()),
+            subject: &end.subject,
+            reason: end.reason.name(),
+            detail: end.why(),
+            code: end.code,
+            age_s: end.age_s,
+        }
+    }
+}
+
+/// The answer with the last ends.
+#[must_use]
+pub fn ended(ends: &[SessionEnd]) -> Vec<u8> {
+    respond(200, "", &V1Ended { ended: ends.iter().map(V1End::new).collect() })
 }

@@ -27,6 +27,7 @@ pub(super) enum ApiRoute {
     Session,
     EndSession,
     Kick,
+    Ended,
     Subscribers,
     Publish,
     Log,
@@ -132,6 +133,19 @@ pub(super) const ENDPOINTS: &[ApiEndpoint] = &[
             CODE,
             REASON,
             number("limit", "Maximum number of sessions to end, 10000 by default and at most"),
+        ],
+    ),
+    get(
+        "/v1/ended",
+        ApiRoute::Ended,
+        "The last sessions that have ended and connections that were refused, the newest first",
+        &[
+            text("id", "The id of the session"),
+            DIALECT,
+            text("reason", "The reason, such as slow"),
+            ADDRESS,
+            SUBJECT,
+            COUNT,
         ],
     ),
     ApiEndpoint {

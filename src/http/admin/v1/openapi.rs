@@ -1,6 +1,6 @@
 //! The OpenAPI document, written from the table of requests and the schemas of their answers.
 
-use super::answers::{V1Detail, V1Kicked, V1Limits, V1Sessions, V1Status};
+use super::answers::{V1Detail, V1Ended, V1Kicked, V1Limits, V1Sessions, V1Status};
 use super::endpoints::{ApiEndpoint, ApiParameter, ApiRoute, ENDPOINTS};
 use super::operate::{ReloadOutcome, V1Log};
 use super::publish::V1Published;
@@ -118,6 +118,7 @@ fn answer(route: ApiRoute) -> Value {
         ApiRoute::Sessions | ApiRoute::Subscribers => schema::<V1Sessions<'_>>(),
         ApiRoute::Session => schema::<V1Detail<'_>>(),
         ApiRoute::EndSession | ApiRoute::Kick => schema::<V1Kicked>(),
+        ApiRoute::Ended => schema::<V1Ended<'_>>(),
         ApiRoute::Publish => schema::<V1Published<'_>>(),
     }
 }
