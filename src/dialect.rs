@@ -60,7 +60,7 @@ pub use self::broker::{AmqpHeader, AmqpMessage, RedisChannels, RedisCodec, Redis
 pub use self::config_table::AppFacts;
 pub use self::fed::{AskedTopic, FeedAddress, Unusable};
 pub use self::input::{Context, Input, PerShard, Rng};
-pub use self::protocol::{Admission, DeliveryForm, Dialect, FORMS_MAX};
+pub use self::protocol::{Admission, DeliveryForm, Dialect, Explanation, FORMS_MAX};
 pub use self::settings::Settings;
 pub use self::upgrade::{ClaimedPaths, Request, Served, Upgrade};
 
@@ -469,6 +469,12 @@ impl AnyDialect {
     #[must_use]
     pub fn subject(&self) -> Option<Cow<'_, str>> {
         with_dialects!(method self subject ())
+    }
+
+    /// See [`Dialect::explain`].
+    #[must_use]
+    pub fn explain(&self, publication: &Publication, now: Now) -> Explanation {
+        with_dialects!(method self explain (publication, now))
     }
 
     /// See [`Dialect::subscriptions`].

@@ -10,17 +10,22 @@ pub mod end;
 
 pub use self::end::{DETAIL_CHARS_MAX, ENDS_MAX, EndFilter, EndRing, REFUSALS_MAX, SessionEnd};
 
-use crate::dialect::{AskedTopic, Kind};
+use crate::dialect::{AskedTopic, Explanation, Kind};
+use crate::frame::Publication;
 use crate::proxy::Remote;
 use crate::service::ConnectionRef;
 use core::net::IpAddr;
 use std::fmt;
+use std::sync::Arc;
 
 /// Maximum number of sessions that one question looks at. A session costs up to 0.5 µs (its
 /// address is a system call), and a turn should stay below a millisecond.
 pub const WALK_MAX: usize = 1024;
 /// Maximum number of sessions that one question ends: an end takes some microseconds.
 pub const KICKS_MAX: usize = 128;
+/// Maximum number of publications of an event that are compared with sessions, each at the cost of
+/// its delivery; most events have one.
+pub const PUBLICATIONS_MAX: usize = 4;
 /// Maximum number of subscriptions that are told of a session; most have a handful.
 pub const SUBSCRIPTIONS_MAX: usize = 1000;
 /// Longest subject that is told, in characters, as in the log.
@@ -94,6 +99,8 @@ pub enum SessionInquiry {
     Kick(SessionWalk, Kick),
     /// The end of one session.
     KickOne(ConnectionRef, Kick),
+    /// Whether sessions would get any of these publications.
+    Why(SessionWalk, Arc<[Publication]>),
 }
 
 /// A shard's answer.
@@ -105,6 +112,8 @@ pub enum SessionAnswer {
     One(Option<Box<SessionDetail>>),
     /// The number of sessions ended, and where the walk goes on.
     Kicked(usize, Option<u32>),
+    /// What is to be said of each session, and where the walk goes on.
+    Why(Vec<WhyRow>, Option<u32>),
 }
 
 /// What the owner of the sockets knows of a connection.
@@ -153,6 +162,15 @@ impl SessionRow {
 #[must_use]
 pub fn age_rank(since_ms: u64) -> u64 {
     u64::MAX - since_ms
+}
+
+/// What an event would be to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WhyRow {
+    /// The session.
+    pub row: SessionRow,
+    /// Whether it would get it, and why.
+    pub explanation: Explanation,
 }
 
 /// A connection with what it is subscribed to.

@@ -19,8 +19,8 @@ pub use self::settings::{CHANNEL_BYTES_MAX, ChannelSettings, Relay};
 
 use self::shape::Shaped;
 use crate::dialect::{
-    Action, Actions, Admission, AskedTopic, ClaimedPaths, Context, Dialect, FeedAddress, Input,
-    Unusable, Upgrade,
+    Action, Actions, Admission, AskedTopic, ClaimedPaths, Context, Dialect, Explanation,
+    FeedAddress, Input, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -183,6 +183,16 @@ impl Dialect for Channel {
             Admission::Form(0)
         } else {
             Admission::No
+        }
+    }
+
+    fn explain(&self, publication: &Publication, now: Now) -> Explanation {
+        match self.admits(publication, now) {
+            Admission::No if self.stage == ChannelStage::Open => {
+                let id = if self.id().is_empty() { "none" } else { self.id() };
+                Explanation::no(format!("it is for one user, and the id of this one is {id}"))
+            }
+            admission => Explanation::of(admission),
         }
     }
 

@@ -51,8 +51,8 @@ use self::live::EchoLive;
 use self::message::EchoMessage;
 use self::name::{ChannelKind, channel_of};
 use crate::dialect::{
-    Action, Actions, Admission, AskedTopic, Context, Dialect, DialectTally, FeedAddress, Input,
-    Request, Served, Unusable, Upgrade,
+    Action, Actions, Admission, AskedTopic, Context, Dialect, DialectTally, Explanation,
+    FeedAddress, Input, Request, Served, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -173,6 +173,13 @@ impl Dialect for Echo {
             EchoReach::AllBut(socket) if socket == live.socket => Admission::No,
             EchoReach::All | EchoReach::AllBut(_) => Admission::Form(0),
             EchoReach::Last => Admission::Last(0, TERMINATED.0, TERMINATED.1),
+        }
+    }
+
+    fn explain(&self, publication: &Publication, now: Now) -> Explanation {
+        match self.admits(publication, now) {
+            Admission::No => Explanation::no("its own socket_id is excluded"),
+            admission => Explanation::of(admission),
         }
     }
 

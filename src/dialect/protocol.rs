@@ -34,6 +34,41 @@ pub enum Admission {
     Last(u8, u16, &'static str),
 }
 
+/// Whether a session would get an event, and why, in words for an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Whether it would.
+    pub gets: bool,
+    /// Why.
+    pub because: Cow<'static, str>,
+}
+
+impl Explanation {
+    /// Of a session that gets the event.
+    pub fn yes(because: impl Into<Cow<'static, str>>) -> Self {
+        Self { gets: true, because: because.into() }
+    }
+
+    /// Of a session that does not.
+    pub fn no(because: impl Into<Cow<'static, str>>) -> Self {
+        Self { gets: false, because: because.into() }
+    }
+
+    /// What an admission tells by itself.
+    #[must_use]
+    pub fn of(admission: Admission) -> Self {
+        match admission {
+            Admission::Form(_) => Self::yes("a subscription matches"),
+            Admission::Last(..) => Self::yes("a subscription matches; it ends the session"),
+            Admission::No => Self::no("it is not addressed to this client"),
+            Admission::Denied => Self::no("the token does not permit it"),
+            Admission::Close(.., reason) => {
+                Self::no(format!("it would end the session: {}", reason.words()))
+            }
+        }
+    }
+}
+
 /// The form of a durable message for a session. Sessions with equal forms share the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryForm {
@@ -190,6 +225,12 @@ pub trait Dialect: Sized {
     /// The exact filter, asked once per publication whose address matched a subscription; `Form(0)`
     /// where there is nothing to filter.
     fn admits(&self, publication: &Publication, now: Now) -> Admission;
+
+    /// Whether a publication that matched a subscription would go to the session, for an operator:
+    /// [`Dialect::admits`] in words, and without any effect.
+    fn explain(&self, publication: &Publication, now: Now) -> Explanation {
+        Explanation::of(self.admits(publication, now))
+    }
 
     /// The form of a durable message for this session, which gets it now.
     fn delivery_form(&self, recipient: &Recipient, _now: Now) -> DeliveryForm {

@@ -32,15 +32,15 @@ use self::path::{ApiVersion, PathError, PulsarEndpoint, Statistics};
 use self::role::{PulsarRole, PulsarWish, RoleState, status_of};
 use self::wish::wish;
 use super::{
-    Action, Actions, Admission, AskedTopic, Context, DeliveryForm, Dialect, FeedAddress, Input,
-    Request, Served, Unusable, Upgrade,
+    Action, Actions, Admission, AskedTopic, Context, DeliveryForm, Dialect, Explanation,
+    FeedAddress, Input, Request, Served, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::topic::{
     Cause, MessageDraft, MessageId, Position, Recipient, Right, Rights, StoredMessage, TopicAnswer,
-    TopicDomain, TopicInquiry, TopicName, TopicQuestion, WantedTopics,
+    TopicInquiry, TopicName, TopicQuestion, WantedTopics,
 };
 use crate::service::verification::TokenAnswer;
 use crate::service::{Answer, Question};
@@ -121,13 +121,7 @@ impl Dialect for Pulsar {
     }
 
     fn topic(place: &str) -> Result<AskedTopic, &'static str> {
-        match fed::topic_of(place) {
-            Ok(topic) if topic.domain() == TopicDomain::NonPersistent => {
-                Ok(AskedTopic::new(&volatile::prefix(&topic)))
-            }
-            Ok(_) => Err("GET /topics/stats lists the consumers of a durable topic"),
-            Err(_) => Err("write pulsar/non-persistent/TENANT/NAMESPACE/TOPIC"),
-        }
+        fed::asked(place)
     }
 
     fn too_long(bytes: u64, bytes_max: usize) -> String {
@@ -260,6 +254,13 @@ impl Dialect for Pulsar {
             self.heard.set(now.tick());
         }
         admission
+    }
+
+    fn explain(&self, publication: &Publication, _: Now) -> Explanation {
+        match &self.part {
+            RoleState::Listener(listener) => listener.explain(publication),
+            _ => Explanation::no("it consumes no topic"),
+        }
     }
 
     fn publish(

@@ -33,13 +33,14 @@ use self::pass::Pass;
 use crate::dialect::early::{Early, TokenFirst};
 use crate::dialect::{
     Action, Actions, Admission, AmqpMessage, AskedTopic, ClaimedPaths, Context, Dialect,
-    FeedAddress, Input, Unusable, Upgrade,
+    Explanation, FeedAddress, Input, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::verification::TokenAnswer;
+use crate::text::excerpt;
 use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
 use smallvec::SmallVec;
@@ -204,6 +205,20 @@ impl Dialect for Wazo {
                 }
             }
             _ => Admission::No,
+        }
+    }
+
+    fn explain(&self, publication: &Publication, now: Now) -> Explanation {
+        let target = EventTarget::of(publication);
+        let required = || target.as_ref().and_then(EventTarget::required_acl).unwrap_or_default();
+        match self.admits(publication, now) {
+            Admission::No if !self.started => Explanation::no("the client has not sent start"),
+            Admission::No => Explanation::no("it is for other users, or for another tenant"),
+            Admission::Denied => Explanation::no(format!(
+                "the token's acl does not allow {}",
+                excerpt(&String::from_utf8_lossy(required()), NAME_BYTES_MAX)
+            )),
+            admission => Explanation::of(admission),
         }
     }
 

@@ -5,9 +5,10 @@
 
 use super::Hub;
 use super::handoff::Parcel;
+use crate::frame::Publication;
 use crate::inspect::{
-    Kick, KickTarget, SessionAnswer, SessionCursor, SessionDetail, SessionInquiry, SessionList,
-    SessionOrder, SessionRow, SessionWalk,
+    Kick, KickTarget, SessionAnswer, SessionCursor, SessionDetail, SessionFilter, SessionInquiry,
+    SessionList, SessionOrder, SessionRow, SessionWalk, WhyRow,
 };
 use crate::service::ConnectionRef;
 use std::cmp::Reverse;
@@ -64,7 +65,7 @@ impl Inspector {
             let walk = SessionWalk { filter: filter.clone(), from: id, count, order, above };
             let (found, next) = match self.ask(shard.into(), SessionInquiry::List(walk)).await? {
                 SessionAnswer::Rows(found, next) => (found, next),
-                SessionAnswer::One(_) | SessionAnswer::Kicked(..) => (Vec::new(), None),
+                _ => (Vec::new(), None),
             };
             rows.extend(found);
             if is_sorted {
@@ -91,7 +92,7 @@ impl Inspector {
         }
         match self.ask(shard, SessionInquiry::One(session)).await? {
             SessionAnswer::One(found) => Ok(found),
-            SessionAnswer::Rows(..) | SessionAnswer::Kicked(..) => Ok(None),
+            _ => Ok(None),
         }
     }
 
@@ -128,6 +129,48 @@ impl Inspector {
         Ok(count)
     }
 
+    /// What some publications would be to the first `count` sessions of a filter, or to one session.
+    ///
+    /// # Errors
+    /// When a shard does not answer.
+    pub(super) async fn why(
+        &self,
+        target: KickTarget,
+        publications: Vec<Publication>,
+    ) -> Result<Vec<WhyRow>, SilentShard> {
+        let publications: Arc<[Publication]> = publications.into();
+        let (filter, count, mut place, one) = match target {
+            KickTarget::One(session) => {
+                let place = SessionCursor { shard: session.shard, id: session.id };
+                (SessionFilter::default(), 1, place, Some(session))
+            }
+            KickTarget::All(filter, count) => (filter, count, SessionCursor::default(), None),
+        };
+
+        let mut rows = Vec::new();
+        while rows.len() < count && usize::from(place.shard) < self.hub.mailboxes.len() {
+            let walk = SessionWalk {
+                filter: filter.clone(),
+                from: place.id,
+                count: count - rows.len(),
+                ..SessionWalk::default()
+            };
+            let inquiry = SessionInquiry::Why(walk, Arc::clone(&publications));
+            let (found, next) = match self.ask(place.shard.into(), inquiry).await? {
+                SessionAnswer::Why(found, next) => (found, next),
+                _ => (Vec::new(), None),
+            };
+            rows.extend(found);
+            if let Some(session) = one {
+                // Another may stand behind the place of one that has gone.
+                rows.retain(|it| it.row.id == session);
+                break;
+            }
+            place = after_part(place.shard, next);
+        }
+        Ok(rows)
+    }
+
     /// Asks one shard.
     async fn ask(
         &self,
@@ -155,6 +198,6 @@ fn after_part(shard: u16, next: Option<u32>) -> SessionCursor {
 fn kicked(answer: SessionAnswer) -> (usize, Option<u32>) {
     match answer {
         SessionAnswer::Kicked(count, next) => (count, next),
-        SessionAnswer::Rows(..) | SessionAnswer::One(_) => (0, None),
+        _ => (0, None),
     }
 }

@@ -5,9 +5,11 @@
 
 use super::session::{Phase, Session};
 use super::{Id, Shard};
+use crate::dialect::Explanation;
+use crate::frame::Publication;
 use crate::inspect::{
     KICKS_MAX, Kick, SUBJECT_CHARS_MAX, SUBSCRIPTIONS_MAX, SessionDetail, SessionFilter,
-    SessionOrder, SessionRow, SessionWalk, SocketFacts, WALK_MAX, age_rank,
+    SessionOrder, SessionRow, SessionWalk, SocketFacts, WALK_MAX, WhyRow, age_rank,
 };
 use crate::reason::Reason;
 use crate::service::ConnectionRef;
@@ -59,6 +61,39 @@ impl Shard {
             });
         }
         Some(SessionDetail { row: self.row(id, socket, now), listener: None, topics })
+    }
+
+    /// What some publications would be to the sessions that a walk finds, and where it goes on.
+    pub fn explain(
+        &mut self,
+        walk: &SessionWalk,
+        publications: &[Publication],
+        facts: impl Fn(Id) -> SocketFacts,
+        now: Now,
+    ) -> (Vec<WhyRow>, Option<Id>) {
+        let (found, next) = self.find(walk, walk.count, &facts);
+        // The found sessions whose subscriptions match each publication, ascending.
+        let mut matching: Vec<Vec<Id>> = Vec::new();
+        for publication in publications {
+            let mut ids = Vec::new();
+            self.trie.matches(publication.topic(), publication.facet(), |id| {
+                // Those that are not asked for may be very many.
+                if found.binary_search(&id).is_ok() {
+                    ids.push(id);
+                }
+            });
+            ids.sort_unstable();
+            matching.push(ids);
+        }
+
+        let explained = found.into_iter().map(|id| {
+            let matched = publications.iter().zip(&matching);
+            let matched =
+                matched.filter(|(_, ids)| ids.binary_search(&id).is_ok()).map(|(it, _)| it);
+            let explanation = explanation(&self.sessions[id as usize], matched, now);
+            WhyRow { row: self.row(id, facts(id), now), explanation }
+        });
+        (explained.collect(), next)
     }
 
     /// Ends the connections that a walk finds. Returns their number, and where it goes on.
@@ -186,6 +221,25 @@ impl Shard {
             subscriptions,
         }
     }
+}
+
+/// What the publications that match a session's subscriptions would be to it.
+fn explanation<'a>(
+    session: &Session,
+    matched: impl Iterator<Item = &'a Publication>,
+    now: Now,
+) -> Explanation {
+    let Some(dialect) = session.dialect.as_ref().filter(|_| session.phase == Phase::Open) else {
+        return Explanation::no("it has no open session");
+    };
+    let mut explained = Explanation::no("no subscription matches");
+    for publication in matched {
+        explained = dialect.explain(publication, now);
+        if explained.gets {
+            break;
+        }
+    }
+    explained
 }
 
 /// The subject of a session's token, or an equivalent.

@@ -47,6 +47,7 @@ mod tls;
 mod topic;
 mod topics;
 mod v1;
+mod v1_events;
 mod verifiers;
 mod wazo;
 mod wazo_auth;

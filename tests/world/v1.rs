@@ -19,14 +19,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const TOKEN: &str = "admin-token-0123456789abcdef";
+pub(crate) const TOKEN: &str = "admin-token-0123456789abcdef";
 
 /// Status and body of a request with the token.
-fn ask(daemon: &Daemon, method: &str, target: &str) -> (u16, Value) {
+pub(crate) fn ask(daemon: &Daemon, method: &str, target: &str) -> (u16, Value) {
     post(daemon, method, target, "")
 }
 
-fn post(daemon: &Daemon, method: &str, target: &str, body: &str) -> (u16, Value) {
+pub(crate) fn post(daemon: &Daemon, method: &str, target: &str, body: &str) -> (u16, Value) {
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
          Content-Length: {}\r\n\r\n{body}",
@@ -40,7 +40,7 @@ fn post(daemon: &Daemon, method: &str, target: &str, body: &str) -> (u16, Value)
 
 /// The answer to a request that succeeds.
 #[track_caller]
-fn get(daemon: &Daemon, target: &str) -> Value {
+pub(crate) fn get(daemon: &Daemon, target: &str) -> Value {
     let (status, body) = ask(daemon, "GET", target);
     assert_eq!(status, 200, "{target}: {body}");
     body
@@ -48,7 +48,7 @@ fn get(daemon: &Daemon, target: &str) -> Value {
 
 /// The rows of a list.
 #[track_caller]
-fn rows(daemon: &Daemon, query: &str) -> Vec<Value> {
+pub(crate) fn rows(daemon: &Daemon, query: &str) -> Vec<Value> {
     get(daemon, &format!("/v1/sessions?{query}"))["sessions"].as_array().unwrap().clone()
 }
 
@@ -66,7 +66,7 @@ fn signed(mut claims: Value) -> String {
 }
 
 /// A daemon that speaks the six dialects, `channel` on a second listener, on two shards.
-fn every_dialect() -> Daemon {
+pub(crate) fn every_dialect() -> Daemon {
     let setup = echo_setup();
     let secret = setup.path("jwt.secret").display().to_string();
     let store = setup.path("store").display().to_string();
@@ -104,7 +104,7 @@ fn upgraded(address: SocketAddr, path: &str) -> Client {
 }
 
 /// A follower of each dialect, with its subscription, the address by which operators ask for it, and its subject.
-fn followers(
+pub(crate) fn followers(
     daemon: &Daemon,
 ) -> Vec<(&'static str, Client, &'static str, &'static str, &'static str)> {
     let following =
@@ -120,7 +120,9 @@ fn followers(
     echo.join("presence-room", Some("u1"));
     let chat = signed(json!({ "channel": "chat:1", "id": 2, "name": "Ann" }));
     let mut channel = upgraded(second(daemon), &format!("/?token={chat}"));
+    // Its acknowledgement, and then what it has said itself: it is a member.
     channel.ask(r#"{"data":{}}"#);
+    channel.text();
     vec![
         (
             "personium-event",
@@ -275,177 +277,6 @@ fn a_long_list_comes_in_pages_and_all_of_a_filter_are_ended() {
     assert_eq!(post(&daemon, "POST", "/v1/kick", "topic=echo/7/room").1["kicked"], 0);
     drop(all.drain(..20));
     daemon.await_metric("connections", 5);
-}
-
-/// Status and body of a POST of events.
-fn publish(daemon: &Daemon, address: &str, kind: &str, body: &str) -> (u16, Value) {
-    publish_with(TOKEN, daemon, address, kind, body)
-}
-
-fn publish_with(
-    token: &str,
-    daemon: &Daemon,
-    address: &str,
-    kind: &str,
-    body: &str,
-) -> (u16, Value) {
-    let request = format!(
-        "POST /v1/publish?address={address} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let (status, answer) = http(daemon.admin, request.as_bytes());
-    (status, serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap())
-}
-
-#[test]
-fn an_event_of_every_dialect_is_published_and_its_receivers_are_counted() {
-    let daemon = every_dialect();
-    let mut all = followers(&daemon);
-    for (dialect, client, ..) in &mut all {
-        let (address, event) = match *dialect {
-            "personium-event" => {
-                ("event/demo", json!({ "Type": "chat", "Object": "https://x/a", "Info": "hello" }))
-            }
-            "personium-topic" => (
-                "topic/demo/box/stream.topic.chat",
-                json!({ "From": "https://demo.example/", "Body": "hello" }),
-            ),
-            "wazo" => {
-                ("wazo", json!({ "name": "call", "required_acl": "events.call", "data": "hello" }))
-            }
-            "echo" => {
-                ("echo/7", json!({ "name": "e", "channels": ["presence-room"], "data": "hello" }))
-            }
-            "channel" => {
-                ("channel", json!({ "channel": "chat:1", "data": { "message": "hello" } }))
-            }
-            _ => ("pulsar/non-persistent/public/default/t", json!({ "payload": "aGVsbG8=" })),
-        };
-        // Over several lines, which is one event all the same.
-        let body = format!("{event:#}");
-        let (status, told) = publish(&daemon, address, "application/json", &body);
-        assert_eq!(
-            (status, &told),
-            (200, &json!({ "accepted": 1, "rejected": 0, "reached": 1, "errors": [] })),
-            "{dialect}"
-        );
-        let sign = if *dialect == "pulsar" { "aGVsbG8=" } else { "hello" };
-        eventually("the event comes", || client.text().contains(sign));
-    }
-    assert_eq!(daemon.metric("events_total{feed=\"http\",outcome=\"accepted\"}"), 6);
-}
-
-#[test]
-fn an_application_may_have_a_token_that_publishes_and_does_nothing_else() {
-    const PUBLISH: &str = "publish-token-0123456789";
-    let setup = Setup::new().set("admin.token", TOKEN);
-    std::fs::write(setup.path("publish.token"), PUBLISH).unwrap();
-    let file = setup.path("publish.token").display().to_string();
-    let daemon = setup.set("admin.publish_token_file", file).start();
-    let event = r#"{"Type":"t","Object":"o","Info":"i"}"#;
-    for token in [PUBLISH, TOKEN] {
-        let told = publish_with(token, &daemon, "event/demo", "application/json", event);
-        assert_eq!((told.0, &told.1["accepted"]), (200, &json!(1)));
-    }
-    let told = publish_with("another", &daemon, "event/demo", "application/json", event);
-    assert_eq!(told.0, 401);
-    for target in ["/v1/status", "/v1/sessions", "/v1/config", "/topics"] {
-        let header = format!("Authorization: Bearer {PUBLISH}");
-        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n");
-        assert_eq!(http(daemon.admin, request.as_bytes()).0, 401, "{target}");
-    }
-}
-
-#[test]
-fn wrong_events_are_told_and_stored_ones_are_stored_when_they_are_answered() {
-    let daemon = every_dialect();
-    for (address, body, said) in [
-        ("event/demo", "{", "not valid JSON"),
-        ("event", "{}", "write event/CELL"),
-        ("nothing/demo", "{}", "its first word is one of"),
-        ("echo/8", r#"{"name":"e","channels":["c"],"data":""}"#, "there is no app"),
-        ("", "{}", "the parameter address is missing"),
-    ] {
-        let (status, told) = publish(&daemon, address, "application/json", body);
-        assert!(
-            status == 400 && told["error"].as_str().unwrap().contains(said),
-            "{address}: {told}"
-        );
-    }
-
-    let topic = "pulsar/persistent/public/default/t";
-    let lines = "{\"payload\":\"YQ==\"}\n\n{\"payload\":1}\n{\"payload\":\"Yg==\"}\n";
-    let (status, told) = publish(&daemon, topic, "application/x-ndjson; charset=utf-8", lines);
-    assert_eq!((status, &told["accepted"], &told["rejected"]), (200, &json!(2), &json!(1)));
-    assert_eq!(told["errors"][0]["line"], 2, "{told}");
-    assert!(told.get("reached").is_none());
-    let (_, stats) = ask(&daemon, "GET", "/topics/stats?topic=persistent://public/default/t");
-    assert_eq!(stats["messages"], 2);
-
-    // As long as a line of a feed, for those who may publish; a stranger's is short.
-    let long = json!({ "Type": "t", "Object": "o", "Info": "x".repeat(100_000) }).to_string();
-    assert_eq!(publish(&daemon, "event/demo", "application/json", &long).1["reached"], 0);
-    let request = format!(
-        "POST /v1/publish?address=event/demo HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{long}",
-        long.len()
-    );
-    assert_eq!(http(daemon.admin, request.as_bytes()).0, 413);
-    let many = "{}\n".repeat(1001);
-    let (status, told) = publish(&daemon, "event/demo", "application/x-ndjson", &many);
-    assert!(status == 400 && told["error"].as_str().unwrap().contains("at most 1000"), "{told}");
-}
-
-#[test]
-fn a_reload_is_answered_with_each_key_and_a_wrong_file_with_what_is_wrong() {
-    let daemon = Setup::new().set("admin.token", TOKEN).start();
-    let file = daemon.path("fanfare.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let told = post(&daemon, "POST", "/v1/reload", "").1;
-    assert_eq!((&told["applied"], &told["needs_restart"]), (&json!([]), &json!([])));
-    assert!(told["said"].as_str().unwrap().ends_with("the configuration is as it was"), "{told}");
-
-    let changed = text.replace("threads = 1", "threads = 2").replace("drain_s = 10", "drain_s = 9");
-    std::fs::write(&file, changed).unwrap();
-    // Askers at the same time are all answered, by one reload or by several.
-    let answers: Vec<Value> = std::thread::scope(|scope| {
-        let asking = (0..4).map(|_| scope.spawn(|| post(&daemon, "POST", "/v1/reload", "").1));
-        asking.collect::<Vec<_>>().into_iter().map(|asked| asked.join().unwrap()).collect()
-    });
-    assert!(answers.iter().any(|told| told["applied"] == json!(["drain_s"])), "{answers:?}");
-    assert!(answers.iter().all(|told| told["needs_restart"] == json!(["threads"])), "{answers:?}");
-    let config = get(&daemon, "/v1/config");
-    assert_eq!((&config["drain_s"], &config["threads"]), (&json!(9), &json!(1)), "what runs");
-    assert_eq!(config["admin"]["token"], "[redacted]");
-    assert!(!config.to_string().contains(TOKEN));
-
-    std::fs::write(&file, text.replace("drain_s", "drain_seconds")).unwrap();
-    let (status, told) = post(&daemon, "POST", "/v1/reload", "");
-    assert!(status == 400 && told["error"].as_str().unwrap().contains("drain_seconds"), "{told}");
-    daemon.await_log("not reloaded", 1);
-}
-
-#[test]
-fn the_log_is_filtered_by_other_directives_until_the_next_reload() {
-    let daemon = Setup::new().set("admin.token", TOKEN).start();
-    drop(daemon.subscriber());
-    daemon.await_metric("session_ends_total{reason=\"gone\"}", 1);
-    let (status, told) = post(&daemon, "POST", "/v1/log", "filter=warn,fanfare::shard=debug");
-    assert_eq!((status, &told["filter"]), (200, &json!("warn,fanfare::shard=debug")));
-    drop(daemon.subscriber());
-    daemon.await_log("gone (the connection is gone)", 1);
-    let (status, told) = post(&daemon, "POST", "/v1/log", "filter=loud");
-    assert!(status == 400 && told["error"].as_str().unwrap().contains("write error"), "{told}");
-    daemon.signal(Signal::HUP);
-    // Logged at info, which is the configuration's level again.
-    daemon.await_log("reloaded", 1);
-    eventually("the level is the configuration's", || {
-        drop(daemon.subscriber());
-        let before = daemon.logged("gone (the connection is gone)").len();
-        drop(daemon.subscriber());
-        std::thread::sleep(Duration::from_millis(50));
-        daemon.logged("gone (the connection is gone)").len() == before
-    });
 }
 
 #[test]

@@ -29,7 +29,8 @@ use crate::dialect::personium::cell::{CELL_BYTES_MAX, is_for, is_name};
 use crate::dialect::personium::reply::{self, CLOSE, keepalive};
 use crate::dialect::personium::scope;
 use crate::dialect::{
-    Action, Actions, Admission, AskedTopic, Context, Dialect, FeedAddress, Input, Unusable, Upgrade,
+    Action, Actions, Admission, AskedTopic, Context, Dialect, Explanation, FeedAddress, Input,
+    Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -183,6 +184,15 @@ impl Dialect for PersoniumEvent {
             }
         }
         Admission::Form(self.spelling as u8)
+    }
+
+    fn explain(&self, publication: &Publication, now: Now) -> Explanation {
+        match self.admits(publication, now) {
+            Admission::Denied => Explanation::no(
+                "the token is restricted to other Types or Objects (event_types, event_objects)",
+            ),
+            admission => Explanation::of(admission),
+        }
     }
 
     fn publish(

@@ -1,7 +1,8 @@
 //! Events fed for a topic: each is like a producer's message.
 
 use super::producer::{self, ProducerMessage, SenderDefaults, Unsendable};
-use crate::dialect::Unusable;
+use super::volatile;
+use crate::dialect::{AskedTopic, Unusable};
 use crate::event::Event;
 use crate::service::topic::{MessageDraft, TopicDomain, TopicName};
 use crate::wheel::Now;
@@ -24,6 +25,18 @@ pub(super) fn append(
 pub(super) fn topic_of(place: &str) -> Result<TopicName, Unusable> {
     let name = place.split_once('/').map(|(domain, rest)| format!("{domain}://{rest}"));
     TopicName::read(&name.unwrap_or_default()).map_err(|error| Unusable(error.to_string()))
+}
+
+/// The topic of a place that an operator asks about; see
+/// [`Dialect::topic`](crate::dialect::Dialect::topic).
+pub(super) fn asked(place: &str) -> Result<AskedTopic, &'static str> {
+    match topic_of(place) {
+        Ok(topic) if topic.domain() == TopicDomain::NonPersistent => {
+            Ok(AskedTopic::new(&volatile::prefix(&topic)))
+        }
+        Ok(_) => Err("GET /topics/stats lists the consumers of a durable topic"),
+        Err(_) => Err("write pulsar/non-persistent/TENANT/NAMESPACE/TOPIC"),
+    }
 }
 
 pub(super) fn message(event: &Event<'_, '_>, now: Now) -> Result<MessageDraft, Unusable> {

@@ -6,7 +6,7 @@
 
 use super::delivery;
 use super::path::ApiVersion;
-use crate::dialect::Admission;
+use crate::dialect::{Admission, Explanation};
 use crate::frame::{Draft, Publication};
 use crate::service::topic::{Flow, MessageDraft, MessageId, Position, SubscriptionType, TopicName};
 use crate::wheel::Now;
@@ -104,17 +104,32 @@ impl VolatileListener {
         }
     }
 
-    /// Whether it gets a message, and in which form.
-    pub(super) fn admits(&self, publication: &Publication, version: ApiVersion) -> Admission {
-        let Some((serial, by_key)) = publication.meta().split_at_checked(8) else {
-            return Admission::No;
-        };
+    /// Whether a message is in its share. Every consumer of the subscription computes this, and
+    /// exactly one finds its place.
+    fn shares(&self, publication: &Publication) -> bool {
+        let Some((serial, by_key)) = publication.meta().split_at_checked(8) else { return false };
         let number = if self.kind == SubscriptionType::KeyShared { by_key } else { serial };
         let number = number.try_into().map_or(0, u64::from_le_bytes);
         let (place, of) = self.share;
+        of != 0 && number % u64::from(of) == u64::from(place)
+    }
+
+    /// Whether it would get a message.
+    pub(super) fn explain(&self, publication: &Publication) -> Explanation {
+        match self.share {
+            _ if self.room.get() == 0 => Explanation::no("it has no room for another message"),
+            (_, 0) => Explanation::no("it is a stand-by: another consumer is active"),
+            _ if self.shares(publication) => Explanation::yes("the message is in its share"),
+            (place, of) => {
+                Explanation::no(format!("it is for another consumer; this is {place} of {of}"))
+            }
+        }
+    }
+
+    /// Whether it gets a message, and in which form.
+    pub(super) fn admits(&self, publication: &Publication, version: ApiVersion) -> Admission {
         let room = self.room.get();
-        // Every consumer of the subscription computes this, and exactly one finds its place.
-        if of == 0 || number % u64::from(of) != u64::from(place) || room == 0 {
+        if room == 0 || !self.shares(publication) {
             return Admission::No;
         }
         // Only now: room is for messages of its own share.

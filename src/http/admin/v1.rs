@@ -12,7 +12,7 @@ mod parameters;
 mod publish;
 mod reply;
 
-pub use self::answers::{ended, kicked, limits, session, sessions, status};
+pub use self::answers::{ended, explained, kicked, limits, session, sessions, status};
 pub use self::openapi::document;
 pub use self::operate::{ReloadOutcome, configuration, logging, reloaded};
 pub use self::publish::{PublishOrder, PublishOutcome, published};
@@ -65,6 +65,8 @@ pub enum V1Call {
     Ended(EndFilter, usize),
     /// Events to publish.
     Publish(PublishOrder),
+    /// Whether sessions would get an event.
+    Why(KickTarget, PublishOrder),
     /// Directives for the log.
     Log(Box<str>),
     /// A reload.
@@ -91,7 +93,7 @@ pub fn body_bytes_max(request: &AdminRequest<'_>, tokens: &AdminTokens) -> Optio
 /// What a request needs the right to.
 fn right(found: &Found<'_>) -> AdminRight {
     match found {
-        Found::Endpoint(endpoint, _) if endpoint.takes_events => AdminRight::Publish,
+        Found::Endpoint(endpoint, _) if endpoint.route == ApiRoute::Publish => AdminRight::Publish,
         _ => AdminRight::All,
     }
 }
@@ -152,6 +154,21 @@ fn parse_call(
             let address = parameters.get("address").ok_or("the parameter address is missing")?;
             V1Call::Publish(publish::order(request, address)?)
         }
+        ApiRoute::Why => {
+            let address = parameters.get("address").ok_or("the parameter address is missing")?;
+            let order = publish::order(request, address)?;
+            if order.is_lines {
+                return Err("the body is one event".into());
+            }
+            let target = match parameters.get("id") {
+                Some(id) => KickTarget::One(reference(id)?),
+                None => {
+                    let count = parameters.count("count", ROWS, ROWS_MAX)?;
+                    KickTarget::All(filter(parameters, None)?, count)
+                }
+            };
+            V1Call::Why(target, order)
+        }
         ApiRoute::Log => {
             let filter = parameters.get("filter").ok_or("the parameter filter is missing")?;
             V1Call::Log(filter.into())
@@ -161,7 +178,9 @@ fn parse_call(
         ApiRoute::OpenApi => V1Call::OpenApi,
         ApiRoute::Status => V1Call::Status,
         ApiRoute::Limits => V1Call::Limits,
-        ApiRoute::Sessions => V1Call::Sessions(list(filter(parameters)?, parameters)?),
+        ApiRoute::Sessions => {
+            V1Call::Sessions(list(filter(parameters, parameters.get("address"))?, parameters)?)
+        }
         ApiRoute::Subscribers => {
             let address = percent_decoded(captured).ok_or("the address is not UTF-8")?;
             let topic = Some(topic(&address)?);
@@ -176,7 +195,7 @@ fn parse_call(
             V1Call::Kick(KickTarget::One(reference(captured)?), kick(parameters)?)
         }
         ApiRoute::Kick => {
-            let filter = filter(parameters)?;
+            let filter = filter(parameters, parameters.get("address"))?;
             if filter.is_empty() {
                 return Err(
                     "name at least one of dialect, address, subject and topic: without any, \
@@ -194,10 +213,11 @@ fn reference(captured: &str) -> Result<ConnectionRef, String> {
     captured.parse().map_err(|error| format!("id: {error}"))
 }
 
-fn filter(parameters: &Parameters) -> Result<SessionFilter, String> {
+/// The filter of the parameters, with the address of clients where one is named.
+fn filter(parameters: &Parameters, client: Option<&str>) -> Result<SessionFilter, String> {
     Ok(SessionFilter {
         kind: parameters.get("dialect").map(dialect).transpose()?,
-        address: parameters.get("address").map(address).transpose()?,
+        address: client.map(address).transpose()?,
         subject: parameters.get("subject").map(Box::from),
         topic: parameters.get("topic").map(topic).transpose()?,
     })

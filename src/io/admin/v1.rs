@@ -1,9 +1,12 @@
 //! Answers to requests of the operators' API.
 
 use super::{Hub, publishing};
+use crate::feed::{Intake, Taken};
+use crate::http::v1::PublishOrder;
 use crate::http::{V1Call, v1};
-use crate::inspect::{Kick, KickTarget};
+use crate::inspect::{Kick, KickTarget, PUBLICATIONS_MAX};
 use crate::io::asking::Inspector;
+use crate::io::clock;
 use crate::io::operator::Operator;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -36,8 +39,39 @@ pub(super) async fn answer(
             Err(silent) => v1::failed(503, &silent.to_string()),
         },
         V1Call::Ended(filter, count) => v1::ended(&hub.ends.newest(&filter, count)),
+        V1Call::Why(target, order) => why(target, &order, hub, inspector).await,
         V1Call::Publish(order) => publishing::publish(&order, hub).await,
         V1Call::Kick(target, kick) => end(target, &kick, inspector).await,
+    }
+}
+
+/// Reads an event as a feed does, publishes nothing, and asks the shards what it would be to
+/// sessions.
+async fn why(
+    target: KickTarget,
+    order: &PublishOrder,
+    hub: &Hub,
+    inspector: &Inspector,
+) -> Vec<u8> {
+    let mut intake = Intake::new(hub.spoken.clone(), hub.settings());
+    let mut publications = Vec::new();
+    let event = order.events.first().map_or(&b""[..], |event| event);
+    let taken = intake.take(&order.address, event, clock::now(), &mut |publication| {
+        // Those beyond it are of an event for very many channels.
+        if publications.len() < PUBLICATIONS_MAX {
+            publications.push(publication);
+        }
+    });
+    match taken {
+        Err(rejection) => return v1::failed(400, &rejection.to_string()),
+        Ok(Taken::Append(..)) => {
+            return v1::failed(400, "a durable topic keeps its messages: see GET /topics/stats");
+        }
+        Ok(Taken::Published | Taken::NoListener) => {}
+    }
+    match inspector.why(target, publications).await {
+        Ok(rows) => v1::explained(&rows),
+        Err(silent) => v1::failed(503, &silent.to_string()),
     }
 }
 

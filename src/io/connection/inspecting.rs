@@ -33,6 +33,10 @@ impl Sockets {
                 let (count, next) = shard.kick_all(walk, kick, |id| self.facts(id), now);
                 SessionAnswer::Kicked(count, next)
             }
+            SessionInquiry::Why(walk, publications) => {
+                let (rows, next) = shard.explain(walk, publications, |id| self.facts(id), now);
+                SessionAnswer::Why(rows, next)
+            }
             SessionInquiry::KickOne(session, kick) => {
                 SessionAnswer::Kicked(shard.kick_one(*session, kick, now).into(), None)
             }

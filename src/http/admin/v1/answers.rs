@@ -5,7 +5,7 @@ use crate::counter::Counter;
 use crate::dialect::Kind;
 use crate::http::metrics::Facts;
 use crate::http::status::DaemonStatus;
-use crate::inspect::{SessionCursor, SessionDetail, SessionEnd, SessionRow};
+use crate::inspect::{SessionCursor, SessionDetail, SessionEnd, SessionRow, WhyRow};
 use crate::metrics::{LATENCY_BOUNDS_US, Metrics, Origin, Outcome};
 use crate::reason::Reason;
 use schemars::JsonSchema;
@@ -303,6 +303,39 @@ pub fn session(detail: &SessionDetail) -> Vec<u8> {
         topics: &detail.topics,
     };
     respond(200, "", &body)
+}
+
+/// What an event would be to sessions.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct V1Why<'a> {
+    sessions: Vec<V1WhyRow<'a>>,
+}
+
+/// What an event would be to a session.
+#[derive(Serialize, JsonSchema)]
+struct V1WhyRow<'a> {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialect: Option<&'static str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    subject: &'a str,
+    /// Whether the session would get it.
+    gets: bool,
+    /// Why, or why not.
+    because: &'a str,
+}
+
+/// The answer about what an event would be.
+#[must_use]
+pub fn explained(rows: &[WhyRow]) -> Vec<u8> {
+    let sessions = rows.iter().map(|WhyRow { row, explanation }| V1WhyRow {
+        id: row.id.to_string(),
+        dialect: row.kind.map(Kind::name),
+        subject: &row.subject,
+        gets: explanation.gets,
+        because: &explanation.because,
+    });
+    respond(200, "", &V1Why { sessions: sessions.collect() })
 }
 
 /// The outcome of ending sessions.

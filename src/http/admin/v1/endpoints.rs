@@ -33,6 +33,7 @@ pub(super) enum ApiRoute {
     Log,
     Reload,
     Config,
+    Why,
 }
 
 /// A parameter of a request.
@@ -163,6 +164,22 @@ pub(super) const ENDPOINTS: &[ApiEndpoint] = &[
         "The sessions that may get the events of a topic, such as echo/APP/CHANNEL",
         &[COUNT, AFTER],
     ),
+    ApiEndpoint {
+        takes_events: true,
+        ..post(
+            "/v1/why",
+            ApiRoute::Why,
+            "Whether sessions would get the event in the body, and why; nothing is published",
+            &[
+                text("address", "The address, as in a line of a feed"),
+                text("id", "The session; without it, those of dialect, subject and topic"),
+                DIALECT,
+                SUBJECT,
+                TOPIC,
+                COUNT,
+            ],
+        )
+    },
     post(
         "/v1/log",
         ApiRoute::Log,

@@ -1,6 +1,6 @@
 //! The OpenAPI document, written from the table of requests and the schemas of their answers.
 
-use super::answers::{V1Detail, V1Ended, V1Kicked, V1Limits, V1Sessions, V1Status};
+use super::answers::{V1Detail, V1Ended, V1Kicked, V1Limits, V1Sessions, V1Status, V1Why};
 use super::endpoints::{ApiEndpoint, ApiParameter, ApiRoute, ENDPOINTS};
 use super::operate::{ReloadOutcome, V1Log};
 use super::publish::V1Published;
@@ -110,6 +110,7 @@ fn kind(parameter: &ApiParameter) -> Value {
 /// The schema of the answer to a request.
 fn answer(route: ApiRoute) -> Value {
     match route {
+        ApiRoute::Why => schema::<V1Why<'_>>(),
         ApiRoute::Log => schema::<V1Log<'_>>(),
         ApiRoute::Reload => schema::<ReloadOutcome>(),
         ApiRoute::OpenApi | ApiRoute::Config => json!({ "type": "object" }),
