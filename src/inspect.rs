@@ -142,6 +142,8 @@ pub struct SessionRow {
     pub since_ms: u64,
     /// Bytes that wait for the client.
     pub backlog_bytes: u64,
+    /// Bytes that its socket has taken; [`u32::MAX`] stands for more too.
+    pub bytes_out: u32,
     /// The number of its subscriptions.
     pub subscriptions: u32,
 }

@@ -241,6 +241,7 @@ impl Shard {
             serial: self.accepted,
             stamp: self.sequence,
             since: now.tick(),
+            bytes_out: 0,
             deadline,
             ping_at: NEVER,
             ping_interval: 0,

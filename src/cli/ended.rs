@@ -2,7 +2,7 @@
 //! and why.
 
 use super::CliError;
-use super::output::{columns, print as put};
+use super::output::{columns, print as put, size};
 use super::reach::admin_command;
 use super::sessions::{TEXT_CHARS_MAX, age, since_s, text};
 use crate::service::ConnectionRef;
@@ -82,7 +82,8 @@ fn table(ends: &[Value]) -> String {
     if ends.is_empty() {
         return "none\n".into();
     }
-    let head = ["ago", "id", "dialect", "address", "lasted", "reason", "told", "subject", "why"];
+    let head =
+        ["ago", "id", "dialect", "address", "lasted", "sent", "reason", "told", "subject", "why"];
     let mut lines = vec![head.map(str::to_owned)];
     for end in ends {
         let lasted = age(end["age_s"].as_u64().unwrap_or(0));
@@ -92,6 +93,7 @@ fn table(ends: &[Value]) -> String {
             text(&end["dialect"]),
             text(&end["address"]),
             if end["refused"] == true { "refused".into() } else { lasted },
+            size(end["bytes_out"].as_u64().unwrap_or(0)),
             text(&end["reason"]),
             end["code"].as_u64().map_or_else(|| "-".into(), |code| code.to_string()),
             text(&end["subject"]),
@@ -115,19 +117,19 @@ mod tests {
             json!({
                 "id": "0-17-42", "at_ms": at_ms, "refused": false, "dialect": "wazo",
                 "address": "192.0.2.7:4711", "subject": "a\u{1b}[2J", "reason": "slow",
-                "detail": "too slow", "code": 1013, "age_s": 312,
+                "detail": "too slow", "code": 1013, "age_s": 312, "bytes_out": 5,
             }),
             json!({
                 "at_ms": at_ms, "refused": true, "reason": "connection_limit",
-                "detail": "max_connections = 3 reached", "age_s": 0,
+                "detail": "max_connections = 3 reached", "age_s": 0, "bytes_out": 0,
             }),
         ];
         let expected = concat!(
-            "ago    id       dialect  address         lasted   reason            told  subject",
+            "ago    id       dialect  address         lasted   sent  reason            told  subject",
             "     why\n",
-            "3 min  0-17-42  wazo     192.0.2.7:4711  5 min    slow              1013  a\\u{1b}[2J",
+            "3 min  0-17-42  wazo     192.0.2.7:4711  5 min    5 B   slow              1013  a\\u{1b}[2J",
             "  too slow\n",
-            "3 min  -        -        -               refused  connection_limit  -     -",
+            "3 min  -        -        -               refused  0 B   connection_limit  -     -",
             "           max_connections = 3 reached\n",
         );
         assert_eq!(table(&ends), expected);

@@ -41,6 +41,8 @@ pub struct SessionEnd {
     pub code: Option<u16>,
     /// Seconds since the connection came.
     pub age_s: u32,
+    /// Bytes that the socket had taken, what it was told at the end not among them.
+    pub bytes_out: u32,
     /// Whether a request was refused, and no session ended.
     pub is_refusal: bool,
 }
@@ -134,6 +136,7 @@ mod tests {
             detail: "".into(),
             code: Some(1013),
             age_s: 0,
+            bytes_out: 0,
             is_refusal: false,
         }
     }

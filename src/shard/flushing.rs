@@ -70,13 +70,15 @@ impl Shard {
                 Offer::Bytes(offered) => offers.push((id, offered)),
                 Offer::Nothing => self.flushed(id, Flushed::Empty, before, now),
                 Offer::Backlog => {
-                    let sent_before = bytes_out;
+                    let mut count = 0;
                     let flushed = self.turn.flush_backlog(&mut session.outbox, |bytes| {
                         let sent = transmit.send_vectored(id, bytes);
-                        bytes_out += taken(sent);
+                        count += taken(sent);
                         sent
                     });
-                    if self.is_leaving && bytes_out > sent_before {
+                    session.count_out(count);
+                    bytes_out += count;
+                    if self.is_leaving && count > 0 {
                         self.wait_on(id, now);
                     }
                     self.flushed(id, flushed, before, now);
@@ -104,6 +106,7 @@ impl Shard {
     /// Notes what has become of the bytes that a connection had. Returns how many were sent.
     fn note_sent(&mut self, id: Id, offered: &Offered, sent: Sent, now: Now) -> u64 {
         if let Some(session) = self.sessions.get_mut(id as usize) {
+            session.count_out(taken(sent));
             let flushed = self.turn.conclude(&mut session.outbox, offered, sent);
             self.flushed(id, flushed, 0, now);
         }

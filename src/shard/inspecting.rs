@@ -218,6 +218,7 @@ impl Shard {
             subject: subject(session).map_or_else(Box::default, |subject| shown(&subject).into()),
             since_ms: since_ms(session, now),
             backlog_bytes: session.outbox.backlog_bytes() as u64,
+            bytes_out: session.bytes_out,
             subscriptions,
         }
     }

@@ -38,6 +38,7 @@ impl Shard {
             detail: start(&detail(), DETAIL_CHARS_MAX).into(),
             code: None,
             age_s: 0,
+            bytes_out: 0,
             is_refusal: true,
         };
         self.reports.push(Report::new(None, end, ClientAnswer::response(answer), wish));
@@ -99,7 +100,8 @@ impl Shard {
 
     /// What is known of every end of a connection.
     fn end_of(&self, id: Id, reason: Reason, now: Now) -> SessionEnd {
-        let ticks = now.tick().saturating_sub(self.sessions[id as usize].since);
+        let session = &self.sessions[id as usize];
+        let ticks = now.tick().saturating_sub(session.since);
         SessionEnd {
             id: Some(self.reference(id)),
             at_ms: now.unix_ms,
@@ -110,6 +112,7 @@ impl Shard {
             detail: Box::default(),
             code: None,
             age_s: (u64::from(ticks) * TICK_MS / 1000) as u32,
+            bytes_out: session.bytes_out,
             is_refusal: false,
         }
     }

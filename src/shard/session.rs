@@ -154,6 +154,9 @@ pub(super) struct Session {
     pub(super) stamp: u32,
     /// When the connection came.
     pub(super) since: Tick,
+    /// Bytes that its socket has taken; [`u32::MAX`] stands for more too, as there is no room for a
+    /// larger number.
+    pub(super) bytes_out: u32,
     pub(super) deadline: Tick,
     pub(super) ping_at: Tick,
     pub(super) ping_interval: Tick,
@@ -173,6 +176,12 @@ impl Session {
     /// Its dialect, once one has claimed its request.
     pub(super) fn kind(&self) -> Option<Kind> {
         Some(self.dialect.as_ref()?.kind())
+    }
+
+    /// Counts bytes that its socket has taken.
+    pub(super) fn count_out(&mut self, bytes: u64) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.bytes_out = self.bytes_out.saturating_add(bytes);
     }
 
     /// Pings the peer every `interval_s` seconds from now on, and closes it after `misses_max`

@@ -253,7 +253,8 @@ fn each_class_of_end_is_the_same_in_log_metric_and_ring() {
         publisher.receipt();
         daemon.metric(&ended("slow")) == 1
     });
-    is_everywhere(&daemon, "slow", &id);
+    let end = is_everywhere(&daemon, "slow", &id);
+    assert!(end["bytes_out"].as_u64() > Some(8 * 1024), "what the kernel had taken: {end}");
     drop((deaf, publisher));
 
     // One that does not answer the close frame holds the daemon up for long enough to be asked.

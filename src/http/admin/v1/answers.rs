@@ -252,6 +252,8 @@ struct V1Session<'a> {
     since_ms: u64,
     /// Bytes that wait for the client.
     backlog_bytes: u64,
+    /// Bytes sent to the client so far; 4294967295 stands for more too.
+    bytes_out: u32,
     /// The number of subscriptions.
     subscriptions: u32,
 }
@@ -267,6 +269,7 @@ impl<'a> V1Session<'a> {
             subject: &row.subject,
             since_ms: row.since_ms,
             backlog_bytes: row.backlog_bytes,
+            bytes_out: row.bytes_out,
             subscriptions: row.subscriptions,
         }
     }
@@ -385,6 +388,8 @@ struct V1End<'a> {
     code: Option<u16>,
     /// Seconds since the connection came.
     age_s: u32,
+    /// Bytes sent to the client by then; 4294967295 stands for more too.
+    bytes_out: u32,
 }
 
 impl<'a> V1End<'a> {
@@ -400,6 +405,7 @@ impl<'a> V1End<'a> {
             detail: end.why(),
             code: end.code,
             age_s: end.age_s,
+            bytes_out: end.bytes_out,
         }
     }
 }
