@@ -12,7 +12,7 @@ use std::time::Duration;
 use fanfare::dialect::{Kind, Settings, pulsar};
 use fanfare::feed::unix;
 use fanfare::io::runtime::Driver;
-use fanfare::io::{Daemon, Listen, Plan, StopTimes, start};
+use fanfare::io::{Daemon, Inherited, Listen, Plan, StopTimes, start};
 use fanfare::shard::Limits;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -82,6 +82,7 @@ fn daemon(shards: usize, directory: &Path) -> Daemon {
         settings: Arc::new(Settings { pulsar, ..Settings::default() }),
         store: Some(toml::from_str(&store).expect("it is a table of settings")),
         limits: Limits::default(),
+        inherited: Inherited::default(),
     };
     start(plan).expect("the daemon starts")
 }

@@ -13,7 +13,7 @@ use fanfare::dialect::{Kind, Settings, personium};
 use fanfare::feed::unix;
 use fanfare::frame::put_frame;
 use fanfare::io::runtime::Driver;
-use fanfare::io::{Daemon, Listen, Plan, StopTimes};
+use fanfare::io::{Daemon, Inherited, Listen, Plan, StopTimes};
 use fanfare::shard::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -45,6 +45,7 @@ fn start(socket: PathBuf) -> Daemon {
         store: None,
         settings: Arc::new(Settings { personium, ..Settings::default() }),
         limits: Limits::default(),
+        inherited: Inherited::default(),
     };
     fanfare::io::start(plan).expect("the daemon starts")
 }

@@ -4,6 +4,7 @@
 //! returns a [`Daemon`] to stop or reconfigure them with. In reading order:
 //!
 //! - `listen`: the listening sockets, before any thread is started
+//! - `inherited`: the same sockets, where the service manager has them already
 //! - `rehearsal`: the listening of a start, tried by a check
 //! - `ring`: io_uring for sockets, and all `unsafe` code
 //! - `runtime`: monoio on io_uring, or on epoll
@@ -52,6 +53,7 @@ mod groups;
 pub mod handoff;
 mod handshake;
 mod hub;
+mod inherited;
 pub mod listen;
 mod lookups;
 pub mod operator;
@@ -81,6 +83,7 @@ pub use self::bridge::ask_once;
 pub use self::bridge::redis::Redis;
 pub use self::clock::now;
 pub use self::cluster::Nats;
+pub use self::inherited::Inherited;
 #[doc(hidden)]
 pub use self::pieces::{Pieces, PiecesNext};
 pub use self::reload::{RenewError, Renewal};
@@ -95,6 +98,7 @@ use self::connection::Sockets;
 use self::ends::Ends;
 use self::foundation::{Foundation, IoUringRefusal};
 use self::hub::{Hub, ROOM_PAUSE};
+use self::inherited::FeedSocket;
 use self::listen::Listener;
 use self::operator::Operator;
 use self::runtime::Driver;
@@ -107,7 +111,7 @@ use crate::feed::unix;
 use crate::http::{AdminTokens, DaemonStatus};
 use crate::shard::{Limits, Shard};
 use crate::wheel::TICK_MS;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustls::ServerConfig;
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
@@ -153,6 +157,8 @@ pub struct Plan {
     pub store: Option<store::StoreSettings>,
     /// The limits of the whole daemon.
     pub limits: Limits,
+    /// The sockets that the service manager has.
+    pub inherited: Inherited,
 }
 
 /// The admin listener.
@@ -226,6 +232,10 @@ pub struct Daemon {
     pub refusal: Option<IoUringRefusal>,
     /// The listeners since the start, removed ones included.
     slots: Vec<Slot>,
+    /// The sockets that the service manager has; those that no listener uses may be used after a
+    /// reload.
+    inherited: Inherited,
+    /// The path of the feed's socket, if this process has made it.
     socket: Option<PathBuf>,
     /// Whether clients' messages can be relayed to other daemons.
     relays: bool,
@@ -239,7 +249,7 @@ struct Setup {
     cpu: Option<usize>,
     driver: Driver,
     listeners: Vec<Listener>,
-    feed: Option<OwnedFd>,
+    feed: Option<FeedSocket>,
     spoken: Vec<Kind>,
     settings: Arc<Settings>,
     limits: Limits,
@@ -251,10 +261,10 @@ struct Setup {
 /// # Errors
 /// When something cannot be listened on, or a shard cannot run; what was started ends by itself.
 pub fn start(plan: Plan) -> Result<Daemon, StartError> {
-    let (slots, listeners) = listen_for_clients(&plan.listen, plan.shards)?;
+    let (slots, listeners) = listen_for_clients(&plan)?;
     let admin = plan.admin.as_ref().map(Admin::listen).transpose()?;
     let admin_address = admin.as_ref().map(|admin| admin.address);
-    let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
+    let feed = plan.inherited.feed(&plan.feed)?;
     groups::note_hidden(&plan.feed);
 
     let spoken = spoken(&plan.listen);
@@ -284,7 +294,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
             cpu: plan.cpus.get(number).copied(),
             driver: plan.driver,
             listeners,
-            feed: feed.as_ref().map(OwnedFd::try_clone).transpose()?,
+            feed: feed.as_ref().map(FeedSocket::try_clone).transpose()?,
             spoken: spoken.clone(),
             settings: Arc::clone(&plan.settings),
             limits: plan.limits.of_one_in(plan.shards),
@@ -313,28 +323,38 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         driver,
         refusal,
         slots,
-        socket: plan.feed.path,
+        inherited: plan.inherited,
+        socket: plan.feed.path.filter(|_| feed.is_some_and(|feed| feed.is_own)),
         relays,
         hub,
         threads,
     })
 }
 
+/// Warns of sockets of the service manager whose clients would wait in vain.
+fn note_left(plan: &Plan) {
+    let addresses: Vec<SocketAddr> = plan.listen.iter().map(|listen| listen.address).collect();
+    for left in plan.inherited.left(&addresses, plan.feed.path.as_deref()) {
+        tracing::warn!(
+            "the service manager has {left} for the daemon, whose configuration does not: clients \
+             wait there in vain; let the socket unit and the configuration name the same addresses"
+        );
+    }
+}
+
 /// Listens for clients with one socket per shard. Returns the slots, and the listeners of each
 /// shard.
-fn listen_for_clients(
-    listen: &[Listen],
-    shards: usize,
-) -> Result<(Vec<Slot>, Vec<Vec<Listener>>), StartError> {
+fn listen_for_clients(plan: &Plan) -> Result<(Vec<Slot>, Vec<Vec<Listener>>), StartError> {
+    note_left(plan);
     let mut slots = Vec::new();
-    let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-    for Listen { address, kinds, tls, proxied, .. } in listen {
-        let sockets = listen::tcp(*address, shards)?;
+    let mut listeners: Vec<Vec<Listener>> = (0..plan.shards).map(|_| Vec::new()).collect();
+    for Listen { address, kinds, tls, proxied, .. } in &plan.listen {
+        let sockets = plan.inherited.tcp(*address, plan.shards)?;
         let kinds: Arc<[Kind]> = kinds.as_slice().into();
-        slots.push(Slot::new(*address, listen::local_address(&sockets[0])?, Arc::clone(&kinds)));
-        for (shard, socket) in listeners.iter_mut().zip(sockets) {
+        slots.push(Slot::new(*address, listen::local_address(&sockets[0].0)?, Arc::clone(&kinds)));
+        for (shard, (socket, acceptor)) in listeners.iter_mut().zip(sockets) {
             let (kinds, tls) = (Arc::clone(&kinds), tls.clone());
-            shard.push(Listener { socket, kinds, tls, proxied: *proxied });
+            shard.push(Listener { socket, kinds, tls, proxied: *proxied, acceptor });
         }
     }
     Ok((slots, listeners))
@@ -438,8 +458,7 @@ async fn run_shard(setup: Setup, transport: Transport, ready: impl FnOnce()) -> 
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));
     let common = Arc::clone(&hub);
-    let listener = setup.feed.map(Watched::new).transpose()?;
-    let feed = publisher::Feed::new(setup.spoken, Rc::clone(&worker), common, metrics, listener);
+    let feed = publisher::Feed::new(setup.spoken, Rc::clone(&worker), common, metrics, setup.feed)?;
     monoio::spawn(Rc::clone(&feed).accept());
     monoio::spawn(beat(Rc::clone(&worker)));
 

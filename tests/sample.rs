@@ -14,6 +14,8 @@ use std::path::Path;
 use std::process::Command;
 
 const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
+const UNITS: [&str; 2] = ["fanfare.service", "fanfare.socket"];
+const SOCKET: &str = include_str!("../systemd/fanfare.socket");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// What begins a table of keys in a page, with the names of the tables; and what ends it.
@@ -308,6 +310,17 @@ fn the_unit_waits_longer_than_a_stop_may_take() {
 }
 
 #[test]
+fn the_socket_unit_has_the_addresses_of_the_sample() {
+    let config = read(SAMPLE);
+    let streams = SOCKET.lines().filter_map(|line| line.strip_prefix("ListenStream="));
+    let streams: Vec<&str> = streams.collect();
+    let ports: Vec<String> =
+        config.listen.iter().map(|listen| listen.address.port().to_string()).collect();
+    let path = config.feed.unix.path.unwrap().display().to_string();
+    assert_eq!(streams, [ports, vec![path]].concat());
+}
+
+#[test]
 fn the_unit_names_pages_of_the_manual() {
     let named = UNIT.lines().find_map(|line| line.strip_prefix("Documentation=")).unwrap();
     let pages: Vec<String> = PAGES.iter().map(ManualPage::man_file).collect();
@@ -324,22 +337,24 @@ fn the_unit_is_well_formed_and_sandboxed() {
     let analyze = |arguments: &[&str]| {
         Command::new("systemd-analyze")
             .args(arguments)
-            .arg("systemd/fanfare.service")
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()
     };
-    let Ok(security) = analyze(&["security", "--offline=true", "--threshold=15", "--no-pager"])
-    else {
+    let [service, socket] = UNITS.map(|unit| format!("systemd/{unit}"));
+    let security = ["security", "--offline=true", "--threshold=15", "--no-pager", &service];
+    let Ok(security) = analyze(&security) else {
         eprintln!("skipped: there is no systemd-analyze here");
         return;
     };
     assert!(security.status.success(), "{}", String::from_utf8_lossy(&security.stdout));
-    let verify = String::from_utf8(analyze(&["verify", "--man=no"]).unwrap().stderr).unwrap();
+    let verify = analyze(&["verify", "--man=no", &service, &socket]).unwrap().stderr;
+    let verify = String::from_utf8(verify).unwrap();
     let wrong: Vec<&str> = verify
         .lines()
         .filter(|line| {
-            line.contains("fanfare.service")
-                && !line.contains("/usr/local/bin/fanfare is not executable")
+            // Where it is not installed.
+            UNITS.iter().any(|unit| line.contains(unit))
+                && !line.contains("Command fanfare is not executable")
         })
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");

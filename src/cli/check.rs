@@ -114,8 +114,8 @@ impl Start {
             match rehearsal::tcp(*address) {
                 Ok(Occupancy::Free | Occupancy::ByOwn) => {}
                 Ok(Occupancy::ByAnother) => self.notes.push(format!(
-                    "{address} is taken, by another program or by a daemon of another user (who \
-                     has it: ss -ltnp)"
+                    "{address} is taken, by another program, by a daemon of another user, or by \
+                     systemd for fanfare.socket (who has it: ss -ltnp)"
                 )),
                 Err(error) => self.problems.push(error.to_string()),
             }

@@ -5,7 +5,7 @@ use super::{CliError, bus, certificates, explain::explain, nats, paths, resource
 use crate::config::{AdminTable, Config, ConfigError, LogTable};
 use crate::dialect::Kind;
 use crate::http::{AdminToken, AdminTokens};
-use crate::io::{Admin, Bus, Listen, Plan, Redis, StopTimes};
+use crate::io::{Admin, Bus, Inherited, Listen, Plan, Redis, StopTimes};
 use crate::setting::Secret;
 use crate::shard::Limits;
 use crate::token::{KeyError, TokenSettings, Verifier, VerifierError};
@@ -226,6 +226,7 @@ fn plan(
             spread: Duration::from_secs(config.drain_spread_s.into()),
         },
         plan: Plan {
+            inherited: Inherited::default(),
             shards,
             cpus,
             driver: config.driver,

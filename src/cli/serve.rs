@@ -10,7 +10,7 @@ use super::signals::{ReceivedSignal, SignalWish};
 use super::{CliError, logging, resources, trial};
 use crate::io::listen::ListenError;
 use crate::io::operator::Operator;
-use crate::io::{self, Beat, Daemon, Plan, StartError, StopTimes};
+use crate::io::{self, Beat, Daemon, Inherited, Plan, StartError, StopTimes};
 use argh::{ArgsInfo, FromArgs};
 use sd_notify::NotifyState;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,8 @@ impl Serve {
     }
 
     fn serve(self) -> Result<ExitCode, CliError> {
+        // Before any thread is started.
+        let inherited = Inherited::from_environment();
         let mut received = ReceivedSignal::start()?;
         let (loaded, trial) = match &self.config {
             Some(path) => (load::file(path)?, None),
@@ -67,6 +69,7 @@ impl Serve {
             }
         };
         let LoadedConfig { mut plan, times, log, notes, table } = loaded;
+        plan.inherited = inherited;
         // By the command line alone: in a file it would give up messages at every start.
         if let Some(store) = &mut plan.store {
             store.accept_loss = self.accept_loss;

@@ -121,6 +121,8 @@ pub(super) struct Sockets {
     /// Scratch for the outcomes of a batch of sends.
     outcomes: Vec<Sent>,
     events: Vec<SocketEvent>,
+    /// Connections that were accepted for other shards, with their listeners.
+    passed: Vec<(usize, u8, OwnedFd)>,
     /// The first ready socket that the turn before had no room for.
     unserved: Option<Id>,
     /// Of the incomplete, the bytes that the transport keeps.
@@ -144,7 +146,7 @@ impl Sockets {
         clients: Clients,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
-        for (number, listener) in listeners.iter().enumerate() {
+        for (number, listener) in listeners.iter().enumerate().filter(|(_, it)| it.accepts()) {
             transport.listen(number, listener.socket.as_fd())?;
         }
         let kinds = listeners.iter().map(|listener| Arc::clone(&listener.kinds)).collect();
@@ -161,6 +163,7 @@ impl Sockets {
             tls: Scratch::default(),
             outcomes: Vec::new(),
             events: Vec::new(),
+            passed: Vec::new(),
             unserved: None,
             kept_bytes: 0,
             ended: Vec::new(),
@@ -312,6 +315,11 @@ impl Sockets {
         socket.and_then(|socket| socket.tls.as_ref()).is_some_and(|tls| tls.shakes_hands())
     }
 
+    /// The connections that were accepted for other shards.
+    pub(super) fn take_passed(&mut self) -> std::vec::Drain<'_, (usize, u8, OwnedFd)> {
+        self.passed.drain(..)
+    }
+
     /// Stops accepting, and closes the listeners. Connections that the kernel has accepted until
     /// then are let in: closed now, they would be reset.
     pub(super) fn stop_accepting(&mut self, shard: &mut Shard, now: Now) {
@@ -361,6 +369,7 @@ impl Sockets {
     /// Waits for a listener's connections, unless accepting pauses: then the end of the pause does.
     fn watch_listener(&mut self, number: usize) {
         if let (None, Some(Some(listener))) = (self.paused_until, self.listeners.get(number))
+            && listener.accepts()
             && let Err(error) = self.transport.listen(number, listener.socket.as_fd())
         {
             tracing::error!(

@@ -54,6 +54,9 @@ pub enum Parcel {
     Configure(Arc<Settings>, Limits),
     /// A change of the listener with this number.
     Listener(usize, Change),
+    /// A connection of the listener with this number, accepted by another shard. Each is a
+    /// descriptor, so there are no more of them than the process may have.
+    Accepted(u8, OwnedFd),
     /// A service's answer to a connection of this shard.
     Answer(ConnectionRef, Answer),
     /// A connection's question to this shard, as the owner of a channel.

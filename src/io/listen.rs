@@ -39,6 +39,55 @@ pub struct Listener {
     pub(super) tls: Option<Arc<ServerConfig>>,
     /// Whether every connection begins with the PROXY protocol.
     pub(super) proxied: bool,
+    /// The shard that accepts from the socket.
+    pub(super) acceptor: Acceptor,
+}
+
+impl Listener {
+    /// Whether this shard accepts from the socket.
+    pub(super) fn accepts(&self) -> bool {
+        !matches!(self.acceptor, Acceptor::Another)
+    }
+}
+
+/// The shard that accepts the connections of a listener. Several that wait for one socket would not
+/// share them: the kernel wakes the same one each time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Acceptor {
+    /// This one, for itself: every shard has a socket on the port.
+    Own,
+    /// This one, for all.
+    ForAll(Turns),
+    /// Another one.
+    Another,
+}
+
+impl Acceptor {
+    /// The shard that the next accepted connection is for, if it is not the one that accepts.
+    pub(super) fn take_turn(&mut self) -> Option<usize> {
+        match self {
+            Self::ForAll(turns) => turns.take(),
+            Self::Own | Self::Another => None,
+        }
+    }
+}
+
+/// Whose turn it is to have the next connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turns {
+    /// The shard that accepts.
+    pub(super) own: usize,
+    pub(super) next: usize,
+    pub(super) shards: usize,
+}
+
+impl Turns {
+    /// The shard of the next connection, if it is not the one that accepts.
+    pub(super) fn take(&mut self) -> Option<usize> {
+        let shard = self.next;
+        self.next = (shard + 1) % self.shards;
+        (shard != self.own).then_some(shard)
+    }
 }
 
 /// The key of the configuration that names the path of a socket.
@@ -67,6 +116,18 @@ pub enum ListenError {
         "{0} is taken by another program: stop it, or choose another port (who has it: ss -ltnp)"
     )]
     PortTaken(SocketAddr),
+    /// The service manager listens on the port, for every address of this machine.
+    #[error(
+        "the service manager listens on {1}, which includes {0}: let [[listen]] and the socket unit \
+         name the same address"
+    )]
+    Covered(SocketAddr, SocketAddr),
+    /// The service manager has more sockets of an address than there are shards.
+    #[error(
+        "the service manager has {1} sockets of {0}, of which {2} shards can accept from {2}: name \
+         the address in the socket unit only once"
+    )]
+    TooManySockets(SocketAddr, usize, usize),
     /// A port below 1024 without the right to it.
     #[error("no permission to listen on {0}: use a port above 1023, or grant CAP_NET_BIND_SERVICE")]
     PortForbidden(SocketAddr),

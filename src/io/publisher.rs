@@ -15,6 +15,7 @@
 
 use super::clock;
 use super::groups::{self, Groups};
+use super::inherited::FeedSocket;
 use super::watch::Watched;
 use super::worker::Worker;
 use super::{Hub, ROOM_PAUSE};
@@ -29,6 +30,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
 use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -72,6 +74,8 @@ pub(super) struct Feed {
     settling: Cell<usize>,
     /// The listener of the feed, if there is one.
     listener: Option<Watched>,
+    /// Whether publishers that wait to be accepted when the daemon stops can wait for the next.
+    keeps_backlog: bool,
     /// The moment at which the daemon began to stop.
     stopped: Cell<Option<Instant>>,
 }
@@ -122,10 +126,12 @@ impl Feed {
         worker: Rc<RefCell<Worker>>,
         hub: Arc<Hub>,
         metrics: Arc<Metrics>,
-        listener: Option<Watched>,
-    ) -> Rc<Self> {
+        socket: Option<FeedSocket>,
+    ) -> io::Result<Rc<Self>> {
         let intake = Intake::new(spoken, Arc::clone(worker.borrow().settings()));
-        Rc::new(Self {
+        let keeps_backlog = socket.as_ref().is_some_and(|socket| !socket.is_own);
+        let listener = socket.map(|socket| Watched::new(socket.socket)).transpose()?;
+        Ok(Rc::new(Self {
             settings: RefCell::new(hub.feed()),
             worker,
             hub,
@@ -136,8 +142,9 @@ impl Feed {
             idle_talk_at_ns: Cell::new(0),
             settling: Cell::new(0),
             listener,
+            keeps_backlog,
             stopped: Cell::new(None),
-        })
+        }))
     }
 
     /// Whether a publisher still awaits word of stored messages, or has sent lines before the stop
@@ -150,7 +157,7 @@ impl Feed {
     /// Reads no more of publishers than they have already sent, and accepts no more of them.
     pub(super) fn stop(self: &Rc<Self>) {
         // The path is removed, so those in the backlog connected before the stop.
-        if let Some(listener) = &self.listener {
+        if let Some(listener) = self.listener.as_ref().filter(|_| !self.keeps_backlog) {
             while let Ok(socket) = accept(listener) {
                 self.admit(socket);
             }

@@ -6,12 +6,13 @@
 
 use super::bridge::{self, Feeds};
 use super::handoff::{Change, Parcel};
-use super::listen::Listener;
+use super::listen::{Acceptor, Listener};
 use super::slot::Slot;
 use super::{Daemon, Hub, Listen, certificates, listen};
 use crate::dialect::{Kind, Settings};
 use crate::feed::unix;
 use crate::shard::Limits;
+use rustix::fd::OwnedFd;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -61,7 +62,7 @@ struct Changes {
 
 /// The change of a slot.
 enum SlotChange {
-    Open(Slot, Vec<rustix::fd::OwnedFd>, Listen),
+    Open(Slot, Vec<(OwnedFd, Acceptor)>, Listen),
     Serve(Arc<[Kind]>, Listen),
     Close,
 }
@@ -166,8 +167,8 @@ impl Daemon {
                 return Err(RenewError::Slots);
             }
             let sockets = self.listen_anew(listen.address)?;
-            let actual =
-                sockets.first().map(listen::local_address).transpose()?.unwrap_or(listen.address);
+            let first = sockets.first().map(|(socket, _)| listen::local_address(socket));
+            let actual = first.transpose()?.unwrap_or(listen.address);
             let slot = Slot::new(listen.address, actual, kinds);
             changes.slots.push((next, SlotChange::Open(slot, sockets, listen)));
             next += 1;
@@ -184,7 +185,7 @@ impl Daemon {
     }
 
     /// Binds a new listener's sockets, one for each shard.
-    fn listen_anew(&self, address: SocketAddr) -> Result<Vec<rustix::fd::OwnedFd>, RenewError> {
+    fn listen_anew(&self, address: SocketAddr) -> Result<Vec<(OwnedFd, Acceptor)>, RenewError> {
         // 0.0.0.0 and an address of its own cannot be bound to one port at once, and the shards
         // close the old sockets only after the new ones are open.
         let is_wide = |address: SocketAddr| address.ip().is_unspecified();
@@ -197,7 +198,7 @@ impl Daemon {
         if let Some(slot) = holder {
             return Err(RenewError::Overlap(address, slot.actual));
         }
-        Ok(listen::tcp(address, self.threads.len())?)
+        Ok(self.inherited.tcp(address, self.threads.len())?)
     }
 
     /// Posts the changes to the shards, and records them for the next reload.
@@ -207,9 +208,10 @@ impl Daemon {
             match change {
                 SlotChange::Open(slot, sockets, listen) => {
                     let kinds = &slot.kinds;
-                    for (parcels, socket) in parcels.iter_mut().zip(sockets) {
+                    for (parcels, (socket, acceptor)) in parcels.iter_mut().zip(sockets) {
                         let (kinds, tls) = (Arc::clone(kinds), listen.tls.clone());
-                        let listener = Listener { socket, kinds, tls, proxied: listen.proxied };
+                        let proxied = listen.proxied;
+                        let listener = Listener { socket, kinds, tls, proxied, acceptor };
                         parcels.push(Parcel::Listener(number, Change::Open(listener)));
                     }
                     self.slots.push(slot);
@@ -227,13 +229,25 @@ impl Daemon {
                         .iter_mut()
                         .for_each(|parcels| parcels.push(Parcel::Listener(number, Change::Close)));
                     self.slots[number].is_open = false;
+                    self.note_kept(self.slots[number].asked);
                 }
             }
         }
 
-        // One post for each shard, so that it never serves half of a reload.
-        for (shard, parcels) in parcels.into_iter().enumerate() {
+        // One post for each shard, so that it never serves half of a reload. The first shards come
+        // last: they may accept for others, which have to know the listener by then.
+        for (shard, parcels) in parcels.into_iter().enumerate().rev() {
             self.hub.post(shard, parcels);
+        }
+    }
+
+    /// Warns that clients of a closed listener are not refused.
+    fn note_kept(&self, address: SocketAddr) {
+        if self.inherited.has(address) {
+            tracing::warn!(
+                "the service manager still listens on {address}, where clients wait in vain now: \
+                 take it out of the socket unit too"
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use super::clock;
 use super::connection::Sockets;
 use super::foundation::drivers;
 use super::listen;
-use super::listen::Listener;
+use super::listen::{Acceptor, Listener};
 use super::runtime::ChosenDriver;
 use super::transport::Transport;
 use super::worker::Worker;
@@ -31,7 +31,8 @@ fn worker(driver: ChosenDriver) -> (Worker, SocketAddr) {
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now());
     let kinds = ["personium-event", "echo", "pulsar"].map(|name| Kind::named(name).unwrap()).into();
     let wake = hub.mailboxes[0].waker().as_fd();
-    let listener = Listener { socket, kinds, tls: None, proxied: false };
+    let acceptor = Acceptor::Own;
+    let listener = Listener { socket, kinds, tls: None, proxied: false, acceptor };
     let clients = Clients::new(Arc::default());
     let transport = Transport::new(driver, wake).unwrap();
     let sockets =

@@ -181,6 +181,9 @@ impl Worker {
         self.follow();
         let has_room = self.drain();
         let (more, woken) = self.sockets.poll(&mut self.shard, has_room, now);
+        for (shard, number, socket) in self.sockets.take_passed() {
+            self.hub.post(shard, [Parcel::Accepted(number, socket)]);
+        }
         if woken {
             self.hub.mailboxes[self.number].waker().clear_wakeups();
         }
@@ -328,6 +331,11 @@ impl Worker {
                     let _ = asker.send(answer);
                 }
             }
+            // It was accepted by a shard that lags, and would be the only one that nobody ends.
+            Parcel::Accepted(..) if self.closing => {}
+            Parcel::Accepted(number, socket) => {
+                self.sockets.admit(socket, number, &mut self.shard, now);
+            }
             Parcel::Farewell(part, parts) => self.shard.farewell(part, parts, now),
             Parcel::Close => {
                 self.closing = true;
@@ -353,7 +361,7 @@ mod tests {
     use super::super::foundation::drivers;
     use super::super::handoff::MAILBOX;
     use super::super::listen;
-    use super::super::listen::Listener;
+    use super::super::listen::{Acceptor, Listener, Turns};
     use super::super::runtime::ChosenDriver;
     use super::super::transport::Transport;
     use super::*;
@@ -374,6 +382,10 @@ mod tests {
     /// The first of two shards, with a connection that has sent something; nobody takes what the
     /// other is posted.
     fn worker(driver: ChosenDriver, sent: &str) -> (Worker, TcpStream) {
+        accepting(driver, sent, Acceptor::Own)
+    }
+
+    fn accepting(driver: ChosenDriver, sent: &str, acceptor: Acceptor) -> (Worker, TcpStream) {
         let pulsar = pulsar::PulsarSettings { anonymous: true, ..Default::default() };
         let settings = Arc::new(Settings { pulsar, ..Settings::default() });
         let hub = Arc::new(Hub::new(2, 1, &[], &settings).unwrap());
@@ -384,7 +396,7 @@ mod tests {
         let metrics = Arc::clone(&hub.metrics[0]);
         let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), clock::now());
         let kinds = ["echo", "pulsar"].map(|name| Kind::named(name).unwrap()).into();
-        let listener = Listener { socket, kinds, tls: None, proxied: false };
+        let listener = Listener { socket, kinds, tls: None, proxied: false, acceptor };
         let wake = hub.mailboxes[0].waker().as_fd();
         let clients = Clients::new(Arc::default());
         let transport = Transport::new(driver, wake).unwrap();
@@ -596,6 +608,20 @@ mod tests {
             client.shutdown(std::net::Shutdown::Write).unwrap();
             rest(&mut worker);
             assert_eq!(worker.sockets.total(), 1);
+        }
+    }
+
+    #[test]
+    fn a_shard_that_accepts_for_others_gives_each_its_turn() {
+        for driver in drivers() {
+            let turns = Turns { own: 0, next: 0, shards: 2 };
+            let (mut worker, first) = accepting(driver, UP, Acceptor::ForAll(turns));
+            let address = first.peer_addr().unwrap();
+            let clients: Vec<_> = (1..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+            rest(&mut worker);
+            assert_eq!(worker.sockets.total(), 10);
+            assert_eq!(worker.hub.mailboxes[1].depth(), 10);
+            drop(clients);
         }
     }
 

@@ -5,6 +5,7 @@
 //! waits for conditions with a deadline, never for a time.
 #![allow(clippy::unwrap_used)]
 
+mod activation;
 mod harness;
 
 #[cfg(feature = "conformance")]

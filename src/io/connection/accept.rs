@@ -23,9 +23,15 @@ const ACCEPT_PAUSE_TICKS: Tick = (500 / TICK_MS) as Tick;
 impl Sockets {
     pub(super) fn accept(&mut self, index: usize, shard: &mut Shard, now: Now) {
         for _ in 0..ACCEPTS_MAX {
-            let Some(Some(listener)) = self.listeners.get(index) else { return };
+            let Some(Some(listener)) = self.listeners.get_mut(index) else { return };
+            if !listener.accepts() {
+                return;
+            }
             match self.transport.accept(index, listener.socket.as_fd()) {
-                Ok(accepted) => self.admit(accepted, index as u8, shard, now),
+                Ok(accepted) => match listener.acceptor.take_turn() {
+                    Some(other) => self.passed.push((other, index as u8, accepted)),
+                    None => self.admit(accepted, index as u8, shard, now),
+                },
                 Err(Errno::AGAIN) => return,
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                     self.metrics.accept_errors.add(1);
@@ -37,7 +43,8 @@ impl Sockets {
         }
     }
 
-    pub(super) fn admit(&mut self, fd: OwnedFd, listener: u8, shard: &mut Shard, now: Now) {
+    /// Takes in a connection of a listener, which another shard may have accepted.
+    pub(in crate::io) fn admit(&mut self, fd: OwnedFd, listener: u8, shard: &mut Shard, now: Now) {
         let Some(Some(Listener { tls: config, proxied, .. })) =
             self.listeners.get(usize::from(listener))
         else {

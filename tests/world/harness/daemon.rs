@@ -4,7 +4,9 @@ use super::{Authority, Client, DEADLINE, Publisher, SECRET, eventually, http};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -17,6 +19,7 @@ pub(crate) struct Setup {
     directory: TempDir,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
+    inherited: Option<(OwnedFd, OwnedFd)>,
 }
 
 /// The program with arguments and without anything of the tests' own environment.
@@ -53,7 +56,12 @@ impl Setup {
         // All tests run once more on the driver that is not usual.
         let driver = std::env::var("FANFARE_TEST_DRIVER").ok();
         let driver = driver.map(|driver| ("FANFARE_DRIVER".to_owned(), driver));
-        Self { directory, environment: driver.into_iter().collect(), wrapper: Vec::new() }
+        Self {
+            directory,
+            environment: driver.into_iter().collect(),
+            wrapper: Vec::new(),
+            inherited: None,
+        }
     }
 
     /// Sets a key of the configuration, by its variable in the environment.
@@ -88,6 +96,14 @@ impl Setup {
     pub(crate) fn by(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(ToString::to_string).collect();
         self
+    }
+
+    /// Has it find these sockets at its start, as a service manager hands them over.
+    pub(crate) fn inheriting(mut self, clients: &TcpListener, feed: &UnixListener) -> Self {
+        let sockets = (clients.try_clone().unwrap().into(), feed.try_clone().unwrap().into());
+        self.inherited = Some(sockets);
+        let script = "LISTEN_FDS=2 LISTEN_PID=$$ exec \"$@\" 3<&0 4<&1 </dev/null >/dev/null";
+        self.by(&["sh", "-c", script, "sh"])
     }
 
     /// A file of the daemon's directory.
@@ -133,7 +149,15 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     fn start(mut command: Command, setup: Setup) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        match &setup.inherited {
+            Some((clients, feed)) => {
+                command.stdin(clients.try_clone().unwrap()).stdout(feed.try_clone().unwrap());
+            }
+            None => {
+                command.stdout(Stdio::null());
+            }
+        }
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let (lines, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
         let logger = std::thread::spawn(move || {
