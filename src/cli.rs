@@ -37,5 +37,6 @@ pub mod topics;
 mod trial;
 mod trust;
 mod user;
+pub mod why;
 
 pub use error::CliError;

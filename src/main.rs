@@ -9,7 +9,7 @@ use fanfare::cli::{
     CliError, check::Check, cluster::ClusterCommand, configuration::ConfigCommand,
     ended::EndedCommand, help::HelpCommand, init::Init, kick::KickCommand, publish::Publish,
     serve::Serve, sessions::SessionsCommand, subscribe::SubscribeCommand, token::TokenCommand,
-    topics::TopicsCommand,
+    topics::TopicsCommand, why::WhyCommand,
 };
 use std::process::ExitCode;
 
@@ -52,6 +52,7 @@ enum FanfareCommand {
     Topics(TopicsCommand),
     Sessions(SessionsCommand),
     Kick(KickCommand),
+    Why(WhyCommand),
     Ended(EndedCommand),
     Cluster(ClusterCommand),
     Bench(Bench),
@@ -109,6 +110,7 @@ fn run() -> Result<ExitCode, CliError> {
         Some(FanfareCommand::Topics(topics)) => topics.run(),
         Some(FanfareCommand::Sessions(sessions)) => sessions.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Kick(kick)) => kick.run().map(|()| ExitCode::SUCCESS),
+        Some(FanfareCommand::Why(why)) => why.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Ended(ended)) => ended.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Cluster(cluster)) => cluster.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Bench(bench)) => {

@@ -163,6 +163,17 @@ impl AdminReach {
         path: &str,
         parameters: &[(&str, &str)],
     ) -> Result<AdminAnswer, CliError> {
+        self.send(method, path, parameters, b"")
+    }
+
+    /// Makes a request with a body, and reads the whole answer.
+    pub(super) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        parameters: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<AdminAnswer, CliError> {
         let mut target = path.to_owned();
         // An empty value means that the option was not given.
         let given = parameters.iter().filter(|(_, value)| !value.is_empty());
@@ -176,14 +187,15 @@ impl AdminReach {
         });
         let request = format!(
             "{method} {target} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Length: \
-             0\r\nConnection: close\r\n\r\n",
+             {}\r\nConnection: close\r\n\r\n",
             // A socket has no name that a Host header could have.
             match &self.place {
                 AdminPlace::Address(address) => address,
                 AdminPlace::Socket(_) => "localhost",
-            }
+            },
+            body.len()
         );
-        let bytes = self.exchange(request.as_bytes())?;
+        let bytes = self.exchange(&[request.as_bytes(), body].concat())?;
         self.read(&bytes)
     }
 

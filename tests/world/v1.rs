@@ -388,6 +388,12 @@ fn the_commands_list_show_and_end_sessions_over_the_socket_or_the_address() {
             .unwrap();
     assert_eq!(json["sessions"].as_array().unwrap().len(), 3);
 
+    // Longer than a form with parameters may be.
+    let event = json!({ "name": "e", "channels": ["room"], "data": "x".repeat(9_000) }).to_string();
+    let why = printed(&[&["why", "echo/7", &event], &by_address[..]].concat());
+    assert_eq!(why.lines().filter(|line| line.contains("yes  ")).count(), 1, "{why}");
+    assert_eq!(why.matches("no subscription matches").count(), 2, "{why}");
+
     assert_eq!(printed(&[&["kick", id], &by_socket[..]].concat()), "ended 1\n");
     assert_eq!(all[0].client.close_code(), 4009);
     let filter = ["kick", "--dialect", "echo", "--code", "4200", "--yes"];

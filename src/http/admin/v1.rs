@@ -86,8 +86,10 @@ impl V1Call {
 /// The longest body of a request that has the right to a longer one than others.
 #[must_use]
 pub fn body_bytes_max(request: &AdminRequest<'_>, tokens: &AdminTokens) -> Option<usize> {
-    let may_publish = || access::admit(request, tokens, AdminRight::Publish).is_ok();
-    (request.path == publish::PATH && may_publish()).then_some(publish::EVENTS_BYTES_MAX)
+    let found = endpoints::find(request.method, request.path);
+    let takes_events = matches!(&found, Found::Endpoint(endpoint, _) if endpoint.takes_events);
+    let is_admitted = || access::admit(request, tokens, right(&found)).is_ok();
+    (takes_events && is_admitted()).then_some(publish::EVENTS_BYTES_MAX)
 }
 
 /// What a request needs the right to.

@@ -1,7 +1,5 @@
 //! The table of the API's requests.
 
-use super::publish;
-
 /// A request of the API.
 pub(super) struct ApiEndpoint {
     pub(super) method: &'static str,
@@ -152,7 +150,7 @@ pub(super) const ENDPOINTS: &[ApiEndpoint] = &[
     ApiEndpoint {
         takes_events: true,
         ..post(
-            publish::PATH,
+            "/v1/publish",
             ApiRoute::Publish,
             "Publishes the event in the body, or with application/x-ndjson one in each line",
             &[text("address", "The address, as in a line of a feed")],

@@ -5,8 +5,6 @@ use crate::http::admin::request::AdminRequest;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The path of the requests that publish.
-pub(super) const PATH: &str = "/v1/publish";
 /// Longest body with events in bytes, as long as a line of the unix feed is by default.
 pub(super) const EVENTS_BYTES_MAX: usize = 1024 * 1024;
 /// Maximum number of events of one request: some milliseconds of the admin thread's time.
