@@ -35,18 +35,8 @@ fn close(client: &mut Client) -> Vec<u8> {
     }
 }
 
-/// The answer of the admin listener to one with the right to it.
-#[track_caller]
-fn ask(daemon: &Daemon, method: &str, target: &str) -> Value {
-    let request =
-        format!("{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
-    let (status, answer) = http(daemon.admin, request.as_bytes());
-    assert_eq!(status, 200, "{target}: {answer}");
-    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
-}
-
 fn ended_of(daemon: &Daemon, query: &str) -> Vec<Value> {
-    let answer = ask(daemon, "GET", &format!("/v1/ended?{query}"));
+    let answer = daemon.ask(TOKEN, "GET", &format!("/v1/ended?{query}"));
     answer["ended"].as_array().unwrap().clone()
 }
 
@@ -54,7 +44,7 @@ fn ended_of(daemon: &Daemon, query: &str) -> Vec<Value> {
 #[track_caller]
 fn id_of(daemon: &Daemon, client: &Client) -> String {
     let own = client.stream().local_addr().unwrap().to_string();
-    let listed = ask(daemon, "GET", "/v1/sessions");
+    let listed = daemon.ask(TOKEN, "GET", "/v1/sessions");
     let mut rows = listed["sessions"].as_array().unwrap().iter();
     let row = rows.find(|row| row["address"] == own.as_str()).unwrap();
     row["id"].as_str().unwrap().to_owned()
@@ -239,7 +229,7 @@ fn each_class_of_end_is_the_same_in_log_metric_and_ring() {
 
     let unwanted = daemon.subscriber();
     let id = id_of(&daemon, &unwanted);
-    ask(&daemon, "DELETE", &format!("/v1/sessions/{id}?code=4321"));
+    daemon.ask(TOKEN, "DELETE", &format!("/v1/sessions/{id}?code=4321"));
     assert_eq!(is_everywhere(&daemon, "kicked", &id)["code"], 4321);
 
     let end = is_everywhere(&daemon, "expired", &expiring_id);

@@ -1,6 +1,7 @@
 //! Clients of all manners that come and go, on either driver: what they leave behind is nothing.
 
 use crate::harness::{Client, Daemon, Setup, event, eventually, head};
+use fanfare::inspect::ENDS_MAX;
 use fanfare::io::foundation::try_io_uring;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -11,6 +12,12 @@ const STEADY: usize = 50;
 const ROUND: usize = 40;
 /// Memory that may be added between the end of the warm-up and the end.
 const GROWTH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+const TOKEN: &str = "admin-token-0123456789abcdef";
+/// Maximum number of ends that one answer has.
+const ROWS_MAX: u64 = 1000;
+/// The reasons that are logged at `debug`.
+const QUIET: [&str; 3] = ["client", "gone", "drain"];
 
 /// The drivers of a daemon.
 const DRIVERS: [&str; 2] = ["io_uring", "epoll"];
@@ -70,10 +77,33 @@ fn round(daemon: &Daemon, steady: &mut [Client], number: usize) {
     drop(staying);
 }
 
+/// Asserts that each end is kept as it was counted, as far as there is room, and that each reason is in the log.
+fn assert_ends_are_told(daemon: &Daemon) {
+    let totals = daemon.ask(TOKEN, "GET", "/v1/status")["totals"].clone();
+    let ends = totals["ends"].as_object().unwrap();
+    let all: u64 = ends.values().map(|count| count.as_u64().unwrap()).sum();
+    assert!(ends.len() >= 3, "{ends:?}");
+    for (reason, count) in ends {
+        let found =
+            daemon.ask(TOKEN, "GET", &format!("/v1/ended?reason={reason}&count={ROWS_MAX}"));
+        let found = found["ended"].as_array().unwrap();
+        let kept = found.iter().filter(|end| end["refused"] == false).count() as u64;
+        let count = count.as_u64().unwrap();
+        if all <= ENDS_MAX as u64 && found.len() < ROWS_MAX as usize {
+            assert_eq!(kept, count, "{reason}");
+        }
+        // One that was reset before its end was seen has no address any more.
+        assert!(kept > 0 && found.iter().any(|end| end["address"].is_string()), "{reason}");
+        let lines = daemon.logged(&format!(": {reason} ("));
+        assert_eq!(lines.is_empty(), QUIET.contains(&reason.as_str()), "{reason}");
+    }
+    println!("{all} ends: {ends:?}");
+}
+
 #[test]
 fn memory_and_descriptors_stay_while_clients_come_and_go() {
     for driver in DRIVERS.into_iter().filter(|driver| is_permitted(driver)) {
-        let mut daemon = Setup::new().set("driver", driver).start();
+        let mut daemon = Setup::new().set("driver", driver).set("admin.token", TOKEN).start();
         let mut steady: Vec<Client> = (0..STEADY).map(|_| daemon.subscriber()).collect();
         // Tables and pools grow to what they need, and every shared buffer is used once.
         (0..20).for_each(|number| round(&daemon, &mut steady, number));
@@ -93,6 +123,7 @@ fn memory_and_descriptors_stay_while_clients_come_and_go() {
             "{} bytes became {after} in {number} rounds on {driver}",
             before.0
         );
+        assert_ends_are_told(&daemon);
         println!("{driver}: {number} rounds, {} and {after} bytes", before.0);
 
         daemon.signal(Signal::TERM);

@@ -244,6 +244,17 @@ impl Daemon {
         http(self.admin, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
     }
 
+    /// What the API answers an operator with this token.
+    #[track_caller]
+    pub(crate) fn ask(&self, token: &str, method: &str, target: &str) -> Value {
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        let (status, answer) = http(self.admin, request.as_bytes());
+        assert_eq!(status, 200, "{target}: {answer}");
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
     /// The value of one metric, named with its labels and without the prefix.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let text = self.page("/metrics").1;
