@@ -86,7 +86,8 @@ pub fn advice(refusal: &io::Error) -> &'static str {
             "each shard's rings take about 144 KiB of locked memory: raise LimitMEMLOCK= (or \
              ulimit -l)"
         }
-        Some(Errno::PERM | Errno::ACCESS) => {
+        // Podman's profile answers as a kernel without io_uring does.
+        Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => {
             "a sandbox, such as a container's seccomp profile, or kernel.io_uring_disabled forbids it"
         }
         _ => "it takes Linux 6.0",

@@ -5,10 +5,10 @@ use fanfare::io::foundation::try_io_uring;
 use rustix::process::Signal;
 
 /// Becomes a program that may not set up rings, as in a container's sandbox, or not enter them: a seccomp filter that
-/// answers a system call with EPERM. Perl is on every Debian.
+/// answers a system call with an error. Perl is on every Debian.
 const REFUSE_RINGS: &str = r#"
-    my ($prctl, $call, $program) = (shift, shift, "");
-    $program .= pack("SCCL", @$_) for [0x20,0,0,0], [0x15,0,1,$call], [0x06,0,0,0x50001], [0x06,0,0,0x7fff0000];
+    my ($prctl, $call, $error, $program) = (shift, shift, shift, "");
+    $program .= pack("SCCL", @$_) for [0x20,0,0,0], [0x15,0,1,$call], [0x06,0,0,0x50000 + $error], [0x06,0,0,0x7fff0000];
     my $filter = pack("S x![P] P", length($program) / 8, $program);
     syscall($prctl, 38, 1, 0, 0, 0) == 0 or die "no_new_privs: $!";
     syscall($prctl, 22, 2, $filter) == 0 or die "seccomp: $!";
@@ -32,12 +32,13 @@ fn smoke(daemon: &mut Daemon) {
     assert_eq!(daemon.wait().code(), Some(0));
 }
 
-/// The numbers of io_uring_setup(2) and io_uring_enter(2), on every machine.
-const RING_CALLS: [&str; 2] = ["425", "426"];
+/// What is refused, and the answer: the numbers of io_uring_setup(2) and io_uring_enter(2), on every machine, of EPERM, and of
+/// ENOSYS, which Podman answers with.
+const REFUSALS: [[&str; 2]; 3] = [["425", "1"], ["425", "38"], ["426", "1"]];
 
-fn without_rings(setup: Setup, call: &str) -> Setup {
+fn without_rings(setup: Setup, [call, error]: [&str; 2]) -> Setup {
     let prctl = if cfg!(target_arch = "aarch64") { "167" } else { "157" };
-    setup.by(&["perl", "-e", REFUSE_RINGS, prctl, call])
+    setup.by(&["perl", "-e", REFUSE_RINGS, prctl, call, error])
 }
 
 fn warnings(daemon: &Daemon) -> usize {
@@ -60,9 +61,9 @@ fn the_same_conversation_works_on_both_drivers() {
 
 #[test]
 fn where_io_uring_is_refused_the_daemon_says_so_once_and_works() {
-    for call in RING_CALLS {
+    for refusal in REFUSALS {
         let mut daemon =
-            without_rings(Setup::new().set("driver", "auto").set("threads", 2), call).start();
+            without_rings(Setup::new().set("driver", "auto").set("threads", 2), refusal).start();
         assert_eq!(daemon.logged("\"driver\":\"epoll\"").len(), 1);
         smoke(&mut daemon);
         assert_eq!(warnings(&daemon), 1, "{:?}", daemon.log());
@@ -72,11 +73,12 @@ fn where_io_uring_is_refused_the_daemon_says_so_once_and_works() {
 
 #[test]
 fn a_driver_that_is_demanded_and_refused_ends_the_start_with_what_to_do() {
-    for call in RING_CALLS {
-        let setup = without_rings(Setup::new().set("driver", "io_uring"), call);
+    for refusal in REFUSALS {
+        let setup = without_rings(Setup::new().set("driver", "io_uring"), refusal);
         let output = setup.command().output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("a container's seccomp profile"), "{said}");
         assert!(
             said.contains("io_uring") && said.contains("driver = \"auto\" or \"epoll\""),
             "{said}"
