@@ -4,9 +4,10 @@
 //! Documentation comments become descriptions, `Default` gives defaults, and attributes of a field
 //! add the rest: `range` its bounds (enforced by `out_of_range`), `example` a value where there is
 //! no default, and five extensions: `x-sample`, the value that the sample configuration sets;
-//! `x-restart`, a change waits for the next start; `x-secret`, values are shown to nobody; `x-verifiers`, those that suit a dialect's
-//! tokens; `x-before`, the tables that this one precedes. Names of environment variables, nearest
-//! names, the sample configuration and the schema for editors are made from it.
+//! `x-restart`, a change waits for the next start; `x-secret`, values are never shown;
+//! `x-verifiers`, those that suit a dialect's tokens; `x-before`, the tables that this one
+//! precedes. Names of environment variables, nearest names, the sample configuration and the schema
+//! for editors are made from it.
 
 use super::tables::Config;
 use schemars::generate::SchemaSettings;
