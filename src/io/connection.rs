@@ -11,11 +11,10 @@ mod sending;
 
 use super::clients::Clients;
 use super::handoff::Change;
-use super::listen::Listener;
+use super::listen::{Listener, ListenerTerms};
 use super::partial::Partials;
 use super::tls::{Failure, PeerState, Scratch, Tls};
 use super::transport::{self, Readiness, SocketEvent, SocketInterest, Transport};
-use crate::dialect::Kind;
 use crate::http;
 use crate::inspect::SessionEnd;
 use crate::message::MessageInbox;
@@ -105,8 +104,8 @@ pub(super) struct Sockets {
     transport: Transport,
     /// By number; those that a reload has removed leave `None`. Empty once the daemon stops.
     listeners: Vec<Option<Listener>>,
-    /// The dialects of each listener, removed ones included, whose connections stay.
-    kinds: Vec<Arc<[Kind]>>,
+    /// Those of each listener, removed ones included, whose connections stay.
+    terms: Vec<ListenerTerms>,
     sockets: Vec<Option<Socket>>,
     clients: Clients,
     /// Incomplete requests, and the memory of everything incomplete.
@@ -149,11 +148,11 @@ impl Sockets {
         for (number, listener) in listeners.iter().enumerate().filter(|(_, it)| it.accepts()) {
             transport.listen(number, listener.socket.as_fd())?;
         }
-        let kinds = listeners.iter().map(|listener| Arc::clone(&listener.kinds)).collect();
+        let terms = listeners.iter().map(Listener::terms).collect();
         Ok(Self {
             transport,
             listeners: listeners.into_iter().map(Some).collect(),
-            kinds,
+            terms,
             sockets: Vec::new(),
             clients,
             partials: Partials::default(),
@@ -326,9 +325,7 @@ impl Sockets {
         self.paused_until = None;
         self.unlisten();
         for number in 0..self.listeners.len() {
-            while let Some(accepted) = self.transport.take_accepted(number) {
-                self.admit(accepted, number as u8, shard, now);
-            }
+            self.accept_last(number, shard, now);
         }
         self.listeners.clear();
         self.listeners.shrink_to_fit();
@@ -341,15 +338,14 @@ impl Sockets {
                 // Numbers come in order, each once.
                 while self.listeners.len() <= number {
                     self.listeners.push(None);
-                    self.kinds.push(Arc::clone(&listener.kinds));
+                    self.terms.push(listener.terms());
                 }
                 self.listeners[number] = Some(listener);
                 self.watch_listener(number);
             }
             Change::Serve { kinds, tls, proxied } => {
-                if let Some(Some(listener)) = self.listeners.get_mut(number) {
-                    (listener.tls, listener.proxied) = (tls, proxied);
-                    self.kinds[number] = kinds;
+                if let Some(Some(_)) = self.listeners.get(number) {
+                    self.terms[number] = ListenerTerms { kinds, tls, proxied };
                 }
             }
             Change::Close => {

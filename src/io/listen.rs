@@ -44,10 +44,27 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// How connections begin.
+    pub(super) fn terms(&self) -> ListenerTerms {
+        let Self { kinds, tls, proxied, .. } = self;
+        ListenerTerms { kinds: Arc::clone(kinds), tls: tls.clone(), proxied: *proxied }
+    }
+
     /// Whether this shard accepts from the socket.
     pub(super) fn accepts(&self) -> bool {
         !matches!(self.acceptor, Acceptor::Another)
     }
+}
+
+/// How the connections of a listener begin. Outlives the listener, because those that are accepted
+/// may reach their shard after its end.
+pub(super) struct ListenerTerms {
+    /// As of [`Listener`].
+    pub(super) kinds: Arc<[Kind]>,
+    /// As of [`Listener`].
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    /// As of [`Listener`].
+    pub(super) proxied: bool,
 }
 
 /// The shard that accepts the connections of a listener. Several that wait for one socket would not

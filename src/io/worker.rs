@@ -331,10 +331,12 @@ impl Worker {
                     let _ = asker.send(answer);
                 }
             }
-            // It was accepted by a shard that lags, and would be the only one that nobody ends.
-            Parcel::Accepted(..) if self.closing => {}
             Parcel::Accepted(number, socket) => {
                 self.sockets.admit(socket, number, &mut self.shard, now);
+                // By a shard that lags: nothing else would end it.
+                if self.closing {
+                    self.shard.drain(now);
+                }
             }
             Parcel::Farewell(part, parts) => self.shard.farewell(part, parts, now),
             Parcel::Close => {
@@ -636,6 +638,12 @@ mod tests {
             worker.hub.draining.store(true, Relaxed);
             rest(&mut worker);
             assert_eq!(clients.len(), 100);
+            // One that another shard has accepted before is let in.
+            let before = worker.sockets.total();
+            let (passed, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+            worker.hub.post(0, [Parcel::Accepted(0, passed.into())]);
+            rest(&mut worker);
+            assert_eq!(worker.sockets.total(), before + 1);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Reading, Socket, Sockets, spare};
 use crate::http;
 use crate::io::clients;
-use crate::io::listen::Listener;
+use crate::io::listen::ListenerTerms;
 use crate::io::tls::Tls;
 use crate::io::transport;
 use crate::proxy::Remote;
@@ -22,6 +22,9 @@ const ACCEPT_PAUSE_TICKS: Tick = (500 / TICK_MS) as Tick;
 
 impl Sockets {
     pub(super) fn accept(&mut self, index: usize, shard: &mut Shard, now: Now) {
+        if self.listeners.is_empty() {
+            return self.accept_last(index, shard, now);
+        }
         for _ in 0..ACCEPTS_MAX {
             let Some(Some(listener)) = self.listeners.get_mut(index) else { return };
             if !listener.accepts() {
@@ -43,10 +46,17 @@ impl Sockets {
         }
     }
 
+    /// Takes in what the kernel has accepted before a stop, and perhaps tells of late.
+    pub(super) fn accept_last(&mut self, index: usize, shard: &mut Shard, now: Now) {
+        while let Some(accepted) = self.transport.take_accepted(index) {
+            self.admit(accepted, index as u8, shard, now);
+        }
+    }
+
     /// Takes in a connection of a listener, which another shard may have accepted.
     pub(in crate::io) fn admit(&mut self, fd: OwnedFd, listener: u8, shard: &mut Shard, now: Now) {
-        let Some(Some(Listener { tls: config, proxied, .. })) =
-            self.listeners.get(usize::from(listener))
+        let Some(ListenerTerms { tls: config, proxied, .. }) =
+            self.terms.get(usize::from(listener))
         else {
             return;
         };
@@ -124,7 +134,7 @@ impl Sockets {
         if let Some(Some(listener)) = self.listeners.get(index)
             && let Ok(fd) = transport::accept(listener.socket.as_fd())
         {
-            let (remote, is_plain) = (clients::peer(fd.as_fd()), listener.tls.is_none());
+            let (remote, is_plain) = (clients::peer(fd.as_fd()), self.terms[index].tls.is_none());
             let response = self.turn_away(&fd, is_plain, http::refusal(503));
             let detail =
                 || format!("{error}: raise LimitNOFILE= (or ulimit -n), or lower max_connections");

@@ -50,10 +50,10 @@ impl Sockets {
         }
 
         let mut held = std::mem::take(&mut socket.holds).then(|| self.partials.take(id)).flatten();
-        let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
+        let Some(terms) = self.terms.get(usize::from(socket.listener)) else { return };
         let (is_draining, fd) = (self.listeners.is_empty(), socket.fd.as_fd());
         let context = RequestContext {
-            kinds,
+            kinds: &terms.kinds,
             id,
             has_room,
             is_draining,
