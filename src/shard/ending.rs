@@ -15,6 +15,11 @@ use crate::wheel::{NEVER, Now, Tick};
 /// 4000 on codes belong to each protocol.
 const FREE_CODES: std::ops::RangeInclusive<u16> = 1001..=3999;
 
+/// The end of the time that a peer has, which is less while the daemon stops.
+pub(super) fn patience(is_leaving: bool, seconds: u64, now: Now) -> Tick {
+    now.tick_in(if is_leaving { seconds.min(LEAVING_CLOSE_S) } else { seconds })
+}
+
 impl Shard {
     /// Ends a connection whose client broke the protocol.
     pub fn violate(&mut self, id: Id, violation: Violation, now: Now) {
@@ -87,11 +92,6 @@ impl Shard {
         }
     }
 
-    /// The end of the time that a peer has, unless the daemon stops first: then it has less.
-    pub(super) fn patience(&self, seconds: u64, now: Now) -> Tick {
-        now.tick_in(if self.is_leaving { seconds.min(LEAVING_CLOSE_S) } else { seconds })
-    }
-
     /// Ends the connection with the longest incomplete message or request, because all together
     /// hold too much. What it has sent is lost.
     pub fn evict(&mut self, id: Id, now: Now) {
@@ -153,9 +153,8 @@ impl Shard {
         self.queue(id, &frame::close(code, text), now);
         self.leave(id, Some((reason, Some(ClientAnswer { code, text }))), now);
 
-        let deadline = self.patience(self.limits.close_timeout_s.into(), now);
         let session = &mut self.sessions[id as usize];
-        session.deadline = deadline;
+        session.deadline = patience(self.is_leaving, self.limits.close_timeout_s.into(), now);
         session.ping_at = NEVER;
         self.reschedule(id);
     }
@@ -163,7 +162,6 @@ impl Shard {
     /// Ends a connection after what is queued.
     pub(super) fn finish(&mut self, id: Id, reason: Reason, now: Now) {
         self.leave(id, self.end_by(id, reason), now);
-        let deadline = self.patience(self.limits.close_timeout_s.into(), now);
         let session = &mut self.sessions[id as usize];
         match session.phase {
             Phase::Ending | Phase::Over => return,
@@ -173,7 +171,7 @@ impl Shard {
         }
 
         session.phase = Phase::Ending;
-        session.deadline = deadline;
+        session.deadline = patience(self.is_leaving, self.limits.close_timeout_s.into(), now);
         session.ping_at = NEVER;
         self.reschedule(id);
         self.mark_dirty(id);

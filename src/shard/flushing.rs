@@ -1,5 +1,6 @@
 //! The end of a turn: each connection gets what the turn has queued for it, in one write.
 
+use super::ending::patience;
 use super::event::{ConnectionEvent, Id};
 use super::session::Phase;
 use super::transmit::{SendBatch, Transmit};
@@ -124,7 +125,6 @@ impl Shard {
 
     /// Does what follows from the flush of an outbox whose backlog had this many bytes before.
     fn flushed(&mut self, id: Id, flushed: Flushed, before: usize, now: Now) {
-        let lingers = self.patience(LINGER_S, now);
         let session = &mut self.sessions[id as usize];
         let after = session.outbox.backlog_bytes();
         if before != after {
@@ -141,7 +141,7 @@ impl Shard {
                 // Only our side is shut: closing both at once may reset the connection before the
                 // peer has read the last bytes.
                 session.phase = Phase::Over;
-                session.deadline = lingers;
+                session.deadline = patience(self.is_leaving, LINGER_S, now);
                 self.wheel.schedule(id, session.deadline);
                 self.events.push(ConnectionEvent::Finished(id));
             }
