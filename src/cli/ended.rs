@@ -21,9 +21,6 @@ admin_command! {
                {command_name} 0-17-42\n\
                {command_name} --reason slow --dialect wazo\n\
                {command_name} --subject 5f243438-1",
-    note = "It takes --admin and --token-file, or --config; without them $FANFARE_ADMIN_ADDRESS and \
-            $FANFARE_ADMIN_TOKEN_FILE, else the development daemon (`fanfare serve`) if it runs, \
-            else the system service (/etc/fanfare/fanfare.toml).",
     note = "The manual: fanfare help service has the reasons"
 )]
 pub EndedCommand shows {

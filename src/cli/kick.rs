@@ -4,9 +4,10 @@ use super::CliError;
 use super::confirm::confirm;
 use super::output::{grouped, print as put};
 use super::reach::admin_command;
+use super::sessions::session_command;
 use crate::service::ConnectionRef;
 
-admin_command! {
+session_command! {
 /// End a session of a running daemon, or all that the options mean. Clients may connect again.
 #[argh(
     subcommand,
@@ -14,27 +15,13 @@ admin_command! {
     example = "{command_name} 0-17-42\n\
                {command_name} --subject 5f243438-1 --code 4003 --reason 'signed out'\n\
                {command_name} --topic echo/app-id/private-room --yes",
-    note = "It takes --admin and --token-file, or --config; without them $FANFARE_ADMIN_ADDRESS and \
-            $FANFARE_ADMIN_TOKEN_FILE, else the development daemon (`fanfare serve`) if it runs, \
-            else the system service (/etc/fanfare/fanfare.toml).",
     note = "The manual: fanfare help admin"
 )]
-pub KickCommand shows {
+pub KickCommand has {
         /// the session, as `fanfare sessions` lists it
         #[argh(positional, arg_name = "ID")]
         id: Option<ConnectionRef>,
-        /// only sessions of this dialect
-        #[argh(option, arg_name = "name")]
-        dialect: Option<String>,
-        /// only clients with this IP address
-        #[argh(option, arg_name = "ip")]
-        address: Option<String>,
-        /// only sessions with this subject, as they are listed with it
-        #[argh(option, arg_name = "text")]
-        subject: Option<String>,
-        /// only sessions that may get the events of this topic, such as echo/APP/CHANNEL
-        #[argh(option, arg_name = "address")]
-        topic: Option<String>,
+    } and {
         /// the close code; the dialect's own by default
         #[argh(option)]
         code: Option<u16>,
@@ -58,15 +45,7 @@ impl KickCommand {
     pub fn run(self) -> Result<(), CliError> {
         let code = self.code.map(|code| code.to_string()).unwrap_or_default();
         let limit = self.limit.map(|limit| limit.to_string()).unwrap_or_default();
-        let filter: Vec<(&str, &str)> = [
-            ("dialect", &self.dialect),
-            ("address", &self.address),
-            ("subject", &self.subject),
-            ("topic", &self.topic),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value.as_deref()?)))
-        .collect();
+        let filter = self.filter();
 
         let how = [("code", &*code), ("reason", &*self.reason)];
         let answer = match &self.id {

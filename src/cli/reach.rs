@@ -26,9 +26,25 @@ const SENTENCE_CHARS_MAX: usize = 4000;
 const PLACE_CHARS_MAX: usize = 300;
 
 /// Declares a command with the options that say where the admin listener is, which can stand behind
-/// its name only if it has them itself. One that `shows` what the daemon says may print it as JSON.
+/// its name only if it has them itself. One that `shows` what the daemon says may print it as JSON;
+/// one that is `pub`, and so none of several below one name, says where the listener is looked for.
 macro_rules! admin_command {
-    ($(#[$about:meta])* $vis:vis $name:ident shows { $($fields:tt)* }) => {
+    ($(#[$about:meta])* pub $name:ident shows { $($fields:tt)* }) => {
+        admin_command! {
+            #[argh(
+                note = "It takes --admin and --token-file, or --config; without them \
+                        $FANFARE_ADMIN_ADDRESS and $FANFARE_ADMIN_TOKEN_FILE, else the development \
+                        daemon (`fanfare serve`) if it runs, else the system service \
+                        (/etc/fanfare/fanfare.toml)."
+            )]
+            $(#[$about])*
+            shown pub $name { $($fields)* }
+        }
+    };
+    ($(#[$about:meta])* $name:ident shows { $($fields:tt)* }) => {
+        admin_command! { $(#[$about])* shown $name { $($fields)* } }
+    };
+    ($(#[$about:meta])* shown $vis:vis $name:ident { $($fields:tt)* }) => {
         admin_command! {
             $(#[$about])*
             $vis $name { $($fields)* } and {

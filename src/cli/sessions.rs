@@ -15,7 +15,48 @@ const PAGE_ROWS: usize = 1000;
 /// Characters of a subject that are shown, which is all.
 pub(super) const TEXT_CHARS_MAX: usize = 80;
 
-admin_command! {
+/// Declares a command about the sessions that a filter means; what it `has` besides stands before
+/// the options of the filter, and behind them.
+macro_rules! session_command {
+    ($(#[$about:meta])* pub $name:ident has { $($first:tt)* } and { $($last:tt)* }) => {
+        admin_command! {
+            $(#[$about])*
+            pub $name shows {
+                $($first)*
+                /// only sessions of this dialect
+                #[argh(option, arg_name = "name")]
+                dialect: Option<String>,
+                /// only clients with this IP address
+                #[argh(option, arg_name = "ip")]
+                address: Option<String>,
+                /// only sessions with this subject, as they are listed with it
+                #[argh(option, arg_name = "text")]
+                subject: Option<String>,
+                /// only sessions that may get the events of this topic, such as echo/APP/CHANNEL
+                #[argh(option, arg_name = "address")]
+                topic: Option<String>,
+                $($last)*
+            }
+        }
+
+        impl $name {
+            /// The parameters of the filter that are given.
+            fn filter(&self) -> Vec<(&'static str, &str)> {
+                let all = [
+                    ("dialect", &self.dialect),
+                    ("address", &self.address),
+                    ("subject", &self.subject),
+                    ("topic", &self.topic),
+                ];
+                all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+            }
+        }
+    };
+}
+
+pub(super) use session_command;
+
+session_command! {
 /// List the sessions of a running daemon, or show one of them.
 #[argh(
     subcommand,
@@ -24,27 +65,13 @@ admin_command! {
                {command_name} --sort backlog --count 10\n\
                {command_name} --topic echo/app-id/private-room\n\
                {command_name} 0-17-42",
-    note = "It takes --admin and --token-file, or --config; without them $FANFARE_ADMIN_ADDRESS and \
-            $FANFARE_ADMIN_TOKEN_FILE, else the development daemon (`fanfare serve`) if it runs, \
-            else the system service (/etc/fanfare/fanfare.toml).",
     note = "The manual: fanfare help admin"
 )]
-pub SessionsCommand shows {
+pub SessionsCommand has {
         /// the session to show, with its subscriptions
         #[argh(positional, arg_name = "ID")]
         id: Option<ConnectionRef>,
-        /// only sessions of this dialect
-        #[argh(option, arg_name = "name")]
-        dialect: Option<String>,
-        /// only clients with this IP address
-        #[argh(option, arg_name = "ip")]
-        address: Option<String>,
-        /// only sessions with this subject, as they are listed with it
-        #[argh(option, arg_name = "text")]
-        subject: Option<String>,
-        /// only sessions that may get the events of this topic, such as echo/APP/CHANNEL
-        #[argh(option, arg_name = "address")]
-        topic: Option<String>,
+    } and {
         /// age, the oldest first, or backlog, the slowest client first
         #[argh(option, arg_name = "order")]
         sort: Option<String>,
@@ -83,21 +110,10 @@ impl SessionsCommand {
         let mut after = String::new();
         loop {
             let count = (self.count - rows.len()).min(PAGE_ROWS).to_string();
-            let text = |option: &Option<String>| option.clone().unwrap_or_default();
-            let page = reach.ask(
-                "GET",
-                "/v1/sessions",
-                &[
-                    ("dialect", &text(&self.dialect)),
-                    ("address", &text(&self.address)),
-                    ("subject", &text(&self.subject)),
-                    ("topic", &text(&self.topic)),
-                    ("sort", &text(&self.sort)),
-                    ("count", &count),
-                    ("after", &after),
-                ],
-            )?;
-            let mut page = page.good()?.json()?;
+            let sort = self.sort.as_deref().unwrap_or_default();
+            let how = [("sort", sort), ("count", &count), ("after", &after)];
+            let parameters = [&self.filter()[..], &how].concat();
+            let mut page = reach.ask("GET", "/v1/sessions", &parameters)?.good()?.json()?;
             if let Value::Array(found) = page["sessions"].take() {
                 rows.extend(found);
             }

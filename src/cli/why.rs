@@ -18,9 +18,6 @@ admin_command! {
     name = "why",
     example = "{command_name} --subject 5f243438-1 wazo '{{\"name\":\"call_created\",\"data\":{{}}}}'\n\
                {command_name} --id 0-17-42 event/john.doe '{{\"Type\":\"chat\",\"Object\":\"general\"}}'",
-    note = "It takes --admin and --token-file, or --config; without them $FANFARE_ADMIN_ADDRESS and \
-            $FANFARE_ADMIN_TOKEN_FILE, else the development daemon (`fanfare serve`) if it runs, \
-            else the system service (/etc/fanfare/fanfare.toml).",
     note = "The manual: fanfare help admin"
 )]
 pub WhyCommand shows {
