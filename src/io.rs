@@ -25,6 +25,7 @@
 //!   Redis
 //! - `cluster`: the thread that carries between this daemon and the others of its cluster
 //! - `store`: the threads of the durable topics, usually one
+//! - `ends`: the last ends of sessions
 //! - `asking`: operators' questions about sessions, taken to the shards
 //! - `operator`: the way from the admin thread to the command that runs the daemon
 //! - `admin`: the thread of health, metrics, and operators' requests
