@@ -4,7 +4,9 @@
 use crate::bed::{Bed, SETTLING};
 use crate::crowd::{Crowd, Member};
 use crate::dialects::{Follower, every_dialect, line};
-use crate::harness::{DEADLINE, Daemon, Setup, eventually, eventually_within, skip};
+use crate::harness::{
+    DEADLINE, Daemon, Setup, eventually, eventually_well, eventually_within, skip,
+};
 use crate::network::{Host, has_disks};
 use crate::operator::{TOKEN, cluster};
 use crate::relay::{RelayWish, relay};
@@ -12,7 +14,7 @@ use crate::server::{PASSWORD, ServerWish};
 use serde_json::json;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The daemon serves its own clients, whatever there is of a cluster.
 #[track_caller]
@@ -27,16 +29,12 @@ fn assert_serves(daemon: &Daemon) {
 #[track_caller]
 pub(crate) fn await_trouble(daemon: &Daemon, words: &[&str]) {
     let has_all = |text: &str| words.iter().all(|word| text.contains(word));
-    let start = Instant::now();
-    loop {
+    eventually_well(DEADLINE, || {
         let (status, page) = daemon.page("/readyz");
         let is_logged = daemon.log().iter().any(|line| has_all(line));
-        if status == 503 && has_all(&page) && is_logged {
-            break;
-        }
-        assert!(start.elapsed() < DEADLINE, "no {words:?}: {status} {page}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        let is_told = status == 503 && has_all(&page) && is_logged;
+        if is_told { Ok(()) } else { Err(format!("{words:?} are told: {status} {page}")) }
+    });
     assert_eq!(daemon.page("/healthz").0, 200);
     assert!(daemon.logged(PASSWORD).is_empty(), "the password is in the log");
     assert_serves(daemon);

@@ -3,7 +3,7 @@
 
 use crate::bed::Bed;
 use crate::dialects::APP;
-use crate::harness::{Daemon, Echo, http, signed};
+use crate::harness::{Daemon, Echo, eventually_well, http, signed};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -169,15 +169,16 @@ impl Crowd {
     #[track_caller]
     pub(crate) fn settle_among(&mut self, bed: &Bed, ended: usize, within: Duration) -> Duration {
         let start = Instant::now();
-        loop {
+        eventually_well(within, || {
             let wrong = self.wrong(bed, ended);
-            if wrong.is_empty() {
-                return start.elapsed();
-            }
             let some = &wrong[..wrong.len().min(10)];
-            assert!(start.elapsed() < within, "after {within:?} still {}: {some:#?}", wrong.len());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+            if wrong.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{} are wrong: {some:#?}", wrong.len()))
+            }
+        });
+        start.elapsed()
     }
 
     /// What is not as it is.

@@ -1,7 +1,7 @@
 //! Every dialect on every node: followers of each, and the ways by which numbered events come in.
 
 use crate::harness::{
-    Client, Daemon, Echo, PATH, SECRET, Setup, eventually, head, post, token, token_with, with_apps,
+    Client, Daemon, Echo, PATH, SECRET, Setup, eventually, post, token, token_with, with_apps,
 };
 use crate::network::Host;
 use base64::Engine as _;
@@ -136,8 +136,10 @@ impl Follower {
                 echo.join(ROOM, None);
                 echo.client
             }
-            "channel" => upgraded(channel_address(daemon), &format!("/?token={}", chat_token(2))),
-            "pulsar" => upgraded(
+            "channel" => {
+                Client::upgraded(channel_address(daemon), &format!("/?token={}", chat_token(2)))
+            }
+            "pulsar" => Client::upgraded(
                 daemon.address,
                 "/ws/v2/consumer/non-persistent/public/default/t/s?receiverQueueSize=100000",
             ),
@@ -193,15 +195,6 @@ pub(crate) fn number(text: &str) -> Option<u64> {
     between(text)
 }
 
-/// A WebSocket at a path.
-#[track_caller]
-fn upgraded(address: SocketAddr, path: &str) -> Client {
-    let mut client = Client::raw(address);
-    client.bytes(head(path).as_bytes());
-    assert_eq!(client.answer(), 101, "{path}");
-    client
-}
-
 /// A way by which clients and applications publish numbered events, besides the unix feed.
 pub(crate) enum Way {
     /// The HTTP API of Echo.
@@ -216,10 +209,12 @@ impl Way {
         let mut personium = Client::connect(daemon.address);
         let answer = personium.ask(&json!({ "AccessToken": token() }).to_string());
         assert!(answer.contains("Success"), "{answer}");
-        let channel = upgraded(channel_address(daemon), &format!("/?token={}", chat_token(1)));
+        let channel =
+            Client::upgraded(channel_address(daemon), &format!("/?token={}", chat_token(1)));
         let mut whisperer = Echo::connect(daemon);
         whisperer.join(ROOM, None);
-        let producer = upgraded(daemon.address, "/ws/v2/producer/non-persistent/public/default/t");
+        let producer =
+            Client::upgraded(daemon.address, "/ws/v2/producer/non-persistent/public/default/t");
         vec![
             Self::Http(Client::raw(daemon.address)),
             Self::Client("personium-event", personium),

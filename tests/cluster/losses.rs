@@ -56,6 +56,7 @@ fn publish(socket: &Path, origin: u64, own: &AtomicU64, until: &Until<'_>) -> u6
             Until::Count(count) if number >= *count => return number,
             Until::Count(_) => {}
             Until::Told(is_told) if is_told.load(Relaxed) => return number,
+            // The rate of the load, while the faults take their time.
             Until::Told(_) => std::thread::sleep(Duration::from_millis(25)),
         }
     }

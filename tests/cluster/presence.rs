@@ -141,8 +141,10 @@ fn a_node_that_was_cut_off_and_one_that_stood_still_are_right_again() {
     crowd.settle(&bed, RECOVERY);
 
     bed.node(1).signal(Signal::STOP);
-    // The fault itself: it stands still for longer than a node may be silent before it is gone.
-    std::thread::sleep(Duration::from_secs(8));
+    // It stands still for longer than a node may be silent before it is gone.
+    eventually("the others take it for gone", || {
+        [0, 2].iter().all(|node| bed.node(*node).metric("cluster_peers") == 1)
+    });
     bed.node(1).signal(Signal::CONT);
     crowd.settle(&bed, RECOVERY);
 

@@ -1,7 +1,7 @@
 //! A thread that hangs: it is named, the service manager is asked for a restart when it goes on, and a stop ends all the
 //! same.
 
-use crate::harness::{Client, Daemon, Frozen, Setup, eventually, head};
+use crate::harness::{Client, Daemon, Frozen, Setup, eventually};
 use rustix::process::Signal;
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::os::unix::net::UnixDatagram;
@@ -238,9 +238,7 @@ fn a_start_that_hangs_ends_when_a_stop_is_asked_for() {
 fn a_disk_that_does_not_answer_is_told_to_whoever_asks_for_pulsar() {
     let daemon = daemon();
     let Some(frozen) = Frozen::thread(&daemon, "sync") else { return };
-    let mut producer = Client::raw(daemon.address);
-    producer.bytes(head("/ws/v2/producer/persistent/t/n/x").as_bytes());
-    assert_eq!(producer.answer(), 101);
+    let mut producer = Client::upgraded(daemon.address, "/ws/v2/producer/persistent/t/n/x");
     // The disk is waited for elsewhere when there is much at once.
     for _ in 0..200 {
         producer.say(r#"{"payload":"eA=="}"#);

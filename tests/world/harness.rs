@@ -29,7 +29,7 @@ pub(crate) use broker::{Broker, headers};
 pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, clean, command};
 pub(crate) use echo::{APP_SECRET, Echo, answer, echo_setup, hmac_of, post, signed};
-pub(crate) use eventually::{DEADLINE, eventually, eventually_within};
+pub(crate) use eventually::{DEADLINE, eventually, eventually_well, eventually_within};
 pub(crate) use foreign::{npm, pypi, succeed};
 pub(crate) use frozen::Frozen;
 pub(crate) use haproxy::Haproxy;

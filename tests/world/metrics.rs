@@ -1,7 +1,7 @@
 //! The metrics: in the form that is asked for, without complaint of Prometheus's own check, and what they tell of the
 //! build, the process, the configuration and what it serves.
 
-use crate::harness::{Authority, Client, Daemon, Setup, eventually, head, http, skip};
+use crate::harness::{Authority, Client, Daemon, Setup, eventually, http, skip};
 use rustix::process::Signal;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -77,8 +77,8 @@ fn the_form_is_the_one_that_is_asked_for() {
 fn prometheus_has_nothing_to_complain_of() {
     let daemon = daemon();
     // So that there is a topic that holds room, and a backlog.
-    drop(open(&daemon, "/ws/v2/consumer/persistent/t/n/orders/billing"));
-    let mut producer = open(&daemon, "/ws/v2/producer/persistent/t/n/orders");
+    drop(Client::upgraded(daemon.address, "/ws/v2/consumer/persistent/t/n/orders/billing"));
+    let mut producer = Client::upgraded(daemon.address, "/ws/v2/producer/persistent/t/n/orders");
     assert!(producer.ask(r#"{"payload":"eA=="}"#).contains("ok"));
     let mut command = Command::new("promtool");
     command
@@ -156,23 +156,16 @@ fn the_last_reload_and_the_ends_of_certificates_are_told() {
     assert!(daemon.metric("config_last_reload_success_timestamp_seconds") > taken);
 }
 
-/// A client that is let in at a path.
-fn open(daemon: &Daemon, path: &str) -> Client {
-    let mut client = Client::raw(daemon.address);
-    client.bytes(head(path).as_bytes());
-    assert_eq!(client.answer(), 101, "{path}");
-    client
-}
-
 #[test]
 fn the_store_its_room_and_the_largest_backlogs_are_told() {
     let daemon = daemon();
     assert!(daemon.metric("store_size_bytes") > 0 && daemon.metric("store_free_bytes") > 0);
-    let consumer = open(&daemon, "/ws/v2/consumer/persistent/t/n/orders/billing");
+    let consumer =
+        Client::upgraded(daemon.address, "/ws/v2/consumer/persistent/t/n/orders/billing");
     drop(consumer);
-    let quoted = open(&daemon, "/ws/v2/consumer/persistent/t/n/orders/a%22b%5C");
+    let quoted = Client::upgraded(daemon.address, "/ws/v2/consumer/persistent/t/n/orders/a%22b%5C");
     drop(quoted);
-    let mut producer = open(&daemon, "/ws/v2/producer/persistent/t/n/orders");
+    let mut producer = Client::upgraded(daemon.address, "/ws/v2/producer/persistent/t/n/orders");
     for _ in 0..3 {
         assert!(producer.ask(r#"{"payload":"eA=="}"#).contains("ok"));
     }
@@ -186,7 +179,10 @@ fn the_store_its_room_and_the_largest_backlogs_are_told() {
 #[test]
 fn the_apps_of_echo_are_told_apart() {
     let daemon = daemon();
-    let _clients = [open(&daemon, "/app/shop-key"), open(&daemon, "/app/shop-key")];
+    let _clients = [
+        Client::upgraded(daemon.address, "/app/shop-key"),
+        Client::upgraded(daemon.address, "/app/shop-key"),
+    ];
     daemon.await_metric("app_connections{app=\"shop\"}", 2);
     assert_eq!(daemon.metric("app_connections{app=\"blog\"}"), 0);
     daemon.publisher().send("echo/blog {\"name\":\"e\",\"channel\":\"c\",\"data\":\"{}\"}\n");

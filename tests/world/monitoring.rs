@@ -1,6 +1,8 @@
 //! The dashboard and the alert rules, held against Prometheus's own tool and against the metrics that there are.
 
-use crate::harness::{Authority, Client, Setup, WATCHED, eventually, head, skip, watched_metrics};
+use crate::harness::{
+    Authority, Client, DEADLINE, Setup, WATCHED, eventually_well, skip, watched_metrics,
+};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -87,12 +89,7 @@ fn what_is_watched_exists() {
         .set("store.path", store)
         .start();
     // So that there is a backlog.
-    let open = |path: &str| {
-        let mut client = Client::raw(daemon.address);
-        client.bytes(head(path).as_bytes());
-        assert_eq!(client.answer(), 101, "{path}");
-        client
-    };
+    let open = |path| Client::upgraded(daemon.address, path);
     drop(open("/ws/v2/consumer/persistent/t/n/orders/billing"));
     let sent = open("/ws/v2/producer/persistent/t/n/orders").ask(r#"{"payload":"eA=="}"#);
     assert!(sent.contains("ok"), "{sent}");
@@ -102,13 +99,10 @@ fn what_is_watched_exists() {
         .into_iter()
         .filter(|name| !name.starts_with("fanfare_cluster_"))
         .collect();
-    eventually("all that is watched is told", || {
+    eventually_well(DEADLINE, || {
         let pages = [&daemon, &secure].map(|daemon| daemon.page("/metrics").1).concat();
         let is_missing = |name: &&String| !pages.contains(&format!("# TYPE {name} "));
         let missing: Vec<&String> = watched.iter().filter(is_missing).collect();
-        if !missing.is_empty() {
-            println!("missing: {missing:?}");
-        }
-        missing.is_empty()
+        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} are missing")) }
     });
 }

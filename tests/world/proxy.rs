@@ -3,14 +3,6 @@
 use crate::harness::{Client, Daemon, Haproxy, Nginx, Setup, head, http, placed, shown, token};
 use std::net::SocketAddr;
 
-/// A connection whose handshake was accepted through the proxy.
-fn come(proxy: SocketAddr, path: &str) -> Client {
-    let mut client = Client::raw(proxy);
-    client.bytes(head(path).as_bytes());
-    assert_eq!(client.answer(), 101, "{path}");
-    client
-}
-
 /// A daemon that speaks what proxies have cut, with pings as long before an nginx's patience of 3 s as the defaults are
 /// before its default of 60, or nearer.
 fn setup(interval_s: u32) -> Setup {
@@ -36,7 +28,7 @@ fn assert_stays(daemon: &Daemon, proxy: SocketAddr) {
         ("is in an app", "/app/app-key"),
         ("is on the bus", "/?token=any"),
     ]
-    .map(|(who, path)| (who, come(proxy, path)))
+    .map(|(who, path)| (who, Client::upgraded(proxy, path)))
     .into();
     clients[1].1.follow_with(&token());
     // Two signs of life after another are further apart than the proxy would wait for a first.
@@ -91,7 +83,7 @@ fn idle_sessions_stay_through_the_haproxy_of_the_manual() {
 fn without_a_ping_in_time_the_same_nginx_cuts() {
     let daemon = setup(3600).start();
     let Some(nginx) = Nginx::before(daemon.address, PATIENCE) else { return };
-    let mut client = come(nginx.address, "/demo/__event");
+    let mut client = Client::upgraded(nginx.address, "/demo/__event");
     assert_eq!(client.next(), None);
 }
 

@@ -3,7 +3,7 @@
 
 use crate::harness::{
     Client, DEADLINE, Daemon, Echo, Frozen, PATH, SECRET, Setup, clean, command, echo_setup,
-    eventually, head, http, root, skip, token, token_with,
+    eventually, http, root, skip, token, token_with,
 };
 use fanfare::dialect::client::ClientWish;
 use fanfare::token::{Algorithm, mint};
@@ -94,15 +94,6 @@ fn second(daemon: &Daemon) -> SocketAddr {
     found.find(|address| *address != daemon.address).unwrap()
 }
 
-/// A WebSocket at a path.
-#[track_caller]
-fn upgraded(address: SocketAddr, path: &str) -> Client {
-    let mut client = Client::raw(address);
-    client.bytes(head(path).as_bytes());
-    assert_eq!(client.answer(), 101, "{path}");
-    client
-}
-
 /// A follower of each dialect, with its subscription, the address by which operators ask for it, and its subject.
 pub(crate) fn followers(
     daemon: &Daemon,
@@ -119,7 +110,7 @@ pub(crate) fn followers(
     let mut echo = Echo::connect(daemon);
     echo.join("presence-room", Some("u1"));
     let chat = signed(json!({ "channel": "chat:1", "id": 2, "name": "Ann" }));
-    let mut channel = upgraded(second(daemon), &format!("/?token={chat}"));
+    let mut channel = Client::upgraded(second(daemon), &format!("/?token={chat}"));
     // Its acknowledgement, and then what it has said itself: it is a member.
     channel.ask(r#"{"data":{}}"#);
     channel.text();
@@ -153,7 +144,7 @@ pub(crate) fn followers(
         ("channel", channel, "channel/chat:1", "channel/chat:1", r#"{"name":"Ann","id":2}"#),
         (
             "pulsar",
-            upgraded(daemon.address, "/ws/v2/consumer/non-persistent/public/default/t/s"),
+            Client::upgraded(daemon.address, "/ws/v2/consumer/non-persistent/public/default/t/s"),
             "pulsar/non-persistent/public/default/t",
             "pulsar/non-persistent/public/default/t",
             "",
@@ -224,7 +215,8 @@ fn sessions_of_every_dialect_are_listed_found_by_their_topics_and_ended() {
 #[test]
 fn consumers_of_a_durable_topic_are_told_with_their_sessions() {
     let daemon = every_dialect();
-    let _consumer = upgraded(daemon.address, "/ws/v2/consumer/persistent/public/default/t/s");
+    let _consumer =
+        Client::upgraded(daemon.address, "/ws/v2/consumer/persistent/public/default/t/s");
     let id = rows(&daemon, "dialect=pulsar")[0]["id"].clone();
     let (_, stats) = ask(&daemon, "GET", "/topics/stats?topic=persistent://public/default/t");
     assert_eq!(stats["subscriptions"]["s"]["consumers"][0]["session"], id, "{stats}");

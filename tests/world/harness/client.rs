@@ -123,6 +123,15 @@ impl Client {
         Self::try_connect(address).expect("the handshake was refused")
     }
 
+    /// The same at a path.
+    #[track_caller]
+    pub(crate) fn upgraded(address: SocketAddr, path: &str) -> Self {
+        let mut client = Self::raw(address);
+        client.bytes(head(path).as_bytes());
+        assert_eq!(client.answer(), 101, "{path}");
+        client
+    }
+
     /// The same, or the status that refused it.
     pub(crate) fn try_connect(address: SocketAddr) -> Result<Self, u16> {
         let mut client = Self::raw(address);

@@ -14,9 +14,15 @@ pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
 /// Waits so long until the condition holds.
 #[track_caller]
 pub(crate) fn eventually_within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    eventually_well(time, || if condition() { Ok(()) } else { Err(what.to_owned()) });
+}
+
+/// Waits so long until nothing is wrong any more, and else says what is.
+#[track_caller]
+pub(crate) fn eventually_well(time: Duration, mut look: impl FnMut() -> Result<(), String>) {
     let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < time, "still not so after {time:?}: {what}");
+    while let Err(wrong) = look() {
+        assert!(start.elapsed() < time, "still not so after {time:?}: {wrong}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
