@@ -19,6 +19,8 @@ use std::process::ExitCode;
 /// Ports of the listeners: that of most dialects, and that which clients of one that takes any path
 /// expect.
 const PORTS: [u16; 2] = [8080, 9502];
+/// Where operators on this machine ask, as in the sample.
+const ADMIN_SOCKET: &str = "/run/fanfare/admin.sock";
 /// What the configuration's mode is: others may read it, since secrets have files of their own.
 const CONFIGURATION_MODE: u32 = 0o644;
 
@@ -119,8 +121,9 @@ impl Init {
         }
         let admin_token = directory.join("admin.token");
         configuration += &format!(
-            "# Health and metrics, and requests of operators with the token.\n\
-             [admin]\naddress = \"127.0.0.1:9500\"\ntoken_file = {}\n\n\
+            "# Health and metrics, and requests of operators: with the token, or over the socket as\n\
+             # root or the daemon's user.\n\
+             [admin]\naddress = \"127.0.0.1:9500\"\ntoken_file = {}\nsocket = \"{ADMIN_SOCKET}\"\n\n\
              # Programs on this machine write events to this socket, if their user is in its group.\n\
              [feed.unix]\npath = \"{SERVICE_SOCKET}\"\n",
             in_toml(&admin_token)

@@ -223,7 +223,10 @@ pub struct AdminTable {
     pub publish_token_file: Option<PathBuf>,
     /// The path of a socket that answers the same. Only root and the daemon's user can connect to
     /// it, and need no token.
-    #[schemars(example = &"/run/fanfare/admin.sock")]
+    #[schemars(
+        example = &"/run/fanfare/admin.sock",
+        extend("x-sample" = "/run/fanfare/admin.sock")
+    )]
     pub socket: Option<PathBuf>,
 }
 

@@ -20,6 +20,7 @@ fn assert_can_run(directory: &Path) -> String {
     let file = directory.join("fanfare.toml");
     let mut check = command(&["check", "--config", file.to_str().unwrap()]);
     check.env("FANFARE_FEED_UNIX_PATH", directory.join("events.sock"));
+    check.env("FANFARE_ADMIN_SOCKET", directory.join("admin.sock"));
     check.env("FANFARE_STORE_PATH", directory.join("store"));
     let (code, told, said) = run(&mut check);
     assert_eq!(code, Some(0), "{said}");
