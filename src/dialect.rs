@@ -66,6 +66,7 @@ pub use self::upgrade::{ClaimedPaths, Request, Served, Upgrade};
 
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
+use crate::json::RawValue;
 use crate::service::DialectId;
 use crate::service::presence::{PresenceAnswer, PresenceQuestion, PresenceVoice};
 use crate::service::topic::{MessageDraft, Recipient, StoredMessage, TopicName};
@@ -114,6 +115,22 @@ macro_rules! dialects {
                 match self {
                     $($(#[$attribute])* Kind::$variant => {
                         <$type as Dialect>::open(upgrade, context, out).map(AnyDialect::$variant)
+                    })+
+                }
+            }
+        }
+
+        impl Kind {
+            /// Takes a session over from another process; see [`Dialect::thaw`].
+            pub fn thaw(
+                self,
+                frozen: &RawValue,
+                context: &mut Context<'_>,
+                out: &mut Actions,
+            ) -> Option<AnyDialect> {
+                match self {
+                    $($(#[$attribute])* Kind::$variant => {
+                        <$type as Dialect>::thaw(frozen, context, out).map(AnyDialect::$variant)
                     })+
                 }
             }
@@ -480,6 +497,12 @@ impl AnyDialect {
     /// See [`Dialect::subscriptions`].
     pub fn subscriptions(&self, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
         with_dialects!(method self subscriptions (visit))
+    }
+
+    /// See [`Dialect::freeze`].
+    #[must_use]
+    pub fn freeze(&self) -> Option<Box<RawValue>> {
+        with_dialects!(method self freeze ())
     }
 
     /// See [`Dialect::delivery_form`].

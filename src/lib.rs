@@ -47,6 +47,7 @@
 //!   codec, and what its publishers are answered, is below it
 //! - [`metrics`]: what is counted
 //! - [`inspect`]: what operators ask about sessions, and the answers
+//! - [`handover`]: what one process leaves to the next: frozen sessions and services, as bytes
 //!
 //! One shard, and HTTP:
 //!
@@ -117,6 +118,7 @@ pub mod endpoint;
 pub mod event;
 pub mod feed;
 pub mod frame;
+pub mod handover;
 pub mod http;
 pub mod inspect;
 pub mod io;

@@ -12,6 +12,10 @@
 //!
 //! This file does not know what a message means, nor how a connection is closed.
 
+mod handover;
+
+pub use self::handover::FrozenInbox;
+
 use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};

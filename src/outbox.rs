@@ -13,6 +13,10 @@
 //! This file does not know sockets: it hands out the bytes of each outbox, and is told how many
 //! were taken.
 
+mod handover;
+
+pub use self::handover::FrozenOutbox;
+
 use crate::frame::Publication;
 use smallvec::SmallVec;
 use std::collections::VecDeque;

@@ -12,6 +12,7 @@ pub mod preamble;
 
 use crate::text::start;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Maximum number of trusted networks. The largest content networks publish some hundreds.
@@ -21,7 +22,7 @@ const NETWORKS_MAX: usize = 1024;
 const SUBSCRIBER_BITS: u32 = 64;
 
 /// The address of a client, and its port as far as that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remote {
     /// The address; an IPv4-mapped IPv6 address as IPv4.
     pub ip: IpAddr,

@@ -20,6 +20,6 @@ pub mod verification;
 pub mod webhook;
 
 pub use self::asking::Service;
-pub use self::connection::{ConnectionRef, DialectId, NoConnectionRef};
+pub use self::connection::{ConnectionRef, DialectId, NewRefs, NoConnectionRef};
 pub use self::http::{HttpCall, HttpReply, HttpService, ServiceNews};
 pub use self::question::{Answer, Answers, Effect, Question};

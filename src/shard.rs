@@ -15,7 +15,8 @@
 //! `delivering` is for durable messages, `presence` for the channels owned here; `timing` has pings
 //! and deadlines; `ending` every way in which a connection ends; `outgoing` is what goes to other
 //! shards; `reporting` decides when something is counted and logged, `report` has the lines;
-//! `inspecting` answers operators.
+//! `inspecting` answers operators; `handover` passes sessions to another process, and takes them
+//! over.
 
 mod asking;
 mod delivering;
@@ -23,6 +24,7 @@ mod dialect_state;
 mod ending;
 mod event;
 mod flushing;
+mod handover;
 mod inspecting;
 mod opening;
 mod outgoing;

@@ -31,7 +31,9 @@ use crate::service::webhook::{self, Recipients, Webhook};
 use crate::service::{Answer, Question};
 use crate::token::{Grant, NEVER_MS, Refusal, Verifier};
 use crate::wheel::Now;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::to_raw_value;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -52,6 +54,7 @@ const EXPIRED: (u16, &str) = (1008, "token expired");
 /// One connection, which belongs to one channel.
 ///
 /// Most connections are idle: everything that a session keeps is one text.
+#[derive(Serialize, Deserialize)]
 pub struct Channel {
     /// The first moment, in unix milliseconds, at which the token is no longer valid.
     expires_at_ms: u64,
@@ -61,7 +64,7 @@ pub struct Channel {
     stage: ChannelStage,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum ChannelStage {
     /// The token is being verified.
     Asking,
@@ -156,6 +159,19 @@ impl Dialect for Channel {
             }
             Input::Gone => {}
         }
+    }
+
+    fn freeze(&self) -> Option<Box<RawValue>> {
+        if self.stage == ChannelStage::Open { to_raw_value(self).ok() } else { None }
+    }
+
+    fn thaw(frozen: &RawValue, _: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
+        let session: Self = serde_json::from_str(frozen.get()).ok()?;
+        if session.stage != ChannelStage::Open {
+            return None;
+        }
+        out.subscribe(&subscription(session.channel()), b"");
+        Some(session)
     }
 
     fn verifier(settings: &crate::dialect::Settings) -> Option<&Verifier> {

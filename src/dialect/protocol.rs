@@ -7,6 +7,7 @@ use super::{
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
+use crate::json::RawValue;
 use crate::reason::Reason;
 use crate::service::presence::{PresenceAnswer, PresenceQuestion, PresenceVoice};
 use crate::service::topic::{MessageDraft, Recipient, StoredMessage, TopicName};
@@ -230,6 +231,19 @@ pub trait Dialect: Sized {
     /// [`Dialect::admits`] in words, and without any effect.
     fn explain(&self, publication: &Publication, now: Now) -> Explanation {
         Explanation::of(self.admits(publication, now))
+    }
+
+    /// The session as JSON, for another process; `None` where it cannot go on there, such as while
+    /// it awaits an answer: then its client is told to come back.
+    fn freeze(&self) -> Option<Box<RawValue>> {
+        None
+    }
+
+    /// A session of another process again, which subscribes to what it was subscribed to; its pings
+    /// and its deadline go on as they were. `None`: it cannot go on with these settings, or the
+    /// JSON is none of [`Dialect::freeze`]; then nothing has changed outside of it.
+    fn thaw(_frozen: &RawValue, _context: &mut Context<'_>, _out: &mut Actions) -> Option<Self> {
+        None
     }
 
     /// The form of a durable message for this session, which gets it now.

@@ -1,5 +1,6 @@
 //! References to connections and dialects, as services see them.
 
+use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -53,6 +54,41 @@ impl FromStr for ConnectionRef {
 /// A dialect, by its index in the list of dialects. Services do not know the dialects themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DialectId(pub u8);
+
+/// The references of connections that one process has passed to the next, old to new.
+#[derive(Clone, Debug, Default)]
+pub struct NewRefs(AHashMap<ConnectionRef, ConnectionRef>);
+
+impl NewRefs {
+    /// Notes the new reference of a connection that has been passed.
+    pub fn put(&mut self, old: ConnectionRef, new: ConnectionRef) {
+        self.0.insert(old, new);
+    }
+
+    /// The new reference of a connection; `None` when it was not passed.
+    #[must_use]
+    pub fn of(&self, old: ConnectionRef) -> Option<ConnectionRef> {
+        self.0.get(&old).copied()
+    }
+
+    /// The number of connections that have been passed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none has been passed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Extend<(ConnectionRef, ConnectionRef)> for NewRefs {
+    fn extend<T: IntoIterator<Item = (ConnectionRef, ConnectionRef)>>(&mut self, passed: T) {
+        self.0.extend(passed);
+    }
+}
 
 #[cfg(test)]
 mod tests {

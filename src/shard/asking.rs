@@ -69,7 +69,7 @@ impl Shard {
         }
     }
 
-    /// The connection as services know it.
+    /// The connection as services know it. The connection must exist.
     pub(super) fn reference(&self, id: Id) -> ConnectionRef {
         ConnectionRef { shard: self.number, id, serial: self.sessions[id as usize].serial }
     }

@@ -10,6 +10,7 @@
 mod conversation;
 
 mod feeds;
+mod handover;
 mod messages;
 mod session;
 mod shaping;

@@ -18,6 +18,8 @@
 // Each program uses a part of what is here.
 #![allow(dead_code)]
 
+mod handover;
+
 use crate::{HOST, KIND, PATH};
 use fanfare::dialect::{Kind, Settings, Upgrade, channel, personium, wazo};
 use fanfare::feed::{Intake, unix::Publisher};
@@ -40,6 +42,7 @@ pub(crate) const NOW_S: u64 = 1_518_612_600;
 #[derive(Default)]
 pub(crate) struct Client {
     pub(crate) id: Id,
+    is_gone: bool,
     inbox: Option<Box<MessageInbox>>,
     heard: VecDeque<String>,
     /// The answer to the request.
@@ -281,6 +284,7 @@ impl Bus {
                 ConnectionEvent::Opened(_) => continue,
             };
             let client = self.clients.values_mut().find(|client| client.id == id).unwrap();
+            client.is_gone |= word == "gone";
             client.heard.push_back(word.to_owned());
         }
     }

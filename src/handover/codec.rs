@@ -1,0 +1,164 @@
+//! Records as bytes: the kind, the length of the JSON and the JSON, the number of blobs, and of each
+//! blob the length and the bytes. Lengths are `u64` with the lowest byte first, and kind and number
+//! are a byte. A reader takes the blobs that it knows of and skips the others; one that is missing
+//! is empty.
+//!
+//! In front stand [`MAGIC`], the version as a `u32` and the header, as a record.
+
+use super::record::{FrozenConnection, HandoverHeader, HandoverRecord};
+use super::{FORMAT, OLDEST};
+use crate::bytes::Cursor;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The first bytes of a state.
+const MAGIC: &[u8; 8] = b"fanfare\0";
+
+/// The kinds of records.
+const HEADER: u8 = 0;
+const END: u8 = 1;
+const CONNECTION: u8 = 2;
+
+/// Why bytes are no state that can be taken over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadState {
+    /// Other bytes.
+    #[error("it is no state of fanfare")]
+    Foreign,
+    /// A version that this release does not read.
+    #[error("it has format {0}, and this release reads {OLDEST} to {FORMAT}")]
+    Format(u32),
+    /// It ends within a record.
+    #[error("it is cut off")]
+    CutOff,
+    /// A record does not have the form of its kind.
+    #[error("a record of kind {0} is malformed")]
+    Malformed(u8),
+}
+
+/// Appends the beginning of a state.
+pub fn begin(header: &HandoverHeader, out: &mut Vec<u8>) {
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&FORMAT.to_le_bytes());
+    put(HEADER, header, &[], out);
+}
+
+/// Appends the end of a state.
+pub fn end(out: &mut Vec<u8>) {
+    put(END, &(), &[], out);
+}
+
+/// Appends a record.
+pub fn write(record: &HandoverRecord, out: &mut Vec<u8>) {
+    match record {
+        HandoverRecord::Connection(connection) => {
+            let inbox = connection.inbox.as_ref();
+            let (pending, message) =
+                inbox.map_or(Default::default(), |inbox| (&inbox.pending[..], &inbox.message[..]));
+            let blobs =
+                [&connection.unread, &connection.session.unsent.bytes[..], pending, message];
+            put(CONNECTION, connection, &blobs, out);
+        }
+        HandoverRecord::Unknown(_) => {}
+        HandoverRecord::End => end(out),
+    }
+}
+
+/// Reads the beginning of a state. Returns the header, and the bytes behind it, which [`read`]
+/// takes.
+///
+/// # Errors
+/// When the bytes are no state that this release can read.
+pub fn open(state: &[u8]) -> Result<(HandoverHeader, &[u8]), BadState> {
+    let rest = state.strip_prefix(MAGIC).ok_or(BadState::Foreign)?;
+    let mut cursor = Cursor(rest);
+    let format = cursor.u32_le().ok_or(BadState::CutOff)?;
+    if !(OLDEST..=FORMAT).contains(&format) {
+        return Err(BadState::Format(format));
+    }
+    let (record, rest) = RawRecord::read(cursor.0)?;
+    if record.kind != HEADER {
+        return Err(BadState::Malformed(record.kind));
+    }
+    Ok((record.json()?, rest))
+}
+
+/// Reads a record from the front. Returns the bytes behind it too.
+///
+/// # Errors
+/// When the bytes are cut off, or do not have the form of their kind.
+pub fn read(bytes: &[u8]) -> Result<(HandoverRecord, &[u8]), BadState> {
+    let (record, rest) = RawRecord::read(bytes)?;
+    let [first, second, third, fourth] = record.blobs;
+    let known = match record.kind {
+        END => HandoverRecord::End,
+        CONNECTION => {
+            let mut connection: Box<FrozenConnection> = record.json()?;
+            connection.unread = first.into();
+            connection.session.unsent.bytes = second.into();
+            if let Some(inbox) = &mut connection.inbox {
+                (inbox.pending, inbox.message) = (third.into(), fourth.into());
+            }
+            HandoverRecord::Connection(connection)
+        }
+        kind => HandoverRecord::Unknown(kind),
+    };
+    Ok((known, rest))
+}
+
+/// The blobs of a record that are read.
+const BLOBS: usize = 4;
+
+/// The parts of a record.
+struct RawRecord<'a> {
+    kind: u8,
+    json: &'a [u8],
+    blobs: [&'a [u8]; BLOBS],
+}
+
+impl<'a> RawRecord<'a> {
+    fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), BadState> {
+        let mut cursor = Cursor(bytes);
+        Self::parts(&mut cursor).map(|record| (record, cursor.0)).ok_or(BadState::CutOff)
+    }
+
+    fn parts(cursor: &mut Cursor<'a>) -> Option<Self> {
+        let kind = cursor.byte()?;
+        let json = sized(cursor)?;
+        let mut blobs = [&[][..]; BLOBS];
+        for place in 0..usize::from(cursor.byte()?) {
+            let bytes = sized(cursor)?;
+            if let Some(blob) = blobs.get_mut(place) {
+                *blob = bytes;
+            }
+        }
+        Some(Self { kind, json, blobs })
+    }
+
+    fn json<T: DeserializeOwned>(&self) -> Result<T, BadState> {
+        serde_json::from_slice(self.json).map_err(|_| BadState::Malformed(self.kind))
+    }
+}
+
+/// The next bytes behind their length.
+fn sized<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
+    let length = cursor.u64_le()?;
+    cursor.take(usize::try_from(length).ok()?)
+}
+
+fn put(kind: u8, value: &impl Serialize, blobs: &[&[u8]], out: &mut Vec<u8>) {
+    out.push(kind);
+    let start = out.len();
+    out.extend_from_slice(&[0; 8]);
+    serde_json::to_writer(&mut *out, value)
+        .expect("records are structs of plain values, and memory takes any bytes");
+    let length = (out.len() - start - 8) as u64;
+    out[start..start + 8].copy_from_slice(&length.to_le_bytes());
+
+    // A handful of blobs at most.
+    out.push(blobs.len() as u8);
+    for blob in blobs {
+        out.extend_from_slice(&(blob.len() as u64).to_le_bytes());
+        out.extend_from_slice(blob);
+    }
+}

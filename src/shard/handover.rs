@@ -1,0 +1,149 @@
+//! Sessions of one process that go on in the next: frozen here, adopted there.
+
+use super::session::Phase;
+use super::{ConnectionRef, Id, Shard};
+use crate::dialect::{Action, Actions, AnyDialect, Input, Kind};
+use crate::handover::{FrozenDialect, FrozenPhase, FrozenSession, NotAdopted};
+use crate::outbox::Outbox;
+use crate::wheel::Now;
+
+impl Shard {
+    /// Whether nothing of any session is on its way: no question, no publication or answer for the
+    /// shards, nothing queued in this turn, and no request or handshake that awaits an answer.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let awaits_answer = |phase| matches!(phase, Phase::Opening | Phase::Asked(..));
+        !self.holds_back()
+            && self.dirty.is_empty()
+            && !self.sessions.iter().any(|(_, session)| awaits_answer(session.phase))
+    }
+
+    /// A connection as data, which stays as it is: an open session, or one of HTTP between two
+    /// requests. `None` where it cannot go on in another process: its client is told to come back.
+    /// Call between two turns.
+    #[must_use]
+    pub fn freeze(&self, id: Id) -> Option<FrozenSession> {
+        let session = self.sessions.get(id as usize)?;
+        let (phase, dialect) = match (session.phase, &session.dialect) {
+            (Phase::Open, Some(dialect)) => (FrozenPhase::Open, Some(dialect)),
+            (Phase::Head, None) => (FrozenPhase::New, None),
+            (Phase::Idle, None) => (FrozenPhase::Idle, None),
+            _ => return None,
+        };
+        // What the owner of the topics knows of a session stays in its process.
+        if session.asks_topics || session.owes_receipt {
+            return None;
+        }
+        let dialect = match dialect {
+            Some(dialect) => {
+                let name = dialect.kind().name().to_owned();
+                Some(FrozenDialect { name, state: dialect.freeze()? })
+            }
+            None => None,
+        };
+
+        Some(FrozenSession {
+            old: self.reference(id),
+            phase,
+            dialect,
+            since: session.since,
+            deadline: session.deadline,
+            ping_at: session.ping_at,
+            ping_interval: session.ping_interval,
+            misses: session.misses,
+            misses_max: session.misses_max,
+            bytes_out: session.bytes_out,
+            attempt: session.asked,
+            unsent: session.outbox.freeze()?,
+        })
+    }
+
+    /// Takes over a connection of another process of the same boot, without a word to its client:
+    /// what it is still to be sent leaves with the next flush. Limits of connections do not count,
+    /// because it is there already.
+    ///
+    /// # Errors
+    /// When it cannot go on here; then nothing has changed.
+    pub fn adopt(&mut self, frozen: FrozenSession, now: Now) -> Result<ConnectionRef, NotAdopted> {
+        let outbox = Outbox::thaw(&frozen.unsent).ok_or(NotAdopted::Unusable)?;
+        let phase = match (frozen.phase, &frozen.dialect) {
+            (FrozenPhase::Open, Some(_)) => Phase::Open,
+            (FrozenPhase::New, None) => Phase::Head,
+            (FrozenPhase::Idle, None) => Phase::Idle,
+            _ => return Err(NotAdopted::Unusable),
+        };
+
+        let id = self.accept(now);
+        if let Some(dialect) = &frozen.dialect
+            && let Err(error) = self.thaw(id, dialect, now)
+        {
+            self.unaccept(id);
+            return Err(error);
+        }
+
+        let is_blocked = !outbox.is_empty();
+        self.metrics.outbox_bytes.add(outbox.backlog_bytes() as u64);
+        let session = &mut self.sessions[id as usize];
+        session.outbox = outbox;
+        session.phase = phase;
+        session.since = frozen.since;
+        session.bytes_out = frozen.bytes_out;
+        session.deadline = frozen.deadline;
+        session.ping_at = frozen.ping_at;
+        // Pings without an interval would come for ever.
+        session.ping_interval = frozen.ping_interval.max(1);
+        (session.misses, session.misses_max) = (frozen.misses, frozen.misses_max);
+        session.asked = frozen.attempt;
+        // The number of its question counts on for it; other sessions get others.
+        self.asked = self.asked.max(frozen.attempt);
+
+        self.wheel.cancel(id);
+        self.reschedule(id);
+        if is_blocked {
+            self.mark_dirty(id);
+        }
+        Ok(self.reference(id))
+    }
+
+    /// Gives a new connection the dialect's session, with its subscriptions.
+    fn thaw(&mut self, id: Id, frozen: &FrozenDialect, now: Now) -> Result<(), NotAdopted> {
+        let kind = Kind::named(&frozen.name).ok_or(NotAdopted::UnknownDialect)?;
+        let mut actions = Actions::default();
+        let (mut context, _) = self.shared.context(now);
+        let dialect = kind.thaw(&frozen.state, &mut context, &mut actions);
+        let mut dialect = dialect.ok_or(NotAdopted::Unusable)?;
+
+        for action in &actions.list {
+            let Action::Subscribe(prefix, facet) = action else { continue };
+            let is_full = self.trie.len() >= self.limits.subscriptions_max;
+            if is_full || self.trie.insert(actions.get(prefix), actions.get(facet), id).is_err() {
+                self.undo(id, &mut dialect, now);
+                return Err(NotAdopted::Full);
+            }
+        }
+
+        self.metrics.sessions[kind as usize].add(1);
+        self.sessions[id as usize].dialect = Some(dialect);
+        Ok(())
+    }
+
+    /// Has a session that could not be taken over release what it holds. The services are not told:
+    /// they know it by the process that still has it.
+    fn undo(&mut self, id: Id, dialect: &mut AnyDialect, now: Now) {
+        let mut actions = Actions::default();
+        let (mut context, _) = self.shared.context(now);
+        dialect.handle(Input::Gone, &mut context, &mut actions);
+        for action in &actions.list {
+            if let Action::Unsubscribe(prefix, facet) = action {
+                self.trie.remove(actions.get(prefix), actions.get(facet), id);
+            }
+        }
+    }
+
+    /// Forgets a connection that was not taken over.
+    fn unaccept(&mut self, id: Id) {
+        self.wheel.cancel(id);
+        self.sessions.remove(id as usize);
+        self.metrics.connections.set(self.sessions.len() as u64);
+    }
+}

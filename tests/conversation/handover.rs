@@ -1,0 +1,83 @@
+//! The conversations go on in another process: everything is frozen, written, read and adopted.
+
+use super::Bus;
+use fanfare::dialect::Kind;
+use fanfare::handover::{self, FrozenConnection, HandoverHeader, HandoverRecord};
+use fanfare::message::MessageInbox;
+use fanfare::service::NewRefs;
+use fanfare::shard::Shard;
+use std::sync::Arc;
+
+impl Bus {
+    /// Passes everything to another shard, as to another process. Returns whether all of it could be passed;
+    /// otherwise everything is as before.
+    pub(crate) fn hand_over(&mut self) -> bool {
+        let names = self.names();
+        let Some(state) = self.state(&names) else { return false };
+        let (header, mut rest) = handover::open(&state).unwrap();
+        assert_eq!(header.boot_id, "this boot");
+
+        let (settings, limits) = (Arc::clone(self.shard.settings()), *self.shard.limits());
+        self.shard = Shard::new(settings, limits, Arc::clone(&self.metrics), self.now);
+        let mut refs = NewRefs::default();
+        loop {
+            let (record, behind) = handover::read(rest).unwrap();
+            rest = behind;
+            match record {
+                HandoverRecord::Connection(connection) => {
+                    self.adopt(*connection, &names, &mut refs)
+                }
+                HandoverRecord::Unknown(kind) => panic!("an unknown record, {kind}"),
+                HandoverRecord::End => break,
+            }
+        }
+        assert!(rest.is_empty(), "{} bytes behind the end", rest.len());
+        true
+    }
+
+    /// The clients with connections, in their order.
+    fn names(&self) -> Vec<String> {
+        let mut live: Vec<_> = self.clients.iter().filter(|(_, client)| !client.is_gone).collect();
+        live.sort_by_key(|(_, client)| client.id);
+        live.into_iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Everything, written down.
+    fn state(&self, names: &[String]) -> Option<Vec<u8>> {
+        let (release, boot_id) = ("0.1.0".into(), "this boot".into());
+        let mut state = Vec::new();
+        handover::begin(&HandoverHeader { release, boot_id, shards: 1 }, &mut state);
+        for (number, name) in names.iter().enumerate() {
+            let client = &self.clients[name];
+            let inbox = match &client.inbox {
+                Some(inbox) => Some(inbox.freeze()?),
+                None => None,
+            };
+            let connection = FrozenConnection {
+                fd: number as u32,
+                listener: ([127, 0, 0, 1], 80).into(),
+                remote: None,
+                is_told: false,
+                inbox,
+                session: self.shard.freeze(client.id)?,
+                unread: Vec::new(),
+            };
+            handover::write(&HandoverRecord::Connection(Box::new(connection)), &mut state);
+        }
+        handover::end(&mut state);
+        Some(state)
+    }
+
+    fn adopt(&mut self, connection: FrozenConnection, names: &[String], refs: &mut NewRefs) {
+        let client = self.clients.get_mut(&names[connection.fd as usize]).unwrap();
+        client.inbox = connection.inbox.map(|inbox| Box::new(MessageInbox::thaw(inbox).unwrap()));
+        if let Some(dialect) = &connection.session.dialect {
+            // Both shards count in one place here.
+            self.metrics.sessions[Kind::named(&dialect.name).unwrap() as usize].sub(1);
+        }
+        let old = connection.session.old;
+        let new = self.shard.adopt(connection.session, self.now).unwrap();
+        client.id = new.id;
+        refs.put(old, new);
+    }
+}
