@@ -5,17 +5,19 @@ use crate::dialects::{Follower, every_dialect, line};
 use crate::harness::{Daemon, Publisher, eventually_within};
 use crate::live::lost;
 use crate::network::Host;
-use crate::server::{NatsServer, ServerWish};
+use crate::server::ServerWish;
 use crate::{End, is_long};
 use rustix::process::Signal;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Numbers of one node's events; those of the next begin behind.
 const NODE: u64 = 1_000_000_000;
 /// How far a publisher may be ahead of what its own node has delivered.
 const AHEAD: u64 = 2_000;
+/// The silence after which the others call a node gone, with a second for its last beat.
+const GONE: Duration = Duration::from_secs(4);
 /// Events that are published at a time.
 const BATCH: u64 = 100;
 
@@ -195,24 +197,27 @@ fn what_a_server_drops_with_a_slow_node_is_counted_and_the_node_comes_back() {
     }
     bed.await_whole();
     let before = bed.node(0).metric("cluster_reconnects_total");
+    let mut stood_still = Duration::ZERO;
     let (_, missing) = run(&mut bed, None, |bed| {
+        let stopped = Instant::now();
         bed.node(0).signal(Signal::STOP);
         let mut publisher = bed.node(1).publisher();
         let filler = "x".repeat(100_000);
-        for _ in 0..500 {
+        for _ in 0..250 {
             // No follower takes it for a number.
             let event = serde_json::json!({ "Type": "t", "Object": "o", "Info": filler });
             publisher.send(format!("event/demo {event}\n"));
         }
-        assert_eq!(publisher.receipt(), (500, 0));
-        pause(1_000);
+        assert_eq!(publisher.receipt(), (250, 0));
+        eventually_within(SETTLING, "a server has dropped it", || {
+            bed.servers.iter().any(|server| server.log().contains("Slow Consumer"))
+        });
         bed.node(0).signal(Signal::CONT);
+        stood_still = stopped.elapsed();
         eventually_within(SETTLING, "the server has given the node up", || {
             bed.node(0).metric("cluster_reconnects_total") > before
         });
     });
-    let slow: Vec<String> = bed.servers.iter().map(NatsServer::log).collect();
-    assert!(slow.iter().any(|log| log.contains("Slow Consumer")), "{slow:?}");
     let counted: Vec<u64> = bed.nodes().map(lost).collect();
     println!("lost on each node: {missing:?}, counted: {counted:?}");
     // It has missed some of those without a number too.
@@ -220,5 +225,8 @@ fn what_a_server_drops_with_a_slow_node_is_counted_and_the_node_comes_back() {
     assert_eq!(missing[1..], counted[1..]);
     assert!(!bed.node(0).logged("the connection to NATS at").is_empty());
     assert!(!bed.node(0).logged("events of other nodes are lost").is_empty());
-    assert!(bed.nodes().skip(1).all(|daemon| daemon.logged("node a is gone").is_empty()));
+    // On a busy machine the events may take as long as its death.
+    if stood_still < GONE {
+        assert!(bed.nodes().skip(1).all(|daemon| daemon.logged("node a is gone").is_empty()));
+    }
 }
