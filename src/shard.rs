@@ -267,6 +267,12 @@ impl Shard {
         connections < self.limits.connections_max
     }
 
+    /// The number of shards in the daemon.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
     /// The current limits.
     #[must_use]
     pub fn limits(&self) -> &Limits {

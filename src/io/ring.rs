@@ -26,7 +26,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
 use std::io;
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 /// Orders that one system call hands to the kernel. Sends of a larger turn take several calls; with
@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 pub(super) const ORDERS_MAX: u32 = 512;
 /// Completions that the kernel can post before it has to queue them itself. By their number it also
 /// chooses how many lists the waiting orders are in, which it walks to cancel one.
-const COMPLETIONS_MAX: u32 = 8 * ORDERS_MAX;
+pub(super) const COMPLETIONS_MAX: u32 = 8 * ORDERS_MAX;
 /// Bytes of a buffer: most messages of clients fit, and long ones come in several.
 const BUFFER_BYTES: usize = 4096;
 /// Bytes of a send that a socket with the smallest buffer does not take at once.
@@ -51,6 +51,8 @@ const ACCEPT_BIT: u64 = 1 << 62;
 
 /// What the kernel is asked to do. No order here refers to memory.
 pub(super) enum Order<'a> {
+    /// Accept one connection.
+    AcceptOne(BorrowedFd<'a>),
     /// Accept connections, each with a completion of its own, until it fails or is cancelled.
     Accept(BorrowedFd<'a>),
     /// Receive whatever comes, each time into a buffer of the ring, until it fails or is cancelled.
@@ -170,9 +172,13 @@ impl Ring {
     /// then: one that is closed by [`Order::Close`] does.
     pub(super) fn order(&mut self, order: Order<'_>, tag: u64) {
         assert!(tag & (SEND_BIT | ACCEPT_BIT) == 0, "these bits tell what a result is");
-        let tag = if matches!(order, Order::Accept(_)) { tag | ACCEPT_BIT } else { tag };
+        let accepts = matches!(order, Order::Accept(_) | Order::AcceptOne(_));
+        let tag = if accepts { tag | ACCEPT_BIT } else { tag };
         let accepted = (SocketFlags::NONBLOCK | SocketFlags::CLOEXEC).bits() as i32;
         let entry = match order {
+            Order::AcceptOne(fd) => {
+                opcode::Accept::new(raw(&fd), null_mut(), null_mut()).flags(accepted).build()
+            }
             Order::Accept(fd) => opcode::AcceptMulti::new(raw(&fd)).flags(accepted).build(),
             Order::Receive(fd) => opcode::RecvMulti::new(raw(&fd), GROUP).build(),
             Order::Poll(fd, events) => {
@@ -188,7 +194,7 @@ impl Ring {
             }
         };
         let entry = entry.user_data(tag);
-        // SAFETY: none of these orders holds a pointer. Received bytes go to `self.buffers`, which
+        // SAFETY: none of these orders holds a pointer but a null one, for an address that is not wanted. Received bytes go to `self.buffers`, which
         // are dropped after the ring.
         while unsafe { self.uring.submission().push(&entry) }.is_err() {
             self.submit();

@@ -16,6 +16,7 @@ mod ring;
 
 pub(super) use self::call::{accept, send, send_vectored, shut_write};
 pub(super) use self::event::{Readiness, SocketEvent, SocketInterest};
+pub(super) use self::ring::accepted_ahead_max;
 
 use self::epoll::EpollSockets;
 use self::ring::RingSockets;
@@ -82,6 +83,15 @@ impl Transport {
             Self::Ring(sockets) => sockets.listen(number, listener),
         }
         Ok(())
+    }
+
+    /// Whether the kernel may accept connections before their turn, each of which takes a
+    /// descriptor that is not counted yet: [`accepted_ahead_max`] of them at most.
+    pub(super) fn accept_ahead(&mut self, is_allowed: bool) {
+        match self {
+            Self::Epoll(_) => {}
+            Self::Ring(sockets) => sockets.accept_ahead(is_allowed),
+        }
     }
 
     /// Takes a connection of a listener that is accepted already and waits.

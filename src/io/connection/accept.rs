@@ -5,7 +5,7 @@ use crate::http;
 use crate::io::clients;
 use crate::io::listen::ListenerTerms;
 use crate::io::tls::Tls;
-use crate::io::transport;
+use crate::io::transport::{self, accepted_ahead_max};
 use crate::proxy::Remote;
 use crate::reason::Reason;
 use crate::shard::{Id, Shard};
@@ -25,6 +25,7 @@ impl Sockets {
         if self.listeners.is_empty() {
             return self.accept_last(index, shard, now);
         }
+        self.accept_ahead(shard);
         for _ in 0..ACCEPTS_MAX {
             let Some(Some(listener)) = self.listeners.get_mut(index) else { return };
             if !listener.accepts() {
@@ -44,6 +45,14 @@ impl Sockets {
                 Err(_) => self.metrics.accept_errors.add(1),
             }
         }
+    }
+
+    /// Lets the kernel accept connections before their turn only while there is room for all that
+    /// it may: each takes a descriptor, and those of the admin listener are not for clients.
+    fn accept_ahead(&mut self, shard: &Shard) {
+        let room = shard.limits().connections_max.saturating_sub(self.total());
+        let ahead_max = shard.shards() * accepted_ahead_max(self.listeners.len());
+        self.transport.accept_ahead(room > ahead_max);
     }
 
     /// Takes in what the kernel has accepted before a stop, and perhaps tells of late.

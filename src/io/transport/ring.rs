@@ -8,7 +8,7 @@
 //! A socket that is not read for a while has its order cancelled. What had come before that is
 //! moved out of the shared buffers, or a few such clients could stop all others.
 
-use super::super::ring::{Completion, Order, Payload, Ring};
+use super::super::ring::{COMPLETIONS_MAX, Completion, Order, Payload, Ring};
 use super::call;
 use super::event::{EVENTS_MAX, Readiness, SocketEvent, SocketInterest};
 use super::received::{BufferChain, ReceivedBuffers};
@@ -29,6 +29,12 @@ const BUFFERS: u16 = 256;
 const ACCEPTED_MAX: usize = 256;
 /// Entries kept allocated when no socket keeps bytes of its own.
 const KEPT_PLACES: usize = 64;
+
+/// Maximum number of connections of so many listeners that the kernel has accepted and the shard has
+/// not counted yet.
+pub(in crate::io) fn accepted_ahead_max(listeners: usize) -> usize {
+    listeners * ACCEPTED_MAX + COMPLETIONS_MAX as usize
+}
 
 /// The kinds of orders, in the upper bits of a tag.
 const IGNORED: u64 = 0;
@@ -118,6 +124,8 @@ pub(in crate::io) struct RingSockets {
     is_woken: bool,
     slots: Vec<RingSlot>,
     listeners: Vec<ListenerSlot>,
+    /// Whether the kernel accepts connections before their turn.
+    accepts_ahead: bool,
     received: ReceivedBuffers,
     /// The bytes, and how many of them were received, of sockets that are not read.
     kept: AHashMap<Id, (Vec<u8>, usize)>,
@@ -144,6 +152,7 @@ impl RingSockets {
             is_woken: false,
             slots: Vec::new(),
             listeners: Vec::new(),
+            accepts_ahead: false,
             received: ReceivedBuffers::new(buffers),
             kept: AHashMap::new(),
             kept_bytes: 0,
@@ -223,7 +232,21 @@ impl RingSockets {
         let slot = &mut self.listeners[number];
         slot.serial = slot.serial.wrapping_add(1);
         (slot.is_wanted, slot.is_ordered) = (true, true);
-        self.ring.order(Order::Accept(listener), tag(ACCEPT, slot.serial, number as u32));
+        let order =
+            if self.accepts_ahead { Order::Accept(listener) } else { Order::AcceptOne(listener) };
+        self.ring.order(order, tag(ACCEPT, slot.serial, number as u32));
+    }
+
+    pub(super) fn accept_ahead(&mut self, is_allowed: bool) {
+        if self.accepts_ahead == is_allowed {
+            return;
+        }
+        self.accepts_ahead = is_allowed;
+        // The other kind is ordered when this one's end is met.
+        for (number, slot) in self.listeners.iter().enumerate().filter(|(_, slot)| slot.is_ordered)
+        {
+            self.ring.order(Order::CancelAccept(tag(ACCEPT, slot.serial, number as u32)), IGNORED);
+        }
     }
 
     pub(super) fn unlisten(&mut self, number: usize) {
@@ -263,6 +286,13 @@ impl RingSockets {
         }
         if !slot.is_wanted {
             return call::accept(listener);
+        }
+        if !slot.is_ordered && !self.accepts_ahead {
+            // One after the other, until the backlog is empty: then the kernel waits for the next.
+            match call::accept(listener) {
+                Err(Errno::AGAIN) => {}
+                accepted => return accepted,
+            }
         }
         if !slot.is_ordered {
             // An error that concerns one connection only has ended the order.
