@@ -32,6 +32,7 @@ pub mod serve;
 pub mod sessions;
 mod signals;
 pub mod subscribe;
+pub mod tap;
 pub mod token;
 pub mod topics;
 mod trial;

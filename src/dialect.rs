@@ -445,6 +445,14 @@ impl Kind {
         with_dialects!(function kind topic (place)).map_err(Into::into)
     }
 
+    /// The address of a publication of this dialect, as operators read it.
+    #[must_use]
+    pub fn address_of(self, publication: &Publication) -> String {
+        let topic = publication.topic().get(1..).unwrap_or_default();
+        let topic = String::from_utf8_lossy(topic);
+        format!("{}/{}", self.feed().word, with_dialects!(function self place (&topic)))
+    }
+
     /// The clients' end of the protocol.
     #[must_use]
     pub const fn client(self) -> &'static dyn client::DialectClient {

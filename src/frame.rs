@@ -50,6 +50,17 @@ pub fn put_text(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Range<u32
     start as u32..out.len() as u32
 }
 
+/// The payload of a frame that a server sends: unmasked, and never fragmented.
+#[must_use]
+pub fn payload(frame: &[u8]) -> &[u8] {
+    let header = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    frame.get(header..).unwrap_or_default()
+}
+
 /// A close frame with a code and the first 123 bytes of a reason, cut between characters.
 #[must_use]
 pub fn close(code: u16, reason: &str) -> Vec<u8> {

@@ -4,11 +4,13 @@
 //! answer says where the next one goes on. Without a question nothing is kept and nothing costs.
 //!
 //! Who may ask is decided by `http`, who asks the shards in which order by `io`. Sessions that have
-//! ended are in [`end`].
+//! ended are in [`end`], events on their way to sessions in [`tap`].
 
 pub mod end;
+pub mod tap;
 
 pub use self::end::{DETAIL_CHARS_MAX, ENDS_MAX, EndFilter, EndRing, REFUSALS_MAX, SessionEnd};
+pub use self::tap::{TapFilter, TapQueue};
 
 use crate::dialect::{AskedTopic, Explanation, Kind};
 use crate::frame::Publication;

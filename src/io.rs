@@ -27,6 +27,7 @@
 //! - `store`: the threads of the durable topics, usually one
 //! - `ends`: the last ends of sessions
 //! - `asking`: operators' questions about sessions, taken to the shards
+//! - `taps`: the events that operators see pass
 //! - `operator`: the way from the admin thread to the command that runs the daemon
 //! - `admin`: the thread of health, metrics, and operators' requests
 //! - `gaps`, `facts`: missing dependencies of dialects, and the other facts of readiness and
@@ -72,6 +73,7 @@ mod segments;
 mod slot;
 mod stopping;
 pub mod store;
+mod taps;
 mod tls;
 mod transport;
 mod watch;

@@ -8,8 +8,8 @@ use fanfare::cli::output::{note, print};
 use fanfare::cli::{
     CliError, check::Check, cluster::ClusterCommand, configuration::ConfigCommand,
     ended::EndedCommand, help::HelpCommand, init::Init, kick::KickCommand, publish::Publish,
-    serve::Serve, sessions::SessionsCommand, subscribe::SubscribeCommand, token::TokenCommand,
-    topics::TopicsCommand, why::WhyCommand,
+    serve::Serve, sessions::SessionsCommand, subscribe::SubscribeCommand, tap::TapCommand,
+    token::TokenCommand, topics::TopicsCommand, why::WhyCommand,
 };
 use std::process::ExitCode;
 
@@ -53,6 +53,7 @@ enum FanfareCommand {
     Sessions(SessionsCommand),
     Kick(KickCommand),
     Why(WhyCommand),
+    Tap(TapCommand),
     Ended(EndedCommand),
     Cluster(ClusterCommand),
     Bench(Bench),
@@ -111,6 +112,7 @@ fn run() -> Result<ExitCode, CliError> {
         Some(FanfareCommand::Sessions(sessions)) => sessions.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Kick(kick)) => kick.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Why(why)) => why.run().map(|()| ExitCode::SUCCESS),
+        Some(FanfareCommand::Tap(tap)) => tap.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Ended(ended)) => ended.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Cluster(cluster)) => cluster.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Bench(bench)) => {

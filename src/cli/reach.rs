@@ -11,7 +11,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::env;
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,12 @@ use std::time::Duration;
 /// How long the daemon may be silent. A backup takes as long as the disk does, and the daemon gives
 /// up after an hour.
 const SILENCE: Duration = Duration::from_secs(3700);
+/// The same in a stream, which has a sign of life every 15 seconds.
+const STREAM_SILENCE: Duration = Duration::from_secs(40);
+/// Longest head of a stream's answer, and longest answer that refuses it, in bytes.
+const HEAD_BYTES_MAX: u64 = 64 * 1024;
+/// Longest line of a stream in bytes: one with an event has up to 64 KiB of it, written as JSON.
+const LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// Characters of a sentence that are shown; a topic in it has up to 1024.
 const SENTENCE_CHARS_MAX: usize = 4000;
 /// Characters of an address that are shown.
@@ -88,6 +94,11 @@ macro_rules! admin_command {
 }
 
 pub(super) use admin_command;
+
+/// A connection to an admin listener.
+trait AdminSocket: Read + Write {}
+
+impl<T: Read + Write> AdminSocket for T {}
 
 /// A daemon's admin listener.
 #[derive(Debug)]
@@ -190,6 +201,58 @@ impl AdminReach {
         parameters: &[(&str, &str)],
         body: &[u8],
     ) -> Result<AdminAnswer, CliError> {
+        let request = self.request(method, path, parameters, body);
+        let answered = exchange(self.connect(SILENCE)?, &request);
+        self.read(&answered.map_err(|error| self.silent(&error))?)
+    }
+
+    /// Makes a request whose answer goes on, and hands each line of its body to `take`, until that
+    /// returns false.
+    pub(super) fn follow(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        take: &mut dyn FnMut(&str) -> Result<bool, CliError>,
+    ) -> Result<(), CliError> {
+        let mut socket = self.connect(STREAM_SILENCE)?;
+        let sent = socket.write_all(&self.request("GET", path, parameters, b""));
+        sent.map_err(|error| self.silent(&error))?;
+
+        let mut socket = BufReader::new(socket);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let read = Read::by_ref(&mut socket).take(HEAD_BYTES_MAX).read_until(b'\n', &mut head);
+            if read.map_err(|error| self.silent(&error))? == 0 {
+                break;
+            }
+        }
+        if !head.starts_with(b"HTTP/1.1 200 ") {
+            // A refusal has an end.
+            let read = socket.take(HEAD_BYTES_MAX).read_to_end(&mut head);
+            read.map_err(|error| self.silent(&error))?;
+            return self.read(&head)?.good().map(drop);
+        }
+
+        loop {
+            let mut line = Vec::new();
+            let read = Read::by_ref(&mut socket).take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+            if read.map_err(|error| self.silent(&error))? == 0 {
+                return Err(CliError::try_again(format!("{} has ended the stream", self.place)));
+            }
+            if !take(String::from_utf8_lossy(&line).trim_end())? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The bytes of a request.
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        parameters: &[(&str, &str)],
+        body: &[u8],
+    ) -> Vec<u8> {
         let mut target = path.to_owned();
         // An empty value means that the option was not given.
         let given = parameters.iter().filter(|(_, value)| !value.is_empty());
@@ -211,26 +274,30 @@ impl AdminReach {
             },
             body.len()
         );
-        let bytes = self.exchange(&[request.as_bytes(), body].concat())?;
-        self.read(&bytes)
+        [request.as_bytes(), body].concat()
     }
 
-    fn exchange(&self, request: &[u8]) -> Result<Vec<u8>, CliError> {
-        let answer = match &self.place {
+    /// A connection on which the daemon may be silent for so long.
+    fn connect(&self, silence: Duration) -> Result<Box<dyn AdminSocket>, CliError> {
+        let is_set;
+        let socket: Box<dyn AdminSocket> = match &self.place {
             AdminPlace::Address(address) => {
                 let socket = connect(address)?;
-                let is_set = socket.set_read_timeout(Some(SILENCE));
-                is_set.and_then(|()| exchange(socket, request))
+                is_set = socket.set_read_timeout(Some(silence));
+                Box::new(socket)
             }
             AdminPlace::Socket(path) => {
                 let socket = connect_local(path)?;
-                let is_set = socket.set_read_timeout(Some(SILENCE));
-                is_set.and_then(|()| exchange(socket, request))
+                is_set = socket.set_read_timeout(Some(silence));
+                Box::new(socket)
             }
         };
-        answer.map_err(|error| {
-            CliError::try_again(format!("{} does not answer: {error}", self.place))
-        })
+        is_set.map_err(|error| self.silent(&error))?;
+        Ok(socket)
+    }
+
+    fn silent(&self, error: &io::Error) -> CliError {
+        CliError::try_again(format!("{} does not answer: {error}", self.place))
     }
 
     fn read(&self, bytes: &[u8]) -> Result<AdminAnswer, CliError> {

@@ -156,6 +156,12 @@ pub trait Dialect: Sized {
         Err("the topics of this dialect have no addresses")
     }
 
+    /// The place of a publication's topic, without its first byte, as [`Dialect::subscriptions`]
+    /// has it.
+    fn place(topic: &str) -> String {
+        topic.trim_end_matches('\0').replace('\0', "/")
+    }
+
     /// The text of the close frame (code 1009) after a message of `bytes` where `bytes_max` are
     /// allowed; empty for the usual words. The shard closes; the session does not see the message.
     fn too_long(_bytes: u64, _bytes_max: usize) -> String {

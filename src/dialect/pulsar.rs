@@ -113,15 +113,17 @@ impl Dialect for Pulsar {
 
     /// Those of durable topics are known to their owner, who tells them with the topic's statistics.
     fn subscriptions(&self, visit: &mut dyn FnMut(fmt::Arguments<'_>)) {
-        if let RoleState::Listener(listener) = &self.part
-            && let Some((domain, name)) = listener.topic.as_str().split_once("://")
-        {
-            visit(format_args!("{domain}/{name}"));
+        if let RoleState::Listener(listener) = &self.part {
+            visit(format_args!("{}", fed::place_of(listener.topic.as_str())));
         }
     }
 
     fn topic(place: &str) -> Result<AskedTopic, &'static str> {
         fed::asked(place)
+    }
+
+    fn place(topic: &str) -> String {
+        fed::place_of(topic.trim_end_matches('\0'))
     }
 
     fn too_long(bytes: u64, bytes_max: usize) -> String {
@@ -130,12 +132,11 @@ impl Dialect for Pulsar {
 
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
         let (version, endpoint) = path::read(upgrade.path)?;
+        let mut bare = Self::new(version, PulsarRole::PingPong, RoleState::None, context.now);
         let (role, wish) = match endpoint {
             Ok(PulsarEndpoint::PingPong) => {
-                let mut session =
-                    Self::new(version, PulsarRole::PingPong, RoleState::None, context.now);
-                session.begin(context, out);
-                return Some(session);
+                bare.begin(context, out);
+                return Some(bare);
             }
             Ok(endpoint) => wish(endpoint, upgrade, context),
             Err(PathError::Subscription(reason)) => {
@@ -143,10 +144,8 @@ impl Dialect for Pulsar {
             }
             Err(PathError::Malformed(reason)) => {
                 out.refuse_saying(404, reason);
-                let mut session =
-                    Self::new(version, PulsarRole::PingPong, RoleState::None, context.now);
-                session.stage = PulsarStage::Refused;
-                return Some(session);
+                bare.stage = PulsarStage::Refused;
+                return Some(bare);
             }
         };
         let mut session = Self::new(version, role, RoleState::Wish(Box::new(wish)), context.now);

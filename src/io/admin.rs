@@ -7,6 +7,7 @@
 
 mod publishing;
 mod socket;
+mod tapping;
 mod v1;
 
 pub(super) use self::socket::AdminListeners;
@@ -18,6 +19,7 @@ use super::asking::Inspector;
 use super::operator::Operator;
 use super::pulse;
 use super::store::Unanswered;
+use super::taps::OpenTap;
 use crate::dialect::Kind;
 use crate::http::body::Framing;
 use crate::http::head::{self, Fault, HEADERS_MAX, Head, HeadEnd};
@@ -192,17 +194,28 @@ async fn converse(
     state: Arc<AdminState>,
     calls: Arc<AtomicBool>,
 ) -> io::Result<()> {
-    let response = match timeout(REQUEST_TIMEOUT, read(&socket, peer, &state)).await {
-        Err(_) => http::refusal(408).into(),
+    let reply = match timeout(REQUEST_TIMEOUT, read(&socket, peer, &state)).await {
+        Err(_) => AdminReply::Whole(http::refusal(408).into()),
         Ok(request) => match request? {
             AdminRead::None => return Ok(()),
-            AdminRead::Refused(response) => response.into(),
+            AdminRead::Refused(response) => AdminReply::Whole(response.into()),
             AdminRead::Whole(bytes, head, body) => {
                 respond(&bytes, (head, body), peer, &state, &calls).await
             }
         },
     };
-    timeout(REQUEST_TIMEOUT, socket.send(&response)).await?
+    match reply {
+        AdminReply::Whole(response) => timeout(REQUEST_TIMEOUT, socket.send(&response)).await?,
+        AdminReply::Tap(tap) => tapping::show(&socket, &tap).await,
+    }
+}
+
+/// What a request is answered.
+enum AdminReply {
+    /// A whole response.
+    Whole(Arc<[u8]>),
+    /// The events that pass from now on.
+    Tap(OpenTap),
 }
 
 /// What a connection has sent.
@@ -297,14 +310,16 @@ async fn respond(
     peer: AdminPeer,
     state: &AdminState,
     calls: &AtomicBool,
-) -> Arc<[u8]> {
+) -> AdminReply {
     // Parsed again: the first parse borrowed bytes that were still growing.
     let (head_bytes, rest) = bytes.split_at(head);
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let head = Head::read(head_bytes, &mut fields).and_then(|head| Ok((head.fields()?, head)));
     let (fields, head) = match head {
         Ok(read) => read,
-        Err(fault) => return http::refusal_saying(fault.status, fault.reason).into(),
+        Err(fault) => {
+            return AdminReply::Whole(http::refusal_saying(fault.status, fault.reason).into());
+        }
     };
     let request = AdminRequest {
         method: head.method,
@@ -317,12 +332,32 @@ async fn respond(
         has_origin: fields.origin.is_some(),
         is_admitted: peer.is_admitted(),
     };
-    let response = answer(&request, state, calls).await;
-    if head.is_head { http::without_body(response.to_vec()).into() } else { response }
+    let call = http::call(&request, &state.tokens);
+    if let Some(Ok(AdminCall::V1(V1Call::Tap(filter)))) = &call
+        && !head.is_head
+    {
+        let Some(tap) = state.hub.taps.open(filter.clone()) else {
+            let busy = http::v1::failed(503, "too many see events pass already; try again");
+            return AdminReply::Whole(busy.into());
+        };
+        // It stays for long, and has the right to.
+        calls.store(true, Relaxed);
+        return AdminReply::Tap(tap);
+    }
+    let response = answer(call, &request, state, calls).await;
+    AdminReply::Whole(match head.is_head {
+        true => http::without_body(response.to_vec()).into(),
+        false => response,
+    })
 }
 
-async fn answer(request: &AdminRequest<'_>, state: &AdminState, calls: &AtomicBool) -> Arc<[u8]> {
-    match http::call(request, &state.tokens) {
+async fn answer(
+    call: Option<Result<AdminCall, Vec<u8>>>,
+    request: &AdminRequest<'_>,
+    state: &AdminState,
+    calls: &AtomicBool,
+) -> Arc<[u8]> {
+    match call {
         None => match request.exposition() {
             Some(form) => metrics(form, state).await,
             None => http::admin(request, &state.hub.status()).into(),

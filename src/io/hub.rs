@@ -13,6 +13,7 @@ use super::handoff::log::{Log, Readers};
 use super::handoff::{self, Mailbox, Parcel};
 use super::pulse::Pulses;
 use super::store::Store;
+use super::taps::Taps;
 use crate::dialect::{Kind, Settings};
 use crate::feed::unix;
 use crate::frame::Publication;
@@ -65,6 +66,8 @@ pub(super) struct Hub {
     pub(super) gaps: Gaps,
     /// The last ends of sessions.
     pub(super) ends: Ends,
+    /// The operators who see events pass.
+    pub(super) taps: Arc<Taps>,
     /// The last turn of each thread.
     pub(super) pulses: Pulses,
     /// The dialects that listeners speak.
@@ -105,6 +108,7 @@ impl Hub {
             hurrying: AtomicBool::new(false),
             gaps: Gaps::default(),
             ends: Ends::default(),
+            taps: Arc::default(),
             pulses: Pulses::new(shards, owners),
             spoken: spoken.to_vec(),
             configured: Configured::default(),
@@ -283,6 +287,7 @@ impl Hub {
             let publications = std::mem::take(publications);
             let following = self.log.push(lane, publications, |publications, following| {
                 self.announce(publications, following, readers);
+                self.taps.offer(Kind::ALL[lane], publications);
                 // Under the lane's lock, so that other nodes see this node's events in its order.
                 if let Some(cluster) = &self.cluster {
                     cluster.announce(publications);

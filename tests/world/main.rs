@@ -44,6 +44,7 @@ mod shards;
 mod slow;
 mod soak;
 mod stop;
+mod tap;
 mod tls;
 mod topic;
 mod topics;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Status and body of a POST of events.
-fn publish(daemon: &Daemon, address: &str, kind: &str, body: &str) -> (u16, Value) {
+pub(crate) fn publish(daemon: &Daemon, address: &str, kind: &str, body: &str) -> (u16, Value) {
     publish_with(TOKEN, daemon, address, kind, body)
 }
 
@@ -28,30 +28,33 @@ fn publish_with(
     (status, serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap())
 }
 
+/// An event that the follower of a dialect gets, with the address that it is published at.
+pub(crate) fn event_for(dialect: &str) -> (&'static str, Value) {
+    match dialect {
+        "personium-event" => {
+            ("event/demo", json!({ "Type": "chat", "Object": "https://x/a", "Info": "hello" }))
+        }
+        "personium-topic" => (
+            "topic/demo/box/stream.topic.chat",
+            json!({ "From": "https://demo.example/", "Body": "hello" }),
+        ),
+        "wazo" => {
+            ("wazo", json!({ "name": "call", "required_acl": "events.call", "data": "hello" }))
+        }
+        "echo" => {
+            ("echo/7", json!({ "name": "e", "channels": ["presence-room"], "data": "hello" }))
+        }
+        "channel" => ("channel", json!({ "channel": "chat:1", "data": { "message": "hello" } })),
+        _ => ("pulsar/non-persistent/public/default/t", json!({ "payload": "aGVsbG8=" })),
+    }
+}
+
 #[test]
 fn an_event_of_every_dialect_is_published_and_its_receivers_are_counted() {
     let daemon = every_dialect();
     let mut all = followers(&daemon);
     for (dialect, client, ..) in &mut all {
-        let (address, event) = match *dialect {
-            "personium-event" => {
-                ("event/demo", json!({ "Type": "chat", "Object": "https://x/a", "Info": "hello" }))
-            }
-            "personium-topic" => (
-                "topic/demo/box/stream.topic.chat",
-                json!({ "From": "https://demo.example/", "Body": "hello" }),
-            ),
-            "wazo" => {
-                ("wazo", json!({ "name": "call", "required_acl": "events.call", "data": "hello" }))
-            }
-            "echo" => {
-                ("echo/7", json!({ "name": "e", "channels": ["presence-room"], "data": "hello" }))
-            }
-            "channel" => {
-                ("channel", json!({ "channel": "chat:1", "data": { "message": "hello" } }))
-            }
-            _ => ("pulsar/non-persistent/public/default/t", json!({ "payload": "aGVsbG8=" })),
-        };
+        let (address, event) = event_for(dialect);
         // Over several lines, which is one event all the same.
         let body = format!("{event:#}");
         let (status, told) = publish(&daemon, address, "application/json", &body);

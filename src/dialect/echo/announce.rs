@@ -5,7 +5,7 @@ use super::app::EchoSettings;
 use super::name::ChannelKind;
 use super::topic::{topic, topic_of};
 use crate::dialect::Context;
-use crate::frame::{Draft, Publication};
+use crate::frame::{Draft, Publication, payload};
 use crate::json::quoted;
 use crate::retained::Retained;
 use crate::service::Question;
@@ -186,16 +186,6 @@ fn kept(app: &str, channel: &str, retained: &Retained, now: Now) -> Option<Strin
     let left = (publication.retain_s < u32::MAX)
         .then(|| format!(r#","ttl":{}"#, u64::from(publication.retain_s).saturating_sub(passed_s)));
     Some(format!("{event}{}}}", left.unwrap_or_default()))
-}
-
-/// The payload of a frame that the server sends: unmasked, and never fragmented.
-fn payload(frame: &[u8]) -> &[u8] {
-    let header = match frame.get(1) {
-        Some(126) => 4,
-        Some(127) => 10,
-        _ => 2,
-    };
-    frame.get(header..).unwrap_or_default()
 }
 
 /// The body of the response to an inquiry about an app's channels.

@@ -17,7 +17,7 @@ mod external;
 mod rule;
 mod text;
 
-use self::address::{TOPIC, cell_of, named, watch};
+use self::address::{TOPIC, cell_of, named, place_of, watch};
 use self::command::EventCommand;
 use self::external::Author;
 use self::rule::EventRule;
@@ -126,6 +126,10 @@ impl Dialect for PersoniumEvent {
         let (cell, object) = place.split_once('/').unwrap_or((place, ""));
         let topic = is_name(cell).then(|| AskedTopic::new(&named(cell, object.as_bytes())));
         topic.ok_or("write event/CELL/OBJECT")
+    }
+
+    fn place(topic: &str) -> String {
+        place_of(topic)
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {

@@ -27,6 +27,11 @@ pub(super) fn topic_of(place: &str) -> Result<TopicName, Unusable> {
     TopicName::read(&name.unwrap_or_default()).map_err(|error| Unusable(error.to_string()))
 }
 
+/// The place of a topic, which has a slash where its name has more.
+pub(super) fn place_of(topic: &str) -> String {
+    topic.replacen("://", "/", 1)
+}
+
 /// The topic of a place that an operator asks about; see
 /// [`Dialect::topic`](crate::dialect::Dialect::topic).
 pub(super) fn asked(place: &str) -> Result<AskedTopic, &'static str> {

@@ -11,12 +11,14 @@ mod operate;
 mod parameters;
 mod publish;
 mod reply;
+mod tap;
 
 pub use self::answers::{ended, explained, kicked, limits, session, sessions, status};
 pub use self::openapi::document;
 pub use self::operate::{ReloadOutcome, configuration, logging, reloaded};
 pub use self::publish::{PublishOrder, PublishOutcome, published};
 pub use self::reply::failed;
+pub use self::tap::{STREAM_BEAT, STREAM_HEAD, put_missed, put_passed};
 
 use self::endpoints::{ApiRoute, Found};
 use self::parameters::Parameters;
@@ -25,7 +27,7 @@ use super::access::{self, AdminRefusal, AdminRight, AdminTokens};
 use super::request::AdminRequest;
 use crate::dialect::{AskedTopic, Kind};
 use crate::inspect::{
-    EndFilter, Kick, KickTarget, SessionCursor, SessionFilter, SessionList, SessionOrder,
+    EndFilter, Kick, KickTarget, SessionCursor, SessionFilter, SessionList, SessionOrder, TapFilter,
 };
 use crate::reason::Reason;
 use crate::service::ConnectionRef;
@@ -65,6 +67,8 @@ pub enum V1Call {
     Ended(EndFilter, usize),
     /// Events to publish.
     Publish(PublishOrder),
+    /// Events as they pass.
+    Tap(TapFilter),
     /// Whether sessions would get an event.
     Why(KickTarget, PublishOrder),
     /// Directives for the log.
@@ -174,6 +178,10 @@ fn parse_call(
         ApiRoute::Log => {
             let filter = parameters.get("filter").ok_or("the parameter filter is missing")?;
             V1Call::Log(filter.into())
+        }
+        ApiRoute::Tap => {
+            let filter = parameters.get("address").map(TapFilter::read).transpose();
+            V1Call::Tap(filter.map_err(|error| format!("address: {error}"))?.unwrap_or_default())
         }
         ApiRoute::Reload => V1Call::Reload,
         ApiRoute::Config => V1Call::Config,

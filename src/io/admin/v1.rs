@@ -27,6 +27,8 @@ pub(super) async fn answer(
             None => v1::failed(501, "the program that runs this daemon takes no such requests"),
         },
         V1Call::OpenApi => v1::document(),
+        // What follows it is no whole response, and is not for HEAD.
+        V1Call::Tap(_) => v1::STREAM_HEAD.to_vec(),
         V1Call::Status => v1::status(&hub.status()),
         V1Call::Limits => v1::limits(&hub.status(), &hub.facts().await),
         V1Call::Sessions(list) => match inspector.list(list).await {

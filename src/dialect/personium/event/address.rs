@@ -17,6 +17,15 @@ pub(super) fn named<'a>(cell: &'a str, object: &'a [u8]) -> [&'a [u8]; 5] {
     [&[TOPIC], cell.as_bytes(), b"\0", &[NAMED], object]
 }
 
+/// The place of an event's topic: the cell, and behind a slash the Object, if it has one.
+pub(super) fn place_of(topic: &str) -> String {
+    let (cell, rest) = topic.split_once('\0').unwrap_or((topic, ""));
+    match rest.strip_prefix(char::from(NAMED)) {
+        Some(object) => format!("{cell}/{object}"),
+        None => cell.to_owned(),
+    }
+}
+
 /// The prefix of every event of a cell.
 pub(super) fn watch(cell: &str) -> [&[u8]; 3] {
     [&[TOPIC], cell.as_bytes(), b"\0"]

@@ -32,6 +32,7 @@ pub(super) enum ApiRoute {
     Reload,
     Config,
     Why,
+    Tap,
 }
 
 /// A parameter of a request.
@@ -161,6 +162,16 @@ pub(super) const ENDPOINTS: &[ApiEndpoint] = &[
         ApiRoute::Subscribers,
         "The sessions that may get the events of a topic, such as echo/APP/CHANNEL",
         &[COUNT, AFTER],
+    ),
+    get(
+        "/v1/tap",
+        ApiRoute::Tap,
+        "The events that pass from now on, as server-sent events, until the connection ends",
+        &[text(
+            "address",
+            "Only those of an address, such as echo/APP/CHANNEL, and all that go on behind it; a \
+             star stands for any text",
+        )],
     ),
     ApiEndpoint {
         takes_events: true,

@@ -5,6 +5,7 @@ use super::endpoints::{ApiEndpoint, ApiParameter, ApiRoute, ENDPOINTS};
 use super::operate::{ReloadOutcome, V1Log};
 use super::publish::V1Published;
 use super::reply::{V1Error, respond};
+use super::tap::V1Passed;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -64,7 +65,7 @@ fn operation(endpoint: &ApiEndpoint) -> Value {
         "responses": {
             "200": {
                 "description": "Done",
-                "content": { "application/json": { "schema": answer(endpoint.route) } },
+                "content": { media(endpoint.route): { "schema": answer(endpoint.route) } },
             },
             "default": error,
         },
@@ -107,6 +108,12 @@ fn kind(parameter: &ApiParameter) -> Value {
     json!({ "type": if parameter.is_number { "integer" } else { "string" } })
 }
 
+/// The type of the answer to a request.
+fn media(route: ApiRoute) -> &'static str {
+    // Its schema is that of each event's data.
+    if route == ApiRoute::Tap { "text/event-stream" } else { "application/json" }
+}
+
 /// The schema of the answer to a request.
 fn answer(route: ApiRoute) -> Value {
     match route {
@@ -121,6 +128,7 @@ fn answer(route: ApiRoute) -> Value {
         ApiRoute::EndSession | ApiRoute::Kick => schema::<V1Kicked>(),
         ApiRoute::Ended => schema::<V1Ended<'_>>(),
         ApiRoute::Publish => schema::<V1Published<'_>>(),
+        ApiRoute::Tap => schema::<V1Passed<'_>>(),
     }
 }
 
@@ -145,8 +153,9 @@ mod tests {
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {
                 written.insert((method.to_uppercase(), path.clone()));
-                let answer = &operation["responses"]["200"]["content"]["application/json"];
-                assert_eq!(answer["schema"]["type"], "object", "{path}");
+                let answers = operation["responses"]["200"]["content"].as_object().unwrap();
+                let of_objects = |answer: &Value| answer["schema"]["type"] == "object";
+                assert!(answers.values().all(of_objects), "{path}");
                 let described = operation["parameters"].as_array().unwrap().iter();
                 let is_described = |it: &Value| it["in"] == "path" || it["description"].is_string();
                 assert!(described.clone().all(is_described), "{path}");
