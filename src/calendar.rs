@@ -66,6 +66,26 @@ pub fn unix_ms(
     Some(since * 1000)
 }
 
+/// The moment (unix time, ms) that an HTTP header names (RFC 9110 section 5.6.7); `None` for the
+/// obsolete forms.
+///
+/// ```
+/// # use fanfare::calendar::http_date_ms;
+/// assert_eq!(http_date_ms("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000));
+/// ```
+#[must_use]
+pub fn http_date_ms(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let [_, day, month, year, time, "GMT"] = text.split(' ').collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let month = MONTHS.iter().position(|name| *name == month)?;
+    let date = [year.parse().ok()?, month as i64 + 1, day.parse().ok()?];
+    let mut parts = time.split(':').map(|part| part.parse().ok());
+    unix_ms(date, [parts.next()??, parts.next()??, parts.next()??], 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,11 +10,13 @@ mod backoff;
 mod calls;
 mod client;
 mod handle;
+mod probe;
 pub(super) mod redis;
 mod verification;
 mod webhook;
 
 pub(super) use self::handle::Bridge;
+pub use self::probe::{ProbeAnswer, probe_amqp, probe_redis, probe_verifier, probe_webhook};
 pub use self::verification::ask_once;
 
 use self::amqp::Bus;

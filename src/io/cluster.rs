@@ -5,7 +5,7 @@
 //! it is time for another, `outbound` what leaves the node, `inbound` what has arrived and waits
 //! for room, `journal` the streams of JetStream, `isolation` what becomes of sessions while there
 //! are no others, `farewell` the end, `node` the turn, `arrival` the way from a message to the
-//! shards, and `handle` what other threads see of it all. Without `[cluster]` there is no such
+//! shards, and `handle` what other threads see of it all; `probe` connects once, for a command. Without `[cluster]` there is no such
 //! thread.
 
 mod arrival;
@@ -19,6 +19,7 @@ mod journal_fault;
 mod node;
 mod outbound;
 mod place;
+mod probe;
 mod search;
 #[cfg(test)]
 mod seeds;
@@ -26,6 +27,7 @@ mod server_choice;
 
 pub(super) use self::handle::ClusterHandle;
 pub use self::place::Nats;
+pub use self::probe::probe_nats;
 
 use self::node::ClusterNode;
 use super::gaps::GapSource;

@@ -181,6 +181,16 @@ impl AmqpFeed {
     }
 }
 
+/// Connects, logs in and asks for messages, once.
+///
+/// # Errors
+/// Why none would come, with what to do.
+pub(super) async fn probe(bus: &Bus) -> Result<(), String> {
+    let connection = AmqpConnection::open(bus).await.map_err(|fault| fault.advice(bus))?;
+    connection.close().await;
+    Ok(())
+}
+
 /// A delivery in the feed's types.
 fn message(delivery: &Delivery) -> AmqpMessage<'_> {
     let table = delivery.properties.headers().as_ref();

@@ -7,6 +7,7 @@
 use crate::service::HttpReply;
 use crate::token::ANSWER_BYTES_MAX;
 use crate::trust;
+use http::response::Parts;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -58,20 +59,30 @@ impl Client {
         timeout: Duration,
         wants_body: bool,
     ) -> HttpReply {
-        let deadline = Instant::now() + timeout;
-        let response = until(deadline, timeout, self.head(request)).await?;
-        let status = response.status().as_u16();
+        let (head, body) = self.exchange(request, timeout, wants_body).await?;
+        Ok((head.status.as_u16(), body))
+    }
 
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+    /// Sends a request like [`Client::send`]. Returns the head of the answer too.
+    pub(super) async fn exchange(
+        self,
+        request: Request<String>,
+        timeout: Duration,
+        wants_body: bool,
+    ) -> Result<(Parts, Vec<u8>), String> {
+        let deadline = Instant::now() + timeout;
+        let (head, body) = until(deadline, timeout, self.head(request)).await?.into_parts();
+
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect();
         if !wants_body {
             // Read to its end, or the connection could not be used again.
             let _ = tokio::time::timeout_at(deadline.into(), body).await;
-            return Ok((status, Vec::new()));
+            return Ok((head, Vec::new()));
         }
 
         let body = async { body.await.map_err(|error| of_body(&*error)) };
         let body = until(deadline, timeout, body).await?;
-        Ok((status, body.to_bytes().into()))
+        Ok((head, body.to_bytes().into()))
     }
 
     async fn head(&self, request: Request<String>) -> Result<Response<Incoming>, String> {

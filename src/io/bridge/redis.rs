@@ -280,6 +280,19 @@ impl RedisFeed {
     }
 }
 
+/// Connects, logs in and subscribes, once; as a relay, logs in a second time.
+///
+/// # Errors
+/// Why no messages would come, with what to do.
+pub(super) async fn probe(redis: &Redis) -> Result<(), String> {
+    let advice = |fault: RedisFault| fault.advice(redis);
+    RedisConnection::open(redis).await.map_err(advice)?;
+    if redis.topics.relay.is_some() {
+        connection::publisher(redis).await.map_err(advice)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::handoff::{MAILBOX, Parcel};

@@ -66,7 +66,7 @@ pub fn ask_once(remote: &RemoteVerifier, token: &str) -> Result<Verdict, String>
 
 /// The client for a verifier, which trusts the configured certificates, or else the system's
 /// authorities.
-fn client(remote: &RemoteVerifier) -> io::Result<Client> {
+pub(super) fn client(remote: &RemoteVerifier) -> io::Result<Client> {
     let tls = match remote.trusted() {
         Some(config) => ClientConfig::clone(config),
         None => tls_of_the_system(remote.is_https().then(|| remote.host()))?,
