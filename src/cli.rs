@@ -21,6 +21,7 @@ mod load;
 pub mod locate;
 mod logging;
 mod nats;
+mod obstacles;
 mod operator;
 pub mod output;
 pub mod paths;

@@ -3,18 +3,15 @@
 use super::error::CliStatus;
 use super::load::{self, LoadedConfig};
 use super::locate::SERVICE_CONFIGURATION;
+use super::obstacles::{Obstacles, store_of};
 use super::output::print;
 use super::user::User;
 use super::{CliError, logging};
 use crate::dialect::Kind;
-use crate::io::foundation;
-use crate::io::listen::SocketKey;
-use crate::io::rehearsal::{self, Occupancy};
 use crate::io::runtime::Driver;
-use crate::io::{self, Bus, Listen, Nats, Plan, Redis, StartError};
+use crate::io::{self, Bus, Listen, Nats, Plan, Redis};
 use argh::{ArgsInfo, FromArgs};
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -73,8 +70,7 @@ impl Check {
         let LoadedConfig { plan, times, notes, log, .. } = load::file(config)?;
         let name = config.display();
         let mut text = format!("{name} is good.\njudged as {user}\n{}", describe(&plan));
-        let mut start = Start::default();
-        start.rehearse(&plan, user);
+        let mut start = Obstacles::of(&plan, user);
         start.problems.extend(logging::problem(&log));
         // A store is not looked at that would not be opened.
         if !start.problems.is_empty() {
@@ -82,7 +78,7 @@ impl Check {
             return Err(CliError::configuration(format!("{name}: {problems}")));
         }
         let mut is_damaged = false;
-        if let Some(store) = plan.store.as_ref().filter(|_| has_topics(&plan)) {
+        if let Some(store) = store_of(&plan) {
             let report = io::store::check(store, self.whole_store);
             let report =
                 report.map_err(|error| CliError::new(error.to_string()).with((&error).into()))?;
@@ -94,95 +90,6 @@ impl Check {
         notes.iter().chain(&start.notes).for_each(|note| text += &format!("note: {note}\n"));
         text += &format!("stopping may take {} s\n", times.drain.as_secs());
         Ok((text, is_damaged))
-    }
-}
-
-/// What a start would meet.
-#[derive(Default)]
-struct Start {
-    problems: Vec<String>,
-    notes: Vec<String>,
-}
-
-impl Start {
-    /// Does what a start does, up to listening.
-    fn rehearse(&mut self, plan: &Plan, user: &User) {
-        let mut addresses: Vec<SocketAddr> =
-            plan.listen.iter().map(|listen| listen.address).collect();
-        addresses.extend(plan.admin.as_ref().map(|admin| admin.address));
-        for address in &addresses {
-            match rehearsal::tcp(*address) {
-                Ok(Occupancy::Free | Occupancy::ByOwn) => {}
-                Ok(Occupancy::ByAnother) => self.notes.push(format!(
-                    "{address} is taken, by another program, by a daemon of another user, or by \
-                     systemd for fanfare.socket (who has it: ss -ltnp)"
-                )),
-                Err(error) => self.problems.push(error.to_string()),
-            }
-        }
-        if let Some(path) = plan.admin.as_ref().and_then(|admin| admin.socket.as_deref())
-            && let Err(error) = rehearsal::unix_path(SocketKey::Admin, path)
-        {
-            self.problems.push(error.to_string());
-        }
-        // Each of them alone could be listened on.
-        if let Some((first, second)) = rehearsal::overlapping(&addresses) {
-            self.problems.push(format!(
-                "{first} and {second} overlap: one is every address of this machine; keep one, or \
-                 give them different ports"
-            ));
-        }
-        self.feed(plan, user);
-        self.store(plan);
-        // Only where io_uring is demanded is there no other way.
-        if plan.driver == Driver::IoUring
-            && let Err(error) = foundation::try_io_uring(plan.shards)
-        {
-            self.problems.push(StartError::Runtime(error).to_string());
-        }
-    }
-
-    fn feed(&mut self, plan: &Plan, user: &User) {
-        let Some(path) = plan.feed.path.as_deref() else { return };
-        match rehearsal::unix(&plan.feed, path) {
-            Err(error) => self.problems.push(error.to_string()),
-            Ok((_, Some(group))) if !user.may_give_to(group) => {
-                let name = plan.feed.group.as_deref().unwrap_or_default();
-                self.problems.push(format!(
-                    "feed.unix.group: {user} is no member of the group \"{name}\", and so cannot \
-                     give the socket to it: make it one (usermod -aG), or leave the key out"
-                ));
-            }
-            Ok(_) => {}
-        }
-    }
-
-    fn store(&mut self, plan: &Plan) {
-        let Some(store) = plan.store.as_ref().filter(|_| has_topics(plan)) else { return };
-        for (key, path) in [("store.path", &store.path), ("store.backup_path", &store.backup_path)]
-        {
-            if let Some(Err(error)) = path.as_deref().map(rehearsal::writable) {
-                self.problems.push(format!(
-                    "{key}: {error}; it has to be a directory that the daemon's user can write, \
-                     or can make"
-                ));
-            }
-        }
-        // One that is named is a problem above; one beside the store is only a note, as a daemon
-        // runs without.
-        if store.backup_path.is_some() {
-            return;
-        }
-        let writable = match store.backups() {
-            Some(path) => rehearsal::writable(&path).map_err(|error| error.to_string()),
-            None => Err("there is no place beside the store".to_owned()),
-        };
-        if let Err(cannot) = writable {
-            self.notes.push(format!(
-                "`fanfare topics backup` will fail: {cannot}; name a directory for backups as \
-                 store.backup_path"
-            ));
-        }
     }
 }
 
@@ -268,11 +175,6 @@ fn describe_feeds(plan: &Plan, lines: &mut String) {
             *lines += &format!("relay  {name}: what clients say, on {server} channel {channel}\n");
         }
     }
-}
-
-/// Whether any listener speaks a dialect with durable topics.
-fn has_topics(plan: &Plan) -> bool {
-    plan.listen.iter().flat_map(|listen| &listen.kinds).any(|kind| kind.has_topics())
 }
 
 /// Whether any listener speaks a dialect.
