@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod configuration;
 mod confirm;
 mod dial;
+pub mod doctor;
 pub mod ended;
 pub mod error;
 pub mod explain;

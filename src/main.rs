@@ -6,7 +6,7 @@ use fanfare::cli::arguments::{self, Asked};
 use fanfare::cli::error::CliStatus;
 use fanfare::cli::output::{note, print};
 use fanfare::cli::{
-    CliError, check::Check, cluster::ClusterCommand, configuration::ConfigCommand,
+    CliError, check::Check, cluster::ClusterCommand, configuration::ConfigCommand, doctor::Doctor,
     ended::EndedCommand, help::HelpCommand, init::Init, kick::KickCommand, publish::Publish,
     serve::Serve, sessions::SessionsCommand, subscribe::SubscribeCommand, tap::TapCommand,
     token::TokenCommand, topics::TopicsCommand, why::WhyCommand,
@@ -44,6 +44,7 @@ struct Arguments {
 enum FanfareCommand {
     Serve(Serve),
     Check(Check),
+    Doctor(Doctor),
     Init(Init),
     Config(ConfigCommand),
     Publish(Publish),
@@ -104,6 +105,7 @@ fn run() -> Result<ExitCode, CliError> {
         Some(FanfareCommand::Init(init)) => init.run(),
         Some(FanfareCommand::Serve(serve)) => serve.run(),
         Some(FanfareCommand::Check(check)) => check.run(),
+        Some(FanfareCommand::Doctor(doctor)) => doctor.run(),
         Some(FanfareCommand::Config(config)) => config.run(),
         Some(FanfareCommand::Publish(publish)) => publish.run(),
         Some(FanfareCommand::Subscribe(subscribe)) => subscribe.run(),

@@ -3,11 +3,12 @@
 
 use super::{CliError, paths};
 use crate::config::{ClientCertificate, ListenTable, TlsTable};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{Error, RootCertStore, ServerConfig};
 use std::fmt::Display;
 use std::fs::OpenOptions;
@@ -128,6 +129,25 @@ pub(super) fn certificates(
         )),
         Err(error) => Err(format!("{place}: {} is damaged: {error}", path.display())),
     }
+}
+
+/// Checks that an authority has signed the first of these certificates, by way of the others.
+///
+/// # Errors
+/// Why none has.
+pub(super) fn signed(
+    chain: &[CertificateDer<'static>],
+    roots: &RootCertStore,
+) -> Result<(), Error> {
+    let Some((first, between)) = chain.split_first() else { return Ok(()) };
+    let algorithms = ring::default_provider().signature_verification_algorithms;
+    verify_server_cert_signed_by_trust_anchor(
+        &ParsedCertificate::try_from(first)?,
+        roots,
+        between,
+        UnixTime::now(),
+        algorithms.all,
+    )
 }
 
 /// The private key in a file.

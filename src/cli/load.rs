@@ -261,7 +261,7 @@ fn leave_wanted(redis: &mut Redis, spoken: &[Kind]) -> bool {
 }
 
 /// How many shards there are to be.
-fn shards(config: &Config) -> usize {
+pub(super) fn shards(config: &Config) -> usize {
     if config.threads == 0 { available_cpus().len().max(1) } else { config.threads }
 }
 
@@ -285,7 +285,8 @@ fn absent_cpus(config: &Config) -> Option<String> {
     Some(format!("cpus: this process may not use CPU {absent}; it may use {available:?}"))
 }
 
-fn available_cpus() -> Vec<usize> {
+/// The CPUs that this process may use; none where a sandbox does not tell.
+pub(super) fn available_cpus() -> Vec<usize> {
     // Sandboxes may refuse it; then the kernel places the threads.
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![] };
     (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()

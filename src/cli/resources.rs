@@ -16,7 +16,7 @@ const KEPT_FOR_FEED: usize = 20;
 /// Those of the store beside its logs: its lock, a backup.
 const KEPT_FOR_STORE: usize = 16;
 /// The most clients whom descriptors may keep away from a daemon that starts: fewer are no service.
-const CLIENTS_MIN: usize = 16;
+pub(super) const CLIENTS_MIN: usize = 16;
 /// Bytes that files of the store must be able to have: a segment is as long as that only with a
 /// message that is longer than any that is taken.
 const STORE_FILE_BYTES_MIN: u64 = 256 * 1024 * 1024;

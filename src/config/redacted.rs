@@ -15,6 +15,12 @@ pub fn redacted(table: &toml::Table) -> Value {
     Value::Object(of_table(Some(root()), table))
 }
 
+/// Whether a key of the table is a secret, or a URL with a password.
+#[must_use]
+pub fn has_secrets(table: &toml::Table) -> bool {
+    redacted(table).to_string().contains(REDACTED)
+}
+
 fn of_table(schema: Option<&Value>, table: &toml::Table) -> Map<String, Value> {
     let known = schema.map(members).unwrap_or_default();
     let mut shown = Map::new();

@@ -30,7 +30,7 @@ fn run_with(command: &mut Command, input: &str) -> (Option<i32>, String, String)
 
 #[test]
 fn every_command_explains_itself_with_an_example() {
-    for name in ["serve", "check", "publish", "subscribe", "token"] {
+    for name in ["serve", "check", "doctor", "publish", "subscribe", "token"] {
         let (code, help, _) = run(&mut command(&[name, "--help"]));
         assert_eq!(code, Some(0));
         assert!(help.contains("Examples:") && help.contains(&format!("fanfare {name}")), "{help}");

@@ -36,9 +36,14 @@ fn smoke(daemon: &mut Daemon) {
 /// ENOSYS, which Podman answers with.
 const REFUSALS: [[&str; 2]; 3] = [["425", "1"], ["425", "38"], ["426", "1"]];
 
-fn without_rings(setup: Setup, [call, error]: [&str; 2]) -> Setup {
+/// A command that becomes another to which io_uring is refused.
+pub(crate) fn refusing_rings([call, error]: [&str; 2]) -> [&str; 6] {
     let prctl = if cfg!(target_arch = "aarch64") { "167" } else { "157" };
-    setup.by(&["perl", "-e", REFUSE_RINGS, prctl, call, error])
+    ["perl", "-e", REFUSE_RINGS, prctl, call, error]
+}
+
+fn without_rings(setup: Setup, refusal: [&str; 2]) -> Setup {
+    setup.by(&refusing_rings(refusal))
 }
 
 fn warnings(daemon: &Daemon) -> usize {

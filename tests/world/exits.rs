@@ -119,7 +119,7 @@ fn a_wrong_command_line_exits_2_and_says_what_was_meant() {
         (&["servce"][..], "there is no command \"servce\"; did you mean \"serve\"?"),
         (
             &["xyzzy"],
-            "there is no command \"xyzzy\"; there are serve, check, init, config, publish, ",
+            "there is no command \"xyzzy\"; there are serve, check, doctor, init, config, publish, ",
         ),
         (&["topics", "lst"], "did you mean \"list\"?"),
         (&["bench", "fanot"], "did you mean \"fanout\"?"),

@@ -1,0 +1,91 @@
+//! Memory for clients, idle and slow.
+
+use super::super::output::{grouped, size};
+use super::case::DoctorCase;
+use super::finding::{DoctorFinding, sysctl_set};
+use super::machine::no_settings;
+use super::program::{memory, numbers};
+
+/// Bytes of an idle client in the kernel, and in the daemon with a list of patterns, of which most
+/// need a tenth.
+const PLAIN_BYTES: u64 = 9 * 1024;
+/// The same over TLS.
+const TLS_BYTES: u64 = 13 * 1024;
+/// The part of the clients that may stop reading at once, as when a network breaks.
+const STOPPED_PART: u64 = 10;
+
+/// The memory that the daemon may have, and what is the limit.
+fn available(case: &DoctorCase) -> Option<(u64, &'static str)> {
+    let machine = memory("MemTotal")?;
+    match case.service.limit("MemoryMax").filter(|limit| *limit < machine) {
+        Some(limit) => Some((limit, "MemoryMax= of the service")),
+        None => Some((machine, "this machine's memory")),
+    }
+}
+
+/// Whether idle clients have room in memory and in the table of connections.
+pub(super) fn of_idle(case: &mut DoctorCase) -> Vec<DoctorFinding> {
+    let Some((config, _)) = &case.settings else { return vec![no_settings()] };
+    let Some((bytes, what)) = available(case) else {
+        return vec![DoctorFinding::skipped("there is no /proc/meminfo")];
+    };
+    let is_tls = config.listen.iter().any(|listen| listen.tls.is_some());
+    let each = if is_tls { TLS_BYTES } else { PLAIN_BYTES };
+    let seen =
+        format!("{what} ({}) is enough for {} idle clients", size(bytes), grouped(bytes / each));
+    let wanted = config.max_connections as u64;
+    let mut findings = vec![match wanted > bytes / each {
+        true => DoctorFinding::warn(
+            format!("{seen}, and max_connections is {}", grouped(wanted)),
+            format!("set max_connections = {}, or add memory", bytes / each),
+        ),
+        false => DoctorFinding::good(seen),
+    }];
+    findings.extend(tracked(wanted));
+    findings
+}
+
+/// The kernel's table of connections, where it is loaded.
+fn tracked(wanted: u64) -> Option<DoctorFinding> {
+    const NAME: &str = "net.netfilter.nf_conntrack_max";
+    let most = numbers(NAME).first().copied()?;
+    let used = numbers("net.netfilter.nf_conntrack_count").first().copied()?;
+    let seen = format!("{NAME} is {}, of which {} are used", grouped(most), grouped(used));
+    let mend = || sysctl_set(NAME, &(wanted.max(most) * 2).to_string());
+    Some(match () {
+        () if used >= most => {
+            DoctorFinding::bad(format!("{seen}: the kernel drops new connections"), mend())
+        }
+        () if used > most / 10 * 8 => DoctorFinding::warn(seen, mend()),
+        () if wanted > most => {
+            let wanted = grouped(wanted);
+            DoctorFinding::warn(format!("{seen}, and max_connections is {wanted}"), mend())
+        }
+        () => DoctorFinding::good(seen),
+    })
+}
+
+/// Whether clients that stop reading have room.
+pub(super) fn of_slow(case: &mut DoctorCase) -> Vec<DoctorFinding> {
+    const NAME: &str = "net.ipv4.tcp_wmem";
+    let Some((config, _)) = &case.settings else { return vec![no_settings()] };
+    let (Some((bytes, what)), [_, _, buffer]) = (available(case), &numbers(NAME)[..]) else {
+        return vec![DoctorFinding::skipped(format!("this kernel shows no {NAME}"))];
+    };
+    let each = buffer + config.limits.outbox_bytes_max as u64;
+    // The other half is for everything else.
+    let room = bytes / 2 / each;
+    let seen = format!(
+        "a client that stops reading takes up to {}; half of {what} is enough for {}",
+        size(each),
+        grouped(room)
+    );
+    let stopped = config.max_connections as u64 / STOPPED_PART;
+    vec![match stopped > room {
+        true => DoctorFinding::warn(
+            format!("{seen}, and a tenth of max_connections is {}", grouped(stopped)),
+            sysctl_set(NAME, "4096 16384 65536"),
+        ),
+        false => DoctorFinding::good(seen),
+    }]
+}
