@@ -39,6 +39,33 @@ pub const LATENCY_BOUNDS_US: [u64; 16] = [
     1_000_000, 5_000_000,
 ];
 
+/// The value in microseconds that a part `share` of all latencies does not exceed, by their classes:
+/// within one of them all values are taken to be equally frequent. `None` without any latency; the
+/// last bound for those beyond it.
+///
+/// ```
+/// # use fanfare::metrics::{LATENCY_BOUNDS_US, quantile};
+/// let mut counts = [0; LATENCY_BOUNDS_US.len() + 1];
+/// assert_eq!(quantile(&counts, 0.5), None);
+/// counts[1] = 100;
+/// assert_eq!(quantile(&counts, 0.5), Some(37.5));
+/// counts[16] = 10;
+/// assert_eq!(quantile(&counts, 0.99), Some(5_000_000.0));
+/// ```
+#[must_use]
+pub fn quantile(counts: &[u64], share: f64) -> Option<f64> {
+    let wanted = counts.iter().sum::<u64>() as f64 * share;
+    let (mut below, mut start_us) = (0.0, 0.0);
+    for (count, end_us) in counts.iter().zip(LATENCY_BOUNDS_US) {
+        let (count, end_us) = (*count as f64, end_us as f64);
+        if count > 0.0 && below + count >= wanted {
+            return Some(start_us + (end_us - start_us) * (wanted - below) / count);
+        }
+        (below, start_us) = (below + count, end_us);
+    }
+    (wanted > 0.0).then_some(start_us)
+}
+
 /// The outcome of a fed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -13,9 +13,9 @@ mod v1;
 pub(super) use self::socket::AdminListeners;
 
 use self::socket::{AdminPeer, AdminSockets, AdminStream};
+use self::v1::V1Sources;
 
 use super::Hub;
-use super::asking::Inspector;
 use super::operator::Operator;
 use super::pulse;
 use super::store::Unanswered;
@@ -79,8 +79,7 @@ pub(super) fn start(
     let state = Arc::new(AdminState {
         hub: Arc::clone(hub),
         tokens,
-        operator,
-        inspector: Inspector::new(hub),
+        v1: V1Sources::new(hub, operator),
         calls: AtomicUsize::new(0),
         pages: Default::default(),
     });
@@ -92,21 +91,12 @@ pub(super) fn start(
 struct AdminState {
     hub: Arc<Hub>,
     tokens: AdminTokens,
-    /// The way to the command that runs the daemon.
-    operator: Option<Arc<dyn Operator>>,
-    /// The way to the shards.
-    inspector: Inspector,
+    /// What requests of the operators' API are answered from.
+    v1: V1Sources,
     /// The number of requests that wait for the store.
     calls: AtomicUsize,
     /// The pages of metrics, one for each format.
     pages: [Page; Exposition::COUNT],
-}
-
-impl AdminState {
-    /// Answers a request of the operators' API.
-    async fn v1(&self, call: V1Call) -> Vec<u8> {
-        v1::answer(call, &self.hub, &self.inspector, self.operator.as_deref()).await
-    }
 }
 
 /// A page of metrics that requests share, because it takes a while to write.
@@ -129,6 +119,8 @@ struct AdminConnection {
 
 async fn serve(sockets: &AdminSockets, state: &Arc<AdminState>) {
     tokio::spawn(pulse::beat(Arc::clone(&state.hub), |hub| &hub.pulses.admin));
+    let remembering = Arc::clone(state);
+    tokio::spawn(async move { remembering.v1.remember().await });
     let mut connections: Vec<AdminConnection> = Vec::new();
     let metrics = Arc::clone(state.hub.admin_metrics());
     for accepted in 1usize.. {
@@ -365,10 +357,10 @@ async fn answer(
         Some(Err(refusal)) => refusal.into(),
         Some(Ok(AdminCall::Cluster(call))) => ask_cluster(call, &state.hub).into(),
         Some(Ok(AdminCall::V1(call))) if call.changes() => {
-            let answer = stay(state.v1(call), state, calls).await;
+            let answer = stay(v1::answer(call, &state.v1), state, calls).await;
             answer.unwrap_or_else(|| http::v1::failed(503, BUSY)).into()
         }
-        Some(Ok(AdminCall::V1(call))) => state.v1(call).await.into(),
+        Some(Ok(AdminCall::V1(call))) => v1::answer(call, &state.v1).await.into(),
         Some(Ok(AdminCall::Topic(call))) => {
             let answer = stay(ask(call, &state.hub), state, calls).await;
             answer.unwrap_or_else(|| http::answer(503, BUSY.as_bytes())).into()

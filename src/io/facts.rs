@@ -69,6 +69,16 @@ fn apps(settings: &Settings, spoken: &[Kind]) -> Vec<AppFacts> {
 
 /// The system's figures of this process; zeros where it has none.
 fn process() -> Process {
+    Process {
+        // Each open descriptor is looked at.
+        open_fds: fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64),
+        max_fds: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+        ..usage()
+    }
+}
+
+/// Those of them that cost as much however many connections there are.
+pub(super) fn usage() -> Process {
     let (ticks, page) = (clock_ticks_per_second().max(1) as f64, page_size() as u64);
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // From the third field on, after the name, which may contain spaces (proc(5)).
@@ -80,11 +90,9 @@ fn process() -> Process {
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
     Process {
         cpu_s: (field(14) + field(15)) as f64 / ticks,
-        open_fds: fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64),
-        max_fds: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
         resident_bytes: field(24) * page,
         virtual_bytes: field(23),
         threads: field(20),
-        start_s: 0.0,
+        ..Process::default()
     }
 }

@@ -6,6 +6,7 @@
 
 mod answers;
 mod endpoints;
+mod history;
 mod openapi;
 mod operate;
 mod parameters;
@@ -13,7 +14,8 @@ mod publish;
 mod reply;
 mod tap;
 
-pub use self::answers::{ended, explained, kicked, limits, session, sessions, status};
+pub use self::answers::{backlogs, ended, explained, kicked, limits, session, sessions, status};
+pub use self::history::{History, SAMPLE_S};
 pub use self::openapi::document;
 pub use self::operate::{ReloadOutcome, configuration, logging, reloaded};
 pub use self::publish::{PublishOrder, PublishOutcome, published};
@@ -67,6 +69,10 @@ pub enum V1Call {
     Ended(EndFilter, usize),
     /// Events to publish.
     Publish(PublishOrder),
+    /// The last hour, after a time in milliseconds of unix time.
+    History(u64),
+    /// The largest backlogs of durable topics.
+    Backlogs,
     /// Events as they pass.
     Tap(TapFilter),
     /// Whether sessions would get an event.
@@ -188,6 +194,12 @@ fn parse_call(
         ApiRoute::OpenApi => V1Call::OpenApi,
         ApiRoute::Status => V1Call::Status,
         ApiRoute::Limits => V1Call::Limits,
+        ApiRoute::History => {
+            let after = parameters.get("after").map(str::parse).transpose();
+            let after = after.map_err(|_| "after: write a unix time in milliseconds")?;
+            V1Call::History(after.unwrap_or(0))
+        }
+        ApiRoute::Backlogs => V1Call::Backlogs,
         ApiRoute::Sessions => {
             V1Call::Sessions(list(filter(parameters, parameters.get("address"))?, parameters)?)
         }
@@ -204,19 +216,22 @@ fn parse_call(
         ApiRoute::EndSession => {
             V1Call::Kick(KickTarget::One(reference(captured)?), kick(parameters)?)
         }
-        ApiRoute::Kick => {
-            let filter = filter(parameters, parameters.get("address"))?;
-            if filter.is_empty() {
-                return Err(
-                    "name at least one of dialect, address, subject and topic: without any, \
-                            every session would be ended"
-                        .into(),
-                );
-            }
-            let count_max = parameters.count("limit", KICKS_MAX, KICKS_MAX)?;
-            V1Call::Kick(KickTarget::All(filter, count_max), kick(parameters)?)
-        }
+        ApiRoute::Kick => parse_kick(parameters)?,
     })
+}
+
+/// The end of all sessions that a filter means.
+fn parse_kick(parameters: &Parameters) -> Result<V1Call, String> {
+    let filter = filter(parameters, parameters.get("address"))?;
+    if filter.is_empty() {
+        return Err(
+            "name at least one of dialect, address, subject and topic: without any, every \
+                    session would be ended"
+                .into(),
+        );
+    }
+    let count_max = parameters.count("limit", KICKS_MAX, KICKS_MAX)?;
+    Ok(V1Call::Kick(KickTarget::All(filter, count_max), kick(parameters)?))
 }
 
 fn reference(captured: &str) -> Result<ConnectionRef, String> {

@@ -3,28 +3,75 @@
 use super::{Hub, publishing};
 use crate::feed::{Intake, Taken};
 use crate::http::v1::PublishOrder;
+use crate::http::v1::{History, SAMPLE_S};
 use crate::http::{V1Call, v1};
 use crate::inspect::{Kick, KickTarget, PUBLICATIONS_MAX};
 use crate::io::asking::Inspector;
 use crate::io::clock;
+use crate::io::facts::usage;
 use crate::io::operator::Operator;
+use crate::io::store::Unanswered;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Time for a reload, which looks up addresses and reads files.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for the store to tell its backlogs, which it has ready.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What requests are answered from.
+pub(super) struct V1Sources {
+    hub: Arc<Hub>,
+    /// The way to the command that runs the daemon.
+    operator: Option<Arc<dyn Operator>>,
+    /// The way to the shards.
+    inspector: Inspector,
+    /// The last hour.
+    history: Mutex<History>,
+}
+
+impl V1Sources {
+    pub(super) fn new(hub: &Arc<Hub>, operator: Option<Arc<dyn Operator>>) -> Self {
+        Self {
+            hub: Arc::clone(hub),
+            operator,
+            inspector: Inspector::new(hub),
+            history: Mutex::default(),
+        }
+    }
+
+    /// Adds to the history for as long as the runtime turns that awaits this.
+    pub(super) async fn remember(&self) {
+        let mut moments = interval(Duration::from_secs(SAMPLE_S));
+        // After a pause of the process, a sample has the rates of all of it.
+        moments.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            moments.tick().await;
+            self.history().add(&self.hub.status(), &usage());
+        }
+    }
+
+    /// Samples are added whole, so it is good after any panic.
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Answers a request.
-pub(super) async fn answer(
-    call: V1Call,
-    hub: &Hub,
-    inspector: &Inspector,
-    operator: Option<&dyn Operator>,
-) -> Vec<u8> {
+pub(super) async fn answer(call: V1Call, sources: &V1Sources) -> Vec<u8> {
+    let V1Sources { hub, inspector, operator, .. } = sources;
     match call {
         V1Call::Log(_) | V1Call::Reload | V1Call::Config => match operator {
-            Some(operator) => operate(call, operator).await,
+            Some(operator) => operate(call, &**operator).await,
             None => v1::failed(501, "the program that runs this daemon takes no such requests"),
+        },
+        V1Call::History(after_ms) => sources.history().answer(after_ms),
+        V1Call::Backlogs => match timeout(STORE_TIMEOUT, hub.store.survey()).await {
+            Ok(Ok(survey)) => v1::backlogs(&survey.backlogs),
+            // Without a store there are none.
+            Ok(Err(Unanswered::Ended)) => v1::backlogs(&[]),
+            Ok(Err(Unanswered::Full)) | Err(_) => v1::failed(503, "the store does not answer"),
         },
         V1Call::OpenApi => v1::document(),
         // What follows it is no whole response, and is not for HEAD.

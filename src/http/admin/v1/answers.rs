@@ -8,6 +8,7 @@ use crate::http::status::DaemonStatus;
 use crate::inspect::{SessionCursor, SessionDetail, SessionEnd, SessionRow, WhyRow};
 use crate::metrics::{LATENCY_BOUNDS_US, Metrics, Origin, Outcome};
 use crate::reason::Reason;
+use crate::service::topic::TopicBacklog;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -221,6 +222,31 @@ pub fn limits(status: &DaemonStatus, facts: &Facts) -> Vec<u8> {
         connections_per_address_max: facts.connections_per_address_max,
     };
     respond(200, "", &body)
+}
+
+/// The largest backlogs of durable topics.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct V1Backlogs<'a> {
+    /// The largest first; those that are empty are left out.
+    backlogs: Vec<V1Backlog<'a>>,
+}
+
+/// The backlog of a subscription.
+#[derive(Serialize, JsonSchema)]
+struct V1Backlog<'a> {
+    topic: &'a str,
+    subscription: &'a str,
+    /// The number of messages that wait for consumers.
+    messages: u64,
+}
+
+/// The answer about backlogs.
+#[must_use]
+pub fn backlogs(backlogs: &[TopicBacklog]) -> Vec<u8> {
+    let backlogs = backlogs.iter().map(|TopicBacklog { topic, subscription, messages }| {
+        V1Backlog { topic, subscription, messages: *messages }
+    });
+    respond(200, "", &V1Backlogs { backlogs: backlogs.collect() })
 }
 
 /// A page of a list.

@@ -33,6 +33,8 @@ pub(super) enum ApiRoute {
     Config,
     Why,
     Tap,
+    History,
+    Backlogs,
 }
 
 /// A parameter of a request.
@@ -101,6 +103,12 @@ pub(super) const ENDPOINTS: &[ApiEndpoint] = &[
         "The state of the daemon, and what it has done so far",
         &[],
     ),
+    get(
+        "/v1/history",
+        ApiRoute::History,
+        "The last hour in samples: rates, sessions, latencies, ends",
+        &[number("after", "Only those after this time, in milliseconds of unix time")],
+    ),
     get("/v1/limits", ApiRoute::Limits, "The limits, and how far they are used", &[]),
     get(
         "/v1/sessions",
@@ -157,6 +165,12 @@ pub(super) const ENDPOINTS: &[ApiEndpoint] = &[
             &[text("address", "The address, as in a line of a feed")],
         )
     },
+    get(
+        "/v1/backlogs",
+        ApiRoute::Backlogs,
+        "The subscriptions of durable topics with the most messages that wait",
+        &[],
+    ),
     get(
         "/v1/topics/{address}/subscribers",
         ApiRoute::Subscribers,

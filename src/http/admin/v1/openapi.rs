@@ -1,7 +1,10 @@
 //! The OpenAPI document, written from the table of requests and the schemas of their answers.
 
-use super::answers::{V1Detail, V1Ended, V1Kicked, V1Limits, V1Sessions, V1Status, V1Why};
+use super::answers::{
+    V1Backlogs, V1Detail, V1Ended, V1Kicked, V1Limits, V1Sessions, V1Status, V1Why,
+};
 use super::endpoints::{ApiEndpoint, ApiParameter, ApiRoute, ENDPOINTS};
+use super::history::V1History;
 use super::operate::{ReloadOutcome, V1Log};
 use super::publish::V1Published;
 use super::reply::{V1Error, respond};
@@ -129,6 +132,8 @@ fn answer(route: ApiRoute) -> Value {
         ApiRoute::Ended => schema::<V1Ended<'_>>(),
         ApiRoute::Publish => schema::<V1Published<'_>>(),
         ApiRoute::Tap => schema::<V1Passed<'_>>(),
+        ApiRoute::History => schema::<V1History>(),
+        ApiRoute::Backlogs => schema::<V1Backlogs<'_>>(),
     }
 }
 
