@@ -52,6 +52,7 @@ pub mod personium;
 mod protocol;
 pub mod pulsar;
 mod settings;
+mod small_list;
 mod upgrade;
 pub mod wazo;
 
@@ -376,6 +377,17 @@ impl Kind {
     #[must_use]
     pub const fn without_tokens(self) -> &'static str {
         with_dialects!(constant self WITHOUT_TOKENS)
+    }
+
+    /// See [`Dialect::freeze_shared`].
+    #[must_use]
+    pub fn freeze_shared(self, shared: &mut PerShard) -> Option<Box<RawValue>> {
+        with_dialects!(function self freeze_shared (shared))
+    }
+
+    /// See [`Dialect::thaw_shared`].
+    pub fn thaw_shared(self, frozen: &RawValue, shared: &mut PerShard) {
+        with_dialects!(function self thaw_shared (frozen, shared));
     }
 
     /// See [`Dialect::presence`].

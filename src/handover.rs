@@ -19,7 +19,7 @@ mod record;
 pub use self::codec::{BadState, begin, end, open, read, write};
 pub use self::record::{
     FrozenConnection, FrozenDialect, FrozenPhase, FrozenSession, HandoverHeader, HandoverRecord,
-    NotAdopted,
+    NotAdopted, RecordPlace,
 };
 
 /// The version of the state that is written.

@@ -64,6 +64,11 @@ impl Retained {
         group.miss(topic, entries_max, now)
     }
 
+    /// All of them, of each group from the oldest on.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Publication>> {
+        self.groups.values().flat_map(|group| group.list(None)).map(|(_, publication)| publication)
+    }
+
     /// The number of retained publications, expired ones that [`Retained::sweep`] has not seen yet
     /// included.
     #[must_use]

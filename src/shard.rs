@@ -55,7 +55,7 @@ use crate::metrics::{Metrics, Origin, Outcome};
 use crate::outbox::{FrameId, Outbox, Turn};
 use crate::reason::Reason;
 use crate::service::presence::Presence;
-use crate::service::{Answer, ConnectionRef, Question};
+use crate::service::{Answer, ConnectionRef, NewRefs, Question};
 use crate::trie::Trie;
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel};
 use slab::Slab;
@@ -118,6 +118,8 @@ pub struct Shard {
     default_reason: DefaultReason,
     latencies: Vec<u64>,
     due: Vec<u32>,
+    /// Connections taken over from another process.
+    new_refs: NewRefs,
 }
 
 impl Shard {
@@ -156,6 +158,7 @@ impl Shard {
             default_reason: DefaultReason::default(),
             latencies: Vec::new(),
             due: Vec::new(),
+            new_refs: NewRefs::default(),
         }
     }
 

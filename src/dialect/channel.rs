@@ -162,15 +162,16 @@ impl Dialect for Channel {
     }
 
     fn freeze(&self) -> Option<Box<RawValue>> {
-        if self.stage == ChannelStage::Open { to_raw_value(self).ok() } else { None }
+        if self.stage == ChannelStage::Refused { None } else { to_raw_value(self).ok() }
     }
 
     fn thaw(frozen: &RawValue, _: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
         let session: Self = serde_json::from_str(frozen.get()).ok()?;
-        if session.stage != ChannelStage::Open {
-            return None;
+        match session.stage {
+            ChannelStage::Asking => {}
+            ChannelStage::Open => out.subscribe(&subscription(session.channel()), b""),
+            ChannelStage::Refused => return None,
         }
-        out.subscribe(&subscription(session.channel()), b"");
         Some(session)
     }
 

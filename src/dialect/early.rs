@@ -5,6 +5,7 @@
 //! next message at once, and the distance of the verifier must make no difference to them.
 
 use crate::dialect::{Action, Actions, Context};
+use serde::{Deserialize, Serialize};
 
 /// Most messages that are kept. Few clients send any; one that subscribes without waiting for
 /// answers may send many.
@@ -44,7 +45,7 @@ pub(super) trait TokenFirst {
 }
 
 /// Messages that have come too early.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Early {
     messages: Vec<Box<str>>,
     bytes: usize,

@@ -11,7 +11,7 @@
 //! requests. Of a session, `entrance` lets a client in, `live` is what it has then, `message` reads
 //! what it says, `auth` checks what was signed for it, `member` is who it is, `subscription` and
 //! `presence` handle its channels, `refusal` says why it does not get one, `client_event` and
-//! `signin` the rest of what it can do, `closes` its end. `event`, `rest` and `redis` are the
+//! `signin` the rest of what it can do, `closes` its end; `handover` is a session as data. `event`, `rest` and `redis` are the
 //! publishers' side, `announce` the owner's.
 
 mod announce;
@@ -22,6 +22,7 @@ mod client_event;
 mod closes;
 mod entrance;
 mod event;
+mod handover;
 mod limit;
 mod live;
 mod member;
@@ -56,6 +57,7 @@ use crate::dialect::{
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
+use crate::json::RawValue;
 use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::presence::{PresenceAnswer, PresenceQuestion, PresenceVoice};
@@ -181,6 +183,15 @@ impl Dialect for Echo {
             Admission::No => Explanation::no("its own socket_id is excluded"),
             admission => Explanation::of(admission),
         }
+    }
+
+    fn freeze(&self) -> Option<Box<RawValue>> {
+        self.live.as_ref()?.freeze()
+    }
+
+    fn thaw(frozen: &RawValue, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
+        let live = EchoLive::thaw(frozen, context, out)?;
+        Some(Self { live: Some(Box::new(live)) })
     }
 
     fn presence(settings: &crate::dialect::Settings) -> Option<&dyn PresenceVoice> {

@@ -3,7 +3,7 @@
 use super::client::DialectClient;
 use super::{
     Actions, AmqpMessage, AskedTopic, ClaimedPaths, Context, DialectTally, FeedAddress, Input,
-    Request, Served, Settings, Unusable, Upgrade,
+    PerShard, Request, Served, Settings, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -239,18 +239,29 @@ pub trait Dialect: Sized {
         Explanation::of(self.admits(publication, now))
     }
 
-    /// The session as JSON, for another process; `None` where it cannot go on there, such as while
-    /// it awaits an answer: then its client is told to come back.
+    /// The session as JSON, for another process; `None` where it cannot go on there: then its
+    /// client is told to come back. A question about a token may be open, which is asked again
+    /// there; answers to other questions would be lost.
     fn freeze(&self) -> Option<Box<RawValue>> {
         None
     }
 
-    /// A session of another process again, which subscribes to what it was subscribed to; its pings
-    /// and its deadline go on as they were. `None`: it cannot go on with these settings, or the
+    /// A session of another process again, which subscribes to what it was subscribed to, and says
+    /// again which channels without members it is in; its pings and its deadline go on as they
+    /// were. `None`: it cannot go on with these settings, or the
     /// JSON is none of [`Dialect::freeze`]; then nothing has changed outside of it.
     fn thaw(_frozen: &RawValue, _context: &mut Context<'_>, _out: &mut Actions) -> Option<Self> {
         None
     }
+
+    /// What the sessions of one shard share, as JSON for another process; `None` where that is
+    /// nothing.
+    fn freeze_shared(_shared: &mut PerShard) -> Option<Box<RawValue>> {
+        None
+    }
+
+    /// Keeps what sessions of another process share, for those that are about to be taken over.
+    fn thaw_shared(_frozen: &RawValue, _shared: &mut PerShard) {}
 
     /// The form of a durable message for this session, which gets it now.
     fn delivery_form(&self, recipient: &Recipient, _now: Now) -> DeliveryForm {

@@ -29,20 +29,23 @@ pub use self::settings::WazoSettings;
 
 use self::event::{EventTarget, SESSION_DELETED, TOPIC};
 use self::message::{WazoRequest, WazoVersion};
-use self::pass::Pass;
+use self::pass::{FrozenPass, Pass};
 use crate::dialect::early::{Early, TokenFirst};
 use crate::dialect::{
     Action, Actions, Admission, AmqpMessage, AskedTopic, ClaimedPaths, Context, Dialect,
-    Explanation, FeedAddress, Input, Unusable, Upgrade,
+    Explanation, FeedAddress, Input, PerShard, Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
+use crate::json::RawValue;
 use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::verification::TokenAnswer;
 use crate::text::excerpt;
 use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
+use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::fmt;
@@ -77,6 +80,17 @@ pub struct Wazo {
 struct WazoLive {
     pass: Pass,
     names: SmallVec<[Box<str>; 1]>,
+}
+
+/// A session as data, for another process.
+#[derive(Serialize, Deserialize)]
+struct FrozenWazo<'a> {
+    version: WazoVersion,
+    started: bool,
+    verifying: bool,
+    early: Option<Cow<'a, Early>>,
+    pass: Option<FrozenPass>,
+    names: Cow<'a, [Box<str>]>,
 }
 
 impl Dialect for Wazo {
@@ -170,6 +184,48 @@ impl Dialect for Wazo {
             Input::Alive | Input::Answer(_) | Input::Configured => {}
             Input::Deadline => self.deadline(context.now, out),
             Input::Gone => self.unsubscribe_all(out),
+        }
+    }
+
+    fn freeze(&self) -> Option<Box<RawValue>> {
+        let frozen = FrozenWazo {
+            version: self.version,
+            started: self.started,
+            verifying: self.verifying,
+            early: self.early.as_deref().map(Cow::Borrowed),
+            pass: self.live.as_ref().map(|live| live.pass.freeze()),
+            names: self.live.as_ref().map(|live| &live.names[..]).unwrap_or_default().into(),
+        };
+        to_raw_value(&frozen).ok()
+    }
+
+    fn thaw(frozen: &RawValue, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
+        let FrozenWazo { version, started, verifying, early, pass, names } =
+            serde_json::from_str(frozen.get()).ok()?;
+        let live = match pass {
+            None => None,
+            Some(pass) => {
+                let pass = Pass::thaw(pass, context.shared.get::<Acls>())?;
+                watch(pass.session(), Actions::subscribe, out);
+                names.iter().for_each(|name| out.subscribe(&prefix(name), b""));
+                Some(Box::new(WazoLive { pass, names: names.iter().cloned().collect() }))
+            }
+        };
+        let early = early.map(|early| Box::new(early.into_owned()));
+        Some(Self { version, started, verifying, early, live })
+    }
+
+    /// The access control lists, which are long, and which many sessions have in common.
+    fn freeze_shared(shared: &mut PerShard) -> Option<Box<RawValue>> {
+        let lists = shared.get::<Acls>().freeze();
+        if lists.is_empty() { None } else { to_raw_value(&lists).ok() }
+    }
+
+    fn thaw_shared(frozen: &RawValue, shared: &mut PerShard) {
+        let Ok(lists) = serde_json::from_str::<Vec<Vec<Box<str>>>>(frozen.get()) else { return };
+        for list in lists {
+            let patterns: Vec<&str> = list.iter().map(|pattern| &**pattern).collect();
+            shared.get::<Acls>().pass(&patterns);
         }
     }
 

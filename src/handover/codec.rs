@@ -8,8 +8,14 @@
 use super::record::{FrozenConnection, HandoverHeader, HandoverRecord};
 use super::{FORMAT, OLDEST};
 use crate::bytes::Cursor;
+use crate::dialect::Kind;
+use crate::frame::Publication;
+use crate::json::RawValue;
+use crate::service::presence::FrozenPresence;
+use crate::wheel::Now;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// The first bytes of a state.
 const MAGIC: &[u8; 8] = b"fanfare\0";
@@ -18,6 +24,9 @@ const MAGIC: &[u8; 8] = b"fanfare\0";
 const HEADER: u8 = 0;
 const END: u8 = 1;
 const CONNECTION: u8 = 2;
+const SHARED: u8 = 3;
+const PRESENCE: u8 = 4;
+const RETAINED: u8 = 5;
 
 /// Why bytes are no state that can be taken over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +67,18 @@ pub fn write(record: &HandoverRecord, out: &mut Vec<u8>) {
             let blobs =
                 [&connection.unread, &connection.session.unsent.bytes[..], pending, message];
             put(CONNECTION, connection, &blobs, out);
+        }
+        HandoverRecord::Shared(shard, kind, state) => {
+            put(SHARED, &(shard, kind.name(), state), &[], out);
+        }
+        HandoverRecord::Presence(kind, channel) => {
+            put(PRESENCE, &(kind.name(), channel), &[], out);
+        }
+        HandoverRecord::Retained(publication) => {
+            let mut encoded = Vec::with_capacity(publication.encoded_bytes());
+            publication.encode(&mut encoded);
+            let Now { monotonic_ns, unix_ms } = publication.accepted;
+            put(RETAINED, &(monotonic_ns, unix_ms), &[&encoded], out);
         }
         HandoverRecord::Unknown(_) => {}
         HandoverRecord::End => end(out),
@@ -101,9 +122,31 @@ pub fn read(bytes: &[u8]) -> Result<(HandoverRecord, &[u8]), BadState> {
             }
             HandoverRecord::Connection(connection)
         }
+        SHARED => {
+            let (shard, name, state): (u16, String, Box<RawValue>) = record.json()?;
+            of_dialect(&record, &name, |kind| HandoverRecord::Shared(shard, kind, state))
+        }
+        PRESENCE => {
+            let (name, channel): (String, FrozenPresence) = record.json()?;
+            of_dialect(&record, &name, |kind| HandoverRecord::Presence(kind, channel))
+        }
+        RETAINED => {
+            let (monotonic_ns, unix_ms) = record.json()?;
+            let publication = Publication::decode(first, Now { monotonic_ns, unix_ms });
+            HandoverRecord::Retained(Arc::new(publication.ok_or(BadState::Malformed(RETAINED))?))
+        }
         kind => HandoverRecord::Unknown(kind),
     };
     Ok((known, rest))
+}
+
+/// A record of a dialect; an unknown one when this release has no such dialect.
+fn of_dialect(
+    record: &RawRecord<'_>,
+    name: &str,
+    known: impl FnOnce(Kind) -> HandoverRecord,
+) -> HandoverRecord {
+    Kind::named(name).map_or(HandoverRecord::Unknown(record.kind), known)
 }
 
 /// The blobs of a record that are read.

@@ -1,13 +1,17 @@
 //! The records of a state.
 
+use crate::dialect::Kind;
+use crate::frame::Publication;
 use crate::json::RawValue;
 use crate::message::FrozenInbox;
 use crate::outbox::FrozenOutbox;
 use crate::proxy::Remote;
 use crate::service::ConnectionRef;
+use crate::service::presence::FrozenPresence;
 use crate::wheel::{NEVER, Tick};
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The first record: who has written the state, and what is to follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,12 +30,44 @@ pub struct HandoverHeader {
 /// A record of a state.
 #[derive(Debug)]
 pub enum HandoverRecord {
+    /// What the sessions of a dialect share on the shard with this number, before them.
+    Shared(u16, Kind, Box<RawValue>),
     /// A connection.
     Connection(Box<FrozenConnection>),
+    /// A channel with those who are in it.
+    Presence(Kind, FrozenPresence),
+    /// The last publication of a topic.
+    Retained(Arc<Publication>),
     /// A record of a kind that a later release has added, which is of no use here.
     Unknown(u8),
     /// The last record.
     End,
+}
+
+/// Who takes a record over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordPlace {
+    /// One shard.
+    Shard(usize),
+    /// Each shard.
+    EveryShard,
+    /// No one.
+    Nowhere,
+}
+
+impl HandoverRecord {
+    /// Who takes it over, in a process with so many shards.
+    #[must_use]
+    pub fn place(&self, shards: usize) -> RecordPlace {
+        let numbered = |shard: u16| RecordPlace::Shard(usize::from(shard) % shards.max(1));
+        match self {
+            Self::Shared(shard, ..) => numbered(*shard),
+            Self::Connection(connection) => numbered(connection.session.old.shard),
+            Self::Presence(_, channel) => RecordPlace::Shard(channel.owner(shards)),
+            Self::Retained(_) => RecordPlace::EveryShard,
+            Self::Unknown(_) | Self::End => RecordPlace::Nowhere,
+        }
+    }
 }
 
 /// A connection without its descriptor.

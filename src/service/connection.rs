@@ -55,38 +55,55 @@ impl FromStr for ConnectionRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DialectId(pub u8);
 
-/// The references of connections that one process has passed to the next, old to new.
+/// What has become of the connections that one process has passed to the next: the reference of
+/// each, old to new, and the number of them in each channel without members.
 #[derive(Clone, Debug, Default)]
-pub struct NewRefs(AHashMap<ConnectionRef, ConnectionRef>);
+pub struct NewRefs {
+    connections: AHashMap<ConnectionRef, ConnectionRef>,
+    entered: AHashMap<(DialectId, Box<str>, Box<str>), u32>,
+}
 
 impl NewRefs {
     /// Notes the new reference of a connection that has been passed.
     pub fn put(&mut self, old: ConnectionRef, new: ConnectionRef) {
-        self.0.insert(old, new);
+        self.connections.insert(old, new);
+    }
+
+    /// Notes a connection that is in a channel of an app.
+    pub fn enter(&mut self, dialect: DialectId, app: &str, channel: &str) {
+        *self.entered.entry((dialect, app.into(), channel.into())).or_default() += 1;
+    }
+
+    /// Adds those that another shard has taken over.
+    pub fn merge(&mut self, other: Self) {
+        self.connections.extend(other.connections);
+        for (channel, count) in other.entered {
+            *self.entered.entry(channel).or_default() += count;
+        }
     }
 
     /// The new reference of a connection; `None` when it was not passed.
     #[must_use]
     pub fn of(&self, old: ConnectionRef) -> Option<ConnectionRef> {
-        self.0.get(&old).copied()
+        self.connections.get(&old).copied()
+    }
+
+    /// The number of connections that are in a channel of an app.
+    #[must_use]
+    pub fn entered(&self, dialect: DialectId, app: &str, channel: &str) -> u32 {
+        self.entered.get(&(dialect, app.into(), channel.into())).copied().unwrap_or(0)
     }
 
     /// The number of connections that have been passed.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.connections.len()
     }
 
     /// Whether none has been passed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Extend<(ConnectionRef, ConnectionRef)> for NewRefs {
-    fn extend<T: IntoIterator<Item = (ConnectionRef, ConnectionRef)>>(&mut self, passed: T) {
-        self.0.extend(passed);
+        self.connections.is_empty()
     }
 }
 

@@ -8,14 +8,16 @@
 //!
 //! In reading order: `question` defines the requests, which shard owns a channel, and the answers;
 //! `count` says when a channel's number of subscriptions is told; `app` keeps the channels of one
-//! app.
+//! app; `handover` passes them to another process.
 
 mod app;
 mod count;
+mod handover;
 mod question;
 
 pub use self::app::{AppPresence, Joined, Newcomer, PresenceChange, PresenceRules};
 pub use self::count::{CountPace, CountStep, WaitingCounts};
+pub use self::handover::FrozenPresence;
 pub use self::question::{
     ChannelCounts, ChannelInquiry, OccupiedChannels, PresenceAnswer, PresenceQuestion,
     PresenceRequest, WantedCounts,

@@ -3,9 +3,13 @@
 use super::session::Phase;
 use super::{ConnectionRef, Id, Shard};
 use crate::dialect::{Action, Actions, AnyDialect, Input, Kind};
-use crate::handover::{FrozenDialect, FrozenPhase, FrozenSession, NotAdopted};
+use crate::handover::{FrozenDialect, FrozenPhase, FrozenSession, HandoverRecord, NotAdopted};
 use crate::outbox::Outbox;
+use crate::reason::Reason;
+use crate::service::presence::PresenceRequest;
+use crate::service::{NewRefs, Question};
 use crate::wheel::Now;
+use std::sync::Arc;
 
 impl Shard {
     /// Whether nothing of any session is on its way: no question, no publication or answer for the
@@ -97,12 +101,71 @@ impl Shard {
         // The number of its question counts on for it; other sessions get others.
         self.asked = self.asked.max(frozen.attempt);
 
+        let new = self.reference(id);
+        self.new_refs.put(frozen.old, new);
         self.wheel.cancel(id);
         self.reschedule(id);
         if is_blocked {
             self.mark_dirty(id);
         }
-        Ok(self.reference(id))
+        Ok(new)
+    }
+
+    /// What this shard knows beside its connections, for another process; written before these.
+    /// Retained publications, which all shards have, are the first shard's to pass.
+    #[must_use]
+    pub fn freeze_shared(&mut self) -> Vec<HandoverRecord> {
+        let mut records = Vec::new();
+        for &kind in Kind::ALL {
+            let (context, _) = self.shared.context(Now::default());
+            let state = kind.freeze_shared(context.shared);
+            records.extend(state.map(|state| HandoverRecord::Shared(self.number, kind, state)));
+            let channels = self.presence[kind as usize].export();
+            records.extend(channels.into_iter().map(|it| HandoverRecord::Presence(kind, it)));
+        }
+        if self.number == 0 {
+            let retained = self.shared.retained.all().map(Arc::clone);
+            records.extend(retained.map(HandoverRecord::Retained));
+        }
+        records
+    }
+
+    /// Takes over a record that is no connection: what sessions share before these, everything else
+    /// once `refs` has the connections of all shards.
+    pub fn adopt_shared(&mut self, record: HandoverRecord, refs: &NewRefs, now: Now) {
+        match record {
+            HandoverRecord::Shared(_, kind, state) => {
+                let (context, _) = self.shared.context(now);
+                kind.thaw_shared(&state, context.shared);
+            }
+            HandoverRecord::Presence(kind, channel) => {
+                self.with_presence(kind, |presence, host| {
+                    presence.import(kind.id(), channel, refs, now, host);
+                });
+            }
+            HandoverRecord::Retained(publication) => self.retain(&publication, now),
+            HandoverRecord::Connection(_) | HandoverRecord::Unknown(_) | HandoverRecord::End => {}
+        }
+    }
+
+    /// The references of the connections that were taken over since the last call.
+    pub fn take_new_refs(&mut self) -> NewRefs {
+        std::mem::take(&mut self.new_refs)
+    }
+
+    /// Drops connections that another process has now, and what this shard owns, without a word to
+    /// anyone: only the sockets are to be closed here.
+    pub fn give_away(&mut self, ids: impl IntoIterator<Item = Id>, now: Now) {
+        self.presence = Default::default();
+        for id in ids {
+            let Some(session) = self.sessions.get_mut(id as usize) else { continue };
+            if let Some(mut dialect) = session.dialect.take() {
+                session.asked = 0;
+                self.metrics.sessions[dialect.kind() as usize].sub(1);
+                self.undo(id, &mut dialect, now);
+            }
+            self.remove(id, Reason::Gone, now);
+        }
     }
 
     /// Gives a new connection the dialect's session, with its subscriptions.
@@ -122,6 +185,13 @@ impl Shard {
             }
         }
 
+        for action in actions.list {
+            if let Action::Ask(Question::Presence(question)) = action
+                && let PresenceRequest::Enter(channel) = &question.request
+            {
+                self.new_refs.enter(kind.id(), &question.app, channel);
+            }
+        }
         self.metrics.sessions[kind as usize].add(1);
         self.sessions[id as usize].dialect = Some(dialect);
         Ok(())

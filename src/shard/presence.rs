@@ -21,7 +21,7 @@ impl Shard {
     }
 
     /// Runs a step of a dialect's presence, and carries out its effects.
-    fn with_presence(
+    pub(super) fn with_presence(
         &mut self,
         kind: Kind,
         step: impl FnOnce(&mut Presence, &mut PresenceHost<'_>),

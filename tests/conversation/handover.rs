@@ -8,30 +8,45 @@ use fanfare::service::NewRefs;
 use fanfare::shard::Shard;
 use std::sync::Arc;
 
+/// Most bytes that are handed over after each step, which costs time.
+const STATE_BYTES_MAX: usize = 256 * 1024;
+
 impl Bus {
     /// Passes everything to another shard, as to another process. Returns whether all of it could be passed;
     /// otherwise everything is as before.
     pub(crate) fn hand_over(&mut self) -> bool {
         let names = self.names();
         let Some(state) = self.state(&names) else { return false };
+        // After so much of it, the rest of the conversation is held in one process.
+        self.hands_over &= state.len() <= STATE_BYTES_MAX;
         let (header, mut rest) = handover::open(&state).unwrap();
         assert_eq!(header.boot_id, "this boot");
 
         let (settings, limits) = (Arc::clone(self.shard.settings()), *self.shard.limits());
-        self.shard = Shard::new(settings, limits, Arc::clone(&self.metrics), self.now);
-        let mut refs = NewRefs::default();
+        self.shard = Shard::new(settings, limits, Arc::clone(&self.metrics), self.now)
+            .drawing(super::rng(&self.drawn));
+        let mut later = Vec::new();
         loop {
             let (record, behind) = handover::read(rest).unwrap();
             rest = behind;
             match record {
-                HandoverRecord::Connection(connection) => {
-                    self.adopt(*connection, &names, &mut refs)
+                HandoverRecord::Connection(connection) => self.adopt(*connection, &names),
+                shared @ HandoverRecord::Shared(..) => {
+                    self.shard.adopt_shared(shared, &NewRefs::default(), self.now);
                 }
                 HandoverRecord::Unknown(kind) => panic!("an unknown record, {kind}"),
                 HandoverRecord::End => break,
+                record => later.push(record),
             }
         }
         assert!(rest.is_empty(), "{} bytes behind the end", rest.len());
+
+        let refs = self.shard.take_new_refs();
+        assert_eq!(refs.len(), names.len());
+        later.into_iter().for_each(|record| self.shard.adopt_shared(record, &refs, self.now));
+        for (from, _) in &mut self.questions {
+            *from = refs.of(*from).unwrap_or(*from);
+        }
         true
     }
 
@@ -43,10 +58,12 @@ impl Bus {
     }
 
     /// Everything, written down.
-    fn state(&self, names: &[String]) -> Option<Vec<u8>> {
+    fn state(&mut self, names: &[String]) -> Option<Vec<u8>> {
         let (release, boot_id) = ("0.1.0".into(), "this boot".into());
         let mut state = Vec::new();
         handover::begin(&HandoverHeader { release, boot_id, shards: 1 }, &mut state);
+        let shared = self.shard.freeze_shared();
+        shared.iter().for_each(|record| handover::write(record, &mut state));
         for (number, name) in names.iter().enumerate() {
             let client = &self.clients[name];
             let inbox = match &client.inbox {
@@ -68,16 +85,13 @@ impl Bus {
         Some(state)
     }
 
-    fn adopt(&mut self, connection: FrozenConnection, names: &[String], refs: &mut NewRefs) {
+    fn adopt(&mut self, connection: FrozenConnection, names: &[String]) {
         let client = self.clients.get_mut(&names[connection.fd as usize]).unwrap();
         client.inbox = connection.inbox.map(|inbox| Box::new(MessageInbox::thaw(inbox).unwrap()));
         if let Some(dialect) = &connection.session.dialect {
             // Both shards count in one place here.
             self.metrics.sessions[Kind::named(&dialect.name).unwrap() as usize].sub(1);
         }
-        let old = connection.session.old;
-        let new = self.shard.adopt(connection.session, self.now).unwrap();
-        client.id = new.id;
-        refs.put(old, new);
+        client.id = self.shard.adopt(connection.session, self.now).unwrap().id;
     }
 }

@@ -21,7 +21,7 @@
 mod handover;
 
 use crate::{HOST, KIND, PATH};
-use fanfare::dialect::{Kind, Settings, Upgrade, channel, personium, wazo};
+use fanfare::dialect::{Kind, Rng, Settings, Upgrade, channel, personium, wazo};
 use fanfare::feed::{Intake, unix::Publisher};
 use fanfare::message::{self, Interest, MessageInbox};
 use fanfare::metrics::Metrics;
@@ -31,7 +31,9 @@ use fanfare::service::{ConnectionRef, Question};
 use fanfare::shard::{ConnectionEvent, Id, Limits, Outgoing, Shard};
 use fanfare::token::Verifier;
 use fanfare::wheel::Now;
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -77,6 +79,11 @@ pub(crate) struct Bus {
     pub(crate) relays: Vec<Box<str>>,
     /// Questions to services that are not here.
     pub(crate) questions: Vec<(ConnectionRef, Question)>,
+    /// The last number that was drawn.
+    pub(crate) drawn: Rc<Cell<u64>>,
+    /// Whether everything is handed over to another process after each step: with FANFARE_TEST_HANDOVER=1
+    /// every conversation is held so.
+    pub(crate) hands_over: bool,
 }
 
 impl Bus {
@@ -88,8 +95,10 @@ impl Bus {
     pub(crate) fn of(settings: Settings) -> Self {
         let now = Now { monotonic_ns: 5_000_000_000, unix_ms: NOW_S * 1000 };
         let (metrics, settings) = (Arc::new(Metrics::default()), Arc::new(settings));
+        let drawn = Rc::default();
         Self {
-            shard: Shard::new(Arc::clone(&settings), Limits::default(), Arc::clone(&metrics), now),
+            shard: Shard::new(Arc::clone(&settings), Limits::default(), Arc::clone(&metrics), now)
+                .drawing(rng(&drawn)),
             metrics,
             now,
             clients: HashMap::new(),
@@ -104,6 +113,8 @@ impl Bus {
             webhooks: Vec::new(),
             relays: Vec::new(),
             questions: Vec::new(),
+            drawn,
+            hands_over: std::env::var_os("FANFARE_TEST_HANDOVER").is_some(),
         }
     }
 
@@ -270,7 +281,7 @@ impl Bus {
         }
         let clients = &mut self.clients;
         self.shard.flush(self.now, &mut |id: Id, bytes: &[u8]| {
-            let client = clients.values_mut().find(|client| client.id == id).unwrap();
+            let client = clients.values_mut().find(|client| client.has(id)).unwrap();
             client.listen(bytes);
             Sent::Bytes(bytes.len())
         });
@@ -283,9 +294,12 @@ impl Bus {
                 ConnectionEvent::Probe(id) => (id, "probe"),
                 ConnectionEvent::Opened(_) => continue,
             };
-            let client = self.clients.values_mut().find(|client| client.id == id).unwrap();
+            let client = self.clients.values_mut().find(|client| client.has(id)).unwrap();
             client.is_gone |= word == "gone";
             client.heard.push_back(word.to_owned());
+        }
+        if self.hands_over {
+            self.hand_over();
         }
     }
 
@@ -312,6 +326,15 @@ fn kinds() -> Vec<Kind> {
     Kind::ALL.iter().copied().filter(|kind| *kind == KIND || !takes_root(kind)).collect()
 }
 
+/// Numbers that count up, also in the next process.
+fn rng(drawn: &Rc<Cell<u64>>) -> Rng {
+    let drawn = Rc::clone(drawn);
+    Box::new(move || {
+        drawn.set(drawn.get() + 1);
+        drawn.get()
+    })
+}
+
 /// The verifier of a list of tokens.
 pub(crate) fn verifier(tokens: &str) -> Verifier {
     let settings = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
@@ -319,6 +342,11 @@ pub(crate) fn verifier(tokens: &str) -> Verifier {
 }
 
 impl Client {
+    /// Whether it has the connection with this number, which others may have had before.
+    fn has(&self, id: Id) -> bool {
+        self.id == id && !self.is_gone
+    }
+
     /// Everything that it was told since somebody looked.
     pub(crate) fn heard(&mut self) -> Vec<String> {
         self.heard.drain(..).collect()

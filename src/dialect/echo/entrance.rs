@@ -65,11 +65,16 @@ impl AppPlace {
         Some(Self(Arc::clone(app)))
     }
 
+    /// Keeps a place that a session has had in another process, whatever the limit.
+    pub(super) fn keep(app: &Arc<App>) -> Self {
+        app.connections.fetch_add(1, Relaxed);
+        Self(Arc::clone(app))
+    }
+
     /// Moves to other settings, whatever their limit: admitted clients stay.
     pub(super) fn move_to(&mut self, app: &Arc<App>) {
         // The old place is released by the assignment's drop.
-        app.connections.fetch_add(1, Relaxed);
-        *self = Self(Arc::clone(app));
+        *self = Self::keep(app);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::entrance::AppPlace;
 use super::member::EchoMember;
 use super::socket::SocketId;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
@@ -32,6 +33,7 @@ pub(super) struct Rare {
 }
 
 /// A channel that a connection has joined, or has asked to join.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct EchoChannel {
     pub(super) name: Box<str>,
     /// The connection's member of a presence channel.

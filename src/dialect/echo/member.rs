@@ -5,9 +5,10 @@ use super::app::AppSettings;
 use super::limit::is_over;
 use super::name::{channel_of, user_of};
 use crate::event::{Event, Parser, ValueIntoString as _};
+use serde::{Deserialize, Serialize};
 
 /// A user, and the public information about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EchoMember {
     pub(super) user: Box<str>,
     /// JSON.

@@ -28,17 +28,21 @@ use crate::dialect::personium::PersoniumSettings;
 use crate::dialect::personium::cell::{CELL_BYTES_MAX, is_for, is_name};
 use crate::dialect::personium::reply::{self, CLOSE, keepalive};
 use crate::dialect::personium::scope;
+use crate::dialect::small_list;
 use crate::dialect::{
     Action, Actions, Admission, AskedTopic, Context, Dialect, Explanation, FeedAddress, Input,
     Unusable, Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
+use crate::json::RawValue;
 use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::verification::TokenAnswer;
 use crate::token::{Grant, Verifier};
 use crate::wheel::{Now, SECOND_NS};
+use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::fmt;
@@ -48,6 +52,7 @@ use std::fmt;
 const RULES_BYTES_MAX: usize = 256 * 1024;
 
 /// One connection to the event bus of a cell.
+#[derive(Serialize, Deserialize)]
 pub struct PersoniumEvent {
     /// The cell's name, then the request's `Host`: tokens may name the cell by its URL.
     cell_and_host: Box<str>,
@@ -61,9 +66,11 @@ pub struct PersoniumEvent {
 }
 
 /// The session that an accepted token has opened.
+#[derive(Serialize, Deserialize)]
 struct EventLive {
     expires_at_ns: u64,
     expired: bool,
+    #[serde(with = "small_list")]
     rules: SmallVec<[EventRule; 1]>,
     /// The prefixes of Types and Objects to which the token is restricted.
     narrow: Option<Box<Narrow>>,
@@ -71,6 +78,7 @@ struct EventLive {
     author: Option<Box<Author>>,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Narrow {
     types: Option<Box<[Box<str>]>>,
     objects: Option<Box<[Box<str>]>>,
@@ -146,6 +154,22 @@ impl Dialect for PersoniumEvent {
             Input::Deadline => self.deadline(context, out),
             Input::Gone => self.unsubscribe_all(out),
         }
+    }
+
+    fn freeze(&self) -> Option<Box<RawValue>> {
+        to_raw_value(self).ok()
+    }
+
+    fn thaw(frozen: &RawValue, _: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
+        let session: Self = serde_json::from_str(frozen.get()).ok()?;
+        // Host and cell are told apart by this number alone.
+        session.cell_and_host.get(usize::from(session.cell_bytes)..)?;
+        match &session.live {
+            Some(live) if live.expired => out.subscribe(&watch(session.cell()), b""),
+            Some(live) => session.subscribe_all(&live.rules, out),
+            None => {}
+        }
+        Some(session)
     }
 
     fn verifier(settings: &crate::dialect::Settings) -> Option<&Verifier> {
@@ -388,9 +412,7 @@ impl PersoniumEvent {
             // Expired sessions have only the subscription by which they notice their end.
             if live.expired {
                 out.unsubscribe(&watch(self.cell()), b"");
-                rules
-                    .iter()
-                    .for_each(|rule| out.subscribe(&rule.prefix(self.cell()), rule.facet()));
+                self.subscribe_all(&rules, out);
             }
         }
         self.live =
@@ -421,6 +443,10 @@ impl PersoniumEvent {
             Some(_) => out.close(CLOSE),
             None => out.because(Reason::TokenTimeout).close(CLOSE),
         }
+    }
+
+    fn subscribe_all(&self, rules: &[EventRule], out: &mut Actions) {
+        rules.iter().for_each(|rule| out.subscribe(&rule.prefix(self.cell()), rule.facet()));
     }
 
     fn unsubscribe_all(&mut self, out: &mut Actions) {

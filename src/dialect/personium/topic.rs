@@ -28,11 +28,14 @@ use crate::dialect::{
 };
 use crate::event::{Event, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
+use crate::json::RawValue;
 use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::verification::TokenAnswer;
 use crate::token::{Grant, NEVER_MS, Verifier};
 use crate::wheel::{Now, TICK_MS, ticks};
+use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
 use std::fmt;
 
 /// The byte that starts this dialect's topics.
@@ -43,6 +46,7 @@ const TOPIC: u8 = b't';
 const BEAT_S_MAX: u32 = 60;
 
 /// One connection to a topic.
+#[derive(Serialize, Deserialize)]
 pub struct PersoniumTopic {
     /// The topic's `cell/box/path`, a NUL, then the request's `Host`: tokens may name the cell by
     /// its URL.
@@ -54,7 +58,7 @@ pub struct PersoniumTopic {
 ///
 /// The lowest bit of the nanoseconds tells whether a token was accepted. A field for it would cost
 /// every idle connection of any dialect 8 bytes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Term(u64);
 
 impl Term {
@@ -143,6 +147,19 @@ impl Dialect for PersoniumTopic {
             }
             Input::Gone => {}
         }
+    }
+
+    fn freeze(&self) -> Option<Box<RawValue>> {
+        to_raw_value(self).ok()
+    }
+
+    fn thaw(frozen: &RawValue, _: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
+        let session: Self = serde_json::from_str(frozen.get()).ok()?;
+        session.place_and_host.find('\0')?;
+        if session.term.is_accepted() {
+            out.subscribe(&subscription(session.place()), b"");
+        }
+        Some(session)
     }
 
     fn verifier(settings: &crate::dialect::Settings) -> Option<&Verifier> {

@@ -22,9 +22,17 @@ pub(super) const PATTERNS_MAX: usize = 4096;
 /// `required_acl` it bounds the cost of one match, even for a hostile list.
 pub(super) const ACL_BYTES_MAX: usize = 64 * 1024;
 
+/// A digest of a list's patterns.
+pub(super) type AclDigest = [u8; 32];
+
 /// The permissions of a token.
 #[derive(Debug)]
-pub struct Acl(Tree);
+pub struct Acl {
+    tree: Tree,
+    /// As they were written, for another process.
+    patterns: Box<[Box<str>]>,
+    digest: AclDigest,
+}
 
 impl Acl {
     /// Compiles the patterns of a token; `None` when they exceed the limits.
@@ -34,21 +42,34 @@ impl Acl {
         if patterns.len() > PATTERNS_MAX || bytes > ACL_BYTES_MAX {
             return None;
         }
-        Some(Self(Tree::new(patterns)))
+        let digest = digest_of(patterns)?;
+        let texts = patterns.iter().map(|pattern| Box::from(*pattern)).collect();
+        Some(Self { tree: Tree::new(patterns), patterns: texts, digest })
     }
 
     /// Whether it allows what an event requires: at most [`TEXT_BYTES_MAX`](super::TEXT_BYTES_MAX)
     /// bytes.
     #[must_use]
     pub fn allows(&self, required: &[u8], who: Who<'_>) -> bool {
-        self.0.allows(required, who)
+        self.tree.allows(required, who)
     }
+
+    pub(super) fn digest(&self) -> AclDigest {
+        self.digest
+    }
+}
+
+fn digest_of(patterns: &[&str]) -> Option<AclDigest> {
+    // Unlike a separator, JSON tells one pattern with any text in it from two.
+    Some(sha256(serde_json::to_string(patterns).ok()?.as_bytes()))
 }
 
 /// The lists in use on one shard.
 pub struct Acls {
     /// By a digest of their patterns, in an order independent of the token's.
-    lists: HashMap<[u8; 32], Weak<Acl>, RandomState>,
+    lists: HashMap<AclDigest, Weak<Acl>, RandomState>,
+    /// Lists of another process, until its sessions have been taken over: kept to the next token.
+    passed: Vec<Arc<Acl>>,
     /// Number of entries at which unused ones are searched for.
     sweep_at: usize,
 }
@@ -58,19 +79,22 @@ const SWEEP_AT_LEAST: usize = 64;
 
 impl Default for Acls {
     fn default() -> Self {
-        Self { lists: HashMap::default(), sweep_at: SWEEP_AT_LEAST }
+        Self { lists: HashMap::default(), passed: Vec::new(), sweep_at: SWEEP_AT_LEAST }
     }
 }
 
 impl Acls {
     /// The compiled form of a token's patterns; `None` as [`Acl::new`].
     pub fn get(&mut self, patterns: &[&str]) -> Option<Arc<Acl>> {
+        self.passed = Vec::new();
+        self.compiled(patterns)
+    }
+
+    fn compiled(&mut self, patterns: &[&str]) -> Option<Arc<Acl>> {
         let mut patterns = patterns.to_vec();
         patterns.sort_unstable();
         patterns.dedup();
-        // Unlike a separator, JSON tells one pattern with any text in it from two.
-        let key = sha256(serde_json::to_string(&patterns).ok()?.as_bytes());
-
+        let key = digest_of(&patterns)?;
         if let Some(acl) = self.lists.get(&key).and_then(Weak::upgrade) {
             return Some(acl);
         }
@@ -84,6 +108,23 @@ impl Acls {
         }
         self.lists.insert(key, Arc::downgrade(&acl));
         Some(acl)
+    }
+
+    /// The patterns of the lists in use, for another process.
+    pub(super) fn freeze(&self) -> Vec<Box<[Box<str>]>> {
+        let lists = self.lists.values().filter_map(Weak::upgrade);
+        lists.map(|acl| acl.patterns.clone()).collect()
+    }
+
+    /// Compiles a list of another process, and keeps it until the next token is granted.
+    pub(super) fn pass(&mut self, patterns: &[&str]) {
+        let acl = self.compiled(patterns);
+        self.passed.extend(acl);
+    }
+
+    /// A list in use, by its digest.
+    pub(super) fn by_digest(&self, digest: &AclDigest) -> Option<Arc<Acl>> {
+        self.lists.get(digest)?.upgrade()
     }
 }
 

@@ -6,9 +6,10 @@
 
 use crate::dialect::Actions;
 use crate::event::{Event, ValueIntoString as _, last};
+use serde::{Deserialize, Serialize};
 
 /// The version of the protocol that a client asked for. Its number is that of the events' form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub(super) enum WazoVersion {
     /// Events as they were fed, and silence once they flow.

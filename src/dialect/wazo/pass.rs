@@ -2,13 +2,14 @@
 //!
 //! A pass is made of any verifier's grant, and is asked once for each candidate of an event.
 
-use super::acl::{ACL_BYTES_MAX, Acl, Acls, PATTERNS_MAX};
+use super::acl::{ACL_BYTES_MAX, Acl, AclDigest, Acls, PATTERNS_MAX};
 use super::event::{EventTarget, ID_BYTES_MAX};
 use super::pattern::Who;
 use crate::dialect::Context;
 use crate::dialect::grants::of_list;
 use crate::token::{Grant, NEVER_MS};
 use crate::wheel::Now;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The access that a token needs to connect at all.
@@ -30,8 +31,21 @@ pub(super) struct Pass {
     is_lent: bool,
 }
 
+/// A pass as data: its list by the digest, which many share.
+#[derive(Serialize, Deserialize)]
+pub(super) struct FrozenPass {
+    expires_at_ns: u64,
+    acl: AclDigest,
+    reach: WazoReach,
+    ids: Box<str>,
+    user_bytes: u8,
+    session_bytes: u8,
+    tenant_bytes: u8,
+    is_lent: bool,
+}
+
 /// The addressed events that a token gets.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum WazoReach {
     /// Those for its user.
     User,
@@ -89,6 +103,41 @@ impl Pass {
             session_bytes: 0,
             tenant_bytes: 0,
             is_lent: false,
+        })
+    }
+
+    /// The pass as data.
+    pub(super) fn freeze(&self) -> FrozenPass {
+        FrozenPass {
+            expires_at_ns: self.expires_at_ns,
+            acl: self.acl.digest(),
+            reach: self.reach,
+            ids: self.ids.clone(),
+            user_bytes: self.user_bytes,
+            session_bytes: self.session_bytes,
+            tenant_bytes: self.tenant_bytes,
+            is_lent: self.is_lent,
+        }
+    }
+
+    /// The pass again; `None` when its list has not been passed.
+    pub(super) fn thaw(frozen: FrozenPass, acls: &Acls) -> Option<Self> {
+        let FrozenPass { reach, ids, user_bytes, session_bytes, tenant_bytes, .. } = frozen;
+        // They are told apart by these numbers alone.
+        let mut end = 0;
+        for bytes in [user_bytes, session_bytes, tenant_bytes] {
+            end += usize::from(bytes);
+            ids.get(end..)?;
+        }
+        Some(Self {
+            expires_at_ns: frozen.expires_at_ns,
+            acl: acls.by_digest(&frozen.acl)?,
+            reach,
+            ids,
+            user_bytes,
+            session_bytes,
+            tenant_bytes,
+            is_lent: frozen.is_lent,
         })
     }
 

@@ -67,35 +67,35 @@ pub enum Joined {
 /// The presence of one app.
 #[derive(Debug, Default)]
 pub struct AppPresence {
-    channels: BTreeMap<Box<str>, OccupiedChannel>,
+    pub(super) channels: BTreeMap<Box<str>, OccupiedChannel>,
     /// Channels whose count waits for its announcement.
     waiting_counts: WaitingCounts<Box<str>>,
 }
 
 /// A channel with at least one subscription.
 #[derive(Debug, Default)]
-struct OccupiedChannel {
-    subscriptions: u32,
-    presence: Option<Box<ChannelMembers>>,
+pub(super) struct OccupiedChannel {
+    pub(super) subscriptions: u32,
+    pub(super) presence: Option<Box<ChannelMembers>>,
     /// When its count is announced.
-    pace: CountPace,
+    pub(super) pace: CountPace,
 }
 
 /// The members of a presence channel.
 #[derive(Debug, Default)]
-struct ChannelMembers {
-    members: BTreeMap<Box<str>, ChannelMember>,
-    users: AHashMap<ConnectionRef, Box<str>>,
+pub(super) struct ChannelMembers {
+    pub(super) members: BTreeMap<Box<str>, ChannelMember>,
+    pub(super) users: AHashMap<ConnectionRef, Box<str>>,
     /// Bytes of the whole member list.
-    listed_bytes: usize,
+    pub(super) listed_bytes: usize,
 }
 
 #[derive(Debug)]
-struct ChannelMember {
-    info: Box<str>,
-    connections: u32,
+pub(super) struct ChannelMember {
+    pub(super) info: Box<str>,
+    pub(super) connections: u32,
     /// Bytes of its entry in the member list.
-    listed_bytes: u32,
+    pub(super) listed_bytes: u32,
 }
 
 impl AppPresence {
@@ -235,7 +235,7 @@ impl AppPresence {
     }
 
     /// Announces a channel's count to its subscribers, now or when it is due.
-    fn count(
+    pub(super) fn count(
         &mut self,
         channel: &str,
         rules: PresenceRules,

@@ -1,5 +1,6 @@
 //! When a channel's number of subscriptions is told: at once while it is low, else now and then.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Above this many subscriptions, a channel's count is told only every [`COUNT_INTERVAL_MS`], as
@@ -9,7 +10,7 @@ const COUNTED_AT_ONCE_MAX: u32 = 100;
 const COUNT_INTERVAL_MS: u64 = 5000;
 
 /// The pace of one channel's count.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct CountPace {
     /// When the count was last told (ms), and whether it has changed since.
     counted_ms: u64,
@@ -30,9 +31,19 @@ pub enum CountStep {
 }
 
 impl CountPace {
+    /// Whether the count has changed since it was told.
+    pub(super) fn is_untold(self) -> bool {
+        self.is_untold
+    }
+
+    /// The pace of a channel that is in no queue.
+    pub(super) fn afresh(self) -> Self {
+        Self { counted_ms: self.counted_ms, ..Self::default() }
+    }
+
     /// The count has changed.
     pub fn changed(&mut self, count: u32, now_ms: u64) -> CountStep {
-        let at_ms = self.counted_ms + COUNT_INTERVAL_MS;
+        let at_ms = self.counted_ms.saturating_add(COUNT_INTERVAL_MS);
         if count <= COUNTED_AT_ONCE_MAX || now_ms >= at_ms {
             (self.is_untold, self.counted_ms) = (false, now_ms);
             return CountStep::Tell;
@@ -48,7 +59,7 @@ impl CountPace {
     /// The channel is taken out of the queue.
     pub fn due(&mut self, now_ms: u64) -> CountStep {
         self.is_waiting = false;
-        let at_ms = self.counted_ms + COUNT_INTERVAL_MS;
+        let at_ms = self.counted_ms.saturating_add(COUNT_INTERVAL_MS);
         if !self.is_untold {
             CountStep::Rest
         } else if at_ms <= now_ms {

@@ -252,7 +252,7 @@ impl PresenceAnswer {
 }
 
 /// The shard, out of `shards`, that owns a channel of an app.
-fn owner(app: &str, channel: &str, shards: usize) -> usize {
+pub(super) fn owner(app: &str, channel: &str, shards: usize) -> usize {
     // The NUL keeps ("a", "bc") and ("ab", "c") apart.
     let bytes = app.bytes().chain([0]).chain(channel.bytes());
     let sum = bytes.fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));

@@ -4,6 +4,7 @@ use super::text::{EventField, EventFields};
 use crate::event::{Event, TypedScalarValue as _, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::wheel::Now;
+use serde::{Deserialize, Serialize};
 
 /// Longest `Info`, `Type` and `Object` that a client may publish, in characters; Personium's own
 /// limit.
@@ -20,6 +21,7 @@ pub(super) struct External<'a> {
 }
 
 /// The author of events, from the token.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Author {
     pub(super) subject: Option<Box<str>>,
     pub(super) schema: Option<Box<str>>,

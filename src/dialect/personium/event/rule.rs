@@ -4,6 +4,7 @@ use super::address::named;
 use crate::dialect::personium::cell::CELL_BYTES_MAX;
 use crate::event::{Value, ValueIntoString as _};
 use crate::trie::PREFIX_BYTES_MAX;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Longest Type and Object of a rule, in bytes: what the trie takes besides the cell. Objects are
@@ -11,7 +12,7 @@ use std::fmt;
 const RULE_BYTES_MAX: usize = PREFIX_BYTES_MAX - CELL_BYTES_MAX - 3;
 
 /// A subscription as the client wrote it: two prefixes, where `*` alone is the empty one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EventRule {
     pub(super) kind: Box<str>,
     pub(super) object: Box<str>,

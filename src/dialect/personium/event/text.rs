@@ -15,10 +15,11 @@ use crate::event::{
 use crate::frame::Draft;
 use crate::json::{self, Escapes};
 use crate::wheel::Now;
+use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 
 /// The spelling of keys, and thereby the form of everything the session is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub(super) enum Spelling {
     /// Lower case; Personium 1.6.2.
