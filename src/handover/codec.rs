@@ -12,6 +12,7 @@ use crate::dialect::Kind;
 use crate::frame::Publication;
 use crate::json::RawValue;
 use crate::service::presence::FrozenPresence;
+use crate::service::verification::FrozenToken;
 use crate::wheel::Now;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,8 @@ const CONNECTION: u8 = 2;
 const SHARED: u8 = 3;
 const PRESENCE: u8 = 4;
 const RETAINED: u8 = 5;
+const TOKEN: u8 = 6;
+const WEBHOOK: u8 = 7;
 
 /// Why bytes are no state that can be taken over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +83,8 @@ pub fn write(record: &HandoverRecord, out: &mut Vec<u8>) {
             let Now { monotonic_ns, unix_ms } = publication.accepted;
             put(RETAINED, &(monotonic_ns, unix_ms), &[&encoded], out);
         }
+        HandoverRecord::Token(kind, token) => put(TOKEN, &(kind.name(), token), &[], out),
+        HandoverRecord::Webhook(webhook) => put(WEBHOOK, webhook, &[], out),
         HandoverRecord::Unknown(_) => {}
         HandoverRecord::End => end(out),
     }
@@ -135,6 +140,11 @@ pub fn read(bytes: &[u8]) -> Result<(HandoverRecord, &[u8]), BadState> {
             let publication = Publication::decode(first, Now { monotonic_ns, unix_ms });
             HandoverRecord::Retained(Arc::new(publication.ok_or(BadState::Malformed(RETAINED))?))
         }
+        TOKEN => {
+            let (name, token): (String, Box<FrozenToken>) = record.json()?;
+            of_dialect(&record, &name, |kind| HandoverRecord::Token(kind, token))
+        }
+        WEBHOOK => HandoverRecord::Webhook(record.json()?),
         kind => HandoverRecord::Unknown(kind),
     };
     Ok((known, rest))

@@ -8,6 +8,8 @@ use crate::outbox::FrozenOutbox;
 use crate::proxy::Remote;
 use crate::service::ConnectionRef;
 use crate::service::presence::FrozenPresence;
+use crate::service::verification::FrozenToken;
+use crate::service::webhook::FrozenWebhook;
 use crate::wheel::{NEVER, Tick};
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,10 @@ pub enum HandoverRecord {
     Presence(Kind, FrozenPresence),
     /// The last publication of a topic.
     Retained(Arc<Publication>),
+    /// A token at the remote verifier of a dialect.
+    Token(Kind, Box<FrozenToken>),
+    /// A webhook that waits for its recipient.
+    Webhook(Box<FrozenWebhook>),
     /// A record of a kind that a later release has added, which is of no use here.
     Unknown(u8),
     /// The last record.
@@ -51,6 +57,8 @@ pub enum RecordPlace {
     Shard(usize),
     /// Each shard.
     EveryShard,
+    /// The bridge.
+    Bridge,
     /// No one.
     Nowhere,
 }
@@ -65,6 +73,7 @@ impl HandoverRecord {
             Self::Connection(connection) => numbered(connection.session.old.shard),
             Self::Presence(_, channel) => RecordPlace::Shard(channel.owner(shards)),
             Self::Retained(_) => RecordPlace::EveryShard,
+            Self::Token(..) | Self::Webhook(_) => RecordPlace::Bridge,
             Self::Unknown(_) | Self::End => RecordPlace::Nowhere,
         }
     }

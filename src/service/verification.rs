@@ -2,11 +2,13 @@
 //!
 //! In reading order: `question` defines requests and answers; `checks` decides which requests to
 //! send to one verifier and caches its answers, with an `entry` for each token and a `queue` of
-//! those waiting for a request; `health` reports a failing verifier; `counters` are the metrics.
+//! those waiting for a request; `health` reports a failing verifier; `counters` are the metrics;
+//! `handover` passes tokens to another process.
 
 mod checks;
 mod counters;
 mod entry;
+mod handover;
 mod health;
 mod question;
 mod queue;
@@ -14,6 +16,7 @@ mod queue;
 pub use self::checks::{TokenCheck, TokenChecks};
 pub use self::counters::{CheckOutcome, VerificationCounters};
 pub use self::entry::Asker;
+pub use self::handover::FrozenToken;
 pub use self::health::VerifierChange;
 pub use self::question::{TokenAnswer, TokenQuestion};
 

@@ -11,11 +11,12 @@
 //! for events whose fate a journal wants to know, by their `receipts`. `callbacks` are those of
 //! `channel`: each retried once. `departures` holds departures back for a few seconds. `webhooks`
 //! holds all hooks of all apps, `settings` their configuration; `news` words the log lines,
-//! `counters` are the metrics.
+//! `counters` are the metrics; `handover` passes what is queued to another process.
 
 mod callbacks;
 mod counters;
 mod departures;
+mod handover;
 mod hook;
 mod lane;
 mod news;
@@ -25,6 +26,7 @@ mod settings;
 mod webhooks;
 
 pub use self::counters::{WebhookCounters, WebhookOutcome};
+pub use self::handover::{FrozenEvent, FrozenWebhook};
 pub use self::news::{WebhookNews, WebhookTally, WebhookTrouble};
 pub use self::question::{
     Callback, QUEUE_BYTES_MAX, Webhook, WebhookEvent, WebhookKind, WebhookName, WebhookReceipt,

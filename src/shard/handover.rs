@@ -144,7 +144,7 @@ impl Shard {
                 });
             }
             HandoverRecord::Retained(publication) => self.retain(&publication, now),
-            HandoverRecord::Connection(_) | HandoverRecord::Unknown(_) | HandoverRecord::End => {}
+            _ => {}
         }
     }
 

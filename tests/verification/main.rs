@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod handover;
 mod reload;
 
 use fanfare::metrics::Metrics;

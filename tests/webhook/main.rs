@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod callbacks;
+mod handover;
 mod leaves;
 mod receipts;
 mod reload;

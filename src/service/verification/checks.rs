@@ -47,10 +47,10 @@ pub struct TokenCheck {
 /// The checks at one remote verifier.
 pub struct TokenChecks {
     remote: Arc<RemoteVerifier>,
-    counters: Arc<VerificationCounters>,
-    entries: HashMap<Digest, TokenEntry, RandomState>,
+    pub(super) counters: Arc<VerificationCounters>,
+    pub(super) entries: HashMap<Digest, TokenEntry, RandomState>,
     /// The entry held by each asker.
-    askers: HashMap<Asker, Digest, RandomState>,
+    pub(super) askers: HashMap<Asker, Digest, RandomState>,
     /// When to visit each entry: at most one timer for an entry.
     timers: BTreeSet<(u64, Digest)>,
     queue: CheckQueue,
@@ -391,7 +391,7 @@ impl TokenChecks {
 
     /// Restores an entry's invariants after a change: unheld entries leave the queue and, unless
     /// their answer is worth caching, the map; a pending deadline has its timer.
-    fn settle(&mut self, digest: Digest, now: Now) {
+    pub(super) fn settle(&mut self, digest: Digest, now: Now) {
         let kept_max = self.askers.len() + KEPT_MAX;
         let count = self.entries.len();
         let Some(entry) = self.entries.get_mut(&digest) else { return };
@@ -434,7 +434,7 @@ impl TokenChecks {
 }
 
 /// When to re-check a token granted now; never if it expires before that.
-fn recheck_at_ns(remote: &RemoteVerifier, grant: &Grant, now: Now) -> u64 {
+pub(super) fn recheck_at_ns(remote: &RemoteVerifier, grant: &Grant, now: Now) -> u64 {
     let left_ms = grant.expires_at_ms.saturating_sub(now.unix_ms);
     let recheck_ms = remote.recheck_in_s(left_ms / 1000).saturating_mul(1000);
     if recheck_ms < left_ms { after_ms(now, recheck_ms) } else { NEVER }

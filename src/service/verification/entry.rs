@@ -4,13 +4,14 @@ use crate::service::ConnectionRef;
 use crate::token::{Grant, Refusal};
 use crate::wheel::Now;
 use ahash::RandomState;
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// A moment that never comes.
 pub(super) const NEVER: u64 = u64::MAX;
 
 /// A session's question: the connection, and its number among that connection's questions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Asker {
     /// The connection.
     pub connection: ConnectionRef,

@@ -26,7 +26,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Default)]
 pub(super) struct Callbacks {
     to: Option<(CallbackSettings, Endpoint)>,
-    lines: HashMap<Arc<str>, ChannelCalls, RandomState>,
+    pub(super) lines: HashMap<Arc<str>, ChannelCalls, RandomState>,
     ready: VecDeque<Arc<str>>,
     resting: BTreeSet<(u64, Arc<str>)>,
     /// Calls queued or under way.
@@ -42,8 +42,8 @@ pub(super) struct Callbacks {
 
 /// The line of one channel; never empty.
 #[derive(Default)]
-struct ChannelCalls {
-    calls: VecDeque<Callback>,
+pub(super) struct ChannelCalls {
+    pub(super) calls: VecDeque<Callback>,
     /// The number of the first call while it is under way.
     under_way: Option<u64>,
     /// Whether the first call has failed once.

@@ -3,13 +3,16 @@
 
 use super::question::{WebhookName, WebhookReceipt};
 use ahash::RandomState;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The kind of subject that comes and goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum DeparturePair {
+    /// A channel, of which the last subscriber has left.
     Channel,
+    /// A member of a presence channel.
     Member,
 }
 
@@ -33,7 +36,7 @@ impl WebhookName {
     }
 }
 
-type DepartureSubject = (DeparturePair, Arc<str>);
+pub(super) type DepartureSubject = (DeparturePair, Arc<str>);
 
 /// The moment until which a departure is held, and a number that orders those of one moment.
 type DeparturePlace = (u64, u64);
@@ -111,6 +114,12 @@ impl Departures {
         self.bytes -= bytes(&subject, &departure);
         self.wanted -= usize::from(departure.json.is_some());
         Some(departure)
+    }
+
+    /// All of them, with the ends of their delays, the earliest first.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u64, &DepartureSubject, &Departure)> {
+        let all = self.departures.iter();
+        all.map(|((until_ns, _), (subject, departure))| (*until_ns, subject, departure))
     }
 
     pub(super) fn due_at_ns(&self) -> Option<u64> {

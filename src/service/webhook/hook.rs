@@ -42,7 +42,7 @@ pub(super) struct Hook {
     pub(super) settings: WebhookSettings,
     endpoint: Endpoint,
     lanes: [HookLane; 2],
-    departures: Departures,
+    pub(super) departures: Departures,
     /// Set at shutdown: neither returns nor more events are waited for.
     hurried: bool,
     complaints: Complaints,
@@ -130,7 +130,12 @@ impl Hook {
         }
     }
 
-    fn push(&mut self, at_ns: u64, json: Arc<str>, receipt: Option<WebhookReceipt>) {
+    /// The events that no journal knows.
+    pub(super) fn plain(&self) -> impl Iterator<Item = &QueuedEvent> {
+        self.lanes[PLAIN].all()
+    }
+
+    pub(super) fn push(&mut self, at_ns: u64, json: Arc<str>, receipt: Option<WebhookReceipt>) {
         let lane = if receipt.is_some() { JOURNALED } else { PLAIN };
         self.lanes[lane].push(QueuedEvent { at_ns, json, receipt });
     }
@@ -142,7 +147,7 @@ impl Hook {
     }
 
     /// Drops the oldest events while the queue exceeds its limits.
-    fn make_room(&mut self, accounts: &mut Accounts, now: Now) -> Option<WebhookNews> {
+    pub(super) fn make_room(&mut self, accounts: &mut Accounts, now: Now) -> Option<WebhookNews> {
         let mut dropped = 0;
         while self.is_overfull() {
             let (was_wanted, receipt) = match self.pop() {

@@ -70,6 +70,11 @@ impl HookLane {
         self.queue.front().map(|event| event.at_ns)
     }
 
+    /// All events, those of the batch first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &QueuedEvent> {
+        self.batch.iter().flat_map(|batch| &batch.events).chain(&self.queue)
+    }
+
     /// The number of queued events, and their bytes.
     pub(super) fn queued(&self) -> (usize, usize) {
         (self.queue.len(), self.queue_bytes)

@@ -66,7 +66,7 @@ impl WebhookKind {
 }
 
 /// A client's message, for the callback of `channel`.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Callback {
     /// The channel; its calls are made one at a time.
     pub channel: Box<str>,

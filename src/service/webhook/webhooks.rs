@@ -19,7 +19,7 @@ const CONCURRENCY_MAX: usize = 64;
 /// The hooks of all apps, served in turn.
 #[derive(Default)]
 pub(super) struct AppWebhooks {
-    hooks: Vec<Hook>,
+    pub(super) hooks: Vec<Hook>,
     /// Indexes of an app's hooks, by the app's id.
     of_app: HashMap<Box<str>, Vec<usize>, RandomState>,
     /// Index of the hook served last.
