@@ -10,7 +10,7 @@ use rustix::fs::Access;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
@@ -42,8 +42,36 @@ pub fn tcp(address: SocketAddr) -> Result<Occupancy, ListenError> {
             Err(ListenError::PortTaken(_)) => Ok(Occupancy::ByAnother),
             Err(error) => Err(error),
         },
+        // A port below 1024 of fanfare.socket, to which its daemon needs no right.
+        Err(ListenError::PortForbidden(_)) if is_listened_on(address) => Ok(Occupancy::ByAnother),
         Err(error) => Err(error),
     }
+}
+
+/// Whether something listens on an address, or on all addresses with its port.
+fn is_listened_on(address: SocketAddr) -> bool {
+    const LISTENING: &str = "0A";
+    let listeners = ["tcp", "tcp6"].map(|name| {
+        // Without the second file there is no IPv6.
+        fs::read_to_string(format!("/proc/self/net/{name}")).unwrap_or_default()
+    });
+    let own: String = match address.ip() {
+        IpAddr::V4(ip) => format!("{:08X}", u32::from_ne_bytes(ip.octets())),
+        IpAddr::V6(ip) => {
+            let octets = ip.octets();
+            let words = octets.as_chunks::<4>().0.iter();
+            words.map(|word| format!("{:08X}", u32::from_ne_bytes(*word))).collect()
+        }
+    };
+    let is_meant = |ip: &str| ip == own || ip.bytes().all(|digit| digit == b'0');
+
+    listeners.iter().flat_map(|text| text.lines().skip(1)).any(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let (local, state) = (columns.next().unwrap_or_default(), columns.nth(1));
+        let Some((ip, port)) = local.split_once(':') else { return false };
+        let is_port = u16::from_str_radix(port, 16) == Ok(address.port());
+        state == Some(LISTENING) && is_port && is_meant(ip)
+    })
 }
 
 /// Two addresses of a list that exclude each other, because one of them stands for all of the
@@ -181,5 +209,26 @@ mod tests {
         assert_eq!(tcp(address).unwrap(), Occupancy::Free);
         let another = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(tcp(another.local_addr().unwrap()).unwrap(), Occupancy::ByAnother);
+    }
+
+    #[test]
+    fn a_listener_is_found_by_its_address_or_as_that_of_all() {
+        for (listens, meant) in [
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("0.0.0.0:0", "127.0.0.1:0"),
+            ("[::]:0", "127.0.0.1:0"),
+            ("[::1]:0", "[::1]:0"),
+        ] {
+            // Without IPv6 there is nothing to be found.
+            let Ok(listener) = std::net::TcpListener::bind(listens) else { continue };
+            let mut meant: SocketAddr = meant.parse().unwrap();
+            meant.set_port(listener.local_addr().unwrap().port());
+            assert!(is_listened_on(meant), "{listens}");
+            drop(listener);
+            assert!(!is_listened_on(meant), "{listens}");
+        }
+        let loopback = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = loopback.local_addr().unwrap().port();
+        assert!(!is_listened_on(([192, 0, 2, 1], port).into()));
     }
 }

@@ -132,6 +132,17 @@ fn a_daemon_that_runs_is_in_nobodys_way_and_another_program_is_noted() {
     );
 }
 
+/// As the daemon's user may not listen there itself.
+#[test]
+fn a_port_below_1024_that_the_service_manager_has_is_only_noted() {
+    let Ok(other) = std::net::TcpListener::bind("127.0.0.1:81") else {
+        return skip("a port below 1024 of another", "only root can listen there");
+    };
+    let (code, out, said) = verified(&setup(), &[("listen.0.address", "127.0.0.1:81")]);
+    assert!(code == Some(0) && out.contains("note: 127.0.0.1:81 is taken"), "{out}{said}");
+    drop(other);
+}
+
 #[test]
 fn only_root_verifiers_as_another_user() {
     let setup = setup();
