@@ -54,11 +54,12 @@ pub(super) fn secrets(case: &mut DoctorCase) -> Vec<DoctorFinding> {
     }
     paths.sort();
     paths.dedup();
-    if paths.is_empty() {
-        return vec![DoctorFinding::good("there are no secrets")];
-    }
     let owner = case.user.ids().0;
-    paths.iter().map(|path| of_secret(path, owner)).collect()
+    let mut findings: Vec<_> = paths.iter().filter_map(|path| of_secret(path, owner)).collect();
+    if findings.is_empty() {
+        findings.push(DoctorFinding::good("there are no secrets"));
+    }
+    findings
 }
 
 /// The files with secrets that a table names, with its tables.
@@ -82,21 +83,21 @@ fn secret_files(table: &Table) -> Vec<PathBuf> {
     found
 }
 
-fn of_secret(path: &Path, owner: u32) -> DoctorFinding {
+/// What is to be said of a file; nothing where there is none, which only a protocol that is spoken
+/// needs: its configuration cannot run then.
+fn of_secret(path: &Path, owner: u32) -> Option<DoctorFinding> {
     let shown = path.display();
     let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
         Err(error) => {
-            let mend = match error.kind() {
-                ErrorKind::NotFound => format!("ls -l {shown}"),
-                _ => format!("namei -l {shown}"),
-            };
-            return DoctorFinding::bad(format!("{shown}: {error}"), mend);
+            let mend = format!("namei -l {shown}");
+            return Some(DoctorFinding::bad(format!("{shown}: {error}"), mend));
         }
+        Ok(metadata) => metadata,
     };
     let mode = metadata.permissions().mode();
     let seen = format!("{shown} has mode {:04o}", mode & 0o7777);
-    match () {
+    Some(match () {
         () if fs::File::open(path).is_err() => DoctorFinding::bad(
             format!("{seen} and belongs to user {}: the daemon cannot read it", metadata.uid()),
             format!("chown {owner} {shown} && chmod 0400 {shown}"),
@@ -110,7 +111,7 @@ fn of_secret(path: &Path, owner: u32) -> DoctorFinding {
             format!("chmod go-w {shown}"),
         ),
         () => DoctorFinding::good(seen),
-    }
+    })
 }
 
 /// Whether what is to be listened on is free, or the daemon's already.

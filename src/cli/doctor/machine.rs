@@ -28,7 +28,7 @@ const PROXY_PATIENCE_S: i64 = 60;
 /// Whether there are descriptors for the clients.
 pub(super) fn descriptors(case: &mut DoctorCase) -> Vec<DoctorFinding> {
     let Some((config, _)) = &case.settings else { return vec![no_settings()] };
-    let service = case.service.limit("LimitNOFILE");
+    let service = of_process(case).or(case.service.limit("LimitNOFILE"));
     let (limit, whose) = match service {
         Some(limit) => (usize::try_from(limit).unwrap_or(usize::MAX), "the service"),
         None => (resources::descriptor_limit(), "this shell"),
@@ -57,6 +57,15 @@ pub(super) fn descriptors(case: &mut DoctorCase) -> Vec<DoctorFinding> {
     }];
     findings.extend(files_of_all(limit));
     findings
+}
+
+/// The descriptors of the service that runs, which a container may have given less than its unit
+/// says.
+fn of_process(case: &DoctorCase) -> Option<u64> {
+    let main = case.service.limit("MainPID")?;
+    let limits = fs::read_to_string(format!("/proc/{main}/limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The files of the whole machine, where they are short.
