@@ -37,6 +37,7 @@ mod monitoring;
 mod parts;
 mod peers;
 mod proxy;
+mod quiet;
 mod redis;
 mod reload;
 mod rest;
