@@ -62,6 +62,7 @@ pages! {
     tls: "tls";
     proxies: "proxies";
     service: "service";
+    recipes: "recipes";
     admin: "admin";
     limits: "limits";
     figures: "figures";

@@ -1,7 +1,7 @@
 //! The dashboard and the alert rules, held against Prometheus's own tool and against the metrics that there are.
 
 use crate::harness::{
-    Authority, Client, DEADLINE, Setup, WATCHED, eventually_well, skip, watched_metrics,
+    Authority, Client, DEADLINE, Setup, WATCHED, eventually_well, shown, skip, watched_metrics,
 };
 use serde_json::Value;
 use std::path::Path;
@@ -43,6 +43,24 @@ fn a_rule_that_raises_another_alert_fails_its_test() {
     let directory = setup.path("alerts.yml").parent().unwrap().to_owned();
     if let Some((is_right, said)) = promtool(&directory, &["test", "rules", "alerts_test.yml"]) {
         assert!(!is_right && said.contains("FanfareThreadHung"), "{said}");
+    }
+}
+
+/// With the files that it names.
+#[test]
+fn prometheus_takes_the_configurations_of_the_manual() {
+    for page in ["service", "recipes"] {
+        let shown = shown(page, "yaml");
+        assert_eq!(shown.len(), 1, "{page}");
+        let setup = Setup::new();
+        let rules = Path::new(WATCHED).join("alerts.yml").display().to_string();
+        let text = shown[0].replace("/etc/prometheus/fanfare-alerts.yml", &rules);
+        std::fs::write(setup.path("prometheus.yml"), text).unwrap();
+        let directory = setup.path("prometheus.yml").parent().unwrap().to_owned();
+        if let Some((is_right, said)) = promtool(&directory, &["check", "config", "prometheus.yml"])
+        {
+            assert!(is_right, "{said}");
+        }
     }
 }
 
