@@ -36,6 +36,7 @@ mod signals;
 pub mod subscribe;
 pub mod tap;
 pub mod token;
+pub mod top;
 pub mod topics;
 mod trial;
 mod trust;

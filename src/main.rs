@@ -9,7 +9,7 @@ use fanfare::cli::{
     CliError, check::Check, cluster::ClusterCommand, configuration::ConfigCommand, doctor::Doctor,
     ended::EndedCommand, help::HelpCommand, init::Init, kick::KickCommand, publish::Publish,
     serve::Serve, sessions::SessionsCommand, subscribe::SubscribeCommand, tap::TapCommand,
-    token::TokenCommand, topics::TopicsCommand, why::WhyCommand,
+    token::TokenCommand, top::TopCommand, topics::TopicsCommand, why::WhyCommand,
 };
 use std::process::ExitCode;
 
@@ -55,6 +55,7 @@ enum FanfareCommand {
     Kick(KickCommand),
     Why(WhyCommand),
     Tap(TapCommand),
+    Top(TopCommand),
     Ended(EndedCommand),
     Cluster(ClusterCommand),
     Bench(Bench),
@@ -115,6 +116,7 @@ fn run() -> Result<ExitCode, CliError> {
         Some(FanfareCommand::Kick(kick)) => kick.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Why(why)) => why.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Tap(tap)) => tap.run().map(|()| ExitCode::SUCCESS),
+        Some(FanfareCommand::Top(top)) => top.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Ended(ended)) => ended.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Cluster(cluster)) => cluster.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Bench(bench)) => {

@@ -35,7 +35,13 @@ const PLACE_CHARS_MAX: usize = 300;
 /// its name only if it has them itself. One that `shows` what the daemon says may print it as JSON;
 /// one that is `pub`, and so none of several below one name, says where the listener is looked for.
 macro_rules! admin_command {
-    ($(#[$about:meta])* pub $name:ident shows { $($fields:tt)* }) => {
+    ($(#[$about:meta])* pub $name:ident shows $fields:tt) => {
+        admin_command! { noted [shown] $(#[$about])* $name $fields }
+    };
+    ($(#[$about:meta])* pub $name:ident $fields:tt) => {
+        admin_command! { noted [] $(#[$about])* $name $fields and {} }
+    };
+    (noted [$($shown:tt)*] $(#[$about:meta])* $name:ident $($fields:tt)*) => {
         admin_command! {
             #[argh(
                 note = "It takes --admin and --token-file, or --config; without them \
@@ -44,7 +50,7 @@ macro_rules! admin_command {
                         (/etc/fanfare/fanfare.toml)."
             )]
             $(#[$about])*
-            shown pub $name { $($fields)* }
+            $($shown)* pub $name $($fields)*
         }
     };
     ($(#[$about:meta])* $name:ident shows { $($fields:tt)* }) => {
@@ -105,6 +111,8 @@ impl<T: Read + Write> AdminSocket for T {}
 pub(super) struct AdminReach {
     place: AdminPlace,
     token: Option<AdminToken>,
+    /// How long the daemon may be silent.
+    silence: Duration,
 }
 
 /// Where an admin listener is.
@@ -180,7 +188,12 @@ impl AdminReach {
         let token = token.as_deref().map(AdminToken::new).transpose();
         let token =
             token.map_err(|problem| CliError::new(format!("the token of [admin] {problem}")))?;
-        Ok(Self { place, token })
+        Ok(Self { place, token, silence: SILENCE })
+    }
+
+    /// The same with another patience.
+    pub(super) fn patient_for(self, silence: Duration) -> Self {
+        Self { silence, ..self }
     }
 
     /// Makes a request and reads the whole answer.
@@ -202,7 +215,7 @@ impl AdminReach {
         body: &[u8],
     ) -> Result<AdminAnswer, CliError> {
         let request = self.request(method, path, parameters, body);
-        let answered = exchange(self.connect(SILENCE)?, &request);
+        let answered = exchange(self.connect(self.silence)?, &request);
         self.read(&answered.map_err(|error| self.silent(&error))?)
     }
 

@@ -48,6 +48,7 @@ mod soak;
 mod stop;
 mod tap;
 mod tls;
+mod top;
 mod topic;
 mod topics;
 mod v1;
