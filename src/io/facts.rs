@@ -70,14 +70,13 @@ fn apps(settings: &Settings, spoken: &[Kind]) -> Vec<AppFacts> {
 /// The system's figures of this process; zeros where it has none.
 fn process() -> Process {
     Process {
-        // Each open descriptor is looked at.
-        open_fds: fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64),
+        open_fds: open_descriptors(),
         max_fds: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
         ..usage()
     }
 }
 
-/// Those of them that cost as much however many connections there are.
+/// Those of them that cost as much on any kernel, however many connections there are.
 pub(super) fn usage() -> Process {
     let (ticks, page) = (clock_ticks_per_second().max(1) as f64, page_size() as u64);
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -94,5 +93,15 @@ pub(super) fn usage() -> Process {
         virtual_bytes: field(23),
         threads: field(20),
         ..Process::default()
+    }
+}
+
+/// The number of open descriptors. Linux 6.2 and later tell it as the size of the directory, in
+/// microseconds; reading the directory takes milliseconds with some thousand of them.
+fn open_descriptors() -> u64 {
+    let directory = "/proc/self/fd";
+    match fs::metadata(directory) {
+        Ok(metadata) if metadata.len() > 0 => metadata.len(),
+        _ => fs::read_dir(directory).map_or(0, |entries| entries.count() as u64),
     }
 }
