@@ -79,6 +79,7 @@ fn daemon(shards: usize, directory: &Path) -> Daemon {
         bus: None,
         redis: None,
         cluster: None,
+        otlp: None,
         settings: Arc::new(Settings { pulsar, ..Settings::default() }),
         store: Some(toml::from_str(&store).expect("it is a table of settings")),
         limits: Limits::default(),

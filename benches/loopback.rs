@@ -42,6 +42,7 @@ fn start(socket: PathBuf) -> Daemon {
         bus: None,
         redis: None,
         cluster: None,
+        otlp: None,
         store: None,
         settings: Arc::new(Settings { personium, ..Settings::default() }),
         limits: Limits::default(),

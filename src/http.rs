@@ -8,6 +8,7 @@ mod admin;
 pub(crate) mod body;
 pub(crate) mod head;
 mod metrics;
+pub mod otlp;
 mod response;
 mod status;
 
@@ -15,7 +16,7 @@ pub use self::admin::{
     AdminCall, AdminRequest, AdminToken, AdminTokens, ClusterCall, TopicCall, V1Call, admin,
     answer, call, v1,
 };
-pub use self::metrics::{Exposition, Facts, Process, Room, metrics};
+pub use self::metrics::{ExportFacts, Exposition, Facts, Process, Room, metrics};
 pub use self::response::{
     AnswerForm, CONTINUE, Persistence, content_type, put_answer, put_not_allowed, put_unavailable,
     refusal, refusal_saying, response, speaks_tls, unserved, wants_proxy, without_body,

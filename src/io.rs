@@ -59,6 +59,7 @@ mod inherited;
 pub mod listen;
 mod lookups;
 pub mod operator;
+mod otlp;
 mod partial;
 mod pieces;
 mod publisher;
@@ -113,6 +114,7 @@ use self::watch::Watched;
 use self::worker::Worker;
 use crate::dialect::{Kind, Rng, Settings};
 use crate::feed::unix;
+use crate::http::otlp::Otlp;
 use crate::http::{AdminTokens, DaemonStatus};
 use crate::shard::{Limits, Shard};
 use crate::wheel::TICK_MS;
@@ -155,6 +157,8 @@ pub struct Plan {
     pub redis: Option<Redis>,
     /// The engine at which other daemons are met, if this is one of several.
     pub cluster: Option<Nats>,
+    /// The collector of OpenTelemetry.
+    pub otlp: Option<Otlp>,
     /// The dialects' settings, verifiers included.
     pub settings: Arc<Settings>,
     /// The store of the durable topics, which is opened when a listener speaks a dialect that has
@@ -273,12 +277,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     groups::note_hidden(&plan.feed);
 
     let spoken = spoken(&plan.listen);
-    let owners = plan.store.as_ref().map_or(1, |store| store.writers);
-    let mut hub = Hub::new(plan.shards, owners, &spoken, &plan.settings)?;
-    hub.feed = Mutex::new(Arc::new(plan.feed.clone()));
-    hub.cluster = ClusterHandle::wanted(plan.cluster.as_ref());
-    hub.ends = Ends::kept(plan.admin.is_some());
-    let hub = Arc::new(hub);
+    let hub = Arc::new(hub(&plan, &spoken)?);
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay.is_some());
 
     // Before any shard runs: their mailboxes tell of an outage before the first connection is
@@ -320,6 +319,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     if let (Some(listeners), Some(admin)) = (admin, plan.admin) {
         admin::start(&hub, listeners, admin.tokens, admin.operator)?;
     }
+    otlp::start(&hub, plan.otlp)?;
     hub.configured.taken(plan.limits, certificates(&plan.listen));
     hub.ready.store(true, Relaxed);
     Ok(Daemon {
@@ -334,6 +334,16 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         hub,
         threads,
     })
+}
+
+/// What the threads share.
+fn hub(plan: &Plan, spoken: &[Kind]) -> io::Result<Hub> {
+    let owners = plan.store.as_ref().map_or(1, |store| store.writers);
+    let mut hub = Hub::new(plan.shards, owners, spoken, &plan.settings)?;
+    hub.feed = Mutex::new(Arc::new(plan.feed.clone()));
+    hub.cluster = ClusterHandle::wanted(plan.cluster.as_ref());
+    hub.ends = Ends::kept(plan.admin.is_some(), plan.otlp.as_ref().map(|it| it.traces));
+    Ok(hub)
 }
 
 /// Warns of sockets of the service manager whose clients would wait in vain.

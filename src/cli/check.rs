@@ -133,6 +133,10 @@ pub(super) fn describe(plan: &Plan) -> String {
             lines += &format!("admin  {}: the same, without a token\n", path.display());
         }
     }
+    if let Some(otlp) = &plan.otlp {
+        let what = if otlp.traces { "metrics and ended sessions" } else { "metrics" };
+        lines += &format!("otlp   {}: gets {what}\n", otlp.endpoint.host());
+    }
     describe_feeds(plan, &mut lines);
     if let Some(Nats { servers, node, settings, .. }) = &plan.cluster {
         lines += &format!("node   {node} of {} at {servers}\n", settings.name);

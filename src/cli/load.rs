@@ -4,6 +4,7 @@
 use super::{CliError, bus, certificates, explain::explain, nats, paths, resources};
 use crate::config::{AdminTable, Config, ConfigError, LogTable};
 use crate::dialect::Kind;
+use crate::http::otlp::{Otlp, OtlpSettings};
 use crate::http::{AdminToken, AdminTokens};
 use crate::io::{Admin, Bus, Inherited, Listen, Plan, Redis, StopTimes};
 use crate::setting::Secret;
@@ -67,6 +68,7 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
     if let Some(settings) = config.cluster.as_ref().filter(|it| it.problems().is_empty()) {
         cluster = good(nats::nats(settings), &mut problems);
     }
+    let otlp = config.otlp.as_ref().and_then(|settings| good(otlp(settings), &mut problems));
     let admin = config.admin.as_ref().and_then(|settings| good(admin(settings), &mut problems));
     let listen = listen(&config, &mut problems, &mut notes);
     // All at once, so that one edit of the file mends them.
@@ -77,7 +79,7 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
         )));
     }
     let mut loaded = plan(config, (bus, redis), listen, admin, notes);
-    loaded.plan.cluster = cluster;
+    (loaded.plan.cluster, loaded.plan.otlp) = (cluster, otlp);
     Ok(LoadedConfig { table, ..loaded })
 }
 
@@ -115,6 +117,15 @@ fn admin(settings: &AdminTable) -> Result<Admin, String> {
         socket: settings.socket.clone(),
         operator: None,
     })
+}
+
+/// The collector of OpenTelemetry, with the headers that it wants.
+fn otlp(settings: &OtlpSettings) -> Result<Otlp, String> {
+    let headers = settings
+        .headers_file
+        .as_deref()
+        .map(|path| paths::read_text(path, "otlp.headers_file").map_err(|error| error.to_string()));
+    Otlp::new(settings, headers.transpose()?.as_deref())
 }
 
 /// The listeners, with the files of their TLS.
@@ -236,6 +247,7 @@ fn plan(
             bus,
             redis,
             cluster: None,
+            otlp: None,
             store: config.store.path.is_some().then_some(config.store),
             limits,
             settings,

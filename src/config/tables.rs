@@ -9,6 +9,7 @@ use crate::feed::amqp::AmqpFeedSettings;
 use crate::feed::redis::RedisFeedSettings;
 use crate::feed::unix::UnixFeedSettings;
 use crate::http::AdminToken;
+use crate::http::otlp::OtlpSettings;
 use crate::io::runtime::Driver;
 use crate::io::store;
 use crate::proxy::Networks;
@@ -69,6 +70,8 @@ macro_rules! config {
             pub feed: FeedTable,
             #[schemars(extend("x-restart" = true))]
             pub cluster: Option<ClusterSettings>,
+            #[schemars(extend("x-restart" = true))]
+            pub otlp: Option<OtlpSettings>,
             pub limits: Limits,
             pub log: LogTable,
             $($(pub $table: crate::dialect::$($settings)::+,)?)+
@@ -94,6 +97,7 @@ macro_rules! config {
                     admin: None,
                     feed: FeedTable::default(),
                     cluster: None,
+                    otlp: None,
                     limits: Limits::default(),
                     log: LogTable::default(),
                     $($($table: Default::default(),)?)+

@@ -5,7 +5,7 @@ mod cluster;
 mod facts;
 mod family;
 
-pub use self::facts::{Facts, Process, Room};
+pub use self::facts::{ExportFacts, Facts, Process, Room};
 
 use self::cluster::ClusterSnapshot;
 use self::family::{Families, MetricValues};
@@ -83,8 +83,8 @@ fn quality(accept: &str, types: &[&str]) -> f32 {
 #[must_use]
 pub fn metrics(form: Exposition, status: &DaemonStatus, facts: &Facts) -> Vec<u8> {
     let text = match form {
-        Exposition::OpenMetrics => text(status, facts),
-        Exposition::Prometheus => text(status, facts).map(|text| classic(&text)),
+        Exposition::OpenMetrics => openmetrics(status, facts),
+        Exposition::Prometheus => openmetrics(status, facts).map(|text| classic(&text)),
     };
     match text {
         Ok(text) => response(200, "Vary: Accept\r\n", form.content_type(), &text),
@@ -95,7 +95,7 @@ pub fn metrics(form: Exposition, status: &DaemonStatus, facts: &Facts) -> Vec<u8
 }
 
 /// The page in OpenMetrics.
-fn text(status: &DaemonStatus, facts: &Facts) -> Result<String, Error> {
+pub(super) fn openmetrics(status: &DaemonStatus, facts: &Facts) -> Result<String, Error> {
     use prometheus_client::encoding::text::{encode_eof, encode_registry};
 
     let mut registry = Registry::with_prefix("fanfare");
@@ -499,7 +499,7 @@ mod tests {
         threads[0].latency(3_000_000);
         threads[0].latency(u64::MAX / 2);
         let status = DaemonStatus { threads, ..DaemonStatus::default() };
-        let text = text(&status, &Facts::default()).unwrap();
+        let text = openmetrics(&status, &Facts::default()).unwrap();
         let all = "fanfare_publish_to_write_seconds_bucket{le=\"+Inf\"} 2";
         assert!(text.lines().any(|line| line == all), "{text}");
     }

@@ -8,7 +8,7 @@
 pub(super) mod amqp;
 mod backoff;
 mod calls;
-mod client;
+pub(super) mod client;
 mod handle;
 mod probe;
 pub(super) mod redis;

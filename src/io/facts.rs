@@ -44,6 +44,7 @@ impl Hub {
             is_configured: is_good,
             configured_s: taken_s,
             certificates,
+            exports: self.ends.export_facts(),
             room,
             backlogs: backlogs.unwrap_or_default(),
             apps: apps(&settings, &self.spoken),

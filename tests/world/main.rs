@@ -34,6 +34,7 @@ mod limits;
 mod locate;
 mod metrics;
 mod monitoring;
+mod otlp;
 mod parts;
 mod peers;
 mod proxy;

@@ -35,6 +35,8 @@ pub struct Facts {
     pub configured_s: u64,
     /// The end of each listener's certificate, in seconds of unix time.
     pub certificates: Vec<(String, u64)>,
+    /// How exports to a collector went, with one.
+    pub exports: Option<ExportFacts>,
     /// The size of the store.
     pub room: Option<Room>,
     /// The largest backlogs.
@@ -102,6 +104,28 @@ impl Room {
             .filter_map(|it| Some((vec![("topic", it.topic.clone())], it.oldest_ms? / 1000)));
         let about = "Publish time of the oldest message of a topic, for the largest topics";
         dates(out, "topic_oldest_message_timestamp", about, oldest.collect())
+    }
+}
+
+/// How exports to a collector went.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportFacts {
+    /// Exports that were taken.
+    pub sent: u64,
+    /// Exports that were not.
+    pub failed: u64,
+    /// Ended sessions that are never exported.
+    pub dropped: u64,
+}
+
+impl ExportFacts {
+    fn encode(self, out: &mut Families<'_, '_>) -> Result<(), Error> {
+        let Self { sent, failed, dropped } = self;
+        let exports = [("sent", sent), ("failed", failed)];
+        let exports = exports.map(|(outcome, count)| (vec![("outcome", outcome)], count));
+        out.counter("otlp_exports", "Exports over OTLP, by outcome", exports.into())?;
+        let about = "Ended sessions dropped because the collector did not take them";
+        out.counter("otlp_sessions_dropped", about, one(dropped))
     }
 }
 
@@ -209,6 +233,9 @@ impl Collector for Facts {
         self.limits(out)?;
         self.configuration(out)?;
         self.store(out)?;
+        if let Some(exports) = self.exports {
+            exports.encode(out)?;
+        }
         self.apps(out)
     }
 }

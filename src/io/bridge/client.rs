@@ -26,14 +26,14 @@ const IDLE_MAX: Duration = Duration::from_secs(4);
 
 /// An HTTP client. Clones share their connections.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(in crate::io) struct Client {
     inner: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Client {
     /// A client with this configuration of TLS, which keeps at most `kept_max` idle connections per
     /// host.
-    pub(super) fn new(tls: ClientConfig, kept_max: usize) -> Self {
+    pub(in crate::io) fn new(tls: ClientConfig, kept_max: usize) -> Self {
         let mut http = HttpConnector::new();
         // The connector gets https URLs too; TLS is put on top of it.
         http.enforce_http(false);
@@ -53,7 +53,7 @@ impl Client {
 
     /// Sends a request. Returns status and body of the answer, or why there is none in time. An
     /// unwanted body is read and dropped.
-    pub(super) async fn send(
+    pub(in crate::io) async fn send(
         self,
         request: Request<String>,
         timeout: Duration,
@@ -114,7 +114,7 @@ async fn until<T>(
 ///
 /// # Errors
 /// When the system has no certificate authorities to verify `host` with.
-pub(super) fn tls_of_the_system(host: Option<&str>) -> io::Result<ClientConfig> {
+pub(in crate::io) fn tls_of_the_system(host: Option<&str>) -> io::Result<ClientConfig> {
     let roots = match host {
         Some(host) => authorities_of_the_system(host)?,
         // Plain HTTP: reading the system's certificates takes milliseconds, and some containers
