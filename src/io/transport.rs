@@ -189,6 +189,39 @@ impl Transport {
         }
     }
 
+    /// Has nothing received, nor anything reported that can be, until [`Transport::resume`].
+    pub(super) fn pause(&mut self) {
+        match self {
+            Self::Epoll(sockets) => sockets.is_paused = true,
+            Self::Ring(sockets) => sockets.pause(),
+        }
+    }
+
+    /// Whether the pause has come into force, so that the kernel takes no more from the sockets.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Epoll(sockets) => sockets.is_paused,
+            Self::Ring(sockets) => sockets.is_quiet(),
+        }
+    }
+
+    /// Ends the pause.
+    pub(super) fn resume(&mut self) {
+        match self {
+            Self::Epoll(sockets) => sockets.is_paused = false,
+            Self::Ring(sockets) => sockets.resume(),
+        }
+    }
+
+    /// A copy of what has been received of a socket and was not taken; `None` when it is broken.
+    pub(super) fn unread(&self, id: Id) -> Option<Vec<u8>> {
+        match self {
+            // It is all in the socket.
+            Self::Epoll(_) => Some(Vec::new()),
+            Self::Ring(sockets) => sockets.unread(id),
+        }
+    }
+
     /// Bytes of memory that hold what a socket that is not read has received.
     pub(super) fn kept_bytes(&self, id: Id) -> usize {
         match self {

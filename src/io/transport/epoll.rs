@@ -16,13 +16,15 @@ const LISTENERS: u64 = 1 << 32;
 pub(in crate::io) struct EpollSockets {
     epoll: OwnedFd,
     ready: Vec<epoll::Event>,
+    /// Whether nothing is reported as readable.
+    pub(super) is_paused: bool,
 }
 
 impl EpollSockets {
     pub(super) fn new(wake: BorrowedFd<'_>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, wake, EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Self { epoll, ready: Vec::with_capacity(EVENTS_MAX) })
+        Ok(Self { epoll, ready: Vec::with_capacity(EVENTS_MAX), is_paused: false })
     }
 
     pub(super) fn wait(&mut self, events: &mut Vec<SocketEvent>, first: Option<Id>) -> bool {
@@ -32,6 +34,16 @@ impl EpollSockets {
         let count = epoll::wait(&self.epoll, room, Some(&immediately));
 
         events.extend(self.ready.iter().map(|event| event_of(*event)));
+        if self.is_paused {
+            events.retain_mut(|event| match event {
+                SocketEvent::Wake => true,
+                SocketEvent::Listener(_) => false,
+                SocketEvent::Socket(readiness) => {
+                    readiness.is_readable = false;
+                    readiness.is_writable
+                }
+            });
+        }
         // Sockets that the turn before had no room for come first: those before them may be ready
         // again already.
         let is_first =

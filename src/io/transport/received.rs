@@ -95,6 +95,15 @@ impl ReceivedBuffers {
         }
     }
 
+    /// Copies all bytes of a socket behind others.
+    pub(super) fn copy(&self, chain: BufferChain, ring: &Ring, bytes: &mut Vec<u8>) {
+        let mut number = chain.0;
+        while let Some(Some(buffer)) = self.buffers.get(usize::from(number)) {
+            bytes.extend_from_slice(&ring.bytes(&buffer.lent)[buffer.read..]);
+            number = buffer.next;
+        }
+    }
+
     /// Gives a socket's buffers back.
     pub(super) fn free(&mut self, chain: &mut BufferChain, ring: &mut Ring) {
         while !chain.is_empty() {

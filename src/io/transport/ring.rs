@@ -8,6 +8,8 @@
 //! A socket that is not read for a while has its order cancelled. What had come before that is
 //! moved out of the shared buffers, or a few such clients could stop all others.
 
+mod pausing;
+
 use super::super::ring::{COMPLETIONS_MAX, Completion, Order, Payload, Ring};
 use super::call;
 use super::event::{EVENTS_MAX, Readiness, SocketEvent, SocketInterest};
@@ -138,6 +140,8 @@ pub(in crate::io) struct RingSockets {
     unordered: VecDeque<Id>,
     /// Other events for the next wait.
     events: Vec<SocketEvent>,
+    /// Whether nothing is received, nor reported as received.
+    is_paused: bool,
 }
 
 impl RingSockets {
@@ -160,6 +164,7 @@ impl RingSockets {
             reported: Vec::new(),
             unordered: VecDeque::new(),
             events: Vec::new(),
+            is_paused: false,
         };
         sockets.ring.order(Order::Poll(sockets.wake.as_fd(), PollFlags::IN), WAKE);
         sockets.ring.submit();
@@ -197,7 +202,8 @@ impl RingSockets {
             }
         }
         events.append(&mut self.events);
-        while self.reported.len() < EVENTS_MAX
+        while !self.is_paused
+            && self.reported.len() < EVENTS_MAX
             && let Some(id) = self.readable.pop_front()
         {
             let slot = &mut self.slots[id as usize];
@@ -212,17 +218,22 @@ impl RingSockets {
                 }));
             }
         }
-        !self.readable.is_empty() || self.ring.has_collected()
+        self.has_readable() || self.ring.has_collected()
     }
 
     pub(super) fn submit<'a>(&mut self, socket: impl Fn(Id) -> Option<BorrowedFd<'a>>) -> bool {
         self.order_receives(socket);
         self.ring.submit();
         self.ring.has_collected()
-            || !self.readable.is_empty()
+            || self.has_readable()
             || !self.events.is_empty()
             || self.listeners.iter().any(ListenerSlot::has_news)
             || self.can_order_receives()
+    }
+
+    /// Whether there is something to receive, and it is to be reported.
+    fn has_readable(&self) -> bool {
+        !self.is_paused && !self.readable.is_empty()
     }
 
     pub(super) fn listen(&mut self, number: usize, listener: BorrowedFd<'_>) {
@@ -394,7 +405,8 @@ impl RingSockets {
         let slot = &mut self.slots[id as usize];
         // What is kept comes first, or a client that is read for a moment at a time would have all
         // that it sends kept.
-        if !slot.reads || slot.keeps || slot.receiving != Receiving::Idle || slot.end.is_some() {
+        let can_receive = slot.receiving == Receiving::Idle && slot.end.is_none();
+        if !slot.reads || slot.keeps || !can_receive || self.is_paused {
             return;
         }
         slot.receiving = Receiving::Ordered;
@@ -405,7 +417,7 @@ impl RingSockets {
     /// have bytes to be read already come later: one that sends much would take all buffers again.
     fn order_receives<'a>(&mut self, socket: impl Fn(Id) -> Option<BorrowedFd<'a>>) {
         let mut free = self.received.unlent();
-        if self.unordered.is_empty() || free == 0 {
+        if self.unordered.is_empty() || free == 0 || self.is_paused {
             return;
         }
         let mut later = VecDeque::new();
@@ -426,7 +438,8 @@ impl RingSockets {
 
     /// Whether a socket lacks an order to receive that can be given.
     fn can_order_receives(&self) -> bool {
-        self.received.unlent() > 0
+        !self.is_paused
+            && self.received.unlent() > 0
             && self.unordered.iter().any(|id| !self.slots[*id as usize].has_bytes())
     }
 

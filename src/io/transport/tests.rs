@@ -27,6 +27,8 @@ enum Step {
     Wait(usize, usize),
     /// The connection is closed, and another one gets its number.
     Renew(Id),
+    /// Nothing is received for a while, in which the client says this many bytes.
+    Pause(Id, usize),
 }
 
 /// A connection, from both sides.
@@ -124,7 +126,34 @@ impl Stage {
                 self.transport.close(id, connection.socket);
                 self.connect(id);
             }
+            Step::Pause(id, count) => self.pause(id, count),
         }
+    }
+
+    /// Pauses, and looks where the bytes are that were not received.
+    fn pause(&mut self, id: Id, count: usize) {
+        self.transport.pause();
+        let start = std::time::Instant::now();
+        while !self.transport.is_quiet() {
+            assert!(start.elapsed().as_secs() < 5, "orders to receive go on");
+        }
+        let unread = |stage: &Self| {
+            let ids = stage.connections.keys();
+            ids.map(|id| stage.transport.unread(*id).unwrap()).collect::<Vec<_>>()
+        };
+        let before = unread(self);
+        self.take(Step::Say(id, count));
+        self.wait(64 * 1024, 0);
+        assert!(unread(self) == before, "something is received all the same");
+        for (mut bytes, connection) in before.into_iter().zip(self.connections.values()) {
+            let mut socket = vec![0; 1 << 20];
+            let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+            let left = rustix::net::recv(&connection.socket, &mut socket[..], flags);
+            bytes.extend_from_slice(&socket[..left.map_or(0, |(_, count)| count)]);
+            // What does not fit into the socket is still the client's.
+            assert!(connection.said[connection.received.len()..].starts_with(&bytes));
+        }
+        self.transport.resume();
     }
 
     fn send(&mut self, lengths: &[(Id, usize)]) {
@@ -235,7 +264,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (id.clone(), any::<bool>()).prop_map(|(id, reads)| Step::Read(id, reads)),
         4 => prop::collection::vec((id.clone(), 1usize..30_000), 1..8).prop_map(Step::Send),
         8 => (1usize..70_000, 0usize..3).prop_map(|(size, leave)| Step::Wait(size, leave)),
-        1 => id.prop_map(Step::Renew),
+        1 => id.clone().prop_map(Step::Renew),
+        1 => (id, 1usize..20_000).prop_map(|(id, count)| Step::Pause(id, count)),
     ]
 }
 
