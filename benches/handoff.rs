@@ -67,6 +67,7 @@ fn daemon(shards: usize, directory: &Path) -> Daemon {
         proxied: false,
     };
     let plan = Plan {
+        handover: None,
         shards,
         cpus: Vec::new(),
         driver: Driver::Auto,

@@ -27,6 +27,7 @@ const EVENT: &str = concat!(
 fn start(socket: PathBuf) -> Daemon {
     let personium = personium::PersoniumSettings { anonymous: true, ..Default::default() };
     let plan = Plan {
+        handover: None,
         shards: 1,
         cpus: vec![],
         driver: Driver::Auto,

@@ -9,6 +9,8 @@ pub mod amqp;
 pub mod redis;
 pub mod unix;
 
+pub use self::unix::FrozenPublisher;
+
 use crate::dialect::{AmqpMessage, FeedAddress, Kind, Settings, Unusable};
 use crate::event::{EventError, Parser};
 use crate::frame::{Draft, Publication};

@@ -34,6 +34,7 @@
 //!   metrics
 //! - `pulse`: the last turn of each thread, and when one counts as hung
 //! - `watchdog`: the thread that notices hung threads
+//! - [`handover`]: the way of everything to the next process
 //! - `stopping`: the stop, in which sessions end part by part
 //! - `configured`, `groups`, `slot`: settings as threads see them, groups of a peer, a value that
 //!   waits for one reader
@@ -53,6 +54,7 @@ pub mod foundation;
 mod gaps;
 mod groups;
 pub mod handoff;
+pub mod handover;
 mod handshake;
 mod hub;
 mod inherited;
@@ -96,13 +98,14 @@ pub use self::reload::{RenewError, Renewal};
 pub use self::stopping::StopTimes;
 pub use self::watchdog::{Beat, end_after};
 
-use self::admin::AdminListeners;
+use self::admin::{AdminListeners, AdminSockets};
 use self::bridge::Feeds;
 use self::clients::Clients;
 use self::cluster::ClusterHandle;
 use self::connection::Sockets;
 use self::ends::Ends;
 use self::foundation::{Foundation, IoUringRefusal};
+use self::handover::{Gate, HandoverError, NewProcess};
 use self::hub::{Hub, ROOM_PAUSE};
 use self::inherited::FeedSocket;
 use self::listen::Listener;
@@ -166,8 +169,10 @@ pub struct Plan {
     pub store: Option<store::StoreSettings>,
     /// The limits of the whole daemon.
     pub limits: Limits,
-    /// The sockets that the service manager has.
+    /// The sockets that the service manager has, or the process before.
     pub inherited: Inherited,
+    /// The process before, if it hands over.
+    pub handover: Option<NewProcess>,
 }
 
 /// The admin listener.
@@ -183,8 +188,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    fn listen(&self) -> Result<AdminListeners, listen::ListenError> {
-        AdminListeners::listen(self.address, self.socket.as_deref())
+    fn listen(&self, inherited: &mut Inherited) -> Result<AdminListeners, listen::ListenError> {
+        AdminListeners::listen(self.address, self.socket.as_deref(), inherited)
     }
 }
 
@@ -224,6 +229,9 @@ pub enum StartError {
         SHARD_START_MAX.as_secs()
     )]
     Late,
+    /// The process before goes on.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     /// Any other error.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -235,6 +243,7 @@ pub struct Daemon {
     pub admin: Option<SocketAddr>,
     /// The path of its socket.
     admin_socket: Option<PathBuf>,
+    admin_sockets: Option<Arc<AdminSockets>>,
     /// What the shards wait, receive and send with.
     pub driver: &'static str,
     /// The shards that are on epoll because io_uring was refused.
@@ -246,6 +255,8 @@ pub struct Daemon {
     inherited: Inherited,
     /// The path of the feed's socket, if this process has made it.
     socket: Option<PathBuf>,
+    /// The feed's socket.
+    feed: Option<FeedSocket>,
     /// Whether clients' messages can be relayed to other daemons.
     relays: bool,
     hub: Arc<Hub>,
@@ -263,33 +274,89 @@ struct Setup {
     settings: Arc<Settings>,
     limits: Limits,
     hub: Arc<Hub>,
+    /// Where it waits until it may begin, if the process before hands over.
+    gate: Option<Gate>,
 }
 
 /// Starts the daemon: listens everywhere first, then brings up the shards.
 ///
 /// # Errors
 /// When something cannot be listened on, or a shard cannot run; what was started ends by itself.
-pub fn start(plan: Plan) -> Result<Daemon, StartError> {
+pub fn start(mut plan: Plan) -> Result<Daemon, StartError> {
     let (slots, listeners) = listen_for_clients(&plan)?;
-    let admin = plan.admin.as_ref().map(Admin::listen).transpose()?;
+    let inherited = &mut plan.inherited;
+    let admin = plan.admin.as_ref().map(|admin| admin.listen(inherited)).transpose()?;
     let admin_address = admin.as_ref().map(|admin| admin.address);
-    let feed = plan.inherited.feed(&plan.feed)?;
+    let feed = inherited.feed(&plan.feed)?;
+    inherited.close_left();
     groups::note_hidden(&plan.feed);
 
     let spoken = spoken(&plan.listen);
     let hub = Arc::new(hub(&plan, &spoken)?);
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay.is_some());
-
+    // The process before has its brokers and its store until it has handed over.
+    let takes_over = plan.handover.is_some();
     // Before any shard runs: their mailboxes tell of an outage before the first connection is
     // accepted.
-    let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &hub)?;
-    bridge::configure(&hub, &plan.settings, feeds)?;
-    cluster::start(&hub, plan.cluster)?;
-    if let Some(settings) = plan.store.filter(|_| spoken.iter().any(|kind| kind.has_topics())) {
-        let disks = store::Disk::open_all(&settings)?;
-        store::start(&hub, &settings, &plan.settings, disks)?;
+    let feeds = Feeds::new(plan.bus.take(), plan.redis.take(), &spoken, &hub, takes_over)?;
+    let (early, late) =
+        if takes_over { (Feeds::default(), feeds) } else { (feeds, Feeds::default()) };
+    bridge::configure(&hub, &plan.settings, early)?;
+    cluster::start(&hub, plan.cluster.take())?;
+    let store = plan.store.take().filter(|_| spoken.iter().any(|kind| kind.has_topics()));
+    match &store {
+        Some(_) if takes_over => hub.store.await_start(),
+        Some(settings) => {
+            let disks = store::Disk::open_all(settings)?;
+            store::start(&hub, settings, &plan.settings, disks)?;
+        }
+        None => {}
     }
 
+    let (threads, reports) = spawn_shards(&mut plan, &hub, listeners, feed.as_ref())?;
+    // Of everything started so far, only the store needs a stop; shards end by themselves.
+    let refusals =
+        started(&reports, plan.shards).inspect_err(|_| hub.store.stop(Duration::ZERO))?;
+    let (driver, refusal) = foundation::in_use(plan.driver, plan.shards, refusals);
+    let _ = hub.driver.set(driver);
+    let admin_socket = plan.admin.as_ref().and_then(|admin| admin.socket.clone());
+    if let Some(process) = plan.handover.take() {
+        process.take_over()?;
+        bridge::feed(&hub, &plan.settings, late)?;
+        if let Some(store) = store {
+            store::start_late(&hub, store, Arc::clone(&plan.settings))?;
+        }
+    }
+    let admin_sockets = admin
+        .zip(plan.admin)
+        .map(|(listeners, admin)| admin::start(&hub, listeners, admin.tokens, admin.operator))
+        .transpose()?;
+    otlp::start(&hub, plan.otlp)?;
+    hub.configured.taken(plan.limits, certificates(&plan.listen));
+    hub.ready.store(true, Relaxed);
+    Ok(Daemon {
+        admin: admin_address,
+        admin_socket,
+        admin_sockets,
+        driver,
+        refusal,
+        slots,
+        inherited: plan.inherited,
+        socket: plan.feed.path.filter(|_| feed.as_ref().is_some_and(|feed| feed.is_own)),
+        feed,
+        relays,
+        hub,
+        threads,
+    })
+}
+
+/// Starts the threads of the shards, which report when they run.
+fn spawn_shards(
+    plan: &mut Plan,
+    hub: &Arc<Hub>,
+    listeners: Vec<Vec<Listener>>,
+    feed: Option<&FeedSocket>,
+) -> io::Result<(Vec<JoinHandle<()>>, mpsc::Receiver<StartReport>)> {
     let (report, reports) = mpsc::channel();
     let mut threads = Vec::new();
     for (number, listeners) in listeners.into_iter().enumerate() {
@@ -298,11 +365,12 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
             cpu: plan.cpus.get(number).copied(),
             driver: plan.driver,
             listeners,
-            feed: feed.as_ref().map(FeedSocket::try_clone).transpose()?,
-            spoken: spoken.clone(),
+            feed: feed.map(FeedSocket::try_clone).transpose()?,
+            spoken: hub.spoken.clone(),
             settings: Arc::clone(&plan.settings),
             limits: plan.limits.of_one_in(plan.shards),
-            hub: Arc::clone(&hub),
+            hub: Arc::clone(hub),
+            gate: plan.handover.as_mut().map(NewProcess::gate),
         };
         let report = report.clone();
         let thread = std::thread::Builder::new().name(format!("shard-{number}"));
@@ -310,30 +378,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     }
     // With the last sender gone, a thread that ends without a report ends the wait.
     drop(report);
-    // Of everything started so far, only the store needs a stop; shards end by themselves.
-    let refusals =
-        started(&reports, plan.shards).inspect_err(|_| hub.store.stop(Duration::ZERO))?;
-    let (driver, refusal) = foundation::in_use(plan.driver, plan.shards, refusals);
-    let _ = hub.driver.set(driver);
-    let admin_socket = plan.admin.as_ref().and_then(|admin| admin.socket.clone());
-    if let (Some(listeners), Some(admin)) = (admin, plan.admin) {
-        admin::start(&hub, listeners, admin.tokens, admin.operator)?;
-    }
-    otlp::start(&hub, plan.otlp)?;
-    hub.configured.taken(plan.limits, certificates(&plan.listen));
-    hub.ready.store(true, Relaxed);
-    Ok(Daemon {
-        admin: admin_address,
-        admin_socket,
-        driver,
-        refusal,
-        slots,
-        inherited: plan.inherited,
-        socket: plan.feed.path.filter(|_| feed.is_some_and(|feed| feed.is_own)),
-        relays,
-        hub,
-        threads,
-    })
+    Ok((threads, reports))
 }
 
 /// What the threads share.
@@ -467,7 +512,11 @@ async fn run_shard(setup: Setup, transport: Transport, ready: impl FnOnce()) -> 
     let connections = Arc::clone(&hub.connections);
     let mut clients = Clients::new(Arc::clone(&hub.addresses));
     clients.configure(shard.limits(), &shard.settings().trusted_proxies, std::iter::empty());
-    let sockets = Sockets::new(listeners, transport, connections, clients, Arc::clone(&metrics))?;
+    let mut sockets =
+        Sockets::new(listeners, transport, connections, clients, Arc::clone(&metrics));
+    if setup.gate.is_none() {
+        sockets.listen()?;
+    }
     let worker = Worker::new(shard, sockets, Arc::clone(&hub), number);
     // One descriptor stands for all sockets, so that the runtime has no task per connection.
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
@@ -480,12 +529,17 @@ async fn run_shard(setup: Setup, transport: Transport, ready: impl FnOnce()) -> 
     // A thread that hangs in its first turn hangs too.
     worker.borrow().beat();
     ready();
+    if setup.gate.is_some_and(|gate| !gate.pass(&worker, &feed)) {
+        return Ok(());
+    }
     let mut feeding = true;
     loop {
         let mut more = worker.borrow_mut().turn();
         for _ in 1..TURNS_MAX {
             more = more && worker.borrow_mut().turn();
         }
+        let orders = worker.borrow_mut().take_orders();
+        orders.into_iter().for_each(|order| handover::carry_out(order, number, &worker, &feed));
         if worker.borrow_mut().begins_ticking() {
             monoio::spawn(tick(Rc::clone(&worker)));
         }

@@ -9,7 +9,8 @@ use fanfare::cli::{
     CliError, check::Check, cluster::ClusterCommand, configuration::ConfigCommand, doctor::Doctor,
     ended::EndedCommand, help::HelpCommand, init::Init, kick::KickCommand, publish::Publish,
     serve::Serve, sessions::SessionsCommand, subscribe::SubscribeCommand, tap::TapCommand,
-    token::TokenCommand, top::TopCommand, topics::TopicsCommand, why::WhyCommand,
+    token::TokenCommand, top::TopCommand, topics::TopicsCommand, upgrade::UpgradeCommand,
+    why::WhyCommand,
 };
 use std::process::ExitCode;
 
@@ -57,6 +58,7 @@ enum FanfareCommand {
     Tap(TapCommand),
     Top(TopCommand),
     Ended(EndedCommand),
+    Upgrade(UpgradeCommand),
     Cluster(ClusterCommand),
     Bench(Bench),
 }
@@ -117,6 +119,7 @@ fn run() -> Result<ExitCode, CliError> {
         Some(FanfareCommand::Why(why)) => why.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Tap(tap)) => tap.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Top(top)) => top.run().map(|()| ExitCode::SUCCESS),
+        Some(FanfareCommand::Upgrade(upgrade)) => upgrade.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Ended(ended)) => ended.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Cluster(cluster)) => cluster.run().map(|()| ExitCode::SUCCESS),
         Some(FanfareCommand::Bench(bench)) => {

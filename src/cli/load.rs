@@ -237,6 +237,7 @@ fn plan(
             spread: Duration::from_secs(config.drain_spread_s.into()),
         },
         plan: Plan {
+            handover: None,
             inherited: Inherited::default(),
             shards,
             cpus,

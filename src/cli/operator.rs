@@ -5,13 +5,17 @@
 
 use super::logging::Filter;
 use crate::config::redacted::redacted;
-use crate::http::v1::ReloadOutcome;
+use crate::http::v1::{ReloadOutcome, UpgradeOutcome};
 use crate::io::operator::Operator;
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::Value;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use toml::Table;
+
+/// Who waits for the outcome of a hand-over.
+pub(super) type UpgradeAsker = oneshot::Sender<Result<UpgradeOutcome, String>>;
 
 /// Who waits for the outcome of a reload.
 pub(super) type ReloadAsker = oneshot::Sender<Result<ReloadOutcome, String>>;
@@ -23,11 +27,23 @@ pub(super) struct ServeOperator {
     configuration: Mutex<Value>,
     /// Who waits for the next reload. Each is a request of the admin listener, which limits them.
     askers: Mutex<Vec<ReloadAsker>>,
+    /// The hand-over that is asked for, with the program of the next process.
+    upgrade: Mutex<Option<(Option<PathBuf>, UpgradeAsker)>>,
 }
 
 impl ServeOperator {
     pub(super) fn new(filter: Filter, table: &Table) -> Self {
-        Self { filter, configuration: Mutex::new(redacted(table)), askers: Mutex::default() }
+        Self {
+            filter,
+            configuration: Mutex::new(redacted(table)),
+            askers: Mutex::default(),
+            upgrade: Mutex::default(),
+        }
+    }
+
+    /// The hand-over that was asked for.
+    pub(super) fn take_upgrade(&self) -> Option<(Option<PathBuf>, UpgradeAsker)> {
+        lock(&self.upgrade).take()
     }
 
     /// Those who have asked for a reload before it begins.
@@ -52,6 +68,26 @@ impl Operator for ServeOperator {
         lock(&self.askers).push(asker);
         if let Err(error) = kill_process(getpid(), Signal::HUP)
             && let Some(asker) = lock(&self.askers).pop()
+        {
+            let _ = asker.send(Err(format!("the daemon cannot signal itself: {error}")));
+        }
+        outcome
+    }
+
+    fn upgrade(
+        &self,
+        binary: Option<PathBuf>,
+    ) -> oneshot::Receiver<Result<UpgradeOutcome, String>> {
+        let (asker, outcome) = oneshot::channel();
+        let mut upgrade = lock(&self.upgrade);
+        if upgrade.is_some() {
+            let _ = asker.send(Err("another hand-over is asked for already".into()));
+            return outcome;
+        }
+        *upgrade = Some((binary, asker));
+        // Taken with it, so that it is before the signal.
+        if let Err(error) = kill_process(getpid(), Signal::HUP)
+            && let Some((_, asker)) = upgrade.take()
         {
             let _ = asker.send(Err(format!("the daemon cannot signal itself: {error}")));
         }

@@ -2,7 +2,9 @@
 
 use super::check::describe;
 use super::error::CliStatus;
+use super::handover;
 use super::load::{self, LoadedConfig};
+use super::notify::notify;
 use super::operator::ServeOperator;
 use super::output::print;
 use super::reload::Running;
@@ -41,6 +43,9 @@ pub struct Serve {
     /// start although segments of the store are missing, and give up what was in them
     #[argh(switch)]
     accept_loss: bool,
+    /// take over from the daemon at the other end of the standard input
+    #[argh(switch, hidden_help)]
+    take_over: bool,
 }
 
 impl Serve {
@@ -49,9 +54,10 @@ impl Serve {
     /// # Errors
     /// When the daemon cannot start, with what to do about it.
     pub fn run(self) -> Result<ExitCode, CliError> {
+        let take_over = self.take_over;
         let ended = self.serve();
         // A service manager tries again soon after any end; what is in the way of a start lasts.
-        if ended.is_err() && std::env::var_os("NOTIFY_SOCKET").is_some() {
+        if ended.is_err() && !take_over && std::env::var_os("NOTIFY_SOCKET").is_some() {
             std::thread::sleep(FAILED_START);
         }
         ended
@@ -60,6 +66,13 @@ impl Serve {
     fn serve(self) -> Result<ExitCode, CliError> {
         // Before any thread is started.
         let inherited = Inherited::from_environment();
+        let (handover, inherited) = match self.take_over {
+            true => {
+                let (process, inherited) = handover::greet()?;
+                (Some(process), inherited)
+            }
+            false => (None, inherited),
+        };
         let mut received = ReceivedSignal::start()?;
         let (loaded, trial) = match &self.config {
             Some(path) => (load::file(path)?, None),
@@ -69,7 +82,7 @@ impl Serve {
             }
         };
         let LoadedConfig { mut plan, times, log, notes, table } = loaded;
-        plan.inherited = inherited;
+        (plan.inherited, plan.handover) = (inherited, handover);
         // By the command line alone: in a file it would give up messages at every start.
         if let Some(store) = &mut plan.store {
             store.accept_loss = self.accept_loss;
@@ -121,7 +134,7 @@ fn status(error: &StartError) -> CliStatus {
         StartError::Listen(ListenError::Other(..)) | StartError::Runtime(_) | StartError::Io(_) => {
             CliStatus::Failure
         }
-        StartError::Late => CliStatus::TryAgain,
+        StartError::Late | StartError::Handover(_) => CliStatus::TryAgain,
         StartError::Listen(_) => CliStatus::Configuration,
         StartError::Store(error) => error.into(),
     }
@@ -213,7 +226,18 @@ fn wait(
             );
             return;
         }
-        reload(daemon, configuration, operator);
+        if let Some((binary, asker)) = operator.take_upgrade() {
+            let upgraded = handover::upgrade(daemon, configuration, binary.as_deref());
+            let is_over = upgraded.is_ok();
+            // One that has gone needs no answer.
+            let _ = asker.send(upgraded.map_err(|error| error.to_string()));
+            if is_over {
+                io::end_after(configuration.times.drain);
+                return;
+            }
+        } else {
+            reload(daemon, configuration, operator);
+        }
         received.drain_takes(configuration.times.drain);
     }
 }
@@ -267,10 +291,4 @@ fn stop(mut received: ReceivedSignal, daemon: Daemon, times: StopTimes) -> ExitC
         tracing::warn!("stopped with clients that had not closed; drain_s = {drain_s}");
     }
     ExitCode::SUCCESS
-}
-
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("the service manager could not be notified: {error}");
-    }
 }

@@ -13,6 +13,10 @@
 //!
 //! There is no socket here: bytes come in; publications, messages to store and reply bytes go out.
 
+mod handover;
+
+pub use self::handover::FrozenPublisher;
+
 use super::{Intake, Taken};
 use crate::frame::Publication;
 use crate::service::topic::{MessageDraft, TopicName};

@@ -9,6 +9,7 @@ use super::record::{FrozenConnection, HandoverHeader, HandoverRecord};
 use super::{FORMAT, OLDEST};
 use crate::bytes::Cursor;
 use crate::dialect::Kind;
+use crate::feed::FrozenPublisher;
 use crate::frame::Publication;
 use crate::json::RawValue;
 use crate::service::presence::FrozenPresence;
@@ -30,6 +31,7 @@ const PRESENCE: u8 = 4;
 const RETAINED: u8 = 5;
 const TOKEN: u8 = 6;
 const WEBHOOK: u8 = 7;
+const PUBLISHER: u8 = 16;
 
 /// Why bytes are no state that can be taken over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +87,9 @@ pub fn write(record: &HandoverRecord, out: &mut Vec<u8>) {
         }
         HandoverRecord::Token(kind, token) => put(TOKEN, &(kind.name(), token), &[], out),
         HandoverRecord::Webhook(webhook) => put(WEBHOOK, webhook, &[], out),
+        HandoverRecord::Publisher(publisher) => {
+            put(PUBLISHER, publisher, &[&publisher.unread, &publisher.replies], out);
+        }
         HandoverRecord::Unknown(_) => {}
         HandoverRecord::End => end(out),
     }
@@ -145,6 +150,11 @@ pub fn read(bytes: &[u8]) -> Result<(HandoverRecord, &[u8]), BadState> {
             of_dialect(&record, &name, |kind| HandoverRecord::Token(kind, token))
         }
         WEBHOOK => HandoverRecord::Webhook(record.json()?),
+        PUBLISHER => {
+            let publisher: FrozenPublisher = record.json()?;
+            let (unread, replies) = (first.into(), second.into());
+            HandoverRecord::Publisher(Box::new(FrozenPublisher { unread, replies, ..publisher }))
+        }
         kind => HandoverRecord::Unknown(kind),
     };
     Ok((known, rest))

@@ -1,6 +1,7 @@
 //! The records of a state.
 
 use crate::dialect::Kind;
+use crate::feed::FrozenPublisher;
 use crate::frame::Publication;
 use crate::json::RawValue;
 use crate::message::FrozenInbox;
@@ -44,6 +45,8 @@ pub enum HandoverRecord {
     Token(Kind, Box<FrozenToken>),
     /// A webhook that waits for its recipient.
     Webhook(Box<FrozenWebhook>),
+    /// A publisher of the unix feed.
+    Publisher(Box<FrozenPublisher>),
     /// A record of a kind that a later release has added, which is of no use here.
     Unknown(u8),
     /// The last record.
@@ -72,6 +75,7 @@ impl HandoverRecord {
             Self::Shared(shard, ..) => numbered(*shard),
             Self::Connection(connection) => numbered(connection.session.old.shard),
             Self::Presence(_, channel) => RecordPlace::Shard(channel.owner(shards)),
+            Self::Publisher(publisher) => numbered(publisher.shard),
             Self::Retained(_) => RecordPlace::EveryShard,
             Self::Token(..) | Self::Webhook(_) => RecordPlace::Bridge,
             Self::Unknown(_) | Self::End => RecordPlace::Nowhere,

@@ -10,9 +10,9 @@ mod socket;
 mod tapping;
 mod v1;
 
-pub(super) use self::socket::AdminListeners;
+pub(super) use self::socket::{AdminListeners, AdminSockets};
 
-use self::socket::{AdminPeer, AdminSockets, AdminStream};
+use self::socket::{AdminPeer, AdminStream};
 use self::v1::V1Sources;
 
 use super::Hub;
@@ -54,6 +54,8 @@ const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
 const ACCEPTED_AT_ONCE: usize = 8;
 /// Pause in accepting when no descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Interval between two looks whether every request is answered, after a hand-over.
+const END_PAUSE: Duration = Duration::from_millis(5);
 /// Longest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Longest body in bytes: the form of a few parameters.
@@ -69,13 +71,14 @@ pub(super) fn start(
     listeners: AdminListeners,
     tokens: AdminTokens,
     operator: Option<Arc<dyn Operator>>,
-) -> io::Result<()> {
+) -> io::Result<Arc<AdminSockets>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sockets = {
         // A tokio socket registers with the runtime that it is made in.
         let _inside = runtime.enter();
-        listeners.open()?
+        Arc::new(listeners.open()?)
     };
+    let for_thread = Arc::clone(&sockets);
     let state = Arc::new(AdminState {
         hub: Arc::clone(hub),
         tokens,
@@ -84,7 +87,8 @@ pub(super) fn start(
         pages: Default::default(),
     });
     let thread = std::thread::Builder::new().name("admin".into());
-    thread.spawn(move || runtime.block_on(serve(&sockets, &state))).map(|_| ())
+    thread.spawn(move || runtime.block_on(serve(for_thread, &state)))?;
+    Ok(sockets)
 }
 
 /// The state that all requests share.
@@ -117,14 +121,19 @@ struct AdminConnection {
     calls: Arc<AtomicBool>,
 }
 
-async fn serve(sockets: &AdminSockets, state: &Arc<AdminState>) {
+async fn serve(sockets: Arc<AdminSockets>, state: &Arc<AdminState>) {
     tokio::spawn(pulse::beat(Arc::clone(&state.hub), |hub| &hub.pulses.admin));
     let remembering = Arc::clone(state);
     tokio::spawn(async move { remembering.v1.remember().await });
     let mut connections: Vec<AdminConnection> = Vec::new();
     let metrics = Arc::clone(state.hub.admin_metrics());
     for accepted in 1usize.. {
-        match sockets.accept().await {
+        let accepted_now = tokio::select! {
+            accepted = sockets.accept() => accepted,
+            // The listeners are the next process's; who has asked before is still answered.
+            () = state.hub.admin_end.notified() => break,
+        };
+        match accepted_now {
             Ok((socket, peer)) => {
                 connections.retain(|connection| !connection.task.is_finished());
                 if connections.len() >= CONNECTIONS_MAX && end_oldest(&mut connections) {
@@ -151,6 +160,11 @@ async fn serve(sockets: &AdminSockets, state: &Arc<AdminState>) {
             tokio::task::yield_now().await;
         }
     }
+    drop(sockets);
+    while connections.iter().any(|connection| !connection.task.is_finished()) {
+        sleep(END_PAUSE).await;
+    }
+    state.hub.admin_ended.store(true, Relaxed);
 }
 
 /// Ends the oldest unfinished request of the peer that has most of them. Returns whether there

@@ -48,7 +48,8 @@ pub(super) struct Feeds {
 }
 
 impl Feeds {
-    /// Feeds that are not connected yet, which readiness and sessions learn at once.
+    /// Feeds that are not connected yet, which readiness and sessions learn at once; if another
+    /// process has fed these until now, sessions learn it only when the first attempt fails.
     ///
     /// # Errors
     /// When the system has no random numbers.
@@ -57,10 +58,12 @@ impl Feeds {
         redis: Option<Redis>,
         spoken: &[Kind],
         hub: &Arc<Hub>,
+        takes_over: bool,
     ) -> io::Result<Self> {
         let metrics = hub.bridge_metrics();
-        let amqp =
-            bus.map(|bus| amqp::AmqpFeed::new(bus, spoken.to_vec(), hub, Arc::clone(metrics)));
+        let amqp = bus.map(|bus| {
+            amqp::AmqpFeed::new(bus, spoken.to_vec(), hub, Arc::clone(metrics), takes_over)
+        });
         let redis = redis
             .map(|redis| redis::RedisFeed::new(redis, spoken.to_vec(), hub, Arc::clone(metrics)))
             .transpose()?;
@@ -69,6 +72,16 @@ impl Feeds {
 
     fn is_empty(&self) -> bool {
         self.amqp.is_none() && self.redis.is_none()
+    }
+
+    /// Runs each as a task.
+    async fn run(self) {
+        if let Some(feed) = self.amqp {
+            tokio::spawn(feed.run());
+        }
+        if let Some(feed) = self.redis {
+            tokio::spawn(feed.run());
+        }
     }
 }
 
@@ -87,6 +100,21 @@ pub(super) fn configure(hub: &Arc<Hub>, settings: &Settings, feeds: Feeds) -> io
         start(hub, verifiers, webhooks, feeds)?;
     }
     Ok(())
+}
+
+/// Starts feeds when the process before has handed over.
+///
+/// # Errors
+/// As of [`configure`].
+pub(super) fn feed(hub: &Arc<Hub>, settings: &Settings, feeds: Feeds) -> io::Result<()> {
+    if feeds.is_empty() {
+        return Ok(());
+    }
+    if hub.bridge.running.load(Relaxed) {
+        hub.bridge.inbox.post([BridgeMessage::Feed(Box::pin(feeds.run()))]);
+        return Ok(());
+    }
+    configure(hub, settings, feeds)
 }
 
 fn start(
@@ -111,12 +139,7 @@ fn start(
 /// The bridge's thread: feeds as tasks, the services in this loop.
 async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds: Feeds) {
     tokio::spawn(pulse::beat(Arc::clone(hub), |hub| &hub.pulses.bridge));
-    if let Some(feed) = feeds.amqp {
-        tokio::spawn(feed.run());
-    }
-    if let Some(feed) = feeds.redis {
-        tokio::spawn(feed.run());
-    }
+    feeds.run().await;
 
     let metrics = hub.bridge_metrics();
     let verification = Verification::new(Arc::clone(&metrics.verification));
@@ -144,6 +167,7 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
                             let (verifiers, client) = *configured;
                             configure_services(&mut verification, &mut webhooks, verifiers, client);
                         }
+                        BridgeMessage::Feed(run) => run.await,
                         BridgeMessage::Drain => {
                             pass_webhooks(hub, &mut webhooks);
                             webhooks.change(|service, now, _| service.hurry(now));

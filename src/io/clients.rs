@@ -239,6 +239,32 @@ impl Clients {
         known.is_counted || !counts
     }
 
+    /// The client of a connection, if a preamble or the headers of a request have named it, and
+    /// whether it was those.
+    pub(super) fn told(&self, id: Id) -> (Option<Remote>, bool) {
+        let known = self.known.borrow();
+        known.get(&id).map_or((None, false), |known| (Some(known.remote), known.is_told))
+    }
+
+    /// Keeps what the process before has known of a connection's client, and counts it without a
+    /// limit: it is here already.
+    pub(super) fn take_over(
+        &self,
+        id: Id,
+        socket: BorrowedFd<'_>,
+        (remote, is_told): (Option<Remote>, bool),
+        trusted: &Networks,
+        most: usize,
+    ) {
+        let counted = if most > 0 { remote.or_else(|| peer(socket)) } else { remote };
+        let Some(remote) = counted else { return };
+        let is_counted = most > 0
+            && !trusted.contains(remote.ip)
+            && self.addresses.take(remote.subscriber(), usize::MAX);
+        let known = KnownClient { remote, is_counted, is_told, is_contradicted: false };
+        self.known.borrow_mut().insert(id, known);
+    }
+
     /// Begins to count when a reload has set a limit: open connections are counted, but none is
     /// closed.
     pub(super) fn configure<'a>(

@@ -5,6 +5,7 @@
 //! meaning of the bytes, and the answers, are the shard's business.
 
 mod accept;
+mod handover;
 mod inspecting;
 mod intake;
 mod sending;
@@ -133,23 +134,24 @@ pub(super) struct Sockets {
     /// A descriptor in reserve, to refuse a connection with when none is left.
     spare: Option<OwnedFd>,
     paused_until: Option<Tick>,
+    /// Whether nothing is read or accepted, because the process is handing over or taking over.
+    is_paused: bool,
+    /// What the process before has received of connections that it has handed over.
+    unread: Vec<(Id, Vec<u8>)>,
     metrics: Arc<Metrics>,
 }
 
 impl Sockets {
-    /// Sockets of the shard's listeners on a transport.
+    /// Sockets of the shard's listeners on a transport, which are not accepted from yet.
     pub(super) fn new(
         listeners: Vec<Listener>,
-        mut transport: Transport,
+        transport: Transport,
         total: Arc<AtomicUsize>,
         clients: Clients,
         metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
-        for (number, listener) in listeners.iter().enumerate().filter(|(_, it)| it.accepts()) {
-            transport.listen(number, listener.socket.as_fd())?;
-        }
+    ) -> Self {
         let terms = listeners.iter().map(Listener::terms).collect();
-        Ok(Self {
+        Self {
             transport,
             listeners: listeners.into_iter().map(Some).collect(),
             terms,
@@ -169,8 +171,20 @@ impl Sockets {
             total,
             spare: spare(),
             paused_until: None,
+            is_paused: false,
+            unread: Vec::new(),
             metrics,
-        })
+        }
+    }
+
+    /// Accepts from now on.
+    pub(super) fn listen(&mut self) -> io::Result<()> {
+        let Self { transport, listeners, .. } = self;
+        let open = listeners.iter().enumerate();
+        let open = open.filter_map(|(number, listener)| Some((number, listener.as_ref()?)));
+        let mut accepting = open.filter(|(_, listener)| listener.accepts());
+        accepting
+            .try_for_each(|(number, listener)| transport.listen(number, listener.socket.as_fd()))
     }
 
     /// The number of connections of the whole daemon.

@@ -8,6 +8,7 @@ mod primitives;
 
 use self::inbox::{Bounds, Fill, Inbox, Wake, Weigh};
 use self::log::Stamped;
+use super::handover::HandoverOrder;
 use super::listen::Listener;
 use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
@@ -69,6 +70,8 @@ pub enum Parcel {
     Isolated(u32, u32),
     /// An operator's question about sessions.
     Inspect(Box<SessionInquiry>, oneshot::Sender<SessionAnswer>),
+    /// An order of a hand-over to the next process.
+    Handover(HandoverOrder),
     /// The daemon stops: end the sessions of this part, of so many.
     Farewell(u32, u32),
     /// Close every session; end when all are gone.

@@ -25,9 +25,13 @@ use crate::service::webhook::{Webhook, WebhookReceipt};
 use crate::service::{Answers, ConnectionRef};
 use crate::shard::Outgoing;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Interval between a publisher's checks that the shards have room.
 pub(super) const ROOM_PAUSE: Duration = Duration::from_millis(1);
@@ -60,6 +64,16 @@ pub(super) struct Hub {
     pub(super) ready: AtomicBool,
     /// Whether the daemon is stopping and accepts no more connections and publishers.
     pub(super) draining: AtomicBool,
+    /// Whether feeds wait, because what they bring is for the next process.
+    pub(super) held: AtomicBool,
+    /// Notified when the admin listener is the next process's.
+    pub(super) admin_end: Notify,
+    /// Whether all its requests were answered after that.
+    pub(super) admin_ended: AtomicBool,
+    /// The number of batches of feeds on other threads than the shards' that are being handed on.
+    feeding: Arc<AtomicUsize>,
+    /// Whether the next process has taken over.
+    pub(super) handed_over: AtomicBool,
     /// Whether the time of a stop is running out, so that nothing more is delivered.
     pub(super) hurrying: AtomicBool,
     /// The missing dependencies of dialects.
@@ -105,6 +119,11 @@ impl Hub {
             addresses: Arc::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            admin_end: Notify::new(),
+            admin_ended: AtomicBool::new(false),
+            feeding: Arc::default(),
+            handed_over: AtomicBool::new(false),
             hurrying: AtomicBool::new(false),
             gaps: Gaps::default(),
             ends: Ends::default(),
@@ -140,6 +159,35 @@ impl Hub {
     /// Whether every shard has room for more, and the way to other nodes.
     pub(super) fn all_have_room(&self) -> bool {
         self.shards_have_room() && self.cluster.as_ref().is_none_or(|it| it.has_room())
+    }
+
+    /// Whether feeds may hand on more.
+    pub(super) fn feeds_have_room(&self) -> bool {
+        !self.holds_feeds() && self.all_have_room()
+    }
+
+    /// Whether feeds wait until it is clear which process goes on.
+    pub(super) fn holds_feeds(&self) -> bool {
+        self.held.load(SeqCst)
+    }
+
+    /// Room for a batch of a feed that is on another thread than the shards, until it is dropped;
+    /// `None` when there is none.
+    pub(super) fn feeding(&self) -> Option<Feeding> {
+        // Counted before it is asked: whoever holds the feeds waits for those that are counted.
+        self.feeding.fetch_add(1, SeqCst);
+        let feeding = Feeding(Arc::clone(&self.feeding));
+        self.feeds_have_room().then_some(feeding)
+    }
+
+    /// The number of batches that are being handed on.
+    pub(super) fn batches(&self) -> usize {
+        self.feeding.load(SeqCst)
+    }
+
+    /// Whether the next process has taken over.
+    pub(super) fn has_handed_over(&self) -> bool {
+        self.handed_over.load(Relaxed)
     }
 
     /// Whether every shard has room for more.
@@ -350,6 +398,15 @@ impl Hub {
             spoken: self.spoken.clone(),
             cluster: self.cluster.as_ref().map(|cluster| Arc::clone(&cluster.metrics)),
         }
+    }
+}
+
+/// A batch of a feed that is being handed on.
+pub(super) struct Feeding(Arc<AtomicUsize>);
+
+impl Drop for Feeding {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
     }
 }
 

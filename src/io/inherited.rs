@@ -4,6 +4,7 @@
 //! They are found by their addresses, whatever their names and order. What is not among them is
 //! listened on here, as it is without a service manager.
 
+use super::handover::{ListenerPlace, PassedListener};
 use super::listen::{self, Acceptor, ListenError, SocketKey, Turns};
 use crate::feed::unix::UnixFeedSettings;
 use listenfd::ListenFd;
@@ -38,6 +39,8 @@ pub struct Inherited {
     unix: Vec<(PathBuf, OwnedFd)>,
     /// The number of descriptors that nothing can be accepted from.
     unusable: usize,
+    /// What the process before has made itself, until this one has started.
+    made: Vec<(ListenerPlace, OwnedFd)>,
 }
 
 impl Inherited {
@@ -55,6 +58,54 @@ impl Inherited {
             }
         }
         inherited
+    }
+
+    /// Adds a listener of the process before.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub(super) fn add(&mut self, listener: PassedListener, socket: OwnedFd) -> io::Result<()> {
+        let socket = ready(socket).ok_or_else(|| io::Error::other("it does not listen"))?;
+        match listener.place {
+            ListenerPlace::Clients { actual, .. } if listener.is_managers => {
+                self.tcp.push((actual, socket));
+            }
+            ListenerPlace::Publishers(path) if listener.is_managers => {
+                self.unix.push((path, socket));
+            }
+            place => self.made.push((place, socket)),
+        }
+        Ok(())
+    }
+
+    /// The sockets of the service manager, for the next process.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub(super) fn passed(&self) -> io::Result<Vec<(PassedListener, OwnedFd)>> {
+        let tcp = self.tcp.iter().map(|(actual, socket)| {
+            (ListenerPlace::Clients { asked: *actual, actual: *actual }, socket)
+        });
+        let unix = self.unix.iter();
+        let unix = unix.map(|(path, socket)| (ListenerPlace::Publishers(path.clone()), socket));
+        let all = tcp.chain(unix).map(|(place, socket)| {
+            Ok((PassedListener { place, is_managers: true }, socket.try_clone()?))
+        });
+        all.collect()
+    }
+
+    /// Takes the listeners of the process before that were made for a place.
+    pub(super) fn take(&mut self, is_place: impl Fn(&ListenerPlace) -> bool) -> Vec<OwnedFd> {
+        let made = std::mem::take(&mut self.made);
+        let (taken, left): (Vec<_>, Vec<_>) =
+            made.into_iter().partition(|(place, _)| is_place(place));
+        self.made = left;
+        taken.into_iter().map(|(_, socket)| socket).collect()
+    }
+
+    /// Closes what the process before has made and this one has no use for.
+    pub(super) fn close_left(&mut self) {
+        self.made = Vec::new();
     }
 
     fn take_tcp(&mut self, given: &mut ListenFd, index: usize) -> Option<()> {
@@ -83,12 +134,13 @@ impl Inherited {
         address: SocketAddr,
         shards: usize,
     ) -> Result<Vec<(OwnedFd, Acceptor)>, ListenError> {
-        let given: Vec<&OwnedFd> = self
-            .tcp
-            .iter()
-            .filter(|(actual, socket)| is_meant(address, *actual, socket))
-            .map(|(_, socket)| socket)
-            .collect();
+        let made = self.made.iter().filter_map(|(place, socket)| match place {
+            ListenerPlace::Clients { asked, .. } if *asked == address => Some(socket),
+            _ => None,
+        });
+        let managers = self.tcp.iter();
+        let managers = managers.filter(|(actual, socket)| is_meant(address, *actual, socket));
+        let given: Vec<&OwnedFd> = made.chain(managers.map(|(_, socket)| socket)).collect();
         if given.is_empty() {
             // Told here, because a bind would take it for another program's.
             let mut all = self.tcp.iter().map(|(actual, _)| *actual);
@@ -123,10 +175,15 @@ impl Inherited {
     /// # Errors
     /// When the path cannot be had.
     pub(super) fn feed(
-        &self,
+        &mut self,
         settings: &UnixFeedSettings,
     ) -> Result<Option<FeedSocket>, ListenError> {
         let Some(path) = settings.path.as_deref() else { return Ok(None) };
+        let is_place =
+            |place: &ListenerPlace| matches!(place, ListenerPlace::Publishers(it) if it == path);
+        if let Some(socket) = self.take(is_place).pop() {
+            return Ok(Some(FeedSocket { socket, is_own: true }));
+        }
         let Some((_, given)) = self.unix.iter().find(|(actual, _)| actual == path) else {
             return Ok(Some(FeedSocket { socket: listen::unix(settings, path)?, is_own: true }));
         };

@@ -1,8 +1,9 @@
 //! What operators may ask of the process around the daemon: its log and its configuration, which
 //! are the command's.
 
-use crate::http::v1::ReloadOutcome;
+use crate::http::v1::{ReloadOutcome, UpgradeOutcome};
 use serde_json::Value;
+use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 /// The way to the command that runs the daemon. Called from the admin thread, so nothing here waits.
@@ -15,6 +16,11 @@ pub trait Operator: Send + Sync {
 
     /// Asks for a reload. The outcome comes when it is done, or why it was refused.
     fn reload(&self) -> oneshot::Receiver<Result<ReloadOutcome, String>>;
+
+    /// Asks for a hand-over to a new process of this program, or of another. The outcome comes when
+    /// it is done, or why this process goes on.
+    fn upgrade(&self, binary: Option<PathBuf>)
+    -> oneshot::Receiver<Result<UpgradeOutcome, String>>;
 
     /// The keys that are set, without secrets.
     fn configuration(&self) -> Value;

@@ -100,6 +100,12 @@ impl Partials {
         Some(held)
     }
 
+    /// The bytes kept for a connection, if they are of an incomplete head alone.
+    pub(super) fn head(&self, id: Id) -> Option<&[u8]> {
+        let held = self.held.get(&id)?;
+        held.progress.body.is_none().then_some(&held.bytes)
+    }
+
     /// Bytes of memory kept here for a connection.
     pub(super) fn of(&self, id: Id) -> usize {
         self.held.get(&id).map_or(0, |held| held.bytes.capacity())

@@ -13,6 +13,8 @@
 //! when the store has answered, so that the store holds no more of a publisher than one chunk and
 //! one line.
 
+mod handover;
+
 use super::clock;
 use super::groups::{self, Groups};
 use super::inherited::FeedSocket;
@@ -68,6 +70,8 @@ pub(super) struct Feed {
     intake: RefCell<Intake>,
     scratch: RefCell<Vec<u8>>,
     open: RefCell<Vec<Rc<Peer>>>,
+    /// Those of them that were frozen for the next process.
+    frozen: RefCell<Vec<Rc<Peer>>>,
     /// The next turn of a publisher that sends only rejected lines, in monotonic nanoseconds.
     idle_talk_at_ns: Cell<u64>,
     /// The number of publishers that wait for the store or the shards.
@@ -83,6 +87,7 @@ pub(super) struct Feed {
 /// One publisher's socket and its queued replies.
 struct Peer {
     socket: Watched,
+    publisher: RefCell<Publisher>,
     replies: RefCell<Vec<u8>>,
     replying: Cell<bool>,
     /// Bytes of replies that it has read.
@@ -91,6 +96,10 @@ struct Peer {
     is_deaf: Cell<bool>,
     /// The counter of its deliveries, once it has asked for one.
     tally: OnceCell<Arc<Tally>>,
+    /// Sessions reached in the process before.
+    reached: u64,
+    /// Whether another process has it.
+    is_passed: Cell<bool>,
     _place: Place,
 }
 
@@ -139,6 +148,7 @@ impl Feed {
             intake: RefCell::new(intake),
             scratch: RefCell::new(vec![0; READ_BYTES]),
             open: RefCell::default(),
+            frozen: RefCell::default(),
             idle_talk_at_ns: Cell::new(0),
             settling: Cell::new(0),
             listener,
@@ -157,7 +167,8 @@ impl Feed {
     /// Reads no more of publishers than they have already sent, and accepts no more of them.
     pub(super) fn stop(self: &Rc<Self>) {
         // The path is removed, so those in the backlog connected before the stop.
-        if let Some(listener) = self.listener.as_ref().filter(|_| !self.keeps_backlog) {
+        let keeps_backlog = self.keeps_backlog || self.hub.has_handed_over();
+        if let Some(listener) = self.listener.as_ref().filter(|_| !keeps_backlog) {
             while let Ok(socket) = accept(listener) {
                 self.admit(socket);
             }
@@ -178,6 +189,10 @@ impl Feed {
     pub(super) async fn accept(self: Rc<Self>) {
         let Some(listener) = &self.listener else { return };
         while listener.readable().await.is_ok() && !self.is_stopping() {
+            if self.hub.holds_feeds() {
+                sleep(ROOM_PAUSE).await;
+                continue;
+            }
             match accept(listener) {
                 Ok(socket) => self.admit(socket),
                 Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
@@ -209,15 +224,31 @@ impl Feed {
         let (Some(place), Ok(socket)) = (place, Watched::new(socket)) else {
             return self.metrics.accept_errors.add(1);
         };
+        self.begin(socket, place, Publisher::default(), Vec::new());
+    }
+
+    fn begin(
+        self: &Rc<Self>,
+        socket: Watched,
+        place: Place,
+        publisher: Publisher,
+        replies: Vec<u8>,
+    ) {
         let peer = Rc::new(Peer {
             socket,
-            replies: RefCell::default(),
-            replying: Cell::new(false),
+            reached: publisher.reached().unwrap_or(0),
+            publisher: RefCell::new(publisher),
+            replying: Cell::new(!replies.is_empty()),
+            replies: RefCell::new(replies),
             taken: Cell::new(0),
             is_deaf: Cell::new(false),
             tally: OnceCell::new(),
+            is_passed: Cell::new(false),
             _place: place,
         });
+        if peer.replying.get() {
+            monoio::spawn(Rc::clone(&peer).keep_replying());
+        }
         self.open.borrow_mut().push(Rc::clone(&peer));
         self.metrics.publishers.add(1);
         monoio::spawn(Rc::clone(self).serve(peer));
@@ -264,40 +295,54 @@ impl Feed {
     }
 
     async fn serve(self: Rc<Self>, peer: Rc<Peer>) {
-        let mut publisher = Publisher::default();
         loop {
-            while !self.worker.borrow().all_have_room() {
+            while !self.hub.feeds_have_room() && !self.hub.has_handed_over() {
                 sleep(ROOM_PAUSE).await;
             }
             // Lines beyond the last turn's limit are still here, and come before the socket's.
-            if publisher.has_more() {
+            let has_more = peer.publisher.borrow().has_more();
+            if has_more {
                 yield_now().await;
             } else if peer.socket.readable().await.is_err() {
                 break;
             }
-            let PublisherTurn::Next(pause) = self.read(&peer, &mut publisher) else { break };
-            if publisher.owes() {
-                self.settle(&peer, &mut publisher).await;
+            if self.hub.has_handed_over() {
+                break;
+            }
+            if self.hub.holds_feeds() {
+                continue;
+            }
+            let PublisherTurn::Next(pause) = self.read(&peer) else { break };
+            let owes = peer.publisher.borrow().owes();
+            if owes {
+                self.settle(&peer).await;
             }
             self.await_reader(&peer).await;
             self.pause(pause).await;
         }
+        if !peer.is_passed.get() {
+            self.end(&peer).await;
+        }
+    }
 
+    /// Ends a publisher's connection, once it has read its replies.
+    async fn end(self: &Rc<Self>, peer: &Rc<Peer>) {
         let mut replies = Vec::new();
-        self.count(publisher.end(&mut replies));
-        self.reply(&peer, &replies);
+        self.count(peer.publisher.borrow_mut().end(&mut replies));
+        self.reply(peer, &replies);
         // A publisher that has only shut its sending side may still read.
         let start = Instant::now();
         while peer.replying.get() && start.elapsed() < REPLIES_PATIENCE {
             sleep(REPLIES_PAUSE).await;
         }
-        self.open.borrow_mut().retain(|open| !Rc::ptr_eq(open, &peer));
+        self.open.borrow_mut().retain(|open| !Rc::ptr_eq(open, peer));
         self.metrics.publishers.sub(1);
         let _ = rustix::net::shutdown(&peer.socket, Shutdown::Both);
     }
 
     /// Takes one turn: reads available bytes and hands events on.
-    fn read(self: &Rc<Self>, peer: &Rc<Peer>, publisher: &mut Publisher) -> PublisherTurn {
+    fn read(self: &Rc<Self>, peer: &Rc<Peer>) -> PublisherTurn {
+        let mut publisher = peer.publisher.borrow_mut();
         let mut scratch = self.scratch.borrow_mut();
         let count = if publisher.has_more() {
             0
@@ -383,9 +428,9 @@ impl Feed {
 
     /// Has the store append messages, waits for the shards to deliver counted events, and replies
     /// with the outcome.
-    async fn settle(self: &Rc<Self>, peer: &Rc<Peer>, publisher: &mut Publisher) {
+    async fn settle(self: &Rc<Self>, peer: &Rc<Peer>) {
         self.settling.set(self.settling.get() + 1);
-        let appends = publisher.take_appends();
+        let appends = peer.publisher.borrow_mut().take_appends();
         // Without a running store there are no results, and each message gets an error.
         let results = match appends.is_empty() {
             true => Vec::new(),
@@ -396,10 +441,10 @@ impl Feed {
             while !tally.is_complete() && !self.is_stopping() {
                 sleep(REACHED_PAUSE).await;
             }
-            publisher.reach(tally.reached());
+            peer.publisher.borrow_mut().reach(peer.reached + tally.reached());
         }
         let mut replies = Vec::new();
-        self.count(publisher.settle(results, &mut replies));
+        self.count(peer.publisher.borrow_mut().settle(results, &mut replies));
         self.reply(peer, &replies);
         self.settling.set(self.settling.get() - 1);
     }

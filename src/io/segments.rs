@@ -35,8 +35,8 @@ fn worker(driver: ChosenDriver) -> (Worker, SocketAddr) {
     let listener = Listener { socket, kinds, tls: None, proxied: false, acceptor };
     let clients = Clients::new(Arc::default());
     let transport = Transport::new(driver, wake).unwrap();
-    let sockets =
-        Sockets::new(vec![listener], transport, Arc::default(), clients, metrics).unwrap();
+    let mut sockets = Sockets::new(vec![listener], transport, Arc::default(), clients, metrics);
+    sockets.listen().unwrap();
     (Worker::new(shard, sockets, Arc::clone(&hub), 0), address)
 }
 

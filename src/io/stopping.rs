@@ -16,6 +16,9 @@ const STOP_PAUSE: Duration = Duration::from_millis(5);
 /// back evenly, and for a few clients not to notice that there are parts.
 const PART_PAUSE: Duration = Duration::from_millis(100);
 
+/// Time for the answers to operators after a hand-over; what they watch goes on without an end.
+const ADMIN_END_MAX: Duration = Duration::from_secs(1);
+
 /// What a stop may take.
 #[derive(Clone, Copy, Debug)]
 pub struct StopTimes {
@@ -33,7 +36,9 @@ impl Daemon {
         let StopTimes { drain, spread } = times;
         let start = Instant::now();
         self.hub.draining.store(true, Relaxed);
-        if let Some(path) = &self.socket {
+        // After a hand-over they are the next process's.
+        let has_sockets = !self.hub.has_handed_over();
+        if let Some(path) = self.socket.as_ref().filter(|_| has_sockets) {
             let _ = std::fs::remove_file(path);
         }
 
@@ -67,8 +72,16 @@ impl Daemon {
         // Ends of sessions cause webhooks; the store comes last, when no session asks it any more.
         self.hub.bridge.stop(drain.saturating_sub(start.elapsed()));
         self.hub.store.stop(drain.saturating_sub(start.elapsed()));
+        // One of them is the request for the hand-over itself.
+        while self.hub.has_handed_over()
+            && self.admin.is_some()
+            && !self.hub.admin_ended.load(Relaxed)
+            && start.elapsed() < drain.min(ADMIN_END_MAX)
+        {
+            std::thread::sleep(STOP_PAUSE);
+        }
         // Last, because operators ask until the end.
-        if let Some(path) = &self.admin_socket {
+        if let Some(path) = self.admin_socket.as_ref().filter(|_| has_sockets) {
             let _ = std::fs::remove_file(path);
         }
         self.threads.iter().all(JoinHandle::is_finished)

@@ -14,6 +14,7 @@ mod format;
 mod handle;
 mod health;
 mod keeper;
+mod late;
 mod log;
 mod owner;
 mod place;
@@ -34,6 +35,7 @@ pub use self::backup::{Backup, keep};
 pub use self::check::{StoreReport, check};
 pub use self::format::OpenError;
 pub(super) use self::handle::{Store, Unanswered};
+pub(super) use self::late::start_late;
 pub use self::log::Unsynced;
 pub(super) use self::owner::start;
 #[doc(hidden)]

@@ -3,17 +3,20 @@
 //! A turn takes from the mailbox and the sockets (bounded), lets the shard decide, and writes each
 //! touched connection once. Nothing here waits: the loop around it does.
 
+mod handover;
+
 use super::Hub;
 use super::clock;
 use super::connection::Sockets;
 use super::handoff::Parcel;
 use super::handoff::inbox::Wake;
 use super::handoff::merge::{MergedReader, NextRead};
+use super::handover::HandoverOrder;
 use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
 use crate::service::topic::{Routes, TopicAnswer};
 use crate::service::{Answer, ConnectionRef, Question};
-use crate::shard::{Shard, settle_reports};
+use crate::shard::{Id, Shard, settle_reports};
 use crate::throttle;
 use crate::wheel::{Now, Tick};
 use rustix::fd::BorrowedFd;
@@ -37,6 +40,14 @@ pub(super) struct Worker {
     /// The publications and messages for this shard.
     merge: MergedReader<Arc<Publication>, Parcel>,
     ticked: Tick,
+    /// The number of publications and messages that were read.
+    read: u64,
+    /// The orders of a hand-over that were read in the last turn.
+    orders: Vec<HandoverOrder>,
+    /// Whether the connections are frozen, so that nothing is done to them.
+    is_frozen: bool,
+    /// The connections that were frozen, in the order of their descriptors.
+    frozen: Vec<Id>,
     /// Whether a task gives this shard a turn at every tick.
     ticking: bool,
     /// Whether connections and publishers are no longer accepted.
@@ -55,6 +66,10 @@ impl Worker {
             number,
             merge: MergedReader::new(number, Kind::ALL.len()),
             ticked: clock::now().tick(),
+            read: 0,
+            orders: Vec::new(),
+            is_frozen: false,
+            frozen: Vec::new(),
             ticking: false,
             draining: false,
             closing: false,
@@ -78,11 +93,6 @@ impl Worker {
         self.closing && self.shard.is_empty() && !self.has_questions() && self.sockets.total() == 0
     }
 
-    /// Whether every shard has room for more publications.
-    pub(super) fn all_have_room(&self) -> bool {
-        self.hub.all_have_room()
-    }
-
     /// Publishes to every shard that follows. This shard reads its own part in its next turn.
     pub(super) fn broadcast(&self, publications: Vec<Publication>) {
         self.hub.broadcast(publications, Some(self.number));
@@ -91,13 +101,13 @@ impl Worker {
     /// Whether publications or questions of clients wait for room elsewhere. Until it is there no
     /// more is read from this shard's clients, so nothing of theirs is dropped and nothing grows.
     pub(super) fn holds_back(&self) -> bool {
-        self.shard.holds_back() || self.sockets.has_waiting()
+        self.shard.holds_back() || self.sockets.has_waiting() || self.sockets.is_paused()
     }
 
     /// Hands on publications and questions of clients as far as there is room; returns whether
     /// there was.
     fn drain(&mut self) -> bool {
-        let shards_have_room = self.all_have_room();
+        let shards_have_room = self.hub.all_have_room();
         if shards_have_room {
             self.route();
         }
@@ -113,7 +123,7 @@ impl Worker {
         let mut kept = Vec::new();
         let (mut tokens, mut webhooks, mut relays) = (Vec::new(), Vec::new(), Vec::new());
         let verifiers_have_room = self.hub.bridge.has_room();
-        let shards_have_room = self.all_have_room();
+        let shards_have_room = self.hub.all_have_room();
         let topics_have_room = self.hub.store.has_room();
         let mut questions = self.shard.take_questions();
         // Rooms are looked at once, so that of one service either all questions leave or all wait,
@@ -178,6 +188,9 @@ impl Worker {
         }
 
         let delivered = self.deliver(now);
+        if self.is_frozen {
+            return !self.orders.is_empty();
+        }
         self.follow();
         let has_room = self.drain();
         let (more, woken) = self.sockets.poll(&mut self.shard, has_room, now);
@@ -209,6 +222,7 @@ impl Worker {
         let has_completed = self.sockets.submit();
         more || has_completed
             || self.merge.has_messages()
+            || !self.orders.is_empty()
             || (has_room && self.sockets.has_waiting())
     }
 
@@ -280,6 +294,7 @@ impl Worker {
                 break;
             }
 
+            self.read += 1;
             match self.merge.pop() {
                 // The time of a stop is better spent on close frames, which let clients reconnect
                 // elsewhere.
@@ -289,7 +304,10 @@ impl Worker {
                     self.shard.deliver(publication, now);
                 }
                 Some(NextRead::Message(parcel)) => delivered += self.open(parcel, now),
-                None => break,
+                None => {
+                    self.read -= 1;
+                    break;
+                }
             }
         }
         delivered
@@ -338,6 +356,7 @@ impl Worker {
                     self.shard.drain(now);
                 }
             }
+            Parcel::Handover(order) => self.orders.push(order),
             Parcel::Farewell(part, parts) => self.shard.farewell(part, parts, now),
             Parcel::Close => {
                 self.closing = true;

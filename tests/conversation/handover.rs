@@ -34,6 +34,7 @@ impl Bus {
                 shared @ HandoverRecord::Shared(..) => {
                     self.shard.adopt_shared(shared, &NewRefs::default(), self.now);
                 }
+                HandoverRecord::Publisher(_) => panic!("there is no publisher here"),
                 HandoverRecord::Unknown(kind) => panic!("an unknown record, {kind}"),
                 HandoverRecord::End => break,
                 record => later.push(record),

@@ -24,6 +24,7 @@ mod exits;
 mod feed;
 mod frames;
 mod grants;
+mod handover;
 mod handshake;
 mod hangs;
 mod health;

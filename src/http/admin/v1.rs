@@ -17,7 +17,9 @@ mod tap;
 pub use self::answers::{backlogs, ended, explained, kicked, limits, session, sessions, status};
 pub use self::history::{History, SAMPLE_S};
 pub use self::openapi::document;
-pub use self::operate::{ReloadOutcome, configuration, logging, reloaded};
+pub use self::operate::{
+    ReloadOutcome, UpgradeOutcome, configuration, logging, reloaded, upgraded,
+};
 pub use self::publish::{PublishOrder, PublishOutcome, published};
 pub use self::reply::failed;
 pub use self::tap::{STREAM_BEAT, STREAM_HEAD, put_missed, put_passed};
@@ -35,6 +37,7 @@ use crate::reason::Reason;
 use crate::service::ConnectionRef;
 use crate::text::percent_decoded;
 use core::net::IpAddr;
+use std::path::PathBuf;
 
 /// Default number of sessions in a list; a terminal's scrollback.
 const ROWS: usize = 100;
@@ -81,6 +84,8 @@ pub enum V1Call {
     Log(Box<str>),
     /// A reload.
     Reload,
+    /// A hand-over to a new process, of another program if one is named.
+    Upgrade(Option<PathBuf>),
     /// The configuration.
     Config,
 }
@@ -89,7 +94,10 @@ impl V1Call {
     /// Whether it changes something.
     #[must_use]
     pub fn changes(&self) -> bool {
-        matches!(self, Self::Kick(..) | Self::Publish(_) | Self::Log(_) | Self::Reload)
+        matches!(
+            self,
+            Self::Kick(..) | Self::Publish(_) | Self::Log(_) | Self::Reload | Self::Upgrade(_)
+        )
     }
 }
 
@@ -190,6 +198,7 @@ fn parse_call(
             V1Call::Tap(filter.map_err(|error| format!("address: {error}"))?.unwrap_or_default())
         }
         ApiRoute::Reload => V1Call::Reload,
+        ApiRoute::Upgrade => V1Call::Upgrade(binary(parameters, request)?),
         ApiRoute::Config => V1Call::Config,
         ApiRoute::OpenApi => V1Call::OpenApi,
         ApiRoute::Status => V1Call::Status,
@@ -232,6 +241,19 @@ fn parse_kick(parameters: &Parameters) -> Result<V1Call, String> {
     }
     let count_max = parameters.count("limit", KICKS_MAX, KICKS_MAX)?;
     Ok(V1Call::Kick(KickTarget::All(filter, count_max), kick(parameters)?))
+}
+
+/// The program that is named for a hand-over.
+fn binary(parameters: &Parameters, request: &AdminRequest<'_>) -> Result<Option<PathBuf>, String> {
+    let binary = parameters.get("binary").map(PathBuf::from);
+    // A token is for the daemon, and not for programs of its user.
+    if binary.is_some() && !request.is_admitted {
+        return Err(
+            "binary is taken from root and the daemon's user alone, on the path of admin.socket"
+                .into(),
+        );
+    }
+    Ok(binary)
 }
 
 fn reference(captured: &str) -> Result<ConnectionRef, String> {

@@ -27,13 +27,16 @@ pub(super) async fn publish(order: &PublishOrder, hub: &Hub) -> Vec<u8> {
         return v1::failed(503, "the daemon is stopping");
     }
     let room = async {
-        while !hub.all_have_room() {
-            sleep(ROOM_PAUSE).await;
+        loop {
+            match hub.feeding() {
+                Some(feeding) => break feeding,
+                None => sleep(ROOM_PAUSE).await,
+            }
         }
     };
-    if timeout(ROOM_TIMEOUT, room).await.is_err() {
+    let Ok(feeding) = timeout(ROOM_TIMEOUT, room).await else {
         return v1::failed(503, "the shards have no room, and nothing was published; try again");
-    }
+    };
 
     let mut intake = Intake::new(hub.spoken.clone(), hub.settings());
     let (mut outcome, tally, now) =
@@ -57,6 +60,7 @@ pub(super) async fn publish(order: &PublishOrder, hub: &Hub) -> Vec<u8> {
     }
 
     hub.broadcast(publications, None);
+    drop(feeding);
     if appends.is_empty() {
         outcome.reached = reached(&tally).await;
     } else {

@@ -1,8 +1,10 @@
 //! The sockets of the admin listener: on an address, and on a path, where the kernel tells the
 //! peer's user.
 
+use crate::io::handover::ListenerPlace;
+use crate::io::inherited::Inherited;
 use crate::io::listen::{self, ListenError, SocketKey};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -12,33 +14,55 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 pub(in crate::io) struct AdminListeners {
     /// The address, with the port that was chosen for port 0.
     pub(in crate::io) address: SocketAddr,
+    /// The configured address.
+    asked: SocketAddr,
     tcp: OwnedFd,
     unix: Option<OwnedFd>,
 }
 
 impl AdminListeners {
-    /// Listens on the address, and on the path if there is one.
+    /// Listens on the address, and on the path if there is one, unless the process before does.
     ///
     /// # Errors
     /// When one of them cannot be had.
     pub(in crate::io) fn listen(
-        address: SocketAddr,
+        asked: SocketAddr,
         path: Option<&Path>,
+        inherited: &mut Inherited,
     ) -> Result<Self, ListenError> {
-        let unix = path.map(|path| listen::private_unix(SocketKey::Admin, path)).transpose()?;
-        let (tcp, address) = listen::tcp_one(address)?;
-        Ok(Self { address, tcp, unix })
+        let passed = path.and_then(|path| {
+            let is_place = |place: &ListenerPlace| {
+                matches!(place, ListenerPlace::AdminSocket(it) if it == path)
+            };
+            inherited.take(is_place).pop()
+        });
+        let unix = match (passed, path) {
+            (None, Some(path)) => Some(listen::private_unix(SocketKey::Admin, path)?),
+            (passed, _) => passed,
+        };
+        let is_place = |place: &ListenerPlace| *place == ListenerPlace::Admin(asked);
+        let (tcp, address) = match inherited.take(is_place).pop() {
+            Some(tcp) => {
+                let address = listen::local_address(&tcp).unwrap_or(asked);
+                (tcp, address)
+            }
+            None => listen::tcp_one(asked)?,
+        };
+        Ok(Self { address, asked, tcp, unix })
     }
 
     /// The sockets of the runtime that this is called in.
     pub(super) fn open(self) -> io::Result<AdminSockets> {
         let unix = self.unix.map(|socket| UnixListener::from_std(socket.into())).transpose()?;
-        Ok(AdminSockets { tcp: TcpListener::from_std(self.tcp.into())?, unix })
+        let tcp = TcpListener::from_std(self.tcp.into())?;
+        Ok(AdminSockets { asked: self.asked, tcp, unix })
     }
 }
 
 /// The listening sockets.
-pub(super) struct AdminSockets {
+pub(in crate::io) struct AdminSockets {
+    /// The configured address.
+    asked: SocketAddr,
     tcp: TcpListener,
     unix: Option<UnixListener>,
 }
@@ -61,6 +85,21 @@ impl AdminPeer {
 }
 
 impl AdminSockets {
+    /// The configured address.
+    pub(in crate::io) fn asked(&self) -> SocketAddr {
+        self.asked
+    }
+
+    /// The socket on the address.
+    pub(in crate::io) fn tcp(&self) -> BorrowedFd<'_> {
+        self.tcp.as_fd()
+    }
+
+    /// The socket on the path.
+    pub(in crate::io) fn unix(&self) -> Option<BorrowedFd<'_>> {
+        self.unix.as_ref().map(AsFd::as_fd)
+    }
+
     /// The next connection.
     pub(super) async fn accept(&self) -> io::Result<(AdminStream, AdminPeer)> {
         let tcp = async {

@@ -58,11 +58,14 @@ impl V1Sources {
     }
 }
 
+/// Time for a hand-over, whose new process may take a while to start.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// Answers a request.
 pub(super) async fn answer(call: V1Call, sources: &V1Sources) -> Vec<u8> {
     let V1Sources { hub, inspector, operator, .. } = sources;
     match call {
-        V1Call::Log(_) | V1Call::Reload | V1Call::Config => match operator {
+        V1Call::Log(_) | V1Call::Reload | V1Call::Upgrade(_) | V1Call::Config => match operator {
             Some(operator) => operate(call, &**operator).await,
             None => v1::failed(501, "the program that runs this daemon takes no such requests"),
         },
@@ -139,6 +142,11 @@ async fn operate(call: V1Call, operator: &dyn Operator) -> Vec<u8> {
             Ok(Ok(Ok(outcome))) => v1::reloaded(&outcome),
             Ok(Ok(Err(reason))) => v1::failed(400, &reason),
             Ok(Err(_)) | Err(_) => v1::failed(503, "the reload is not done yet; see the log"),
+        },
+        V1Call::Upgrade(binary) => match timeout(UPGRADE_TIMEOUT, operator.upgrade(binary)).await {
+            Ok(Ok(Ok(outcome))) => v1::upgraded(&outcome),
+            Ok(Ok(Err(reason))) => v1::failed(409, &reason),
+            Ok(Err(_)) | Err(_) => v1::failed(503, "the hand-over is not done yet; see the log"),
         },
         _ => v1::configuration(&operator.configuration()),
     }

@@ -41,24 +41,31 @@ pub(in crate::io) struct AmqpFeed {
     metrics: Arc<Metrics>,
     intake: Intake,
     backoff: Backoff,
+    /// Whether sessions of another process go on here, which know of no outage.
+    takes_over: bool,
 }
 
 impl AmqpFeed {
-    /// A feed that is not connected yet, which the shards are told from now on.
+    /// A feed that is not connected yet, which the shards are told from now on, unless another
+    /// process has been until now.
     pub(in crate::io) fn new(
         bus: Bus,
         spoken: Vec<Kind>,
         hub: &Arc<Hub>,
         metrics: Arc<Metrics>,
+        takes_over: bool,
     ) -> Self {
         metrics.amqp.configured.set(1);
         let hub = Arc::clone(hub);
         let intake = Intake::new(spoken, hub.settings());
         let kinds = Kind::fed_by_bus().collect();
-        let feed = Self { bus, kinds, hub, metrics, intake, backoff: Backoff::default() };
+        let feed =
+            Self { bus, kinds, hub, metrics, intake, backoff: Backoff::default(), takes_over };
         let reason = format!("no events from RabbitMQ: connecting to {}", feed.bus.broker);
         feed.hub.gaps.begin(GapSource::Amqp, &feed.kinds, &reason);
-        feed.tell_outage(true);
+        if !takes_over {
+            feed.tell_outage(true);
+        }
         feed
     }
 
@@ -70,9 +77,12 @@ impl AmqpFeed {
                 break;
             }
             // Only a loss after a success changes anything for the sessions; failed retries do not.
+            let takes_over = std::mem::take(&mut self.takes_over);
             if self.metrics.amqp.connected.get() > 0 {
                 self.metrics.amqp.connected.set(0);
                 self.metrics.amqp.losses.add(1);
+                self.tell_outage(true);
+            } else if takes_over {
                 self.tell_outage(true);
             }
 
@@ -131,9 +141,12 @@ impl AmqpFeed {
         connection: &AmqpConnection,
     ) -> Result<(), AmqpFault> {
         // Unacknowledged, the broker's prefetch limit holds the rest back.
-        while !self.hub.all_have_room() {
-            sleep(ROOM_PAUSE).await;
-        }
+        let feeding = loop {
+            match self.hub.feeding() {
+                Some(feeding) => break feeding,
+                None => sleep(ROOM_PAUSE).await,
+            }
+        };
 
         self.intake.configure(&self.hub.settings());
         let now = clock::now();
@@ -163,6 +176,7 @@ impl AmqpFeed {
         }
 
         self.hub.broadcast(publications, None);
+        drop(feeding);
         // After the broadcast: acknowledged messages are not delivered again if the daemon ends.
         connection.acknowledge(batch).await?;
         // The thread's other tasks get a turn, even when the next batch has arrived.

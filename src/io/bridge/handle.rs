@@ -10,6 +10,7 @@ use crate::service::webhook::{Webhook, WebhookKind, WebhookLease, WebhookReceipt
 use crate::service::{Answers, ConnectionRef};
 use crate::wheel::{Now, SECOND_NS};
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -56,6 +57,8 @@ pub(super) type LostWebhooks = [(WebhookKind, u64); WebhookKind::ALL.len()];
 pub(super) enum BridgeMessage {
     Question(ConnectionRef, TokenQuestion),
     Configure(Box<(Verifiers, WebhookClient)>),
+    /// Start feeds by this.
+    Feed(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// Retry nothing any more.
     Drain,
     /// End, at this moment at the latest.

@@ -177,7 +177,9 @@ impl RedisFeed {
     /// Hands the backlog to every shard, as far as there is room. The thread's other tasks get a
     /// turn after each batch.
     async fn drain(&mut self) {
-        while !self.backlog.is_empty() && self.hub.all_have_room() {
+        while !self.backlog.is_empty()
+            && let Some(_feeding) = self.hub.feeding()
+        {
             self.drain_batch();
             if !self.backlog.is_empty() {
                 yield_now().await;

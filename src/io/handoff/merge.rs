@@ -83,6 +83,14 @@ impl<T: Weigh, M> MergedReader<T, M> {
         !self.waiting.is_empty()
     }
 
+    /// Whether everything has been read: of the inbox, and of the lanes.
+    pub fn is_drained<W: Wake>(&mut self, inbox: &Inbox<Stamped<M>, W>) -> bool
+    where
+        Stamped<M>: Weigh,
+    {
+        !self.has_messages() && inbox.depth() == 0 && self.lane_before(u64::MAX).is_none()
+    }
+
     /// Marks the thread as asleep, unless an item waits in the inbox or in a lane. Returns whether
     /// it may sleep.
     pub fn sleep<W: Wake>(&mut self, inbox: &Inbox<Stamped<M>, W>) -> bool

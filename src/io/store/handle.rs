@@ -253,6 +253,11 @@ impl Store {
         }
     }
 
+    /// Has requests wait for the threads, which are about to start.
+    pub(in crate::io) fn await_start(&self) {
+        self.inboxes.iter().for_each(OwnerInboxes::start);
+    }
+
     /// Stops the threads, which save everything first; waits for them up to `time`, or a minimum.
     pub(in crate::io) fn stop(&self, time: Duration) {
         let start = Instant::now();

@@ -231,11 +231,6 @@ impl RingSockets {
             || self.can_order_receives()
     }
 
-    /// Whether there is something to receive, and it is to be reported.
-    fn has_readable(&self) -> bool {
-        !self.is_paused && !self.readable.is_empty()
-    }
-
     pub(super) fn listen(&mut self, number: usize, listener: BorrowedFd<'_>) {
         while self.listeners.len() <= number {
             self.listeners.push(ListenerSlot::default());

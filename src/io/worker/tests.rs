@@ -43,8 +43,8 @@ fn accepting(driver: ChosenDriver, sent: &str, acceptor: Acceptor) -> (Worker, T
     let wake = hub.mailboxes[0].waker().as_fd();
     let clients = Clients::new(Arc::default());
     let transport = Transport::new(driver, wake).unwrap();
-    let sockets =
-        Sockets::new(vec![listener], transport, Arc::default(), clients, metrics).unwrap();
+    let mut sockets = Sockets::new(vec![listener], transport, Arc::default(), clients, metrics);
+    sockets.listen().unwrap();
     (Worker::new(shard, sockets, Arc::clone(&hub), 0), client)
 }
 

@@ -30,6 +30,7 @@ pub(super) enum ApiRoute {
     Publish,
     Log,
     Reload,
+    Upgrade,
     Config,
     Why,
     Tap,
@@ -210,6 +211,12 @@ pub(super) const ENDPOINTS: &[ApiEndpoint] = &[
         &[text("filter", "A level, or directives such as warn,fanfare::io=debug")],
     ),
     post("/v1/reload", ApiRoute::Reload, "Reads the configuration again, as SIGHUP does", &[]),
+    post(
+        "/v1/upgrade",
+        ApiRoute::Upgrade,
+        "Hands everything over to a new process of the program, which clients do not notice",
+        &[text("binary", "Another program; only on the path of admin.socket")],
+    ),
     get("/v1/config", ApiRoute::Config, "The keys that are set, without secrets", &[]),
 ];
 

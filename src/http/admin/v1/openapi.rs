@@ -5,7 +5,7 @@ use super::answers::{
 };
 use super::endpoints::{ApiEndpoint, ApiParameter, ApiRoute, ENDPOINTS};
 use super::history::V1History;
-use super::operate::{ReloadOutcome, V1Log};
+use super::operate::{ReloadOutcome, UpgradeOutcome, V1Log};
 use super::publish::V1Published;
 use super::reply::{V1Error, respond};
 use super::tap::V1Passed;
@@ -123,6 +123,7 @@ fn answer(route: ApiRoute) -> Value {
         ApiRoute::Why => schema::<V1Why<'_>>(),
         ApiRoute::Log => schema::<V1Log<'_>>(),
         ApiRoute::Reload => schema::<ReloadOutcome>(),
+        ApiRoute::Upgrade => schema::<UpgradeOutcome>(),
         ApiRoute::OpenApi | ApiRoute::Config => json!({ "type": "object" }),
         ApiRoute::Status => schema::<V1Status>(),
         ApiRoute::Limits => schema::<V1Limits>(),

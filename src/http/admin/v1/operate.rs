@@ -18,6 +18,25 @@ pub struct ReloadOutcome {
     pub notes: Vec<String>,
 }
 
+/// The outcome of a hand-over to a new process.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct UpgradeOutcome {
+    /// The new process.
+    pub pid: u32,
+    /// The number of connections that go on in it.
+    pub passed: usize,
+    /// The number of connections that are told to come back.
+    pub told: usize,
+    /// How long no client was served, in milliseconds.
+    pub pause_ms: f64,
+}
+
+/// The answer about a hand-over.
+#[must_use]
+pub fn upgraded(outcome: &UpgradeOutcome) -> Vec<u8> {
+    respond(200, "", outcome)
+}
+
 /// The answer about a reload.
 #[must_use]
 pub fn reloaded(outcome: &ReloadOutcome) -> Vec<u8> {

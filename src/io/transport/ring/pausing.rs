@@ -30,6 +30,11 @@ impl RingSockets {
         self.slots.iter().all(|slot| slot.receiving == Receiving::Idle)
     }
 
+    /// Whether there is something to receive, and it is to be reported.
+    pub(super) fn has_readable(&self) -> bool {
+        !self.is_paused && !self.readable.is_empty()
+    }
+
     /// Ends the pause.
     pub(in crate::io::transport) fn resume(&mut self) {
         self.is_paused = false;

@@ -1,0 +1,142 @@
+//! The hand-over to a new process, as the command that runs the daemon sees it: the program, and
+//! the service manager.
+
+use super::CliError;
+use super::notify::notify;
+use super::reload::Running;
+use crate::http::v1::UpgradeOutcome;
+use crate::io::handover::{HandedOver, HandoverChannel, NewProcess};
+use crate::io::{Daemon, Inherited};
+use rustix::fd::{AsFd as _, OwnedFd};
+use sd_notify::NotifyState;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Time for the new program to check the configuration; it asks verifiers and brokers.
+const CHECK_MAX: Duration = Duration::from_secs(60);
+/// Interval between two looks whether it is done.
+const CHECK_PAUSE: Duration = Duration::from_millis(10);
+/// What the service manager has set for the old process alone (sd_listen_fds(3),
+/// sd_watchdog_enabled(3)).
+const OLD_VARIABLES: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
+
+/// Hands a daemon over to a new process. It has to be stopped then.
+///
+/// # Errors
+/// Why it goes on.
+pub(super) fn upgrade(
+    daemon: &Daemon,
+    configuration: &Running,
+    binary: Option<&Path>,
+) -> Result<UpgradeOutcome, CliError> {
+    let file = configuration.file.as_deref().ok_or_else(|| {
+        CliError::new("the development set-up is not handed over: start it again")
+    })?;
+    if std::process::id() == 1 {
+        return Err(CliError::new(
+            "the daemon is process 1, with which its container ends: restart that, or run the \
+             daemon below an init",
+        ));
+    }
+    if let Some(obstacle) = daemon.handover_obstacle() {
+        return Err(CliError::new(obstacle));
+    }
+
+    // The path as it was started by, where the next release is by now.
+    let own = std::env::args_os().next().unwrap_or_default();
+    let program = binary.unwrap_or_else(|| Path::new(&own));
+    check(program, file)?;
+    let (channel, end) = HandoverChannel::pair()
+        .map_err(|error| CliError::new(format!("no channel to a new process: {error}")))?;
+    let mut child = start(program, file, end)?;
+    tracing::info!("handing over to process {} of {}", child.id(), program.display());
+    let handed_over = daemon.pass_to(&channel, || {
+        // Before it begins: the manager takes the word of this process alone until then.
+        notify(&[NotifyState::MainPid(child.id())]);
+    });
+    match handed_over {
+        Ok(HandedOver { passed, told, pause }) => {
+            let pause_ms = pause.as_secs_f64() * 1000.0;
+            tracing::info!(
+                "handed {passed} connections over to process {}, after a pause of {pause_ms:.1} \
+                 ms; {told} are told to come back",
+                child.id()
+            );
+            Ok(UpgradeOutcome { pid: child.id(), passed, told, pause_ms })
+        }
+        Err(error) => {
+            // It may have begun to wait, and must not go on beside this one.
+            let _ = child.kill();
+            let _ = child.wait();
+            notify(&[NotifyState::MainPid(std::process::id())]);
+            tracing::error!("not handed over, everything goes on as it was: {error}");
+            Err(CliError::new(error.to_string()))
+        }
+    }
+}
+
+/// Has the new program check the configuration, before anything of it runs.
+fn check(program: &Path, file: &Path) -> Result<(), CliError> {
+    let failed = |error: std::io::Error| CliError::new(format!("{}: {error}", program.display()));
+    let mut command = Command::new(program);
+    command.arg("check").arg("--config").arg(file);
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = clean(command).spawn().map_err(failed)?;
+    let start = Instant::now();
+    let status = loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) => break status,
+            None if start.elapsed() > CHECK_MAX => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(CliError::new(format!(
+                    "{} check has not ended within {} s",
+                    program.display(),
+                    CHECK_MAX.as_secs()
+                )));
+            }
+            None => std::thread::sleep(CHECK_PAUSE),
+        }
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let mut said = Vec::new();
+    if let Some(mut output) = child.stderr.take() {
+        output.read_to_end(&mut said).map_err(failed)?;
+    }
+    let said = String::from_utf8_lossy(&said);
+    Err(CliError::new(format!("{} check: {}", program.display(), said.trim())))
+}
+
+/// Starts the new process, with its end of the channel as the standard input.
+fn start(program: &Path, file: &Path, end: HandoverChannel) -> Result<Child, CliError> {
+    let mut command = Command::new(program);
+    command.args(["serve", "--take-over", "--config"]).arg(file);
+    clean(command.stdin(end.into_descriptor()))
+        .spawn()
+        .map_err(|error| CliError::new(format!("{} cannot run: {error}", program.display())))
+}
+
+/// Without what is said to this process alone.
+fn clean(command: &mut Command) -> &mut Command {
+    OLD_VARIABLES.iter().fold(command, |command, name| command.env_remove(name))
+}
+
+/// Greets the process that hands over, at the other end of the standard input.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn greet() -> Result<(NewProcess, Inherited), CliError> {
+    let failed = |error: std::io::Error| {
+        CliError::usage(format!("--take-over is for `fanfare upgrade` alone: {error}"))
+    };
+    let socket: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    // The other process is to see its end.
+    let nothing = File::open("/dev/null").map_err(failed)?;
+    rustix::stdio::dup2_stdin(&nothing).map_err(|error| failed(error.into()))?;
+    NewProcess::greet(socket).map_err(|error| CliError::new(error.to_string()))
+}

@@ -1,0 +1,34 @@
+//! The hand-over: the next process takes over the listeners, the connections and the publishers of
+//! this one, and clients notice no more than a pause.
+//!
+//! Both processes live until it is clear that the new one can go on. In order:
+//!
+//! 1. The old process starts the new one, which tells what it can read, gets the listeners, and
+//!    builds everything that a daemon has, but reads, writes and accepts nothing.
+//! 2. The pause begins: feeds wait, shards read nothing more and deliver what is on its way. Once
+//!    nothing is, each freezes its connections and sends their descriptors to a queue.
+//! 3. The new process adopts them, and says which it could not.
+//! 4. Until then the old process can go on as if nothing had been, and does so when the new one
+//!    says something wrong, nothing in time, or has ended. Now it says that the other is to go on,
+//!    and its own stop begins: with a goodbye to the sessions that could not be passed.
+//!
+//! `channel` carries messages and descriptors, `word` is what they say. `old` and `new` are the two
+//! sides; `order` and `shard` are what a shard does for either.
+
+mod channel;
+mod error;
+mod new;
+mod old;
+mod order;
+mod queue;
+mod shard;
+mod word;
+
+pub use self::channel::HandoverChannel;
+pub use self::error::HandoverError;
+pub use self::new::NewProcess;
+pub use self::old::HandedOver;
+pub use self::order::{FrozenShard, HandoverOrder};
+pub(super) use self::queue::ShardQueue;
+pub(super) use self::shard::{Gate, carry_out};
+pub(super) use self::word::{ListenerPlace, PassedListener};

@@ -1,0 +1,203 @@
+//! The new process: what it makes of what the old one passes.
+
+use super::channel::{self, HandoverChannel};
+use super::error::HandoverError;
+use super::shard::{AdoptedPart, Gate, GateStep, ShardPart};
+use super::word::{NewWord, OldWord};
+use crate::handover::{self, FORMAT, HandoverRecord, OLDEST, RecordPlace, STATE_BYTES_MAX};
+use crate::io::clock;
+use crate::io::inherited::Inherited;
+use crate::service::NewRefs;
+use rustix::fd::{AsFd as _, OwnedFd};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
+
+/// Time for the old process to say its next word; longer than the longest of its own waits.
+const WORD_MAX: Duration = Duration::from_secs(30);
+/// Time for a descriptor that is in a queue already.
+const QUEUED_MAX: Duration = Duration::from_secs(1);
+/// Time for a shard to take over its part.
+const ADOPT_MAX: Duration = Duration::from_secs(4);
+
+/// A hand-over in which this is the new process.
+pub struct NewProcess {
+    channel: HandoverChannel,
+    gates: Vec<Sender<GateStep>>,
+}
+
+impl NewProcess {
+    /// Greets the old process at the other end of a socket. Returns the listeners that it passes
+    /// too.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn greet(socket: OwnedFd) -> Result<(Self, Inherited), HandoverError> {
+        let channel = HandoverChannel::of(socket)?;
+        let release = env!("CARGO_PKG_VERSION").into();
+        channel.say(&NewWord::Hello { oldest: OLDEST, newest: FORMAT, release }, &[])?;
+        let mut inherited = Inherited::default();
+        loop {
+            let (word, sockets) = next(&channel)?;
+            let OldWord::Listeners { listeners, follow } = word else {
+                return Err(HandoverError::Refused("the old process passes no listeners".into()));
+            };
+            for (listener, socket) in listeners.into_iter().zip(sockets) {
+                inherited.add(listener, socket)?;
+            }
+            if !follow {
+                return Ok((Self { channel, gates: Vec::new() }, inherited));
+            }
+        }
+    }
+
+    /// Where the next shard waits until it may begin.
+    pub(in crate::io) fn gate(&mut self) -> Gate {
+        let (gate, steps) = mpsc::channel();
+        self.gates.push(gate);
+        Gate(steps)
+    }
+
+    /// Takes everything over, and has the shards begin.
+    ///
+    /// # Errors
+    /// Why the old process goes on.
+    pub(in crate::io) fn take_over(&self) -> Result<(), HandoverError> {
+        self.take_over_or_say().inspect_err(|error| {
+            // The old process may have gone, or have given up.
+            let _ = self.channel.say(&NewWord::Sorry { reason: error.to_string() }, &[]);
+        })
+    }
+
+    fn take_over_or_say(&self) -> Result<(), HandoverError> {
+        self.channel.say(&NewWord::Ready, &[])?;
+        let (word, files) = next(&self.channel)?;
+        let OldWord::State { paused_ns } = word else {
+            return Err(HandoverError::Refused("the old process passes no state".into()));
+        };
+
+        let (parts, later) = self.parts(files)?;
+        let AdoptedPart { refs, connections, refused } = self.adopt(parts)?;
+        self.know(later, refs)?;
+        let refused_bytes = serde_json::to_vec(&refused).map_err(io::Error::other)?;
+        let file = channel::sealed(&[&refused_bytes])?;
+        self.channel.say(&NewWord::Taken { connections }, &[file.as_fd()])?;
+        match next(&self.channel)?.0 {
+            OldWord::Go => {}
+            _ => return Err(HandoverError::Refused("the old process goes on".into())),
+        }
+        self.gates.iter().for_each(|gate| drop(gate.send(GateStep::Go)));
+        let paused_ms = clock::now().monotonic_ns.saturating_sub(paused_ns) / 1_000_000;
+        tracing::info!(
+            "{connections} connections of the process before go on here, after a pause of \
+             {paused_ms} ms"
+        );
+        Ok(())
+    }
+
+    /// The state, by the shard that each part is for; and what comes after the connections.
+    fn parts(
+        &self,
+        files: Vec<OwnedFd>,
+    ) -> Result<(Vec<ShardPart>, Vec<HandoverRecord>), HandoverError> {
+        let malformed = |what: &str| HandoverError::Refused(what.into());
+        let mut files = files.into_iter();
+        let state = files.next().ok_or_else(|| malformed("the state is missing"))?;
+        let state = channel::unsealed(state, STATE_BYTES_MAX)?;
+        let mut queues = files.map(received).collect::<Result<Vec<_>, HandoverError>>()?;
+        let mut take = |shard: u16, number: u32| {
+            let queue = queues.get_mut(usize::from(shard));
+            let place = queue.and_then(|queue| queue.get_mut(number as usize));
+            place.and_then(Option::take).ok_or_else(|| malformed("a descriptor is missing"))
+        };
+
+        let (mut parts, mut later): (Vec<ShardPart>, _) = (Vec::new(), Vec::new());
+        parts.resize_with(self.gates.len(), ShardPart::default);
+        let (header, mut rest) = handover::open(&state)?;
+        if header.boot_id != clock::boot_id() {
+            return Err(malformed("the state is from another boot of the machine"));
+        }
+        loop {
+            let (record, behind) = handover::read(rest)?;
+            rest = behind;
+            let place = match record.place(parts.len()) {
+                RecordPlace::Shard(shard) => Some(&mut parts[shard]),
+                _ => None,
+            };
+            match (record, place) {
+                (HandoverRecord::End, _) => return Ok((parts, later)),
+                (HandoverRecord::Connection(connection), Some(part)) => {
+                    let socket = take(connection.session.old.shard, connection.fd)?;
+                    part.connections.push((*connection, socket));
+                }
+                (HandoverRecord::Publisher(publisher), Some(part)) => {
+                    let socket = take(publisher.shard, publisher.fd)?;
+                    part.publishers.push((*publisher, socket));
+                }
+                (shared @ HandoverRecord::Shared(..), Some(part)) => part.shared.push(shared),
+                (record, _) => later.push(record),
+            }
+        }
+    }
+
+    /// Has each shard take over its part.
+    fn adopt(&self, parts: Vec<ShardPart>) -> Result<AdoptedPart, HandoverError> {
+        let (reply, answers) = mpsc::channel();
+        for (gate, part) in self.gates.iter().zip(parts) {
+            gate.send(GateStep::Adopt(part, reply.clone())).map_err(|_| HandoverError::Shard)?;
+        }
+        let mut all = AdoptedPart::default();
+        for _ in &self.gates {
+            let part = answers.recv_timeout(ADOPT_MAX).map_err(|_| HandoverError::Shard)?;
+            all.refs.merge(part.refs);
+            all.connections += part.connections;
+            all.refused.extend(part.refused);
+        }
+        Ok(all)
+    }
+
+    /// Has the shards take over what is about connections of all of them.
+    fn know(&self, records: Vec<HandoverRecord>, refs: NewRefs) -> Result<(), HandoverError> {
+        let refs = Arc::new(refs);
+        let mut parts: Vec<Vec<HandoverRecord>> = self.gates.iter().map(|_| Vec::new()).collect();
+        for record in records {
+            match (record.place(parts.len()), record) {
+                (RecordPlace::Shard(shard), record) => parts[shard].push(record),
+                (RecordPlace::EveryShard, HandoverRecord::Retained(publication)) => {
+                    for part in &mut parts {
+                        part.push(HandoverRecord::Retained(Arc::clone(&publication)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let (reply, answers) = mpsc::channel();
+        for (gate, part) in self.gates.iter().zip(parts) {
+            let step = GateStep::Know(part, Arc::clone(&refs), reply.clone());
+            gate.send(step).map_err(|_| HandoverError::Shard)?;
+        }
+        for _ in &self.gates {
+            answers.recv_timeout(ADOPT_MAX).map_err(|_| HandoverError::Shard)?;
+        }
+        Ok(())
+    }
+}
+
+/// All descriptors of a queue, in order.
+fn received(queue: OwnedFd) -> Result<Vec<Option<OwnedFd>>, HandoverError> {
+    let queue = HandoverChannel::of(queue)?;
+    let mut descriptors = Vec::new();
+    loop {
+        match queue.receive(QUEUED_MAX) {
+            Ok(message) => descriptors.extend(message.descriptors.into_iter().map(Some)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(descriptors),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn next(channel: &HandoverChannel) -> Result<(OldWord, Vec<OwnedFd>), HandoverError> {
+    let heard = channel.hear(WORD_MAX);
+    heard.map_err(|error| HandoverError::Refused(format!("the old process is silent: {error}")))
+}

@@ -1,0 +1,290 @@
+//! The old process: what it says to the new one, and what it makes of the answers.
+
+use super::channel::{self, HandoverChannel};
+use super::error::{HandoverError, SHARDS_MAX};
+use super::order::{FrozenShard, HandoverOrder, ShardReply, ShardRest};
+use super::word::{ListenerPlace, NewWord, OldWord, PassedListener};
+use crate::handover::{self, FORMAT, HandoverHeader, STATE_BYTES_MAX};
+use crate::io::handoff::Parcel;
+use crate::io::handoff::inbox::Wake as _;
+use crate::io::{Daemon, clock};
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use serde::de::DeserializeOwned;
+use std::io;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Time for the new process to start. Nothing pauses meanwhile.
+const START_MAX: Duration = Duration::from_secs(20);
+/// Time for a shard to do what it is told; it turns every millisecond in a pause.
+const SHARD_MAX: Duration = Duration::from_secs(2);
+/// Time for what is on its way to arrive. A session that awaits an answer for longer is told to
+/// come back.
+const SETTLE_MAX: Duration = Duration::from_millis(100);
+/// Interval between two looks at what is on its way.
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
+/// Time for the new process to take over, which is a pause for all clients.
+const TAKEN_MAX: Duration = Duration::from_secs(5);
+/// A hand-over that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandedOver {
+    /// The number of connections that go on in the new process.
+    pub passed: usize,
+    /// The number of connections that are told to come back.
+    pub told: usize,
+    /// How long no client was served.
+    pub pause: Duration,
+}
+
+impl Daemon {
+    /// Why this daemon cannot be handed over; `None` when it can.
+    #[must_use]
+    pub fn handover_obstacle(&self) -> Option<&'static str> {
+        // Its journals, leases and names are of the process.
+        self.hub.cluster.is_some().then_some(
+            "a daemon with [cluster] is not handed over: restart it, and its clients go to the \
+             others",
+        )
+    }
+
+    /// Hands everything over to the process at the other end of a channel. It is asked to begin
+    /// after `before_go`; this one has to be stopped then.
+    ///
+    /// # Errors
+    /// Why this process goes on as if nothing had been.
+    pub fn pass_to(
+        &self,
+        channel: &HandoverChannel,
+        before_go: impl FnOnce(),
+    ) -> Result<HandedOver, HandoverError> {
+        if self.threads.len() > SHARDS_MAX {
+            return Err(HandoverError::Shards);
+        }
+        match heard(channel, START_MAX, "started")?.0 {
+            NewWord::Hello { oldest, newest, .. } if (oldest..=newest).contains(&FORMAT) => {}
+            NewWord::Hello { oldest, newest, release } => {
+                return Err(HandoverError::Format { release, oldest, newest });
+            }
+            other => return Err(unexpected(other)),
+        }
+        self.pass_listeners(channel)?;
+        match heard(channel, START_MAX, "become ready")?.0 {
+            NewWord::Ready => {}
+            other => return Err(unexpected(other)),
+        }
+
+        let begun = Instant::now();
+        self.hub.held.store(true, SeqCst);
+        let taken = self.pass_state(channel);
+        let (refused, sessions, told) = match taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.resume();
+                return Err(error);
+            }
+        };
+
+        before_go();
+        if let Err(error) = channel.say(&OldWord::Go, &[]) {
+            self.resume();
+            return Err(error.into());
+        }
+        let pause = begun.elapsed();
+        let count = refused.iter().map(Vec::len).sum::<usize>();
+        // Each shard by itself: one that hangs must not have its connections ended twice.
+        let _ = self
+            .ask(|shard, reply| HandoverOrder::Release(refused[shard].as_slice().into(), reply));
+        self.hub.handed_over.store(true, Relaxed);
+        self.hub.admin_end.notify_one();
+        self.hub.mailboxes.iter().for_each(|mailbox| mailbox.waker().wake());
+        Ok(HandedOver { passed: sessions - count, told: told + count, pause })
+    }
+
+    /// Freezes everything, and has the new process take it over. Returns the numbers of those that
+    /// it could not, by shard, and how many connections were frozen and not.
+    fn pass_state(
+        &self,
+        channel: &HandoverChannel,
+    ) -> Result<(Vec<Vec<u32>>, usize, usize), HandoverError> {
+        let paused_ns = clock::now().monotonic_ns;
+        self.hub.post_to_all(|| Parcel::Handover(HandoverOrder::Pause));
+        self.settle()?;
+
+        let mut ends = Vec::new();
+        let mut queues = Vec::new();
+        for _ in 0..self.threads.len() {
+            let (sending, receiving) = HandoverChannel::pair()?;
+            ends.push(Some(sending.into_descriptor()));
+            queues.push(receiving.into_descriptor());
+        }
+        let frozen: Vec<FrozenShard> = self.ask(|shard, reply| {
+            // Each is asked once.
+            ends[shard].take().map_or(HandoverOrder::Pause, |end| HandoverOrder::Freeze(end, reply))
+        })?;
+
+        let file = self.state(&frozen)?;
+        let mut descriptors = vec![file.as_fd()];
+        descriptors.extend(queues.iter().map(OwnedFd::as_fd));
+        channel.say(&OldWord::State { paused_ns }, &descriptors)?;
+
+        let (word, files) = heard(channel, TAKEN_MAX, "taken over")?;
+        match word {
+            NewWord::Taken { .. } => {}
+            other => return Err(unexpected(other)),
+        }
+        let refused: Vec<(u16, u32)> = self.refused(files)?;
+        let mut by_shard = vec![Vec::new(); self.threads.len()];
+        for (shard, number) in refused {
+            // What it says of others is not of ours.
+            if let Some(numbers) = by_shard.get_mut(usize::from(shard)) {
+                numbers.push(number);
+            }
+        }
+        for (numbers, frozen) in by_shard.iter_mut().zip(&frozen) {
+            numbers.sort_unstable();
+            numbers.dedup();
+            numbers.retain(|number| (*number as usize) < frozen.connections);
+        }
+        let sessions = frozen.iter().map(|frozen| frozen.connections).sum();
+        let told = frozen.iter().map(|frozen| frozen.told).sum();
+        Ok((by_shard, sessions, told))
+    }
+
+    /// The file of the state.
+    fn state(&self, frozen: &[FrozenShard]) -> io::Result<OwnedFd> {
+        let (mut beginning, mut end) = (Vec::new(), Vec::new());
+        let header = HandoverHeader {
+            release: env!("CARGO_PKG_VERSION").into(),
+            boot_id: clock::boot_id(),
+            shards: self.threads.len() as u16,
+        };
+        handover::begin(&header, &mut beginning);
+        handover::end(&mut end);
+        let mut parts = vec![&beginning[..]];
+        parts.extend(frozen.iter().map(|frozen| &frozen.records[..]));
+        parts.push(&end);
+        if parts.iter().map(|part| part.len()).sum::<usize>() > STATE_BYTES_MAX {
+            return Err(io::Error::other("too much waits for slow clients to be handed over"));
+        }
+        channel::sealed(&parts)
+    }
+
+    /// The connections that the new process could not take over.
+    fn refused(&self, files: Vec<OwnedFd>) -> Result<Vec<(u16, u32)>, HandoverError> {
+        let Some(file) = files.into_iter().next() else { return Ok(Vec::new()) };
+        let bytes = channel::unsealed(file, STATE_BYTES_MAX)?;
+        serde_json::from_slice(&bytes).map_err(|error| HandoverError::Io(io::Error::other(error)))
+    }
+
+    /// Waits until nothing is on its way, or for as long as it may take.
+    fn settle(&self) -> Result<(), HandoverError> {
+        let start = Instant::now();
+        let mut before: Option<u64> = None;
+        loop {
+            let rest: Vec<ShardRest> = self.ask(|_, reply| HandoverOrder::Look(reply))?;
+            // The looks themselves are read too.
+            let read: u64 = rest.iter().map(|rest| rest.read).sum::<u64>();
+            let looks = self.threads.len() as u64;
+            let is_settled = self.hub.batches() == 0 && rest.iter().all(|rest| rest.is_settled);
+            // Twice, and nothing was read between: whatever one shard had for another before its
+            // first answer was read by the other before its second.
+            if is_settled && before.is_some_and(|before| before + looks == read) {
+                return Ok(());
+            }
+            before = is_settled.then_some(read);
+            if start.elapsed() > SETTLE_MAX {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+    }
+
+    /// Goes on as if nothing had been.
+    fn resume(&self) {
+        self.hub.post_to_all(|| Parcel::Handover(HandoverOrder::Resume));
+        self.hub.held.store(false, SeqCst);
+    }
+
+    /// Gives each shard an order that it answers. Returns the answers, by shard.
+    fn ask<T>(
+        &self,
+        mut order: impl FnMut(usize, ShardReply<T>) -> HandoverOrder,
+    ) -> Result<Vec<T>, HandoverError> {
+        let (reply, answers) = mpsc::channel();
+        for shard in 0..self.threads.len() {
+            self.hub.post(shard, [Parcel::Handover(order(shard, reply.clone()))]);
+        }
+        drop(reply);
+        let start = Instant::now();
+        let mut by_shard: Vec<Option<T>> = (0..self.threads.len()).map(|_| None).collect();
+        while by_shard.iter().any(Option::is_none) {
+            let left = SHARD_MAX.saturating_sub(start.elapsed());
+            let (shard, answer) = answers.recv_timeout(left).map_err(|_| HandoverError::Shard)?;
+            by_shard[shard] = Some(answer);
+        }
+        Ok(by_shard.into_iter().flatten().collect())
+    }
+
+    /// Passes the listeners, so that none of them is closed for a moment.
+    fn pass_listeners(&self, channel: &HandoverChannel) -> Result<(), HandoverError> {
+        let mut passed: Vec<(PassedListener, OwnedFd)> = self.inherited.passed()?;
+        for open in self.ask(|_, reply| HandoverOrder::Listeners(reply))? {
+            for (number, socket) in open {
+                let Some(slot) = self.slots.get(number) else { continue };
+                // The manager's are among those above.
+                if self.inherited.has(slot.asked) {
+                    continue;
+                }
+                let place = ListenerPlace::Clients { asked: slot.asked, actual: slot.actual };
+                passed.push((PassedListener { place, is_managers: false }, socket?));
+            }
+        }
+        passed.extend(self.own_listeners()?);
+
+        let mut parts = passed.chunks(channel::DESCRIPTORS_MAX).peekable();
+        loop {
+            let part = parts.next().unwrap_or_default();
+            let listeners = part.iter().map(|(listener, _)| listener.clone()).collect();
+            let sockets: Vec<BorrowedFd<'_>> = part.iter().map(|(_, fd)| fd.as_fd()).collect();
+            let follow = parts.peek().is_some();
+            channel.say(&OldWord::Listeners { listeners, follow }, &sockets)?;
+            if !follow {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The listeners of publishers and operators that this process has made.
+    fn own_listeners(&self) -> io::Result<Vec<(PassedListener, OwnedFd)>> {
+        let mut own = Vec::new();
+        if let (Some(path), Some(feed)) = (&self.socket, &self.feed) {
+            own.push((ListenerPlace::Publishers(path.clone()), feed.try_clone()?.socket));
+        }
+        if let Some(admin) = &self.admin_sockets {
+            let tcp = admin.tcp().try_clone_to_owned()?;
+            own.push((ListenerPlace::Admin(admin.asked()), tcp));
+            if let (Some(unix), Some(path)) = (admin.unix(), &self.admin_socket) {
+                let unix = unix.try_clone_to_owned()?;
+                own.push((ListenerPlace::AdminSocket(path.clone()), unix));
+            }
+        }
+        let own = own.into_iter();
+        Ok(own.map(|(place, fd)| (PassedListener { place, is_managers: false }, fd)).collect())
+    }
+}
+
+fn heard<T: DeserializeOwned>(
+    channel: &HandoverChannel,
+    time: Duration,
+    what: &'static str,
+) -> Result<(T, Vec<OwnedFd>), HandoverError> {
+    channel.hear(time).map_err(|error| HandoverError::Silent(what, error))
+}
+
+fn unexpected(word: NewWord) -> HandoverError {
+    match word {
+        NewWord::Sorry { reason } => HandoverError::Refused(reason),
+        other => HandoverError::Refused(format!("it says {other:?} out of turn")),
+    }
+}

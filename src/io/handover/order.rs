@@ -1,0 +1,44 @@
+//! What the shards of the old process are told, and what they answer.
+
+use rustix::fd::OwnedFd;
+use std::io;
+use std::sync::mpsc::Sender;
+
+/// Where the answer of a shard goes, with the shard's number.
+pub(in crate::io) type ShardReply<T> = Sender<(usize, T)>;
+
+/// An order to a shard.
+pub enum HandoverOrder {
+    /// Tell the listeners that are accepted from, by number.
+    Listeners(ShardReply<Vec<(usize, io::Result<OwnedFd>)>>),
+    /// Read nothing more of clients, and accept none.
+    Pause,
+    /// Tell whether anything is still on its way.
+    Look(ShardReply<ShardRest>),
+    /// Freeze what can be, send its descriptors to this end of a queue, and do nothing more.
+    Freeze(OwnedFd, ShardReply<FrozenShard>),
+    /// Forget what was frozen, but for those of these numbers in the queue: the new process has it.
+    Release(Box<[u32]>, ShardReply<()>),
+    /// Go on as if nothing had been.
+    Resume,
+}
+
+/// How far a shard has come to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardRest {
+    /// Whether nothing is under way.
+    pub is_settled: bool,
+    /// The number of publications and messages that it has read so far.
+    pub read: u64,
+}
+
+/// What a shard has frozen.
+#[derive(Debug, Default)]
+pub struct FrozenShard {
+    /// The records, as bytes.
+    pub records: Vec<u8>,
+    /// The number of connections of clients in them.
+    pub connections: usize,
+    /// The number of connections of clients that are told to come back.
+    pub told: usize,
+}

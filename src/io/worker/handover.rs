@@ -1,0 +1,121 @@
+//! A shard's part in a hand-over, in either process.
+
+use super::Worker;
+use crate::handover::{self, FrozenConnection, HandoverRecord, NotAdopted};
+use crate::io::clock;
+use crate::io::handover::{FrozenShard, HandoverOrder, ShardQueue};
+use crate::service::NewRefs;
+use crate::shard::Id;
+use rustix::fd::{BorrowedFd, OwnedFd};
+
+impl Worker {
+    /// The orders of a hand-over since the last call.
+    pub(in crate::io) fn take_orders(&mut self) -> Vec<HandoverOrder> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// The listeners that this shard accepts from, by number.
+    pub(in crate::io) fn listeners(&self) -> Vec<(usize, std::io::Result<OwnedFd>)> {
+        self.sockets.listeners()
+    }
+
+    /// Reads nothing more of clients, and accepts none.
+    pub(in crate::io) fn pause(&mut self) {
+        self.sockets.pause(&mut self.shard, clock::now());
+    }
+
+    /// Whether nothing is under way, and the number of publications and messages read so far.
+    pub(in crate::io) fn rest(&mut self) -> (bool, u64) {
+        let is_settled = self.sockets.is_quiet()
+            && self.shard.is_settled()
+            && !self.has_questions()
+            && self.orders.is_empty()
+            && self.merge.is_drained(&self.hub.mailboxes[self.number]);
+        (is_settled, self.read)
+    }
+
+    /// Freezes the connections that can be, and sends their descriptors. Nothing is done to any of
+    /// them until it is clear which process goes on.
+    pub(in crate::io) fn freeze(&mut self, queue: &mut ShardQueue) -> FrozenShard {
+        self.is_frozen = true;
+        let Self { shard, sockets, frozen, .. } = self;
+        let mut part: Vec<(Id, FrozenConnection, BorrowedFd<'_>)> = Vec::new();
+        let mut result = FrozenShard::default();
+        for record in shard.freeze_shared() {
+            handover::write(&record, &mut result.records);
+        }
+        let ids = sockets.ids();
+        let count = ids.len();
+        let mut put = |part: &mut Vec<(Id, FrozenConnection, BorrowedFd<'_>)>| {
+            let descriptors: Vec<_> = part.iter().map(|(.., socket)| *socket).collect();
+            // Those that find no room are told to come back.
+            let is_sent = queue.put(&descriptors);
+            for (id, connection, _) in part.drain(..).filter(|_| is_sent.is_ok()) {
+                let connection = FrozenConnection { fd: frozen.len() as u32, ..connection };
+                let record = HandoverRecord::Connection(Box::new(connection));
+                handover::write(&record, &mut result.records);
+                frozen.push(id);
+            }
+        };
+        for id in ids {
+            if let Some((connection, socket)) = sockets.freeze(id, shard) {
+                part.push((id, connection, socket));
+            }
+            if part.len() == ShardQueue::PART {
+                put(&mut part);
+            }
+        }
+        put(&mut part);
+        result.connections = frozen.len();
+        result.told = count - frozen.len();
+        result
+    }
+
+    /// Forgets the connections that were frozen, because another process has them; but for those
+    /// of these numbers, in order, which are ended like all others.
+    pub(in crate::io) fn release(&mut self, refused: &[u32]) {
+        let now = clock::now();
+        let frozen = std::mem::take(&mut self.frozen).into_iter().enumerate();
+        let passed = frozen.filter(|(number, _)| refused.binary_search(&(*number as u32)).is_err());
+        self.shard.give_away(passed.map(|(_, id)| id), now);
+        self.sockets.settle(&mut self.shard);
+        self.is_frozen = false;
+        // What is left is read for its goodbye; the listeners are the other's.
+        self.sockets.resume(&mut self.shard, now);
+    }
+
+    /// Takes over a connection of the process before.
+    ///
+    /// # Errors
+    /// When it cannot go on here.
+    pub(in crate::io) fn adopt(
+        &mut self,
+        connection: FrozenConnection,
+        socket: OwnedFd,
+    ) -> Result<(), NotAdopted> {
+        self.sockets.adopt(connection, socket, &mut self.shard, clock::now())
+    }
+
+    /// Takes over what the process before knew beside its connections.
+    pub(in crate::io) fn adopt_shared(&mut self, record: HandoverRecord, refs: &NewRefs) {
+        self.shard.adopt_shared(record, refs, clock::now());
+    }
+
+    /// The names that the connections have here, which were taken over.
+    pub(in crate::io) fn take_new_refs(&mut self) -> NewRefs {
+        self.shard.take_new_refs()
+    }
+
+    /// Follows what its sessions are to hear, before any feed speaks.
+    pub(in crate::io) fn listen_in(&mut self) {
+        self.follow();
+    }
+
+    /// Goes on, or begins.
+    pub(in crate::io) fn resume(&mut self) {
+        self.frozen = Vec::new();
+        self.is_frozen = false;
+        self.sockets.resume(&mut self.shard, clock::now());
+        self.sockets.accept_again();
+    }
+}
