@@ -225,3 +225,144 @@ fn put(kind: u8, value: &impl Serialize, blobs: &[&[u8]], out: &mut Vec<u8>) {
         out.extend_from_slice(blob);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handover::{FrozenPhase, FrozenSession};
+    use crate::message::{Interest, MessageInbox};
+    use crate::service::ConnectionRef;
+    use crate::wheel::NEVER;
+    use proptest::prelude::*;
+
+    fn header() -> HandoverHeader {
+        HandoverHeader { release: "0.1.0".into(), boot_id: "this".into(), shards: 4 }
+    }
+
+    /// A connection with an incomplete message and everything else that there may be.
+    fn connection(unread: &[u8]) -> HandoverRecord {
+        let mut inbox: Option<Box<MessageInbox>> = None;
+        let mut half = *b"\x01\x83\0\0\0\0abc\x80";
+        let read = crate::message::read(&mut inbox, &mut half, Interest::Messages(9), |_| {
+            unreachable!("it is half a message")
+        });
+        read.unwrap();
+        HandoverRecord::Connection(Box::new(FrozenConnection {
+            fd: 7,
+            listener: ([127, 0, 0, 1], 80).into(),
+            remote: Some(([192, 0, 2, 1], 4711).into()).map(|at: core::net::SocketAddr| at.into()),
+            is_told: true,
+            inbox: inbox.and_then(|inbox| inbox.freeze()),
+            session: FrozenSession {
+                old: ConnectionRef { shard: 1, id: 2, serial: 3 },
+                phase: FrozenPhase::Idle,
+                dialect: None,
+                since: 1,
+                deadline: 2,
+                ping_at: NEVER,
+                ping_interval: 3,
+                misses: 4,
+                misses_max: 5,
+                bytes_out: 6,
+                attempt: 8,
+                unsent: Default::default(),
+            },
+            unread: unread.into(),
+        }))
+    }
+
+    fn state(records: &[HandoverRecord]) -> Vec<u8> {
+        let mut state = Vec::new();
+        begin(&header(), &mut state);
+        records.iter().for_each(|record| write(record, &mut state));
+        end(&mut state);
+        state
+    }
+
+    /// The records of a state, the last one included, as their `Debug` tells.
+    fn records(state: &[u8]) -> Result<Vec<String>, BadState> {
+        let (_, mut rest) = open(state)?;
+        let mut found = Vec::new();
+        loop {
+            let (record, behind) = read(rest)?;
+            rest = behind;
+            found.push(format!("{record:?}"));
+            if matches!(record, HandoverRecord::End) {
+                return Ok(found);
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_is_read_as_it_was_written_and_not_when_it_is_cut_off() {
+        let written = [connection(b"unread"), connection(b"")];
+        let whole = state(&written);
+        assert_eq!(open(&whole).unwrap().0, header());
+        let expected: Vec<String> = written.iter().map(|record| format!("{record:?}")).collect();
+        assert_eq!(records(&whole).unwrap(), [&expected[..], &["End".to_owned()]].concat());
+        for length in 0..whole.len() {
+            let error = records(&whole[..length]).unwrap_err();
+            let expected = if length < MAGIC.len() { BadState::Foreign } else { BadState::CutOff };
+            assert_eq!(error, expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn only_the_formats_of_the_window_are_read() {
+        for (format, is_read) in [(OLDEST - 1, false), (OLDEST, true), (FORMAT + 1, false)] {
+            let mut state = state(&[]);
+            state[MAGIC.len()..MAGIC.len() + 4].copy_from_slice(&format.to_le_bytes());
+            let expected =
+                if is_read { Ok(vec!["End".to_owned()]) } else { Err(BadState::Format(format)) };
+            assert_eq!(records(&state), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_later_release_adds_is_skipped_and_what_is_missing_has_a_value() {
+        let mut with_more = Vec::new();
+        begin(&header(), &mut with_more);
+        put(200, &serde_json::json!({"what": "ever"}), &[b"", b"blob"], &mut with_more);
+        put(
+            PRESENCE,
+            &("no dialect", serde_json::json!({"app": "1", "channel": "a"})),
+            &[],
+            &mut with_more,
+        );
+        let least = serde_json::json!({
+            "fd": 1, "listener": "[::1]:80", "later": true,
+            "session": {"old": {"shard": 0, "id": 0, "serial": 1}, "phase": "New"},
+        });
+        let blobs: [&[u8]; 6] = [b"unread", b"", b"", b"", b"fifth", b"sixth"];
+        put(CONNECTION, &least, &blobs, &mut with_more);
+        end(&mut with_more);
+
+        let (_, rest) = open(&with_more).unwrap();
+        let (unknown, rest) = read(rest).unwrap();
+        assert!(matches!(unknown, HandoverRecord::Unknown(200)));
+        let (unknown, rest) = read(rest).unwrap();
+        assert!(matches!(unknown, HandoverRecord::Unknown(PRESENCE)));
+        let (HandoverRecord::Connection(connection), _) = read(rest).unwrap() else { panic!() };
+        let FrozenSession { deadline, ping_at, attempt, .. } = connection.session;
+        assert_eq!((deadline, ping_at, attempt), (NEVER, NEVER, 0));
+        assert_eq!((connection.unread, connection.is_told), (b"unread".to_vec(), false));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_bring_a_process_down(
+            bytes: Vec<u8>,
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6),
+        ) {
+            let mut damaged = state(&[connection(b"unread")]);
+            for (place, byte) in changes {
+                let place = place.index(damaged.len());
+                damaged[place] = byte;
+            }
+            let framed = [&state(&[])[..MAGIC.len() + 4], &bytes].concat();
+            for state in [&bytes, &damaged, &framed] {
+                let _ = records(state);
+            }
+        }
+    }
+}

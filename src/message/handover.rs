@@ -69,3 +69,75 @@ impl MessageInbox {
         Some(inbox)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Interest, Received, read};
+
+    /// A masked frame of a client.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mask = [1, 2, 3, 4];
+        let mut frame = vec![first, 0x80 | payload.len() as u8];
+        frame.extend_from_slice(&mask);
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    /// What another process makes of it.
+    fn passed(inbox: Option<Box<MessageInbox>>) -> Option<Box<MessageInbox>> {
+        let frozen = inbox?.freeze().unwrap();
+        let json = serde_json::to_string(&frozen).unwrap();
+        let mut read: FrozenInbox = serde_json::from_str(&json).unwrap();
+        (read.pending, read.message) = (frozen.pending, frozen.message);
+        Some(Box::new(MessageInbox::thaw(read).unwrap()))
+    }
+
+    #[test]
+    fn a_message_is_completed_in_another_process_wherever_it_was_cut() {
+        let text = "ü€".as_bytes();
+        let stream = [
+            frame(0x01, &text[..1]),
+            frame(0x89, b"hi"),
+            frame(0x00, &text[1..3]),
+            frame(0x80, &text[3..]),
+            frame(0x82, b"more"),
+        ]
+        .concat();
+        for at in 0..=stream.len() {
+            let (first, second) = stream.split_at(at);
+            let (mut inbox, mut heard) = (None, Vec::new());
+            for part in [first, second] {
+                inbox = passed(inbox);
+                let mut hear = |received: Received<'_>| {
+                    heard.push(format!("{received:?}"));
+                    Interest::Messages(5)
+                };
+                let read = read(&mut inbox, &mut part.to_vec(), Interest::Messages(5), &mut hear);
+                assert_eq!(read, Ok(()), "cut at {at}");
+            }
+            assert_eq!(
+                heard,
+                ["Ping([104, 105])", "Text(\"ü€\")", "Binary([109, 111, 114, 101])"],
+                "cut at {at}"
+            );
+            assert!(inbox.is_none());
+        }
+    }
+
+    #[test]
+    fn a_violation_is_not_passed_and_what_is_no_inbox_is_refused() {
+        let broken = MessageInbox::broken(crate::message::Violation::Protocol);
+        assert!(broken.freeze().is_none());
+        for (json, pending, message) in [
+            (r#"{"text":null,"frame":null}"#, &b""[..], &b"x"[..]),
+            (r#"{"text":true,"frame":null}"#, b"", b"\xff"),
+            (r#"{"text":true,"frame":{"left":0,"mask":[0,0,0,0],"is_final":true}}"#, b"", b""),
+            (r#"{"text":true,"frame":{"left":1,"mask":[0,0,0,0],"is_final":true}}"#, b"x", b""),
+        ] {
+            let mut frozen: FrozenInbox = serde_json::from_str(json).unwrap();
+            (frozen.pending, frozen.message) = (pending.into(), message.into());
+            assert!(MessageInbox::thaw(frozen).is_none(), "{json}");
+        }
+    }
+}

@@ -208,3 +208,65 @@ fn abandoning_finishes_the_frame_that_has_begun_to_leave() {
     turn.push(&mut outbox, close);
     assert_eq!(drain(&mut turn, &mut outbox, 99).0, b"elloclose");
 }
+
+/// What another process makes of it.
+fn passed(outbox: &Outbox) -> Outbox {
+    let frozen = outbox.freeze().unwrap();
+    let json = serde_json::to_string(&frozen).unwrap();
+    let mut read: FrozenOutbox = serde_json::from_str(&json).unwrap();
+    read.bytes = frozen.bytes;
+    Outbox::thaw(&read).unwrap()
+}
+
+#[test]
+fn what_is_unsent_goes_on_in_another_process_at_its_byte() {
+    let whole = b"\x81\x03one\x81\x03two\x81\x05three";
+    for room in 0..=whole.len() {
+        let (mut turn, mut outbox) = (Turn::default(), Outbox::default());
+        for text in ["one", "two", "three"] {
+            let frame = turn.share(&publication(text), 0);
+            turn.push(&mut outbox, frame);
+        }
+        assert!(outbox.freeze().is_none(), "within a turn");
+        let (mut wire, _) = drain(&mut turn, &mut outbox, room);
+        turn.end();
+
+        let mut other = Turn::default();
+        let mut next = passed(&passed(&outbox));
+        assert!(next.backlog_bytes() <= outbox.backlog_bytes() + 1);
+        wire.extend(drain(&mut other, &mut next, usize::MAX).0);
+        assert_eq!((&wire[..], next.is_empty()), (&whole[..], true), "after {room}");
+    }
+}
+
+#[test]
+fn a_frame_that_has_begun_to_leave_is_finished_in_another_process_even_if_the_rest_is_dropped() {
+    for (room, kept) in [(0, ""), (2, "one"), (5, ""), (6, "\x03two"), (11, "\x05three")] {
+        let (mut turn, mut outbox) = (Turn::default(), Outbox::default());
+        for text in ["one", "two", "three"] {
+            let frame = turn.share(&publication(text), 0);
+            turn.push(&mut outbox, frame);
+        }
+        drain(&mut turn, &mut outbox, room);
+        turn.end();
+        let mut next = passed(&outbox);
+        turn.abandon(&mut next);
+        assert_eq!(drain(&mut turn, &mut next, usize::MAX).0, kept.as_bytes(), "after {room}");
+    }
+}
+
+#[test]
+fn lengths_that_are_not_those_of_the_bytes_are_no_outbox() {
+    for (json, bytes) in [
+        (r#"{"is_begun":true,"lengths":[3]}"#, &b"ab"[..]),
+        (r#"{"lengths":[1]}"#, b"ab"),
+        (r#"{"lengths":[]}"#, b"ab"),
+        (r#"{"lengths":[2,0]}"#, b"ab"),
+        (r#"{"lengths":[18446744073709551615]}"#, b"ab"),
+    ] {
+        let mut frozen: FrozenOutbox = serde_json::from_str(json).unwrap();
+        frozen.bytes = bytes.into();
+        assert!(Outbox::thaw(&frozen).is_none(), "{json}");
+    }
+    assert!(Outbox::thaw(&FrozenOutbox::default()).unwrap().is_empty());
+}

@@ -1,7 +1,6 @@
 //! The conversations go on in another process: everything is frozen, written, read and adopted.
 
 use super::Bus;
-use fanfare::dialect::Kind;
 use fanfare::handover::{self, FrozenConnection, HandoverHeader, HandoverRecord};
 use fanfare::message::MessageInbox;
 use fanfare::service::NewRefs;
@@ -16,9 +15,19 @@ impl Bus {
     /// otherwise everything is as before.
     pub(crate) fn hand_over(&mut self) -> bool {
         let names = self.names();
+        // A client that has come twice has a connection that no name stands for.
+        if names.len() != self.shard.len() {
+            return false;
+        }
         let Some(state) = self.state(&names) else { return false };
         // After so much of it, the rest of the conversation is held in one process.
         self.hands_over &= state.len() <= STATE_BYTES_MAX;
+        let ids: Vec<_> = names.iter().map(|name| self.clients[name].id).collect();
+        self.shard.give_away(ids, self.now);
+        assert!(
+            self.shard.is_empty() && self.shard.is_settled(),
+            "the old process has a word left"
+        );
         let (header, mut rest) = handover::open(&state).unwrap();
         assert_eq!(header.boot_id, "this boot");
 
@@ -89,10 +98,6 @@ impl Bus {
     fn adopt(&mut self, connection: FrozenConnection, names: &[String]) {
         let client = self.clients.get_mut(&names[connection.fd as usize]).unwrap();
         client.inbox = connection.inbox.map(|inbox| Box::new(MessageInbox::thaw(inbox).unwrap()));
-        if let Some(dialect) = &connection.session.dialect {
-            // Both shards count in one place here.
-            self.metrics.sessions[Kind::named(&dialect.name).unwrap() as usize].sub(1);
-        }
         client.id = self.shard.adopt(connection.session, self.now).unwrap().id;
     }
 }

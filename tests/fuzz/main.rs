@@ -38,7 +38,7 @@ macro_rules! each {
 
 each! {
     message http feed personium_event personium_topic channel echo pulsar wazo token redis amqp
-    proxy record trie cluster
+    proxy record trie cluster handover
 }
 
 #[test]

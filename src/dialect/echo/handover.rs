@@ -58,7 +58,10 @@ impl EchoLive {
         let frozen: FrozenEcho<'_> = serde_json::from_str(frozen.get()).ok()?;
         let app = context.settings.echo.by_id(&frozen.app).filter(|app| app.settings.enabled)?;
         let user = frozen.user.map(Cow::into_owned);
-        let sent_ns = frozen.sent_ns.into_owned();
+        // What is yet to come is counted on from, and no sum may be too large.
+        let now_ns = context.now.monotonic_ns;
+        let mut sent_ns = frozen.sent_ns.into_owned();
+        sent_ns.retain(|at_ns| *at_ns <= now_ns);
         for channel in frozen.channels.iter().filter(|channel| channel.is_in) {
             out.subscribe(&topic(&app.id, &channel.name), b"");
             if channel.user.is_none() {
@@ -75,7 +78,7 @@ impl EchoLive {
         Some(Self {
             place: AppPlace::keep(app),
             socket: SocketId(frozen.socket),
-            heard_ns: frozen.heard_ns,
+            heard_ns: frozen.heard_ns.min(now_ns),
             is_asked: frozen.is_asked,
             asked: frozen.asked,
             channels: frozen.channels.iter().cloned().collect(),

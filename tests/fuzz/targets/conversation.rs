@@ -22,9 +22,10 @@
 //! answer 0 {"Topic":…}    a service answers this
 //! deliver 0 payload       a message of its topic
 //! outage · back · drain   the feed is lost · is back · the daemon stops
+//! pass                    another process takes over
 //! ```
 
-mod settings;
+pub(super) mod settings;
 mod stage;
 
 use fanfare::dialect::Kind;
@@ -119,6 +120,7 @@ fn words(stage: &mut Stage, line: &[u8], left_s: &mut u64) {
         "outage" => stage.outage(true),
         "back" => stage.outage(false),
         "drain" => stage.drain(),
+        "pass" => stage.hand_over(),
         _ => {}
     }
 }

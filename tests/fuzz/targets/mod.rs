@@ -9,6 +9,7 @@ mod amqp;
 mod cluster;
 mod conversation;
 mod feed;
+mod handover;
 mod http;
 mod message;
 mod proxy;
@@ -46,6 +47,7 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "record", run: record::run },
     Target { name: "trie", run: trie::run },
     Target { name: "cluster", run: cluster::run },
+    Target { name: "handover", run: handover::run },
 ];
 
 /// The time in all targets, at which the seeds' signatures and tokens are valid.

@@ -31,7 +31,7 @@ fn tokens(kind: Kind) -> &'static str {
     }
 }
 
-pub(super) fn limits() -> Limits {
+pub(in crate::targets) fn limits() -> Limits {
     Limits {
         outbox_bytes_max: OUTBOX_BYTES_MAX,
         subscriptions_max: SUBSCRIPTIONS_MAX,
@@ -46,7 +46,7 @@ thread_local! {
 }
 
 /// Settings of all dialects, with a list of tokens or with a remote verifier.
-pub(super) fn settings(kind: Kind, asks: bool) -> Arc<Settings> {
+pub(in crate::targets) fn settings(kind: Kind, asks: bool) -> Arc<Settings> {
     MADE.with_borrow_mut(|made| {
         Arc::clone(made.entry((kind, asks)).or_insert_with(|| Arc::new(make(kind, asks))))
     })

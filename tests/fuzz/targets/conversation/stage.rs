@@ -1,6 +1,8 @@
 //! A shard, its clients and its surroundings: services that answer as the script says, and sockets
 //! that may be full.
 
+mod handover;
+
 use super::settings::{OUTBOX_BYTES_MAX, SECRET, limits, path, settings};
 use crate::targets::NOW;
 use crate::targets::wire::Wire;
@@ -45,6 +47,8 @@ struct StageClient {
     wire: Wire,
     is_blocked: bool,
     is_over: bool,
+    /// Whether it has its new number while connections are passed.
+    is_passed: bool,
     serial: Option<ConnectionRef>,
 }
 
