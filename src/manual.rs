@@ -55,6 +55,7 @@ pages! {
     channel: "channel";
     echo: "echo";
     pulsar: "pulsar";
+    pages: "pages";
     store: "store";
     clustering: "clustering";
     tokens: "tokens";

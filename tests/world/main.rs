@@ -36,6 +36,7 @@ mod locate;
 mod metrics;
 mod monitoring;
 mod otlp;
+mod pages;
 mod parts;
 mod peers;
 mod proxy;
