@@ -3,7 +3,7 @@
 use super::Bus;
 use fanfare::handover::{self, FrozenConnection, HandoverHeader, HandoverRecord};
 use fanfare::message::MessageInbox;
-use fanfare::service::NewRefs;
+use fanfare::service::{NewRefs, Question};
 use fanfare::shard::Shard;
 use std::sync::Arc;
 
@@ -14,16 +14,32 @@ impl Bus {
     /// Passes everything to another shard, as to another process. Returns whether all of it could be passed;
     /// otherwise everything is as before.
     pub(crate) fn hand_over(&mut self) -> bool {
-        let names = self.names();
+        self.hand_over_but(&[])
+    }
+
+    /// The same, but for these clients, which the other process does not get.
+    pub(crate) fn hand_over_but(&mut self, left: &[&str]) -> bool {
+        let mut names = self.names();
         // A client that has come twice has a connection that no name stands for.
         if names.len() != self.shard.len() {
             return false;
         }
+        names.retain(|name| !left.contains(&&**name));
         let Some(state) = self.state(&names) else { return false };
         // After so much of it, the rest of the conversation is held in one process.
         self.hands_over &= state.len() <= STATE_BYTES_MAX;
         let ids: Vec<_> = names.iter().map(|name| self.clients[name].id).collect();
         self.shard.give_away(ids, self.now);
+        for name in left {
+            let client = self.clients.get_mut(*name).unwrap();
+            client.is_gone = true;
+            self.shard.lost(client.id, self.now);
+        }
+        for (from, question) in self.shard.take_questions() {
+            if let Question::Presence(question) = question {
+                self.shard.ask_presence(from, *question, self.now);
+            }
+        }
         assert!(
             self.shard.is_empty() && self.shard.is_settled(),
             "the old process has a word left"

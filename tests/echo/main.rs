@@ -12,6 +12,7 @@ mod channels;
 #[path = "../conversation/mod.rs"]
 mod conversation;
 mod event;
+mod handover;
 mod opening;
 mod presence;
 mod rest;

@@ -8,13 +8,14 @@ use fanfare::dialect::echo::AppSettings;
 use fanfare::dialect::{Kind, Request, Settings, Upgrade};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
+use fanfare::handover::{self, FrozenConnection, HandoverHeader, HandoverRecord, RecordPlace};
 use fanfare::http::Persistence;
 use fanfare::message::Received;
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::service::presence::PresenceQuestion;
 use fanfare::service::webhook::Webhook;
-use fanfare::service::{Answer, ConnectionRef, Question};
+use fanfare::service::{Answer, ConnectionRef, NewRefs, Question};
 use fanfare::shard::{Id, Limits, Outgoing, Shard};
 use fanfare::wheel::Now;
 use serde_json::json;
@@ -50,21 +51,8 @@ impl Daemon {
         change(&mut app);
         let settings = Arc::new(settings(app));
         let now = Now { monotonic_ns: 5_000_000_000, unix_ms: NOW_S * 1000 };
-        let shard = |number: usize| {
-            let mut drawn = SOCKET + ((number as u64) << 20);
-            let shard = Shard::new(
-                Arc::clone(&settings),
-                Limits::default(),
-                Arc::new(Metrics::default()),
-                now,
-            );
-            shard.numbered(number as u16, SHARDS).drawing(Box::new(move || {
-                drawn += 1;
-                drawn - 1
-            }))
-        };
         Self {
-            shards: (0..SHARDS).map(shard).collect(),
+            shards: (0..SHARDS).map(|number| shard(number, SHARDS, &settings, now)).collect(),
             mailboxes: (0..SHARDS).map(|_| VecDeque::new()).collect(),
             settings,
             now,
@@ -72,6 +60,61 @@ impl Daemon {
             pages: BTreeMap::new(),
             webhooks: Vec::new(),
         }
+    }
+
+    /// Another process, with so many shards, takes over.
+    fn hand_over(&mut self, shards: usize) {
+        let (release, boot_id) = (String::new(), String::new());
+        let mut state = Vec::new();
+        handover::begin(&HandoverHeader { release, boot_id, shards: 2 }, &mut state);
+        let names: Vec<&str> = self.clients.keys().copied().collect();
+        for (at, shard) in self.shards.iter_mut().enumerate() {
+            assert!(shard.is_settled());
+            let shared = shard.freeze_shared();
+            shared.iter().for_each(|record| handover::write(record, &mut state));
+            for (fd, name) in (0..).zip(&names).filter(|(_, name)| self.clients[*name].0 == at) {
+                let session = shard.freeze(self.clients[name].1.id).unwrap();
+                let listener = ([127, 0, 0, 1], 80).into();
+                let connection = FrozenConnection {
+                    fd,
+                    listener,
+                    remote: None,
+                    is_told: false,
+                    inbox: None,
+                    session,
+                    unread: Vec::new(),
+                };
+                handover::write(&HandoverRecord::Connection(Box::new(connection)), &mut state);
+            }
+        }
+        handover::end(&mut state);
+
+        self.shards = (0..shards).map(|at| shard(at, shards, &self.settings, self.now)).collect();
+        self.mailboxes = (0..shards).map(|_| VecDeque::new()).collect();
+        let (mut refs, mut later) = (NewRefs::default(), Vec::new());
+        let (_, mut rest) = handover::open(&state).unwrap();
+        while !rest.is_empty() {
+            let (record, behind) = handover::read(rest).unwrap();
+            rest = behind;
+            match (record.place(shards), record) {
+                (RecordPlace::Shard(at), HandoverRecord::Connection(connection)) => {
+                    let client = self.clients.get_mut(names[connection.fd as usize]).unwrap();
+                    let new = self.shards[at].adopt(connection.session, self.now).unwrap();
+                    (client.0, client.1.id) = (at, new.id);
+                }
+                (_, record) => later.push(record),
+            }
+        }
+        self.shards.iter_mut().for_each(|shard| refs.merge(shard.take_new_refs()));
+        for record in later {
+            match record.place(shards) {
+                RecordPlace::Shard(at) => self.shards[at].adopt_shared(record, &refs, self.now),
+                RecordPlace::Nowhere => assert!(matches!(record, HandoverRecord::End)),
+                place => panic!("{place:?}"),
+            }
+        }
+        (0..shards).for_each(|at| self.settle(at));
+        self.calm();
     }
 
     /// A client comes to a shard. Returns its socket id.
@@ -117,13 +160,15 @@ impl Daemon {
 
     /// The same, signed, on each shard's connection in turn. All answer alike.
     fn get(&mut self, target: &str) -> String {
-        let answers = [0, 1].map(|at| {
-            let target = sign_request("GET", target, "", crate::SECRET);
-            let (status, body) = self.ask(at, "GET", &target, "");
-            assert_eq!(status, 200, "{target}: {body}");
-            body
-        });
-        assert_eq!(answers[0], answers[1]);
+        let answers: Vec<String> = (0..self.shards.len())
+            .map(|at| {
+                let target = sign_request("GET", target, "", crate::SECRET);
+                let (status, body) = self.ask(at, "GET", &target, "");
+                assert_eq!(status, 200, "{target}: {body}");
+                body
+            })
+            .collect();
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
         answers[0].clone()
     }
 
@@ -150,7 +195,7 @@ impl Daemon {
 
     /// What `io` does at the end of a turn.
     fn settle(&mut self, at: usize) {
-        let shard = &mut self.shards[at];
+        let (shards, shard) = (self.shards.len(), &mut self.shards[at]);
         for outgoing in shard.take_outgoing() {
             match outgoing {
                 Outgoing::Publication(publication) => {
@@ -168,7 +213,7 @@ impl Daemon {
         for (from, question) in shard.take_questions() {
             match question {
                 Question::Presence(question) => {
-                    let owner = question.owner(SHARDS);
+                    let owner = question.owner(shards);
                     for (number, mailbox) in self.mailboxes.iter_mut().enumerate() {
                         if owner.is_none_or(|owner| owner == number) {
                             mailbox.push_back(Parcel::Presence(from, (*question).clone()));
@@ -195,7 +240,7 @@ impl Daemon {
     /// The shards take what waits for them until nothing does.
     fn calm(&mut self) {
         while self.mailboxes.iter().any(|mailbox| !mailbox.is_empty()) {
-            for at in 0..SHARDS {
+            for at in 0..self.shards.len() {
                 while let Some(parcel) = self.mailboxes[at].pop_front() {
                     match parcel {
                         Parcel::Publication(publication) => {
@@ -237,6 +282,17 @@ impl Daemon {
         assert!(self.heard(name)[0].contains("signin_success"));
         socket
     }
+}
+
+/// A shard among so many, whose clients have socket ids of their own.
+fn shard(number: usize, shards: usize, settings: &Arc<Settings>, now: Now) -> Shard {
+    let mut drawn = SOCKET + ((number as u64) << 20);
+    let metrics = Arc::new(Metrics::default());
+    let shard = Shard::new(Arc::clone(settings), Limits::default(), metrics, now);
+    shard.numbered(number as u16, shards).drawing(Box::new(move || {
+        drawn += 1;
+        drawn - 1
+    }))
 }
 
 #[test]
@@ -494,4 +550,37 @@ fn an_app_that_is_removed_leaves_nobody_whichever_shard_hears_of_it_first() {
         (0..SHARDS).for_each(|at| daemon.configure(at, &with));
         assert_eq!(daemon.get("/apps/app-id/channels"), r#"{"channels":{}}"#);
     }
+}
+
+#[test]
+fn a_process_with_another_number_of_shards_takes_all_channels_over() {
+    let mut daemon = Daemon::new(|_| {});
+    for (name, at, user) in [("a", 0, "1"), ("b", 1, "1"), ("c", 1, "2"), ("d", 0, "3")] {
+        daemon.join(name, at, "presence-a", &format!(r#"{{"user_id":"{user}"}}"#));
+    }
+    for name in ["a", "c", "d"] {
+        daemon.say(name, r#"{"event":"pusher:subscribe","data":{"channel":"room"}}"#);
+    }
+    ["a", "b", "c", "d"].iter().for_each(|name| drop(daemon.heard(name)));
+    daemon.webhooks.clear();
+
+    let all = "/apps/app-id/channels?info=subscription_count";
+    let counts =
+        r#"{"channels":{"presence-a":{"subscription_count":4},"room":{"subscription_count":3}}}"#;
+    for shards in [3, 1, 2, 5] {
+        daemon.hand_over(shards);
+        assert!(["a", "b", "c", "d"].iter().all(|name| daemon.heard(name).is_empty()));
+        assert_eq!(daemon.get(all), counts, "{shards} shards");
+        let users = daemon.get("/apps/app-id/channels/presence-a/users");
+        assert_eq!(users, r#"{"users":[{"id":"1"},{"id":"2"},{"id":"3"}]}"#);
+    }
+    assert!(daemon.webhooks.is_empty(), "no one has come or gone: {:?}", daemon.webhooks);
+
+    daemon.post(1, "events", r#"{"name":"e","channels":["room"],"data":"x"}"#);
+    assert_eq!(["a", "b", "c", "d"].map(|name| daemon.heard(name).len()), [1, 0, 1, 1]);
+    let leave = r#"{"event":"pusher:unsubscribe","data":{"channel":"presence-a"}}"#;
+    daemon.say("a", leave);
+    assert!(daemon.heard("c").is_empty(), "the user has another tab");
+    daemon.say("b", leave);
+    assert!(daemon.heard("c")[0].contains("member_removed"));
 }
