@@ -113,7 +113,11 @@ fn admin(settings: &AdminTable) -> Result<Admin, String> {
     let publish = publish.map(|path| read("publish_token_file", path)).transpose()?;
     Ok(Admin {
         address: settings.address,
-        tokens: AdminTokens { all: in_file.or_else(|| settings.token.clone()), publish },
+        tokens: AdminTokens {
+            all: in_file.or_else(|| settings.token.clone()),
+            publish,
+            console_hosts: settings.console_hosts.iter().map(|host| host.as_str().into()).collect(),
+        },
         socket: settings.socket.clone(),
         operator: None,
     })

@@ -225,6 +225,11 @@ pub struct AdminTable {
     /// The file with another token, for publishing over HTTP (POST /v1/publish) and nothing else.
     #[schemars(example = &"/etc/fanfare/publish.token")]
     pub publish_token_file: Option<PathBuf>,
+    /// The names by which browsers open /console, such as that of a proxy in front; IP addresses and
+    /// localhost need none.
+    #[serde(default)]
+    #[schemars(example = &["fanfare.example.net"])]
+    pub console_hosts: Vec<String>,
     /// The path of a socket that answers the same. Only root and the daemon's user can connect to
     /// it, and need no token.
     #[schemars(

@@ -3,6 +3,7 @@
 
 mod access;
 mod cluster;
+mod console;
 mod readiness;
 mod request;
 mod topics;
@@ -60,17 +61,19 @@ pub fn call(
 /// Answers a request to the admin listener that needs no token, other than for metrics; HEAD is read
 /// as GET.
 #[must_use]
-pub fn admin(request: &AdminRequest<'_>, status: &DaemonStatus) -> Vec<u8> {
+pub fn admin(request: &AdminRequest<'_>, tokens: &AdminTokens, status: &DaemonStatus) -> Vec<u8> {
     let (code, body) = match request.path {
         // Nothing here changes the daemon, so no other method has a meaning.
         _ if request.method != "GET" => {
             return response(405, "Allow: GET, HEAD\r\n", TEXT, "Allowed methods: GET, HEAD.\n");
         }
+        "/console" => return console::answer(request, tokens),
         "/healthz" => readiness::health(status),
         "/readyz" => readiness::readiness(request.query, status),
         _ => (
             404,
-            "The paths are /healthz, /readyz, /metrics and, with a token, /v1, /topics and /cluster.\n"
+            "The paths are /healthz, /readyz, /metrics, /console and, with a token, /v1, /topics and \
+             /cluster.\n"
                 .into(),
         ),
     };

@@ -303,7 +303,8 @@ fn framing(
         method: head.method,
         path: head.path,
         authorization: fields.authorization,
-        has_origin: fields.origin.is_some(),
+        host: fields.host,
+        origin: fields.origin.map(|origin| std::str::from_utf8(origin).unwrap_or_default()),
         ..AdminRequest::default()
     });
     Ok((Framing::of(fields.coding, bytes_max)?, bytes_max))
@@ -335,7 +336,8 @@ async fn respond(
         content_type: &head.list("content-type"),
         accept: &head.list("accept"),
         authorization: fields.authorization,
-        has_origin: fields.origin.is_some(),
+        host: fields.host,
+        origin: fields.origin.map(|origin| std::str::from_utf8(origin).unwrap_or_default()),
         is_admitted: peer.is_admitted(),
     };
     let call = http::call(&request, &state.tokens);
@@ -366,7 +368,7 @@ async fn answer(
     match call {
         None => match request.exposition() {
             Some(form) => metrics(form, state).await,
-            None => http::admin(request, &state.hub.status()).into(),
+            None => http::admin(request, &state.tokens, &state.hub.status()).into(),
         },
         Some(Err(refusal)) => refusal.into(),
         Some(Ok(AdminCall::Cluster(call))) => ask_cluster(call, &state.hub).into(),

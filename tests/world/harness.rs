@@ -68,12 +68,22 @@ pub(crate) fn token() -> String {
 
 /// A token with another secret or scope.
 pub(crate) fn token_with(secret: &str, scope: &str) -> String {
+    token_of(secret, scope, "https://demo.example/#me")
+}
+
+/// A token of another client.
+#[allow(dead_code)]
+pub(crate) fn token_with_subject(subject: &str) -> String {
+    token_of(SECRET, "event", subject)
+}
+
+fn token_of(secret: &str, scope: &str, subject: &str) -> String {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let mut claims = Map::new();
     for (name, value) in [
         ("aud", Value::from("demo")),
         ("scope", scope.into()),
-        ("sub", "https://demo.example/#me".into()),
+        ("sub", subject.into()),
         ("exp", (now_s + 3600).into()),
     ] {
         claims.insert(name.into(), value);

@@ -16,6 +16,7 @@ mod channel;
 mod check;
 mod cli;
 mod clients;
+mod console;
 mod doctor;
 mod driver;
 mod echo_clients;

@@ -19,6 +19,8 @@ pub struct AdminRequest<'a> {
     pub authorization: &'a str,
     /// Whether its connection is a right of its own: the daemon's user, or root, on the socket.
     pub is_admitted: bool,
-    /// Whether it names an `Origin`.
-    pub has_origin: bool,
+    /// The host that it is for, with a port if it has one, or nothing.
+    pub host: &'a str,
+    /// The `Origin` header, if it has one; empty where it is no text.
+    pub origin: Option<&'a str>,
 }

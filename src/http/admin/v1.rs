@@ -344,7 +344,7 @@ mod tests {
 
     fn tokens() -> AdminTokens {
         let all = Some(AdminToken::new("0123456789abcdef").unwrap());
-        AdminTokens { all, publish: None }
+        AdminTokens { all, ..AdminTokens::default() }
     }
 
     /// The call, or the status and the sentence of the refusal.
