@@ -321,7 +321,7 @@ pub fn start(mut plan: Plan) -> Result<Daemon, StartError> {
     let _ = hub.driver.set(driver);
     let admin_socket = plan.admin.as_ref().and_then(|admin| admin.socket.clone());
     if let Some(process) = plan.handover.take() {
-        process.take_over()?;
+        process.take_over(&hub)?;
         bridge::feed(&hub, &plan.settings, late)?;
         if let Some(store) = store {
             store::start_late(&hub, store, Arc::clone(&plan.settings))?;

@@ -238,6 +238,16 @@ fn bucket(nanoseconds: u64) -> usize {
     LATENCY_BOUNDS_US.partition_point(|bound| *bound < microseconds)
 }
 
+/// The outcome of a hand-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HandoverOutcome {
+    /// This process has taken over from another.
+    Taken,
+    /// This process would have handed over, and has gone on.
+    GivenBack,
+}
+
 /// The counters of one shard, of the bridge, or of the store.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -269,6 +279,14 @@ pub struct Metrics {
     pub bytes_out: Counter,
     /// Bytes read from sockets, after TLS.
     pub bytes_in: Counter,
+    /// Hand-overs by outcome.
+    pub handovers: [Counter; 2],
+    /// Connections that were taken over from another process.
+    pub handover_passed: Counter,
+    /// Connections that the other process has told to come back instead.
+    pub handover_told: Counter,
+    /// How long no client was served then, in microseconds.
+    pub handover_pause_us: Counter,
     /// Bytes of memory held for incomplete messages and requests.
     pub partial_bytes: Counter,
     /// Connections ended because incomplete messages and requests took too much memory.

@@ -14,7 +14,9 @@ use super::response::{TEXT, response};
 use super::status::DaemonStatus;
 use crate::counter::Counter;
 use crate::dialect::{DialectTally, Kind};
-use crate::metrics::{Broker, LATENCY_BOUNDS_US, Metrics, Origin, Outcome, StatusClass};
+use crate::metrics::{
+    Broker, HandoverOutcome, LATENCY_BOUNDS_US, Metrics, Origin, Outcome, StatusClass,
+};
 use crate::reason::{Handshake, Reason};
 use crate::service::verification::CheckOutcome;
 use crate::service::webhook::{WebhookKind, WebhookOutcome};
@@ -295,6 +297,23 @@ impl Snapshot {
         out.counter("feed_replies_dropped", about, self.one(|m| &m.replies_dropped))
     }
 
+    fn handovers(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
+        let outcomes =
+            [(HandoverOutcome::Taken, "taken"), (HandoverOutcome::GivenBack, "given_back")];
+        let outcomes = outcomes.map(|(outcome, name)| {
+            labelled("outcome", name, self.sum(|m| &m.handovers[outcome as usize]))
+        });
+        out.counter("handover", "Hand-overs, by outcome", outcomes.into())?;
+        let sessions = vec![
+            labelled("outcome", "passed", self.sum(|m| &m.handover_passed)),
+            labelled("outcome", "told", self.sum(|m| &m.handover_told)),
+        ];
+        let about = "Connections at the start by a hand-over: passed, or told to come back";
+        out.counter("handover_sessions", about, sessions)?;
+        let about = "Pause of all clients at the start by a hand-over";
+        out.time_gauge("handover_pause", about, self.sum(|m| &m.handover_pause_us))
+    }
+
     fn brokers(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let about = "Lost connections to the broker";
         out.counter("feed_losses", about, self.by_broker(|broker| &broker.losses))?;
@@ -478,6 +497,7 @@ impl Collector for Snapshot {
         let out = &mut Families(&mut encoder);
         self.gauges(out)?;
         self.counters(out)?;
+        self.handovers(out)?;
         self.brokers(out)?;
         self.tallies(out)?;
         self.requests(out)?;

@@ -10,6 +10,8 @@ mod backoff;
 mod calls;
 pub(super) mod client;
 mod handle;
+mod handover;
+mod order;
 mod probe;
 pub(super) mod redis;
 mod verification;
@@ -168,6 +170,10 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
                             configure_services(&mut verification, &mut webhooks, verifiers, client);
                         }
                         BridgeMessage::Feed(run) => run.await,
+                        BridgeMessage::Handover(order) => {
+                            pass_webhooks(hub, &mut webhooks);
+                            handover::carry_out(order, hub, &mut verification, &mut webhooks);
+                        }
                         BridgeMessage::Drain => {
                             pass_webhooks(hub, &mut webhooks);
                             webhooks.change(|service, now, _| service.hurry(now));

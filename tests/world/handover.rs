@@ -1,10 +1,13 @@
 //! A daemon that hands over to a new process of the program, with clients and publishers that never stop talking.
 
 use crate::channel::{join, setup, token};
-use crate::harness::{Client, DEADLINE, Daemon, command, eventually, eventually_within, http};
+use crate::harness::{
+    Authority, Client, DEADLINE, Daemon, Setup, command, eventually, eventually_within, http,
+};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Output;
 use std::sync::Arc;
@@ -12,6 +15,49 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// The token of operators.
+const TOKEN: &str = "admin-token-0123456789abcdef";
+/// A program that says what a new process does until a point, and ends there or does something else.
+const FAKE: &str = r#"#!/usr/bin/env python3
+import json, os, socket, sys, time
+point = open(os.path.join(os.path.dirname(sys.argv[0]), "point")).read()
+if sys.argv[1] == "check":
+    if point == "check":
+        sys.stderr.write("it is all wrong\n")
+    sys.exit(78 if point == "check" else 0)
+end = socket.socket(fileno=0)
+def say(word, fds=()):
+    socket.send_fds(end, [json.dumps(word).encode()], fds)
+def at(name):
+    if point == name:
+        sys.exit(1)
+def hear():
+    while True:
+        try:
+            return json.loads(socket.recv_fds(end, 65536, 250)[0])
+        except BlockingIOError:
+            time.sleep(0.001)
+at("start")
+newest = 1 if point != "format" else 3
+say({"Hello": {"oldest": newest, "newest": newest, "release": "9.9.9"}})
+at("hello")
+while hear()["Listeners"]["follow"]:
+    pass
+at("listeners")
+say("Ready")
+at("ready")
+assert "State" in hear()
+at("state")
+if point == "nonsense":
+    end.send(b"nonsense")
+elif point == "early":
+    say("Ready")
+elif point == "sorry":
+    say({"Sorry": {"reason": "there is no room"}})
+elif point == "file":
+    say({"Taken": {"connections": 1}}, [os.open("/dev/null", os.O_RDONLY)])
+time.sleep(60)
+"#;
 /// Channels that clients and publishers talk in.
 const CHANNELS: usize = 5;
 
@@ -23,11 +69,18 @@ struct Service {
 }
 
 impl Service {
-    fn start(threads: usize) -> Self {
-        let setup = setup();
+    fn start(setup: Setup) -> Self {
         let socket = setup.path("admin.sock");
-        let setup = setup.set("threads", threads).set("admin.socket", socket.display());
+        let setup = setup.set("admin.socket", socket.display()).set("admin.token", TOKEN);
         Self { daemon: setup.start(), pid: None }
+    }
+
+    /// Asks for a hand-over that is not to be made. Returns what the command says.
+    #[track_caller]
+    fn fail(&self, options: &[&str]) -> String {
+        let output = self.upgrade(options);
+        assert!(!output.status.success(), "it is made");
+        String::from_utf8(output.stderr).unwrap()
     }
 
     fn socket(&self) -> PathBuf {
@@ -140,7 +193,7 @@ fn user(channel: usize, id: usize) -> String {
 
 #[test]
 fn clients_and_publishers_talk_on_over_several_hand_overs_and_nothing_is_lost_or_comes_twice() {
-    let mut service = Service::start(2);
+    let mut service = Service::start(setup().set("threads", 2));
     let clients: Vec<(usize, Client)> =
         (0..100).map(|id| (id, join(&service.daemon, &user(id % CHANNELS, id)))).collect();
     service.daemon.await_metric("subscriptions", 100);
@@ -171,4 +224,124 @@ fn clients_and_publishers_talk_on_over_several_hand_overs_and_nothing_is_lost_or
     let (status, _) = http(service.daemon.admin, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(status, 200);
     eventually_within(DEADLINE, "the first process ends", || !service.daemon.runs());
+}
+
+#[test]
+fn a_new_process_that_fails_at_any_point_leaves_everything_to_the_old_one() {
+    let service = Service::start(setup().set("threads", 2));
+    let fake = service.daemon.path("fake");
+    std::fs::write(&fake, FAKE).unwrap();
+    std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut clients: Vec<Client> =
+        (0..20).map(|id| join(&service.daemon, &user(id % CHANNELS, id))).collect();
+    service.daemon.await_metric("subscriptions", 20);
+    let published = Arc::<AtomicU64>::default();
+    let mut feed = Going::new();
+    publish(&service.daemon, &mut feed, Arc::clone(&published));
+    let mut visitors = Going::new();
+    visit(service.daemon.address, &mut visitors);
+
+    let points = [
+        ("check", "it is all wrong"),
+        ("start", "has not started"),
+        ("hello", "has not become ready"),
+        ("format", "reads states of format 3 to 3"),
+        ("listeners", "has not become ready"),
+        ("ready", "has not taken over"),
+        ("state", "has not taken over"),
+        ("nonsense", "has not taken over"),
+        ("early", "out of turn"),
+        ("sorry", "there is no room"),
+        ("file", "not sealed"),
+        ("silence", "has not taken over"),
+    ];
+    for (point, said) in points {
+        std::fs::write(service.daemon.path("point"), point).unwrap();
+        let told = service.fail(&["--binary", fake.to_str().unwrap()]);
+        assert!(told.contains(said), "{point}: {told}");
+        let before = published.load(Relaxed);
+        eventually("events are published", || published.load(Relaxed) > before + 20);
+    }
+    let told = service.fail(&["--binary", "/nonexistent"]);
+    assert!(told.contains("/nonexistent"), "{told}");
+
+    assert!(visitors.end()[0] > 10);
+    let count = feed.end()[0];
+    clients.iter_mut().for_each(|client| read(client, &mut 0, count));
+    // All from the first pause on.
+    assert_eq!(service.daemon.metric("handover_total{outcome=\"given_back\"}"), 7);
+    assert_eq!(service.daemon.metric("handover_total{outcome=\"taken\"}"), 0);
+}
+
+#[test]
+fn a_token_of_operators_does_not_choose_the_program() {
+    let service = Service::start(setup());
+    let request = format!(
+        "POST /v1/upgrade?binary=/bin/true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    );
+    let (status, said) = http(service.daemon.admin, request.as_bytes());
+    assert!(status == 400 && said.contains("admin.socket"), "{status} {said}");
+    service.daemon.assert_works();
+}
+
+#[test]
+fn clients_over_tls_are_told_to_come_back_and_the_next_process_lets_them_in() {
+    let authority = Authority::new();
+    let mut service =
+        Service::start(Setup::new().tls(&authority).set("threads", 2).set("drain_spread_s", 1));
+    let config = authority.client();
+    let connect = |address: SocketAddr| Client::secure_session(address, &config).unwrap();
+    let mut clients: Vec<Client> = (0..40).map(|_| connect(service.daemon.address)).collect();
+    let answer = service.hand_over();
+    assert_eq!((&answer["passed"], &answer["told"]), (&0.into(), &40.into()));
+    for client in &mut clients {
+        assert_eq!(client.close_code(), 1001);
+        connect(service.daemon.address);
+    }
+    assert_eq!(service.daemon.metric("handover_sessions_total{outcome=\"told\"}"), 40);
+}
+
+#[test]
+fn what_is_stored_before_and_after_a_hand_over_is_all_there_once() {
+    let setup = Setup::new().set("threads", 2).set("drain_spread_s", 0);
+    let store = setup.path("store").display().to_string();
+    let setup = setup
+        .set("listen.0.dialects", r#"["personium-event", "pulsar"]"#)
+        .set("store.path", store)
+        .set("pulsar.anonymous", true);
+    let mut service = Service::start(setup);
+    let mut publisher = service.daemon.publisher();
+    let mut feed = Going::new();
+    let stored = Arc::<AtomicU64>::default();
+    let for_thread = Arc::clone(&stored);
+    feed.go(move |is_over| {
+        let mut number = 0;
+        while !is_over.load(Relaxed) {
+            publisher.send("pulsar/persistent/t/n/orders {\"payload\":\"eA==\"}\n");
+            number += 1;
+            let reply = publisher.receipt();
+            assert_eq!(reply, (number, 0));
+            for_thread.store(number, Relaxed);
+        }
+        number
+    });
+    let path = "/ws/v2/consumer/persistent/t/n/orders/billing";
+    let mut consumer = Client::upgraded(service.daemon.address, path);
+    for _ in 0..2 {
+        let before = stored.load(Relaxed);
+        eventually("messages are stored", || stored.load(Relaxed) > before + 20);
+        let answer = service.hand_over();
+        assert_eq!(answer["told"], 1, "{answer}");
+        while consumer.next().is_some() {}
+        consumer = Client::upgraded(service.daemon.address, path);
+    }
+    let before = stored.load(Relaxed);
+    eventually("messages are stored", || stored.load(Relaxed) > before + 20);
+    let count = feed.end()[0];
+    let stats = service.daemon.ask(TOKEN, "GET", "/topics/stats?topic=persistent://t/n/orders");
+    assert_eq!(
+        stats["msgInCounter"].as_u64().or(stats["messages"].as_u64()),
+        Some(count),
+        "{stats}"
+    );
 }

@@ -1,18 +1,21 @@
 //! The other threads' end of the bridge: its queues for questions, webhooks and relays.
 
+use super::order::BridgeOrder;
 use super::redis::Relays;
 use super::verification::Verifiers;
 use super::webhook::WebhookClient;
+use crate::handover::HandoverRecord;
 use crate::io::handoff::inbox::{Bounds, Fill, Inbox, Weigh};
 use crate::io::lookups::await_end;
 use crate::service::verification::{self, TokenQuestion};
 use crate::service::webhook::{Webhook, WebhookKind, WebhookLease, WebhookReceipt};
-use crate::service::{Answers, ConnectionRef};
+use crate::service::{Answers, ConnectionRef, NewRefs};
 use crate::wheel::{Now, SECOND_NS};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -57,6 +60,8 @@ pub(super) type LostWebhooks = [(WebhookKind, u64); WebhookKind::ALL.len()];
 pub(super) enum BridgeMessage {
     Question(ConnectionRef, TokenQuestion),
     Configure(Box<(Verifiers, WebhookClient)>),
+    /// An order of a hand-over.
+    Handover(BridgeOrder),
     /// Start feeds by this.
     Feed(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// Retry nothing any more.
@@ -135,6 +140,31 @@ impl Bridge {
     /// Waits for `time`. Returns whether the daemon stops meanwhile.
     pub(super) async fn drains_within(&self, time: Duration) -> bool {
         tokio::time::timeout(time, self.drained()).await.is_ok()
+    }
+
+    /// Everything that the next process is to know, as records; nothing where no bridge runs.
+    ///
+    /// # Errors
+    /// When it does not answer within `time`.
+    pub(in crate::io) fn freeze(&self, time: Duration) -> Result<Vec<u8>, mpsc::RecvTimeoutError> {
+        if !self.running.load(Relaxed) {
+            return Ok(Vec::new());
+        }
+        let (reply, records) = mpsc::channel();
+        self.inbox.post([BridgeMessage::Handover(BridgeOrder::Freeze(reply))]);
+        records.recv_timeout(time)
+    }
+
+    /// Forgets what the next process has.
+    pub(in crate::io) fn release(&self) {
+        self.inbox.post([BridgeMessage::Handover(BridgeOrder::Release)]);
+    }
+
+    /// Takes over what the process before knew.
+    pub(in crate::io) fn import(&self, records: Vec<HandoverRecord>, refs: Arc<NewRefs>) {
+        if self.running.load(Relaxed) {
+            self.inbox.post([BridgeMessage::Handover(BridgeOrder::Import(records, refs))]);
+        }
     }
 
     /// Ends the thread, which has `time` for the webhooks that it can still deliver.

@@ -35,6 +35,9 @@ pub enum HandoverError {
     /// A thread of this process did not do its part.
     #[error("a shard does not answer: /healthz tells whether it hangs")]
     Shard,
+    /// The thread of verifiers and webhooks did not do its part.
+    #[error("the thread \"bridge\" does not answer: /healthz tells whether it hangs")]
+    Bridge,
     /// There are more shards than can be handed over.
     #[error("a hand-over takes at most {SHARDS_MAX} threads")]
     Shards,

@@ -6,7 +6,9 @@ use super::shard::{AdoptedPart, Gate, GateStep, ShardPart};
 use super::word::{NewWord, OldWord};
 use crate::handover::{self, FORMAT, HandoverRecord, OLDEST, RecordPlace, STATE_BYTES_MAX};
 use crate::io::clock;
+use crate::io::hub::Hub;
 use crate::io::inherited::Inherited;
+use crate::metrics::HandoverOutcome;
 use crate::service::NewRefs;
 use rustix::fd::{AsFd as _, OwnedFd};
 use std::io;
@@ -63,14 +65,14 @@ impl NewProcess {
     ///
     /// # Errors
     /// Why the old process goes on.
-    pub(in crate::io) fn take_over(&self) -> Result<(), HandoverError> {
-        self.take_over_or_say().inspect_err(|error| {
+    pub(in crate::io) fn take_over(&self, hub: &Hub) -> Result<(), HandoverError> {
+        self.take_over_or_say(hub).inspect_err(|error| {
             // The old process may have gone, or have given up.
             let _ = self.channel.say(&NewWord::Sorry { reason: error.to_string() }, &[]);
         })
     }
 
-    fn take_over_or_say(&self) -> Result<(), HandoverError> {
+    fn take_over_or_say(&self, hub: &Hub) -> Result<(), HandoverError> {
         self.channel.say(&NewWord::Ready, &[])?;
         let (word, files) = next(&self.channel)?;
         let OldWord::State { paused_ns } = word else {
@@ -79,16 +81,24 @@ impl NewProcess {
 
         let (parts, later) = self.parts(files)?;
         let AdoptedPart { refs, connections, refused } = self.adopt(parts)?;
-        self.know(later, refs)?;
+        let refs = Arc::new(refs);
+        let of_bridge = self.know(later, &refs)?;
         let refused_bytes = serde_json::to_vec(&refused).map_err(io::Error::other)?;
         let file = channel::sealed(&[&refused_bytes])?;
         self.channel.say(&NewWord::Taken { connections }, &[file.as_fd()])?;
-        match next(&self.channel)?.0 {
-            OldWord::Go => {}
-            _ => return Err(HandoverError::Refused("the old process goes on".into())),
-        }
+        let OldWord::Go { told } = next(&self.channel)?.0 else {
+            return Err(HandoverError::Refused("the old process goes on".into()));
+        };
+        // Only now: it asks verifiers, and calls webhooks. Before the sessions ask anything of it.
+        hub.bridge.import(of_bridge, refs);
         self.gates.iter().for_each(|gate| drop(gate.send(GateStep::Go)));
-        let paused_ms = clock::now().monotonic_ns.saturating_sub(paused_ns) / 1_000_000;
+        let pause_us = clock::now().monotonic_ns.saturating_sub(paused_ns) / 1000;
+        let metrics = hub.admin_metrics();
+        metrics.handovers[HandoverOutcome::Taken as usize].add(1);
+        metrics.handover_passed.add(connections.into());
+        metrics.handover_told.add(told as u64);
+        metrics.handover_pause_us.set(pause_us);
+        let paused_ms = pause_us / 1000;
         tracing::info!(
             "{connections} connections of the process before go on here, after a pause of \
              {paused_ms} ms"
@@ -157,9 +167,14 @@ impl NewProcess {
         Ok(all)
     }
 
-    /// Has the shards take over what is about connections of all of them.
-    fn know(&self, records: Vec<HandoverRecord>, refs: NewRefs) -> Result<(), HandoverError> {
-        let refs = Arc::new(refs);
+    /// Has the shards take over what is about connections of all of them. Returns what is for the
+    /// bridge.
+    fn know(
+        &self,
+        records: Vec<HandoverRecord>,
+        refs: &Arc<NewRefs>,
+    ) -> Result<Vec<HandoverRecord>, HandoverError> {
+        let mut of_bridge = Vec::new();
         let mut parts: Vec<Vec<HandoverRecord>> = self.gates.iter().map(|_| Vec::new()).collect();
         for record in records {
             match (record.place(parts.len()), record) {
@@ -169,18 +184,19 @@ impl NewProcess {
                         part.push(HandoverRecord::Retained(Arc::clone(&publication)));
                     }
                 }
+                (RecordPlace::Bridge, record) => of_bridge.push(record),
                 _ => {}
             }
         }
         let (reply, answers) = mpsc::channel();
         for (gate, part) in self.gates.iter().zip(parts) {
-            let step = GateStep::Know(part, Arc::clone(&refs), reply.clone());
+            let step = GateStep::Know(part, Arc::clone(refs), reply.clone());
             gate.send(step).map_err(|_| HandoverError::Shard)?;
         }
         for _ in &self.gates {
             answers.recv_timeout(ADOPT_MAX).map_err(|_| HandoverError::Shard)?;
         }
-        Ok(())
+        Ok(of_bridge)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::handover::{self, FORMAT, HandoverHeader, STATE_BYTES_MAX};
 use crate::io::handoff::Parcel;
 use crate::io::handoff::inbox::Wake as _;
 use crate::io::{Daemon, clock};
+use crate::metrics::HandoverOutcome;
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use serde::de::DeserializeOwned;
 use std::io;
@@ -22,6 +23,9 @@ const SHARD_MAX: Duration = Duration::from_secs(2);
 /// Time for what is on its way to arrive. A session that awaits an answer for longer is told to
 /// come back.
 const SETTLE_MAX: Duration = Duration::from_millis(100);
+/// Time for the answers to publishers, which the store may have to write first. One that waits for
+/// longer is closed after its answer.
+const ANSWERS_MAX: Duration = Duration::from_secs(2);
 /// Interval between two looks at what is on its way.
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
 /// Time for the new process to take over, which is a pause for all clients.
@@ -74,9 +78,10 @@ impl Daemon {
             other => return Err(unexpected(other)),
         }
 
-        let begun = Instant::now();
         self.hub.held.store(true, SeqCst);
-        let taken = self.pass_state(channel);
+        let answered = self.await_answers();
+        let begun = Instant::now();
+        let taken = answered.and_then(|()| self.pass_state(channel));
         let (refused, sessions, told) = match taken {
             Ok(taken) => taken,
             Err(error) => {
@@ -84,21 +89,23 @@ impl Daemon {
                 return Err(error);
             }
         };
+        let count = refused.iter().map(Vec::len).sum::<usize>();
+        let (passed, told) = (sessions - count, told + count);
 
         before_go();
-        if let Err(error) = channel.say(&OldWord::Go, &[]) {
+        if let Err(error) = channel.say(&OldWord::Go { told }, &[]) {
             self.resume();
             return Err(error.into());
         }
         let pause = begun.elapsed();
-        let count = refused.iter().map(Vec::len).sum::<usize>();
         // Each shard by itself: one that hangs must not have its connections ended twice.
         let _ = self
             .ask(|shard, reply| HandoverOrder::Release(refused[shard].as_slice().into(), reply));
+        self.hub.bridge.release();
         self.hub.handed_over.store(true, Relaxed);
         self.hub.admin_end.notify_one();
         self.hub.mailboxes.iter().for_each(|mailbox| mailbox.waker().wake());
-        Ok(HandedOver { passed: sessions - count, told: told + count, pause })
+        Ok(HandedOver { passed, told, pause })
     }
 
     /// Freezes everything, and has the new process take it over. Returns the numbers of those that
@@ -123,10 +130,12 @@ impl Daemon {
             ends[shard].take().map_or(HandoverOrder::Pause, |end| HandoverOrder::Freeze(end, reply))
         })?;
 
-        let file = self.state(&frozen)?;
+        let bridge = self.hub.bridge.freeze(SHARD_MAX).map_err(|_| HandoverError::Bridge)?;
+        let file = self.state(&frozen, &bridge)?;
         let mut descriptors = vec![file.as_fd()];
         descriptors.extend(queues.iter().map(OwnedFd::as_fd));
-        channel.say(&OldWord::State { paused_ns }, &descriptors)?;
+        let said = channel.say(&OldWord::State { paused_ns }, &descriptors);
+        said.map_err(|error| HandoverError::Silent("taken over", error))?;
 
         let (word, files) = heard(channel, TAKEN_MAX, "taken over")?;
         match word {
@@ -152,7 +161,7 @@ impl Daemon {
     }
 
     /// The file of the state.
-    fn state(&self, frozen: &[FrozenShard]) -> io::Result<OwnedFd> {
+    fn state(&self, frozen: &[FrozenShard], bridge: &[u8]) -> io::Result<OwnedFd> {
         let (mut beginning, mut end) = (Vec::new(), Vec::new());
         let header = HandoverHeader {
             release: env!("CARGO_PKG_VERSION").into(),
@@ -163,7 +172,7 @@ impl Daemon {
         handover::end(&mut end);
         let mut parts = vec![&beginning[..]];
         parts.extend(frozen.iter().map(|frozen| &frozen.records[..]));
-        parts.push(&end);
+        parts.extend([bridge, &end]);
         if parts.iter().map(|part| part.len()).sum::<usize>() > STATE_BYTES_MAX {
             return Err(io::Error::other("too much waits for slow clients to be handed over"));
         }
@@ -175,6 +184,20 @@ impl Daemon {
         let Some(file) = files.into_iter().next() else { return Ok(Vec::new()) };
         let bytes = channel::unsealed(file, STATE_BYTES_MAX)?;
         serde_json::from_slice(&bytes).map_err(|error| HandoverError::Io(io::Error::other(error)))
+    }
+
+    /// Waits until no publisher awaits an answer, or for as long as it may take; clients are served
+    /// meanwhile.
+    fn await_answers(&self) -> Result<(), HandoverError> {
+        let start = Instant::now();
+        while start.elapsed() < ANSWERS_MAX {
+            let rest: Vec<ShardRest> = self.ask(|_, reply| HandoverOrder::Look(reply))?;
+            if rest.iter().all(|rest| rest.has_answered) {
+                break;
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+        Ok(())
     }
 
     /// Waits until nothing is on its way, or for as long as it may take.
@@ -202,6 +225,7 @@ impl Daemon {
 
     /// Goes on as if nothing had been.
     fn resume(&self) {
+        self.hub.admin_metrics().handovers[HandoverOutcome::GivenBack as usize].add(1);
         self.hub.post_to_all(|| Parcel::Handover(HandoverOrder::Resume));
         self.hub.held.store(false, SeqCst);
     }

@@ -28,6 +28,8 @@ pub enum HandoverOrder {
 pub struct ShardRest {
     /// Whether nothing is under way.
     pub is_settled: bool,
+    /// Whether no publisher awaits an answer.
+    pub has_answered: bool,
     /// The number of publications and messages that it has read so far.
     pub read: u64,
 }

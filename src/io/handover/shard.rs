@@ -28,8 +28,9 @@ pub(in crate::io) fn carry_out(
         HandoverOrder::Pause => worker.pause(),
         HandoverOrder::Look(reply) => {
             let (is_settled, read) = worker.rest();
-            let is_settled = is_settled && feed.is_settled();
-            let _ = reply.send((number, ShardRest { is_settled, read }));
+            let has_answered = feed.is_settled();
+            let is_settled = is_settled && has_answered;
+            let _ = reply.send((number, ShardRest { is_settled, has_answered, read }));
         }
         HandoverOrder::Freeze(queue, reply) => {
             let Ok(mut queue) = ShardQueue::of(queue) else { return };

@@ -30,8 +30,8 @@ pub(super) enum OldWord {
     Listeners { listeners: Vec<PassedListener>, follow: bool },
     /// The state; with the message come its file, and the queue of each shard.
     State { paused_ns: u64 },
-    /// The new process goes on from here.
-    Go,
+    /// The new process goes on from here; the old one tells so many clients to come back.
+    Go { told: usize },
 }
 
 /// A listener.
