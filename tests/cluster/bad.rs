@@ -8,7 +8,7 @@ use crate::harness::{
     DEADLINE, Daemon, Setup, eventually, eventually_well, eventually_within, skip,
 };
 use crate::network::{Host, has_disks};
-use crate::operator::{TOKEN, cluster};
+use crate::operator::{TOKEN, cluster, doctor};
 use crate::relay::{RelayWish, relay};
 use crate::server::{PASSWORD, ServerWish};
 use serde_json::json;
@@ -68,6 +68,9 @@ fn a_wrong_password_is_told_and_not_shown() {
         every_dialect(setup, host)
     });
     await_trouble(bed.node(wrong), &["authorization"]);
+    let examined = doctor(&bed, wrong);
+    assert!(examined.starts_with("bad      backends         NATS at "), "{examined}");
+    assert!(examined.contains("uthorization") && !examined.contains("a-wrong-one"), "{examined}");
     assert!(bed.node(wrong).logged("a-wrong-one").is_empty());
 }
 

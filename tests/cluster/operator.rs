@@ -3,7 +3,7 @@
 use crate::bed::{Bed, SETTLING};
 use crate::crowd::Crowd;
 use crate::dialects::{Follower, every_dialect, line};
-use crate::harness::{command, eventually, watched_metrics};
+use crate::harness::{clean, command, eventually, watched_metrics};
 use crate::relay::{RelayWish, relay};
 use crate::server::{PASSWORD, ServerWish, USER};
 use serde_json::Value;
@@ -29,6 +29,24 @@ pub(crate) fn cluster(bed: &Bed, node: usize, words: &[&str]) -> String {
     let output = command(&all).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What the doctor of a node says of its backends.
+#[track_caller]
+pub(crate) fn doctor(bed: &Bed, node: usize) -> String {
+    let daemon = bed.node(node);
+    let path = |name: &str| daemon.path(name).display().to_string();
+    let user = rustix::process::geteuid().as_raw().to_string();
+    let (file, wrapper) = (path("fanfare.toml"), bed.host_of(node).wrapper());
+    let own = [env!("CARGO_BIN_EXE_fanfare"), "doctor", "--user", &user, "--config", &file];
+    let words = [&wrapper[..], &own].concat();
+    let mut command = clean(words[0], &words[1..]);
+    for (name, value) in [("NAME", "tests"), ("NODE", "a"), ("URL_FILE", &path("nats.url"))] {
+        command.env(format!("FANFARE_CLUSTER_{name}"), value);
+    }
+    let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let lines = output.lines().filter(|line| line.contains(" backends "));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// How many partitions each node owns, as one node sees it.
@@ -59,6 +77,8 @@ fn a_node_that_is_emptied_owns_nothing_and_serves_its_members() {
     for name in watched_metrics().iter().filter(|name| name.starts_with("fanfare_cluster_")) {
         assert!(page.contains(&format!("# TYPE {name} ")), "{name} is watched, and is no metric");
     }
+    let examined = doctor(&bed, 0);
+    assert!(examined.starts_with("good     backends         NATS at "), "{examined}");
     let before = owners(&bed, 1);
     assert_eq!(before.values().sum::<usize>(), PARTITIONS, "{before:?}");
     assert!(before.contains_key("\"a\""), "{before:?}");

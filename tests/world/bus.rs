@@ -1,6 +1,7 @@
 //! The RabbitMQ feed, with a real broker: what it delivers, what it refuses, and what happens when either
 //! side goes.
 
+use crate::doctor::examined;
 use crate::harness::{
     Broker, Client, DEADLINE, Daemon, Frozen, RawPublisher, Setup, Verifier, eventually,
     eventually_within, head, headers, long, short,
@@ -97,7 +98,7 @@ type Scenario = (&'static str, fn(&Broker));
 #[test]
 fn a_broker_that_runs() {
     let Some(broker) = Broker::started() else { return };
-    let scenarios: [Scenario; 12] = [
+    let scenarios: [Scenario; 13] = [
         ("headers_say_who_gets_an_event", headers_say_who_gets_an_event),
         ("bodies_say_it_on_a_topic_exchange", bodies_say_it_on_a_topic_exchange),
         ("long_headers_end_no_session", long_headers_end_no_session),
@@ -109,6 +110,7 @@ fn a_broker_that_runs() {
         ("thousands_of_events_come_once_and_in_order", thousands_of_events_come_once_and_in_order),
         ("what_is_no_event_is_counted_and_not_asked_for_again", what_is_no_event_is_counted),
         ("a_broker_that_refuses_is_explained", a_broker_that_refuses_is_explained),
+        ("the_doctor_is_answered", the_doctor_is_answered),
         ("a_broker_with_a_certificate_is_trusted_by_name", a_certificate_is_trusted_by_name),
         ("a_deleted_queue_is_replaced", a_deleted_queue_is_replaced),
         ("a_stop_delivers_what_was_taken", a_stop_delivers_what_was_taken),
@@ -123,6 +125,14 @@ fn a_broker_that_runs() {
     });
     // The others count on the machine's time.
     tokens_are_judged_in_a_flood_of_events(broker);
+}
+
+fn the_doctor_is_answered(broker: &Broker) {
+    let report = examined(&wazo(&broker.url(), "examined"));
+    assert_eq!(report.verdict("backends", "RabbitMQ at "), "good");
+    let wrong = examined(&wazo(&broker.url_of("guest:hunter2", ""), "examined"));
+    assert_eq!(wrong.verdict("backends", "refuses the user or the password"), "bad");
+    assert!(!format!("{wrong:?}").contains("hunter2"));
 }
 
 fn headers_say_who_gets_an_event(broker: &Broker) {

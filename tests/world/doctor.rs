@@ -18,7 +18,7 @@ const NOWHERE: &str = "127.0.0.1:1";
 
 /// What the doctor has found.
 #[derive(Debug)]
-struct Report {
+pub(crate) struct Report {
     code: Option<i32>,
     findings: Vec<Value>,
 }
@@ -26,7 +26,7 @@ struct Report {
 impl Report {
     /// The verdict of a check on what is seen with these words.
     #[track_caller]
-    fn verdict(&self, check: &str, words: &str) -> &str {
+    pub(crate) fn verdict(&self, check: &str, words: &str) -> &str {
         let seen = |finding: &&Value| {
             finding["check"] == check && finding["seen"].as_str().unwrap().contains(words)
         };
@@ -86,7 +86,7 @@ fn report(command: &mut Command) -> Report {
 }
 
 #[track_caller]
-fn examined(setup: &Setup) -> Report {
+pub(crate) fn examined(setup: &Setup) -> Report {
     report(&mut doctor(setup, &[]))
 }
 

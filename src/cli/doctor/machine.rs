@@ -160,7 +160,12 @@ pub(super) fn io_uring(case: &mut DoctorCase) -> Vec<DoctorFinding> {
         return vec![DoctorFinding::good("not asked for: driver = \"epoll\"")];
     }
     let mut findings = vec![match foundation::try_io_uring(shards) {
-        Ok(()) => DoctorFinding::good(format!("rings for {shards} shards can be had")),
+        Ok(()) => {
+            let uname = rustix::system::uname();
+            let release = uname.release().to_string_lossy();
+            let seen = format!("rings for {shards} shards can be had, on Linux {release}");
+            DoctorFinding::good(seen)
+        }
         Err(error) => {
             let advice = foundation::advice(&error);
             let seen = format!("refused: {error}: {advice}");

@@ -5,6 +5,7 @@ use super::case::DoctorCase;
 use super::finding::{DoctorFinding, sysctl_set};
 use super::machine::no_settings;
 use super::program::{memory, numbers};
+use std::fs;
 
 /// Bytes of an idle client in the kernel, and in the daemon with a list of patterns, of which most
 /// need a tenth.
@@ -81,11 +82,47 @@ pub(super) fn of_slow(case: &mut DoctorCase) -> Vec<DoctorFinding> {
         grouped(room)
     );
     let stopped = config.max_connections as u64 / STOPPED_PART;
-    vec![match stopped > room {
+    let mut findings = vec![match stopped > room {
         true => DoctorFinding::warn(
             format!("{seen}, and a tenth of max_connections is {}", grouped(stopped)),
             sysctl_set(NAME, "4096 16384 65536"),
         ),
         false => DoctorFinding::good(seen),
-    }]
+    }];
+    findings.extend(under_pressure());
+    findings
+}
+
+/// The buffers of all connections, where the kernel has begun to lower them.
+fn under_pressure() -> Option<DoctorFinding> {
+    const NAME: &str = "net.ipv4.tcp_mem";
+    let [_, pressure, most] = numbers(NAME)[..] else { return None };
+    let text = fs::read_to_string("/proc/net/sockstat").ok()?;
+    let pages = pages_of_tcp(&text)?;
+    (pages >= pressure).then(|| {
+        let (pages, pressure) = (grouped(pages), grouped(pressure));
+        let seen = format!("TCP holds {pages} pages, and saves from {pressure} on ({NAME})");
+        let more = format!("{} {} {}", most, most * 3 / 2, most * 2);
+        DoctorFinding::warn(seen, sysctl_set(NAME, &more))
+    })
+}
+
+/// The pages of memory that the buffers of TCP take, of `/proc/net/sockstat`.
+fn pages_of_tcp(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP: "))?;
+    let mut words = line.split(' ').skip_while(|word| *word != "mem");
+    words.nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pages_of_tcp_are_those_of_its_line() {
+        let text =
+            "sockets: used 90\nTCP: inuse 3 orphan 0 tw 9 alloc 5 mem 17\nUDP: inuse 1 mem 2\n";
+        assert_eq!(pages_of_tcp(text), Some(17));
+        assert_eq!(pages_of_tcp("UDP: inuse 1 mem 2\n"), None);
+    }
 }

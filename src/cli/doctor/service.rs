@@ -4,13 +4,15 @@ use super::super::CliError;
 use super::super::error::{CliStatus, printable};
 use super::super::reach::AdminReach;
 use super::case::{DoctorCase, UnitState};
-use super::finding::DoctorFinding;
+use super::finding::{DoctorFinding, unit_set};
 use super::machine::no_settings;
 
 /// The command that shows the end of the service's log.
 const JOURNAL: &str = "journalctl -u fanfare -n 30";
 /// Characters of a daemon's answer that are shown.
 const ANSWER_CHARS_MAX: usize = 400;
+/// Seconds that a stop may take beyond `drain_s`.
+const STOP_MORE_S: u64 = 5;
 /// Percent of its descriptors that a daemon may use before it is worth a warning.
 const DESCRIPTORS_PERCENT: f64 = 90.0;
 
@@ -23,12 +25,33 @@ pub(super) fn unit(case: &mut DoctorCase) -> Vec<DoctorFinding> {
         return vec![DoctorFinding::skipped("systemd is not here, or has no fanfare.service")];
     }
     let mut findings = vec![of_service(&case.service)];
+    if let (Ok(loaded), Some(patience_s)) =
+        (&case.loaded, seconds(case.service.get("TimeoutStopUSec")))
+        && patience_s <= loaded.times.drain.as_secs() + STOP_MORE_S
+    {
+        let drain_s = loaded.times.drain.as_secs();
+        findings.push(DoctorFinding::warn(
+            format!("systemd waits {patience_s} s for a stop, for which drain_s is {drain_s}"),
+            unit_set("TimeoutStopSec", &(drain_s + 2 * STOP_MORE_S).to_string()),
+        ));
+    }
     if case.service.get("NeedDaemonReload") == "yes" {
         let seen = "the unit has changed since systemd has read it";
         findings.push(DoctorFinding::warn(seen, "systemctl daemon-reload"));
     }
     findings.push(of_socket(&case.socket));
     findings
+}
+
+/// The seconds of a time as systemd shows it, such as `1min 30s`; nothing where it has no end.
+fn seconds(shown: &str) -> Option<u64> {
+    // Longer ones have no need to be compared.
+    const UNITS: [(&str, u64); 4] = [("us", 0), ("ms", 0), ("min", 60), ("s", 1)];
+    let parts = shown.split(' ').map(|part| {
+        let (unit, length) = UNITS.iter().find(|(unit, _)| part.ends_with(unit))?;
+        Some(part.trim_end_matches(unit).parse::<u64>().ok()? * length)
+    });
+    parts.sum()
 }
 
 fn of_service(service: &UnitState) -> DoctorFinding {
@@ -144,6 +167,16 @@ mod tests {
         assert!(socket.get("Listen").split(' ').any(|word| word.ends_with(":8080")));
         assert!(socket.get("Listen").contains("/run/fanfare/events.sock"));
         assert_eq!(of_socket(&socket).verdict, DoctorVerdict::Good);
+    }
+
+    #[test]
+    fn the_time_for_a_stop_is_read_as_systemd_shows_it() {
+        for (shown, read) in
+            [("30s", Some(30)), ("1min 30s", Some(90)), ("500ms", Some(0)), ("infinity", None)]
+        {
+            assert_eq!(seconds(shown), read, "{shown}");
+        }
+        assert_eq!(seconds(""), None);
     }
 
     #[test]
