@@ -150,7 +150,8 @@ impl Sockets {
         let id = shard.adopt(frozen.session, now)?.id;
         let index = id as usize;
         if self.transport.add(id, fd.as_fd()).is_err() {
-            shard.give_away([id], now);
+            // It leaves what it is in, as the services take it for passed.
+            shard.lost(id, now);
             return Err(NotAdopted::Unusable);
         }
         self.total.fetch_add(1, Relaxed);
