@@ -30,5 +30,5 @@ pub const OLDEST: u32 = 1;
 
 /// Most bytes of a whole state, which lie in memory beside the connections' own until the new
 /// process has read them: a hundred thousand idle connections take some 40 MB, and what waits for
-/// slow clients may come to an outbox for each. Connections beyond are told to come back.
+/// slow clients may come to an outbox for each. Beyond it nothing is handed over.
 pub const STATE_BYTES_MAX: usize = 1024 * 1024 * 1024;

@@ -91,13 +91,13 @@ pub struct FrozenConnection {
     /// The address of the listener that it came to.
     pub listener: SocketAddr,
     /// Its client, if a proxy has named it; otherwise the socket knows the address.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<Remote>,
     /// Whether the headers of a request have named its client, and not a preamble.
     #[serde(default)]
     pub is_told: bool,
     /// An incomplete message of its client.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inbox: Option<FrozenInbox>,
     /// What it means.
     pub session: FrozenSession,
@@ -114,7 +114,7 @@ pub struct FrozenSession {
     /// What it awaits.
     pub phase: FrozenPhase,
     /// Its dialect; `None` between two requests of HTTP.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialect: Option<FrozenDialect>,
     /// When it came.
     #[serde(default)]
@@ -141,7 +141,7 @@ pub struct FrozenSession {
     #[serde(default)]
     pub attempt: u32,
     /// What is still to be sent to its client.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "FrozenOutbox::is_empty")]
     pub unsent: FrozenOutbox,
 }
 

@@ -18,6 +18,14 @@ pub struct FrozenOutbox {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl FrozenOutbox {
+    /// Whether nothing is still to be sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+}
+
 impl Outbox {
     /// What is still to be sent, from the first byte that has not left; `None` within a turn that
     /// has queued more.
