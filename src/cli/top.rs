@@ -11,11 +11,14 @@ use self::keys::{TopWish, press};
 use self::state::{TopList, TopNews, TopState, TopTab};
 use self::view::draw;
 use super::CliError;
+use super::error::CliStatus;
 use super::reach::{AdminReach, admin_command};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event};
 use ratatui::crossterm::execute;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::{self, IsTerminal as _};
@@ -71,6 +74,7 @@ impl TopCommand {
             let registered = signal_hook::flag::register(signal, Arc::clone(&is_ended));
             registered.map_err(|error| failed(&error))?;
         }
+        std::thread::spawn(end_with_terminal);
         let (tell, news) = sync_channel(WAITING_MAX);
         let (wish, wishes) = sync_channel(WAITING_MAX);
         std::thread::spawn(move || ask(&reach, &wishes, &tell));
@@ -114,6 +118,20 @@ fn give_back() {
     // There is nowhere to tell that this failed.
     let _ = ratatui::try_restore();
     let _ = execute!(io::stdout(), Show);
+}
+
+/// Ends the program once the terminal has gone, which crossterm would read from for ever: it takes
+/// neither an end nor an error of the terminal for one.
+fn end_with_terminal() {
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    // Nothing is waited for but a hang-up or an error, which are told without being asked for.
+    let mut terminals = vec![PollFd::new(&stdout, PollFlags::empty())];
+    if stdin.is_terminal() {
+        terminals.push(PollFd::new(&stdin, PollFlags::empty()));
+    }
+    while poll(&mut terminals, None) == Err(Errno::INTR) {}
+    // There is nothing left to give back.
+    std::process::exit(CliStatus::Failure as i32);
 }
 
 /// Draws and takes keys until the person has seen enough, or a signal ends it.

@@ -18,11 +18,16 @@ struct Terminal {
 
 impl Terminal {
     fn open(daemon: &Daemon) -> Self {
+        Self::open_by(daemon, "")
+    }
+
+    /// The same, run by a program that becomes it.
+    fn open_by(daemon: &Daemon, wrapper: &str) -> Self {
         let file = daemon.path("admin.token");
         std::fs::write(&file, TOKEN).unwrap();
         let program = command(&[]).get_program().to_owned().into_string().unwrap();
         let view = format!(
-            "stty rows 24 cols 80; {program} top --admin {} --token-file {}; echo status $?",
+            "stty rows 24 cols 80; {wrapper} {program} top --admin {} --token-file {}; echo status $?",
             daemon.admin,
             file.display()
         );
@@ -137,4 +142,25 @@ fn a_signal_gives_the_terminal_back_and_a_daemon_that_goes_is_told() {
     let output = command(&["top", "--admin", "127.0.0.1:1"]).stdin(Stdio::null()).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && error.contains("needs a terminal"), "{error}");
+}
+
+#[test]
+fn the_view_ends_with_its_terminal_also_where_no_signal_tells_of_that() {
+    if !has_script("fanfare top without its terminal") {
+        return;
+    }
+    let daemon = echo_setup().set("admin.token", TOKEN).start();
+    // In a session of its own it has no controlling terminal, and gets no SIGHUP.
+    for wrapper in ["", "setsid"] {
+        let mut terminal = Terminal::open_by(&daemon, wrapper);
+        terminal.shows(&["ready"]);
+        let place = format!("/proc/{}/stat", terminal.pid().as_raw_nonzero());
+        // Its end of the terminal is closed with it.
+        terminal.child.kill().unwrap();
+        eventually("the view has ended", || {
+            let stat = std::fs::read_to_string(&place).unwrap_or_default();
+            // Ended, and perhaps not waited for, because its parent was killed too.
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+        });
+    }
 }
