@@ -197,7 +197,8 @@ fn next_steps(file: &Path, kinds: &[Kind], is_service: bool) -> String {
         false => format!("fanfare serve --config {file}"),
     };
     format!(
-        "next: fanfare check --config {file}\n      {start}\n      fanfare help {}\n",
+        "next: fanfare check --config {file}\n      {start}\n      fanfare doctor --config {file}\n      \
+         fanfare help {}\n",
         pages.join(", fanfare help ")
     )
 }

@@ -173,6 +173,22 @@ fn secrets_that_others_can_read_or_write_are_bad() {
     assert_eq!(examined(&setup).verdict("secrets", "fanfare.toml"), "good");
 }
 
+/// What the service's user may not read, root may.
+#[test]
+fn a_secret_that_the_daemon_cannot_read_is_bad() {
+    if !root() {
+        return skip("examining as another user", "only root can");
+    }
+    let setup = setup();
+    set_mode(setup.path("fanfare.toml").parent().unwrap(), 0o755);
+    set_mode(&setup.path("fanfare.toml"), 0o644);
+    let file = setup.path("fanfare.toml");
+    let words = ["doctor", "--json", "--config", file.to_str().unwrap(), "--user", "nobody"];
+    let report = report(&mut clean(env!("CARGO_BIN_EXE_fanfare"), &words));
+    report.assert_bad("secrets", "the daemon cannot read it");
+    report.assert_bad("configuration", "user 65534 may not read");
+}
+
 #[test]
 fn a_port_that_another_program_has_is_bad() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();

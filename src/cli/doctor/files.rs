@@ -5,6 +5,7 @@ use super::case::DoctorCase;
 use super::finding::DoctorFinding;
 use super::machine::no_plan;
 use crate::config::redacted::has_secrets;
+use crate::io::listen::ListenError;
 use crate::io::rehearsal::{self, Occupancy};
 use std::fs;
 use std::io::ErrorKind;
@@ -144,7 +145,14 @@ fn of_address(address: SocketAddr, case: &DoctorCase) -> DoctorFinding {
             format!("{address} is taken by another program, or a daemon of another user"),
             format!("ss -ltnp 'sport = :{port}'"),
         ),
-        Err(error) => DoctorFinding::bad(error.to_string(), format!("ss -ltnp 'sport = :{port}'")),
+        Err(error) => {
+            let mend = match error {
+                ListenError::NoSuchAddress(_) => "ip address".to_owned(),
+                ListenError::PortForbidden(_) => "fanfare help recipes".to_owned(),
+                _ => format!("ss -ltnp 'sport = :{port}'"),
+            };
+            DoctorFinding::bad(error.to_string(), mend)
+        }
     }
 }
 
