@@ -5,8 +5,12 @@ use super::finding::DoctorFinding;
 use super::machine::no_plan;
 use super::program::output;
 use crate::dialect::{Kind, webhook_recipients};
-use crate::io::{ProbeAnswer, probe_amqp, probe_nats, probe_redis, probe_verifier, probe_webhook};
+use crate::io::{
+    Plan, ProbeAnswer, probe_amqp, probe_nats, probe_redis, probe_verifier, probe_webhook,
+};
+use crate::token::RemoteVerifier;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Milliseconds by which clocks may differ before it is worth a warning. A header's date is of whole
 /// seconds, and an answer takes its time.
@@ -42,30 +46,46 @@ pub(super) fn backends(case: &mut DoctorCase) -> Vec<DoctorFinding> {
     }
 
     let mut clocks = Vec::new();
+    findings.extend(verifiers(plan, &mut clocks));
+    findings.extend(recipients(plan, &mut clocks));
+    case.clocks = clocks;
+    if findings.is_empty() {
+        findings.push(DoctorFinding::skipped("the configuration names none"));
+    }
+    findings
+}
+
+/// The verifiers of the dialects that are spoken, of which some share one.
+fn verifiers(plan: &Plan, clocks: &mut Vec<(String, i64)>) -> Vec<DoctorFinding> {
     let spoken: BTreeSet<Kind> =
         plan.listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
-    let verifiers = spoken.iter().filter_map(|kind| kind.verifier(&plan.settings)?.remote());
-    let mut asked = BTreeSet::new();
-    for remote in verifiers.filter(|remote| asked.insert(format!("{:?}", remote))) {
-        let host = remote.host();
-        let name = format!("{} at {host}", remote.protocol());
+    let mut asked: Vec<&Arc<RemoteVerifier>> = Vec::new();
+    let mut findings = Vec::new();
+    for remote in spoken.iter().filter_map(|kind| kind.verifier(&plan.settings)?.remote()) {
+        if asked.iter().any(|other| Arc::ptr_eq(other, remote)) {
+            continue;
+        }
+        asked.push(remote);
+
+        let (name, host) = (format!("{} at {}", remote.protocol(), remote.host()), remote.host());
         let answer = probe_verifier(remote);
         clocks.extend(clock_of(host, &answer));
         findings.push(answered(name, &curl(host, remote.is_https()), answer.map(drop)));
     }
+    findings
+}
+
+/// The recipients of webhooks, each of which may have several.
+fn recipients(plan: &Plan, clocks: &mut Vec<(String, i64)>) -> Vec<DoctorFinding> {
     let mut asked = BTreeSet::new();
-    for endpoint in webhook_recipients(&plan.settings).endpoints() {
-        if asked.insert(endpoint.uri()) {
-            let host = endpoint.host();
-            let answer = probe_webhook(&endpoint);
-            clocks.extend(clock_of(host, &answer));
-            let mend = curl(host, endpoint.is_https());
-            findings.push(answered(format!("webhooks to {host}"), &mend, answer.and_then(taken)));
-        }
-    }
-    case.clocks = clocks;
-    if findings.is_empty() {
-        findings.push(DoctorFinding::skipped("the configuration names none"));
+    let mut findings = Vec::new();
+    let recipients = webhook_recipients(&plan.settings);
+    for endpoint in recipients.endpoints().filter(|endpoint| asked.insert(endpoint.uri())) {
+        let host = endpoint.host();
+        let answer = probe_webhook(&endpoint);
+        clocks.extend(clock_of(host, &answer));
+        let mend = curl(host, endpoint.is_https());
+        findings.push(answered(format!("webhooks to {host}"), &mend, answer.and_then(taken)));
     }
     findings
 }

@@ -77,15 +77,15 @@ fn space(path: &Path, store: &StoreSettings) -> DoctorFinding {
     let (free, all) = (found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize);
     let seen = format!("{shown}: {} of {} are free", size(free), size(all));
     let mend = format!("df -h {shown}; fanfare topics stats");
-    match () {
-        () if free < store.free_bytes_min => {
-            let least = size(store.free_bytes_min);
-            DoctorFinding::bad(format!("{seen}, and store.free_bytes_min is {least}"), mend)
-        }
-        // What is left is soon less than that.
-        () if free / 2 < store.free_bytes_min => DoctorFinding::warn(seen, mend),
-        () => DoctorFinding::good(seen),
+    if free < store.free_bytes_min {
+        let seen = format!("{seen}, and store.free_bytes_min is {}", size(store.free_bytes_min));
+        return DoctorFinding::bad(seen, mend);
     }
+    // What is left is soon less than that.
+    if free / 2 < store.free_bytes_min {
+        return DoctorFinding::warn(seen, mend);
+    }
+    DoctorFinding::good(seen)
 }
 
 /// The time of a sync; nothing where it cannot be measured.

@@ -98,21 +98,21 @@ fn of_secret(path: &Path, owner: u32) -> Option<DoctorFinding> {
     };
     let mode = metadata.permissions().mode();
     let seen = format!("{shown} has mode {:04o}", mode & 0o7777);
-    Some(match () {
-        () if fs::File::open(path).is_err() => DoctorFinding::bad(
-            format!("{seen} and belongs to user {}: the daemon cannot read it", metadata.uid()),
-            format!("chown {owner} {shown} && chmod 0400 {shown}"),
-        ),
-        () if mode & OTHERS_READ != 0 => DoctorFinding::bad(
-            format!("{seen}: every user of this machine can read the secret"),
-            format!("chmod o= {shown}"),
-        ),
-        () if mode & OTHERS_WRITE != 0 => DoctorFinding::bad(
-            format!("{seen}: others can write another secret"),
-            format!("chmod go-w {shown}"),
-        ),
-        () => DoctorFinding::good(seen),
-    })
+    if fs::File::open(path).is_err() {
+        let seen =
+            format!("{seen} and belongs to user {}: the daemon cannot read it", metadata.uid());
+        let mend = format!("chown {owner} {shown} && chmod 0400 {shown}");
+        return Some(DoctorFinding::bad(seen, mend));
+    }
+    if mode & OTHERS_READ != 0 {
+        let seen = format!("{seen}: every user of this machine can read the secret");
+        return Some(DoctorFinding::bad(seen, format!("chmod o= {shown}")));
+    }
+    if mode & OTHERS_WRITE != 0 {
+        let seen = format!("{seen}: others can write another secret");
+        return Some(DoctorFinding::bad(seen, format!("chmod go-w {shown}")));
+    }
+    Some(DoctorFinding::good(seen))
 }
 
 /// Whether what is to be listened on is free, or the daemon's already.

@@ -43,18 +43,18 @@ pub(super) fn descriptors(case: &mut DoctorCase) -> Vec<DoctorFinding> {
     let shown = |number: usize| grouped(number as u64);
     let seen = format!("{whose} may have {}: room for {} clients", shown(limit), shown(room));
     let wanted = config.max_connections;
-    let mut findings = vec![match room {
-        _ if room < resources::CLIENTS_MIN => DoctorFinding::bad(
-            format!("{seen}; {kept} are needed before the first, and no daemon starts"),
-            mend,
-        ),
-        _ if room < wanted => {
-            let wanted = shown(wanted);
-            DoctorFinding::warn(format!("{seen}, and max_connections is {wanted}"), mend)
-        }
-        _ if room < CLIENTS_USUAL => DoctorFinding::warn(seen, mend),
-        _ => DoctorFinding::good(seen),
-    }];
+    let first = if room < resources::CLIENTS_MIN {
+        let seen = format!("{seen}; {kept} are needed before the first, and no daemon starts");
+        DoctorFinding::bad(seen, mend)
+    } else if room < wanted {
+        let seen = format!("{seen}, and max_connections is {}", shown(wanted));
+        DoctorFinding::warn(seen, mend)
+    } else if room < CLIENTS_USUAL {
+        DoctorFinding::warn(seen, mend)
+    } else {
+        DoctorFinding::good(seen)
+    };
+    let mut findings = vec![first];
     findings.extend(files_of_all(limit));
     findings
 }

@@ -52,18 +52,19 @@ fn tracked(wanted: u64) -> Option<DoctorFinding> {
     let most = numbers(NAME).first().copied()?;
     let used = numbers("net.netfilter.nf_conntrack_count").first().copied()?;
     let seen = format!("{NAME} is {}, of which {} are used", grouped(most), grouped(used));
-    let mend = || sysctl_set(NAME, &(wanted.max(most) * 2).to_string());
-    Some(match () {
-        () if used >= most => {
-            DoctorFinding::bad(format!("{seen}: the kernel drops new connections"), mend())
-        }
-        () if used > most / 10 * 8 => DoctorFinding::warn(seen, mend()),
-        () if wanted > most => {
-            let wanted = grouped(wanted);
-            DoctorFinding::warn(format!("{seen}, and max_connections is {wanted}"), mend())
-        }
-        () => DoctorFinding::good(seen),
-    })
+    let mend = sysctl_set(NAME, &(wanted.max(most) * 2).to_string());
+    if used >= most {
+        let seen = format!("{seen}: the kernel drops new connections");
+        return Some(DoctorFinding::bad(seen, mend));
+    }
+    if used > most / 10 * 8 {
+        return Some(DoctorFinding::warn(seen, mend));
+    }
+    if wanted > most {
+        let seen = format!("{seen}, and max_connections is {}", grouped(wanted));
+        return Some(DoctorFinding::warn(seen, mend));
+    }
+    Some(DoctorFinding::good(seen))
 }
 
 /// Whether clients that stop reading have room.
