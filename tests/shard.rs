@@ -5,6 +5,7 @@
 use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
+use fanfare::handover::{self, FrozenConnection, HandoverHeader, HandoverRecord};
 use fanfare::message::{Interest, Received};
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
@@ -79,6 +80,37 @@ impl Stage {
         self.now.unix_ms += seconds * 1000;
         self.shard.tick(self.now);
         self.flush()
+    }
+
+    /// Passes all connections to another process, which gives them the same numbers.
+    fn hand_over(&mut self, ids: &[Id]) {
+        let frozen: Vec<_> = ids.iter().map(|id| self.shard.freeze(*id).unwrap()).collect();
+        let mut state = Vec::new();
+        handover::begin(&HandoverHeader::default(), &mut state);
+        for session in frozen {
+            let listener = ([127, 0, 0, 1], 80).into();
+            let connection = FrozenConnection {
+                fd: 0,
+                listener,
+                remote: None,
+                is_told: false,
+                inbox: None,
+                session,
+                unread: Vec::new(),
+            };
+            handover::write(&HandoverRecord::Connection(Box::new(connection)), &mut state);
+        }
+        let (settings, limits) = (Arc::clone(self.shard.settings()), *self.shard.limits());
+        self.shard.give_away(ids.iter().copied(), self.now);
+        assert!(self.shard.is_empty() && self.metrics.outbox_bytes.get() == 0);
+        self.shard = Shard::new(settings, limits, Arc::clone(&self.metrics), self.now);
+        let (_, mut rest) = handover::open(&state).unwrap();
+        for id in ids {
+            let (record, behind) = handover::read(rest).unwrap();
+            let HandoverRecord::Connection(connection) = record else { panic!("{record:?}") };
+            assert_eq!(self.shard.adopt(connection.session, self.now).unwrap().id, *id);
+            rest = behind;
+        }
     }
 
     fn ends(&self, end: Reason) -> u64 {
@@ -264,4 +296,60 @@ fn a_shard_that_is_cut_off_ends_a_part_of_its_sessions_at_a_time() {
     }
     stage.shard.isolate(1, 3, stage.now);
     assert_eq!(stage.ends(Reason::Outage), 2, "each ends once");
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_slow_in_the_next_process_when_it_would_have_been_in_this_one() {
+    let mut stage = Stage::new(Limits::default());
+    let (stuck, reader) = (stage.join(), stage.join());
+    stage.room.insert(stuck, 1000);
+    let publication = event(20_000);
+    let mut events = 0;
+    while stage.ends(Reason::Slow) == 0 {
+        stage.deliver(&publication);
+        stage.flush();
+        events += 1;
+        if events % 7 == 0 {
+            stage.hand_over(&[stuck, reader]);
+            stage.flush();
+        }
+        assert!(stage.metrics.outbox_bytes.get() as usize <= MIB);
+    }
+    assert_eq!(events, MIB / (publication.frame(0).len() + 32) + 1);
+    assert_eq!(stage.wire[&reader], publication.frame(0).repeat(events));
+    stage.room.insert(stuck, usize::MAX);
+    stage.shard.writable(stuck);
+    stage.flush();
+    // The frame that had begun in the first process is finished in the last.
+    let close = fanfare::frame::close(1013, "too slow");
+    assert_eq!(stage.wire[&stuck], [publication.frame(0), &close].concat());
+    assert_eq!(stage.metrics.outbox_bytes.get(), 0);
+}
+
+#[test]
+fn a_connection_whose_request_has_not_begun_keeps_its_time_in_the_next_process() {
+    let mut stage = Stage::new(Limits::default());
+    let id = stage.shard.accept(stage.now);
+    stage.wait(6);
+    stage.hand_over(&[id]);
+    assert!(stage.shard.is_new(id) && stage.wait(3).is_empty());
+    assert_eq!(stage.wait(1), [ConnectionEvent::Finished(id)]);
+    assert!(stage.wire[&id].starts_with(b"HTTP/1.1 408 "));
+}
+
+#[test]
+fn what_cannot_go_on_elsewhere_is_not_frozen() {
+    let mut stage = Stage::new(Limits::default());
+    let (open, closing, body) = (stage.join(), stage.join(), stage.shard.accept(stage.now));
+    assert!(stage.shard.is_settled());
+    stage.deliver(&event(1));
+    assert!(stage.shard.freeze(open).is_none() && !stage.shard.is_settled(), "within a turn");
+    stage.flush();
+    assert!(stage.shard.freeze(open).is_some() && stage.shard.is_settled());
+
+    stage.shard.receive(closing, Received::Close(b""), stage.now);
+    stage.shard.await_body(body, false, stage.now);
+    stage.flush();
+    assert!(stage.shard.freeze(closing).is_none() && stage.shard.freeze(body).is_none());
+    assert!(stage.shard.freeze(99).is_none(), "no one");
 }
