@@ -72,6 +72,10 @@ impl HandoverChannel {
 
     /// Sends a message, without waiting for room.
     pub(super) fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        // The space may have room for one more, by how it lies in memory.
+        if descriptors.len() > DESCRIPTORS_MAX {
+            return Err(Errno::TOOBIG.into());
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
