@@ -4,16 +4,16 @@ use super::{CHUNK_OVERHEAD_BYTES, Chunk, EMPTY, Outbox, OutboxBacklog};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// The bytes that are still to be sent to one connection, as data.
+/// What is still to be sent to one connection, as data.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrozenOutbox {
-    /// Whether the first bytes are the rest of a frame that has left in part.
+    /// Bytes of the first frame that have left.
     #[serde(default)]
-    is_begun: bool,
+    offset: usize,
     /// The lengths of the frames.
     #[serde(default)]
     lengths: Vec<usize>,
-    /// The frames.
+    /// The frames, whole.
     #[serde(skip)]
     pub(crate) bytes: Vec<u8>,
 }
@@ -27,8 +27,7 @@ impl FrozenOutbox {
 }
 
 impl Outbox {
-    /// What is still to be sent, from the first byte that has not left; `None` within a turn that
-    /// has queued more.
+    /// What is still to be sent; `None` within a turn that has queued more.
     #[must_use]
     pub fn freeze(&self) -> Option<FrozenOutbox> {
         if self.list != EMPTY {
@@ -36,13 +35,10 @@ impl Outbox {
         }
         let mut frozen = FrozenOutbox::default();
         let Some(backlog) = &self.backlog else { return Some(frozen) };
-
-        frozen.is_begun = backlog.offset > 0;
-        let mut offset = backlog.offset;
+        frozen.offset = backlog.offset;
         for chunk in &backlog.chunks {
-            let left = &chunk.bytes()[std::mem::take(&mut offset)..];
-            frozen.lengths.push(left.len());
-            frozen.bytes.extend_from_slice(left);
+            frozen.lengths.push(chunk.bytes().len());
+            frozen.bytes.extend_from_slice(chunk.bytes());
         }
         Some(frozen)
     }
@@ -51,29 +47,23 @@ impl Outbox {
     /// those of the bytes.
     #[must_use]
     pub fn thaw(frozen: &FrozenOutbox) -> Option<Self> {
-        let FrozenOutbox { is_begun, lengths, bytes } = frozen;
-        let mut backlog =
-            OutboxBacklog { chunks: VecDeque::new(), offset: 0, bytes: 0, blocked: false };
+        let FrozenOutbox { offset, lengths, bytes } = frozen;
+        let mut chunks = VecDeque::with_capacity(lengths.len());
         let mut rest = &bytes[..];
         for &length in lengths {
             // An empty chunk would never be taken, and never leave.
             let (frame, behind) = rest.split_at_checked(length).filter(|_| length > 0)?;
-            let mut chunk = Vec::with_capacity(frame.len() + 1);
-            if *is_begun && backlog.chunks.is_empty() {
-                // In place of what has left: a frame that has begun to leave has to be finished,
-                // even if everything behind it is dropped.
-                chunk.push(0);
-                backlog.offset = 1;
-            }
-            chunk.extend_from_slice(frame);
-            backlog.bytes += chunk.len() + CHUNK_OVERHEAD_BYTES;
-            backlog.chunks.push_back(Chunk::Own(chunk.into()));
+            chunks.push_back(Chunk::Own(frame.into()));
             rest = behind;
         }
-        if !rest.is_empty() {
+        if !rest.is_empty() || *offset >= lengths.first().copied().unwrap_or(1) {
             return None;
         }
-        let backlog = (!backlog.chunks.is_empty()).then(|| Box::new(backlog));
-        Some(Self { list: EMPTY, backlog })
+        if chunks.is_empty() {
+            return Some(Self::default());
+        }
+        let bytes = bytes.len() + chunks.len() * CHUNK_OVERHEAD_BYTES;
+        let backlog = OutboxBacklog { chunks, offset: *offset, bytes, blocked: false };
+        Some(Self { list: EMPTY, backlog: Some(Box::new(backlog)) })
     }
 }

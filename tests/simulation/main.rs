@@ -11,6 +11,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod handover;
 mod model;
 mod network;
 
@@ -103,6 +104,8 @@ struct World {
     /// Published by clients in the turn before.
     waiting: Vec<(Arc<Publication>, Occasion)>,
     fed: u64,
+    /// Whether other processes take the nodes over now and then.
+    hands_over: bool,
 }
 
 /// The tokens that there are: one for each 50 seconds of the clock, to read or to write.
@@ -155,6 +158,7 @@ impl World {
             intake: Intake::new(Kind::ALL.to_vec(), settings),
             waiting: Vec::new(),
             fed: 0,
+            hands_over: false,
         }
     }
 
@@ -180,6 +184,10 @@ impl World {
             }
             node.flush(self.now);
             node.check();
+            if self.hands_over && self.random.chance(10) {
+                node.hand_over(self.now);
+                node.check();
+            }
         }
     }
 
@@ -469,14 +477,14 @@ fn what(session: &Session, random: &mut Random, now: Now) -> Say {
     }
 }
 
-fn simulate(shards: usize) {
+fn simulate(shards: usize, hands_over: bool) {
     let given = std::env::var("FANFARE_SEED")
         .ok()
         .map(|seed| seed.parse().expect("FANFARE_SEED is a number"));
     let seed = given.unwrap_or_else(|| std::hash::RandomState::new().build_hasher().finish());
     let long = std::env::var("FANFARE_LONG").is_ok_and(|long| long == "1");
     println!("FANFARE_SEED={seed} shows this again");
-    let mut world = World::new(seed, shards);
+    let mut world = World { hands_over, ..World::new(seed, shards) };
     for _ in 0..STEPS * if long { 10 } else { 1 } {
         world.step();
     }
@@ -495,12 +503,17 @@ fn simulate(shards: usize) {
 
 #[test]
 fn a_thousand_sessions_of_one_shard_are_told_what_the_model_says() {
-    simulate(1);
+    simulate(1, false);
 }
 
 #[test]
 fn a_thousand_sessions_of_two_shards_are_told_what_the_model_says() {
-    simulate(2);
+    simulate(2, false);
+}
+
+#[test]
+fn a_thousand_sessions_are_told_what_the_model_says_while_processes_take_over_from_each_other() {
+    simulate(1, true);
 }
 
 /// What its clients cause is published to everybody; none of them is answered from elsewhere.

@@ -35,7 +35,7 @@ pub(crate) struct Client {
     outgoing: Vec<u8>,
     says: VecDeque<(usize, Say)>,
     arrived: usize,
-    inbox: Option<Box<MessageInbox>>,
+    pub(crate) inbox: Option<Box<MessageInbox>>,
 }
 
 impl Client {
