@@ -10,6 +10,7 @@ use super::output::print;
 use super::reload::Running;
 use super::signals::{ReceivedSignal, SignalWish};
 use super::{CliError, logging, resources, trial};
+use crate::io::handover::NewProcess;
 use crate::io::listen::ListenError;
 use crate::io::operator::Operator;
 use crate::io::{self, Beat, Daemon, Inherited, Plan, StartError, StopTimes};
@@ -99,7 +100,13 @@ impl Serve {
         if let Some(admin) = &mut plan.admin {
             admin.operator = Some(Arc::clone(&operator) as Arc<dyn Operator>);
         }
-        let mut daemon = io::start(plan).map_err(|error| match &trial {
+        let apology = plan.handover.as_ref().map(NewProcess::apology).transpose();
+        let started = io::start(plan).inspect_err(|error| {
+            if let Ok(Some(apology)) = apology {
+                apology.say(&error.to_string());
+            }
+        });
+        let mut daemon = started.map_err(|error| match &trial {
             Some(_) => CliError::new(format!("{error}\n{}", trial::ELSEWHERE)).with(status(&error)),
             None => CliError::new(error.to_string()).with(status(&error)),
         })?;

@@ -26,7 +26,7 @@ mod word;
 
 pub use self::channel::HandoverChannel;
 pub use self::error::HandoverError;
-pub use self::new::NewProcess;
+pub use self::new::{Apology, NewProcess};
 pub use self::old::HandedOver;
 pub use self::order::{FrozenShard, HandoverOrder};
 pub(super) use self::queue::ShardQueue;

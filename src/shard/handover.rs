@@ -153,6 +153,13 @@ impl Shard {
         std::mem::take(&mut self.new_refs)
     }
 
+    /// Whether a connection ends anyway, so that its client need not be told to come back.
+    #[must_use]
+    pub fn is_ending(&self, id: Id) -> bool {
+        let session = self.sessions.get(id as usize);
+        session.is_none_or(|it| it.phase.is_ending() || it.phase == Phase::Over)
+    }
+
     /// Drops connections that another process has now, and what this shard owns, without a word to
     /// anyone: only the sockets are to be closed here.
     pub fn give_away(&mut self, ids: impl IntoIterator<Item = Id>, now: Now) {

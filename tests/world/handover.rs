@@ -2,7 +2,8 @@
 
 use crate::channel::{join, setup, token};
 use crate::harness::{
-    Authority, Client, DEADLINE, Daemon, Setup, command, eventually, eventually_within, http,
+    APP_SECRET, Authority, Client, DEADLINE, Daemon, Echo, Setup, command, event, eventually,
+    eventually_within, http,
 };
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
@@ -165,6 +166,8 @@ fn publish(daemon: &Daemon, going: &mut Going<u64>, published: Arc<AtomicU64>) {
 fn read(client: &mut Client, next: &mut u64, count: u64) {
     while *next < count {
         let text = client.text();
+        assert!(!text.contains("member_removed"), "no one has left: {text}");
+        let text = text.replace('\\', "");
         let Some((_, number)) = text.split_once("\"message\":") else { continue };
         let digits = number.bytes().take_while(u8::is_ascii_digit).count();
         let number: u64 = number[..digits].parse().unwrap();
@@ -344,4 +347,71 @@ fn what_is_stored_before_and_after_a_hand_over_is_all_there_once() {
         Some(count),
         "{stats}"
     );
+}
+
+/// Three dialects at once.
+fn crowd_setup() -> Setup {
+    setup()
+        .set("threads", 2)
+        .set("listen.0.dialects", r#"["personium-event", "channel", "echo"]"#)
+        .set("echo.app.0.id", "7")
+        .set("echo.app.0.key", "app-key")
+        .set("echo.app.0.secret", APP_SECRET)
+}
+
+#[test]
+fn a_crowd_of_several_dialects_gets_every_event_once_over_many_hand_overs() {
+    let is_long = std::env::var("FANFARE_LONG").is_ok_and(|long| long == "1");
+    let (clients, rounds) = if is_long { (9000, 10) } else { (1500, 3) };
+    let mut service = Service::start(crowd_setup());
+    let daemon = &service.daemon;
+    let mut readers: Vec<Client> = Vec::new();
+    for id in 0..clients / 3 {
+        readers.push(join(daemon, &user(id % CHANNELS, id)));
+        readers.push(daemon.subscriber());
+        let mut echo = Echo::connect(daemon);
+        echo.join("news", None);
+        echo.join(&format!("presence-{}", id / 10), Some(&id.to_string()));
+        // The others of its room come while it is there.
+        readers.push(echo.client);
+    }
+
+    let mut publisher = daemon.publisher();
+    let mut feed = Going::new();
+    feed.go(move |is_over| {
+        let mut number = 0;
+        while !is_over.load(Relaxed) {
+            let mut lines = event("crowd", &format!("\\\"message\\\":{number}}}"));
+            for channel in 0..CHANNELS {
+                let event =
+                    json!({"channel": format!("chat:{channel}"), "data": {"message": number}});
+                lines += &format!("channel {event}\n");
+            }
+            let data = json!({"message": number}).to_string();
+            let event = json!({"name": "told", "channel": "news", "data": data});
+            lines += &format!("echo/7 {event}\n");
+            publisher.send(lines);
+            number += 1;
+            assert_eq!(publisher.receipt(), (number * (CHANNELS as u64 + 2), 0));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        number
+    });
+    let mut visitors = Going::new();
+    visit(daemon.address, &mut visitors);
+    let mut pauses = Vec::new();
+    for round in 1..=rounds {
+        let answer = service.hand_over();
+        let told = answer["told"].as_u64().unwrap();
+        assert!(answer["passed"].as_u64().unwrap() >= clients as u64, "round {round}: {answer}");
+        assert_eq!(told, 0, "round {round}: {answer}");
+        pauses.push(answer["pause_ms"].as_f64().unwrap());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    eprintln!("pauses in ms with {clients} clients: {pauses:.1?}");
+    assert!(visitors.end()[0] > 10);
+    let count = feed.end()[0];
+    for client in &mut readers {
+        read(client, &mut 0, count);
+    }
 }

@@ -54,6 +54,14 @@ impl NewProcess {
         }
     }
 
+    /// What tells the old process that this one could not start.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn apology(&self) -> io::Result<Apology> {
+        Ok(Apology(HandoverChannel::of(self.channel.as_fd().try_clone_to_owned()?)?))
+    }
+
     /// Where the next shard waits until it may begin.
     pub(in crate::io) fn gate(&mut self) -> Gate {
         let (gate, steps) = mpsc::channel();
@@ -66,13 +74,6 @@ impl NewProcess {
     /// # Errors
     /// Why the old process goes on.
     pub(in crate::io) fn take_over(&self, hub: &Hub) -> Result<(), HandoverError> {
-        self.take_over_or_say(hub).inspect_err(|error| {
-            // The old process may have gone, or have given up.
-            let _ = self.channel.say(&NewWord::Sorry { reason: error.to_string() }, &[]);
-        })
-    }
-
-    fn take_over_or_say(&self, hub: &Hub) -> Result<(), HandoverError> {
         self.channel.say(&NewWord::Ready, &[])?;
         let (word, files) = next(&self.channel)?;
         let OldWord::State { paused_ns } = word else {
@@ -197,6 +198,17 @@ impl NewProcess {
             answers.recv_timeout(ADOPT_MAX).map_err(|_| HandoverError::Shard)?;
         }
         Ok(of_bridge)
+    }
+}
+
+/// What tells the old process that this one could not start.
+pub struct Apology(HandoverChannel);
+
+impl Apology {
+    /// Tells it the reason.
+    pub fn say(&self, reason: &str) {
+        // The old process may have gone, or have given up.
+        let _ = self.0.say(&NewWord::Sorry { reason: reason.into() }, &[]);
     }
 }
 

@@ -45,11 +45,12 @@ impl Worker {
             handover::write(&record, &mut result.records);
         }
         let ids = sockets.ids();
-        let count = ids.len();
+        let (mut told, mut unsent) = (0, 0);
         let mut put = |part: &mut Vec<(Id, FrozenConnection, BorrowedFd<'_>)>| {
             let descriptors: Vec<_> = part.iter().map(|(.., socket)| *socket).collect();
             // Those that find no room are told to come back.
             let is_sent = queue.put(&descriptors);
+            unsent += if is_sent.is_ok() { 0 } else { part.len() };
             for (id, connection, _) in part.drain(..).filter(|_| is_sent.is_ok()) {
                 let connection = FrozenConnection { fd: frozen.len() as u32, ..connection };
                 let record = HandoverRecord::Connection(Box::new(connection));
@@ -58,8 +59,9 @@ impl Worker {
             }
         };
         for id in ids {
-            if let Some((connection, socket)) = sockets.freeze(id, shard) {
-                part.push((id, connection, socket));
+            match sockets.freeze(id, shard) {
+                Some((connection, socket)) => part.push((id, connection, socket)),
+                None => told += usize::from(!shard.is_ending(id)),
             }
             if part.len() == ShardQueue::PART {
                 put(&mut part);
@@ -67,7 +69,7 @@ impl Worker {
         }
         put(&mut part);
         result.connections = frozen.len();
-        result.told = count - frozen.len();
+        result.told = told + unsent;
         result
     }
 
