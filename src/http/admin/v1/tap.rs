@@ -48,7 +48,9 @@ enum V1PassedEvent<'a> {
 
 /// Appends an event that has passed.
 pub fn put_passed(publication: &Publication, out: &mut Vec<u8>) {
-    let payload = frame::payload(publication.frame(0));
+    // Another node's may have none.
+    let has_form = publication.forms() > 0;
+    let payload = if has_form { frame::payload(publication.frame(0)) } else { b"" };
     let kind = Kind::of_topic(publication.topic());
     let body = V1Passed {
         at_ms: Some(publication.accepted.unix_ms),
