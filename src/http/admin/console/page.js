@@ -431,7 +431,7 @@
     const rows = [];
     for (const session of sessions.rows) {
       const kick = el('button', { type: 'button', onclick: (event) => { event.stopPropagation(); ask_to_kick(session); } }, 'Kick');
-      const row = el('tr', { className: 'opens', tabIndex: 0 },
+      const row = el('tr', { className: 'opens', tabIndex: 0, data: { id: session.id } },
         cell('', session.id, 'mono'), cell('', session.dialect || session.phase), cell('', session.address || '', 'wide'),
         cell('age', since(session.since_ms), 'number'), cell('waits', size(session.backlog_bytes), 'number'),
         cell('sent', size(session.bytes_out), 'number'), cell('topics', grouped(session.subscriptions), 'number'),
@@ -441,8 +441,19 @@
       rows.push(row);
       if (sessions.open && sessions.open.id === session.id) rows.push(detail(sessions.open, names.length));
     }
+    const [row, button] = focused();
     fill($('session-rows'), names, rows, 'No session');
+    // The keyboard stays where it was.
+    const again = [...$('session-rows').querySelectorAll('tr.opens')].find((it) => it.dataset.id === row);
+    if (row && again) (button ? again.querySelector('button') : again).focus();
     $('session-more').hidden = !sessions.next || sessions.rows.length >= ROWS_MAX;
+  }
+
+  // The session whose row has the focus, and whether its button does.
+  function focused() {
+    const element = document.activeElement;
+    const row = element && element.closest('tr.opens');
+    return [row && row.dataset.id, element instanceof HTMLButtonElement];
   }
 
   function detail(session, columns) {
@@ -518,19 +529,27 @@
 
   // ---- The page ----
 
-  // Does something, and shows why it could not be done.
-  async function attempt(action) {
+  // What could not be done, by what it is about.
+  const troubles = new Map();
+
+  // Does something, and shows why it could not be done until it can be.
+  async function attempt(action, about = 'list') {
     try {
       const done = await action();
-      $('trouble').hidden = true;
+      troubles.delete(about);
       return done;
     } catch (error) {
-      if (!$('console').hidden) {
-        $('trouble').textContent = error.message;
-        $('trouble').hidden = false;
-      }
+      troubles.set(about, error.message);
       return undefined;
+    } finally {
+      show_trouble();
     }
+  }
+
+  function show_trouble() {
+    const [first] = troubles.values();
+    $('trouble').textContent = first || '';
+    $('trouble').hidden = !first;
   }
 
   const views = { overview: null, sessions: () => list_sessions(false), topics: list_topics, ends: list_ends, publish: null };
@@ -541,7 +560,8 @@
     for (const link of document.querySelectorAll('nav a')) {
       if (link.hash === `#${view()}`) link.setAttribute('aria-current', 'page'); else link.removeAttribute('aria-current');
     }
-    $('trouble').hidden = true;
+    troubles.delete('list');
+    show_trouble();
     if (!$('console').hidden) {
       if (views[view()]) attempt(views[view()]);
       show_plots();
@@ -549,12 +569,12 @@
   }
 
   // Asks again and again while somebody can see it.
-  function repeat(action, every_ms) {
+  function repeat(action, every_ms, about) {
     let is_busy = false;
     setInterval(async () => {
       if (is_busy || document.hidden || $('console').hidden) return;
       is_busy = true;
-      await attempt(action);
+      await attempt(action, about);
       is_busy = false;
     }, every_ms);
   }
@@ -564,17 +584,18 @@
     remember(await ask('/v1/history', { parameters: { after: past.at_ms.at(-1) } }));
     show_plots();
   }
-  // A list is read while it is looked at, and must not move below a finger.
+  // A list must not move while a pointer is on its way to a row.
   async function refresh_list() {
-    const is_in_use = $('ask').open || document.activeElement.closest('table');
-    if (views[view()] && !is_in_use) await views[view()]();
+    const is_aimed_at = matchMedia('(hover: hover)').matches && document.querySelector('.table:hover');
+    if (views[view()] && !$('ask').open && !is_aimed_at) await views[view()]();
   }
 
   async function enter() {
     $('login').hidden = true;
     $('console').hidden = false;
     turn();
-    await attempt(async () => { await refresh_history(); await refresh_status(); });
+    await attempt(refresh_history, 'history');
+    await attempt(refresh_status, 'status');
   }
 
   function leave(reason = '') {
@@ -582,6 +603,8 @@
     token = null;
     past = { at_ms: [], series: {} };
     last = null;
+    troubles.clear();
+    show_trouble();
     if ($('ask').open) $('ask').close();
     $('console').hidden = true;
     $('login').hidden = false;
@@ -616,10 +639,10 @@
   $('no').addEventListener('click', () => $('ask').close());
   window.addEventListener('hashchange', turn);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', show_plots);
-  document.addEventListener('visibilitychange', () => { if (!document.hidden && token) attempt(refresh_history); });
-  repeat(refresh_status, STATUS_MS);
-  repeat(refresh_history, HISTORY_MS);
-  repeat(refresh_list, HISTORY_MS);
+  document.addEventListener('visibilitychange', () => { if (!document.hidden && token) attempt(refresh_history, 'history'); });
+  repeat(refresh_status, STATUS_MS, 'status');
+  repeat(refresh_history, HISTORY_MS, 'history');
+  repeat(refresh_list, HISTORY_MS, 'list');
   turn();
   if (token) enter(); else leave();
 })();
