@@ -2,8 +2,13 @@
 
 use crate::harness::{Daemon, Echo, command, echo_setup, eventually, skip};
 use crate::v1::TOKEN;
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -12,22 +17,17 @@ const GIVEN_BACK: [&str; 2] = ["\x1b[?1049l", "\x1b[?25h"];
 
 /// The view in a terminal of 80 columns and 24 rows.
 struct Terminal {
-    child: Child,
+    child: Killed,
     shown: Arc<Mutex<String>>,
 }
 
 impl Terminal {
     fn open(daemon: &Daemon) -> Self {
-        Self::open_by(daemon, "")
-    }
-
-    /// The same, run by a program that becomes it.
-    fn open_by(daemon: &Daemon, wrapper: &str) -> Self {
         let file = daemon.path("admin.token");
         std::fs::write(&file, TOKEN).unwrap();
         let program = command(&[]).get_program().to_owned().into_string().unwrap();
         let view = format!(
-            "stty rows 24 cols 80; {wrapper} {program} top --admin {} --token-file {}; echo status $?",
+            "stty rows 24 cols 80; {program} top --admin {} --token-file {}; echo status $?",
             daemon.admin,
             file.display()
         );
@@ -46,11 +46,11 @@ impl Terminal {
                 seen.lock().unwrap().push_str(&String::from_utf8_lossy(&chunk[..count]));
             }
         });
-        Self { child, shown }
+        Self { child: Killed(child), shown }
     }
 
     fn press(&mut self, keys: &str) {
-        self.child.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
+        self.child.0.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 
     /// Waits until all of these are on the screen, or have been.
@@ -74,7 +74,7 @@ impl Terminal {
             });
             let all: Vec<_> = all.collect();
             // `script` runs a shell that runs it.
-            let shell = all.iter().find(|(_, parent, _)| *parent == self.child.id());
+            let shell = all.iter().find(|(_, parent, _)| *parent == self.child.0.id());
             let view = shell.and_then(|(shell, ..)| {
                 all.iter().find(|(_, parent, name)| *parent == *shell as u32 && name == "fanfare")
             });
@@ -85,10 +85,13 @@ impl Terminal {
     }
 }
 
-impl Drop for Terminal {
+/// A process that ends with the test.
+struct Killed(Child);
+
+impl Drop for Killed {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -146,21 +149,40 @@ fn a_signal_gives_the_terminal_back_and_a_daemon_that_goes_is_told() {
 
 #[test]
 fn the_view_ends_with_its_terminal_also_where_no_signal_tells_of_that() {
-    if !has_script("fanfare top without its terminal") {
-        return;
-    }
     let daemon = echo_setup().set("admin.token", TOKEN).start();
-    // In a session of its own it has no controlling terminal, and gets no SIGHUP.
-    for wrapper in ["", "setsid"] {
-        let mut terminal = Terminal::open_by(&daemon, wrapper);
-        terminal.shows(&["ready"]);
-        let place = format!("/proc/{}/stat", terminal.pid().as_raw_nonzero());
-        // Its end of the terminal is closed with it.
-        terminal.child.kill().unwrap();
-        eventually("the view has ended", || {
-            let stat = std::fs::read_to_string(&place).unwrap_or_default();
-            // Ended, and perhaps not waited for, because its parent was killed too.
-            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
-        });
+    let file = daemon.path("admin.token");
+    std::fs::write(&file, TOKEN).unwrap();
+    let admin = daemon.admin.to_string();
+    let program = command(&["top", "--admin", &admin, "--token-file", file.to_str().unwrap()]);
+    // In a session of its own without a controlling terminal it gets no SIGHUP.
+    for session in [&["--ctty"][..], &[]] {
+        let mut master: File =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap().into();
+        unlockpt(&master).unwrap();
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&master, size).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let end = || {
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).custom_flags(OFlags::NOCTTY.bits() as i32);
+            Stdio::from(options.open(&name).unwrap())
+        };
+        let view = Command::new("setsid")
+            .args(session)
+            .arg(program.get_program())
+            .args(program.get_args())
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn();
+        let mut view = Killed(view.unwrap());
+        let (mut shown, mut chunk) = (String::new(), [0; 4096]);
+        while !shown.contains("ready") {
+            let count = master.read(&mut chunk).unwrap();
+            shown.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+
+        drop(master);
+        eventually("the view has ended", || view.0.try_wait().unwrap().is_some());
     }
 }
