@@ -87,7 +87,9 @@ pub use self::admin::CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX;
 pub use self::bridge::amqp::Bus;
 pub use self::bridge::ask_once;
 pub use self::bridge::redis::Redis;
-pub use self::bridge::{ProbeAnswer, probe_amqp, probe_redis, probe_verifier, probe_webhook};
+pub use self::bridge::{
+    ProbeAnswer, probe_amqp, probe_otlp, probe_redis, probe_verifier, probe_webhook,
+};
 pub use self::clock::now;
 pub use self::cluster::Nats;
 pub use self::cluster::probe_nats;

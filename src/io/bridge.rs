@@ -18,7 +18,9 @@ mod verification;
 mod webhook;
 
 pub(super) use self::handle::Bridge;
-pub use self::probe::{ProbeAnswer, probe_amqp, probe_redis, probe_verifier, probe_webhook};
+pub use self::probe::{
+    ProbeAnswer, probe_amqp, probe_otlp, probe_redis, probe_verifier, probe_webhook,
+};
 pub use self::verification::ask_once;
 
 use self::amqp::Bus;

@@ -8,8 +8,6 @@ use super::Hub;
 use super::bridge::client::{Client, tls_of_the_system};
 use super::clock;
 use crate::http::otlp::{self, Otlp, OtlpResource};
-use http::Request;
-use http::header::CONTENT_TYPE;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,13 +102,7 @@ impl Exporter {
     }
 
     async fn post(&self, path: &str, body: String) -> Result<(), NotTaken> {
-        let mut request =
-            Request::post(self.otlp.endpoint.below(path)).header(CONTENT_TYPE, "application/json");
-        for (name, value) in &self.otlp.headers {
-            request = request.header(name, value);
-        }
-        let request = request.body(body).map_err(|error| not_sent(&error))?;
-
+        let request = self.otlp.request(path, body).map_err(|error| not_sent(&error))?;
         let reply = self.client.clone().send(request, TIMEOUT, false).await;
         let (status, _) = reply.map_err(|reason| NotTaken { reason, is_for_now: true })?;
         if (200..300).contains(&status) {

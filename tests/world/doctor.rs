@@ -2,7 +2,9 @@
 
 use crate::cli::run;
 use crate::driver::refusing_rings;
-use crate::harness::{Authority, Daemon, Redis, Setup, Verifier, clean, echo_setup, root, skip};
+use crate::harness::{
+    Authority, Daemon, Receiver, Redis, Setup, Verifier, clean, echo_setup, root, skip,
+};
 use fanfare::io::foundation::try_io_uring;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
@@ -227,6 +229,9 @@ fn brokers_verifiers_and_recipients_that_do_not_answer_are_bad() {
     let verifier = setup().verified_by(&token);
     examined(&verifier).assert_bad("backends", "token introspection (RFC 7662) at 127.0.0.1:1");
 
+    let collector = setup().set("otlp.url", format!("http://{NOWHERE}"));
+    examined(&collector).assert_bad("backends", "collector at 127.0.0.1:1");
+
     let file = setup();
     let name = file.path("fanfare.toml");
     let text = std::fs::read_to_string(&name).unwrap();
@@ -241,6 +246,10 @@ fn backends_that_answer_are_good() {
     let report = examined(&setup().verified_by(&verifier.introspection("")));
     assert_eq!(report.verdict("backends", "token introspection (RFC 7662) at "), "good");
     assert_eq!(report.verdict("clock", "as that of "), "good");
+    let receiver = Receiver::start();
+    let report = examined(&setup().set("otlp.url", receiver.url("")));
+    assert_eq!(report.verdict("backends", "collector at "), "good");
+    assert_eq!(receiver.requests()[0]["path"], "/v1/metrics");
     let Some(redis) = Redis::started() else { return };
     let report = examined(&setup().set("feed.redis.url", redis.url()));
     assert_eq!(report.verdict("backends", "Redis at "), "good");

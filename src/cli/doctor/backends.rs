@@ -6,7 +6,8 @@ use super::machine::no_plan;
 use super::program::output;
 use crate::dialect::{Kind, webhook_recipients};
 use crate::io::{
-    Plan, ProbeAnswer, probe_amqp, probe_nats, probe_redis, probe_verifier, probe_webhook,
+    Plan, ProbeAnswer, probe_amqp, probe_nats, probe_otlp, probe_redis, probe_verifier,
+    probe_webhook,
 };
 use crate::token::RemoteVerifier;
 use std::collections::BTreeSet;
@@ -48,6 +49,13 @@ pub(super) fn backends(case: &mut DoctorCase) -> Vec<DoctorFinding> {
     let mut clocks = Vec::new();
     findings.extend(verifiers(plan, &mut clocks));
     findings.extend(recipients(plan, &mut clocks));
+    if let Some(otlp) = &plan.otlp {
+        let host = otlp.endpoint.host();
+        let answer = probe_otlp(otlp);
+        clocks.extend(clock_of(host, &answer));
+        let (name, mend) = (format!("collector at {host}"), curl(host, otlp.endpoint.is_https()));
+        findings.push(answered(name, &mend, answer.map(drop)));
+    }
     case.clocks = clocks;
     if findings.is_empty() {
         findings.push(DoctorFinding::skipped("the configuration names none"));

@@ -2,7 +2,8 @@
 
 use crate::endpoint::Endpoint;
 use core::time::Duration;
-use http::header::{HeaderName, HeaderValue};
+use http::Request;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use std::path::PathBuf;
 
@@ -74,6 +75,19 @@ impl Otlp {
         }
         let interval = Duration::from_secs(settings.interval_s.into());
         Ok(Self { endpoint, headers, interval, traces: settings.traces })
+    }
+
+    /// The request that sends a body to a path of OTLP.
+    ///
+    /// # Errors
+    /// When the URL with the path is none.
+    pub fn request(&self, path: &str, body: String) -> Result<Request<String>, http::Error> {
+        let mut request =
+            Request::post(self.endpoint.below(path)).header(CONTENT_TYPE, "application/json");
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.body(body)
     }
 }
 

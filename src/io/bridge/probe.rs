@@ -9,6 +9,7 @@ use super::redis::{self, Redis};
 use super::verification::client;
 use crate::calendar::http_date_ms;
 use crate::endpoint::Endpoint;
+use crate::http::otlp::Otlp;
 use crate::io::{clock, lookups};
 use crate::token::{Finding, RemoteVerifier, TokenInquiry};
 use http::Request;
@@ -18,8 +19,10 @@ use std::time::Duration;
 
 /// A token that no issuer has made.
 const NO_TOKEN: &str = "fanfare-doctor-asks-whether-you-answer";
-/// Time for a webhook's host to answer: that of a webhook by default.
-const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// An export without metrics.
+const NO_METRICS: &str = "{\"resourceMetrics\":[]}";
+/// Time for the host of webhooks, or a collector, to answer: that of a webhook by default.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Threads that look up names: one question is asked at a time.
 const LOOKUPS_MAX: usize = 1;
 
@@ -87,8 +90,25 @@ pub fn probe_webhook(endpoint: &Endpoint) -> Result<ProbeAnswer, String> {
     let request = Request::head(endpoint.uri()).body(String::new());
     let request = request.map_err(|error| error.to_string())?;
 
-    let (head, _) = asked(Client::new(tls, 1).exchange(request, WEBHOOK_TIMEOUT, false))?;
+    let (head, _) = asked(Client::new(tls, 1).exchange(request, HTTP_TIMEOUT, false))?;
     Ok(ProbeAnswer::of(&head))
+}
+
+/// Sends a collector an export of nothing.
+///
+/// # Errors
+/// Why it does not take it.
+pub fn probe_otlp(otlp: &Otlp) -> Result<ProbeAnswer, String> {
+    let host = otlp.endpoint.is_https().then(|| otlp.endpoint.host());
+    let tls = tls_of_the_system(host).map_err(|error| error.to_string())?;
+    let request = otlp.request("/v1/metrics", NO_METRICS.into());
+    let request = request.map_err(|error| error.to_string())?;
+
+    let (head, _) = asked(Client::new(tls, 1).exchange(request, HTTP_TIMEOUT, false))?;
+    if head.status.is_success() {
+        return Ok(ProbeAnswer::of(&head));
+    }
+    Err(format!("it answers with status {}", head.status.as_u16()))
 }
 
 /// Asks one question to its end.
