@@ -28,7 +28,7 @@ pub use self::channel::HandoverChannel;
 pub use self::error::HandoverError;
 pub use self::new::{Apology, NewProcess};
 pub use self::old::HandedOver;
-pub use self::order::{FrozenShard, HandoverOrder};
+pub use self::order::{FrozenShard, HandoverOrder, ShardRest};
 pub(super) use self::queue::ShardQueue;
 pub(super) use self::shard::{Gate, carry_out};
 pub(super) use self::word::{ListenerPlace, PassedListener};

@@ -277,6 +277,70 @@ fn a_new_process_that_fails_at_any_point_leaves_everything_to_the_old_one() {
 }
 
 #[test]
+fn messages_and_events_may_be_under_way_in_either_direction() {
+    const EVENTS: usize = 200;
+    let setup = setup().set("threads", 2).set("limits.outbox_bytes_max", 64 << 20);
+    let mut service = Service::start(setup);
+    // Of the first message of one, only a part has come; another reads nothing.
+    let mut writer = join(&service.daemon, &user(1, 1));
+    let mut slow = join(&service.daemon, &user(2, 2));
+    service.daemon.await_metric("subscriptions", 2);
+    let message = br#"{"data":{"message":"whole"}}"#;
+    let length = 0x80 | message.len() as u8;
+    writer.bytes(&[&[0x81, length, 0, 0, 0, 0], &message[..10]].concat());
+    let mut publisher = service.daemon.publisher();
+    for number in 0..EVENTS {
+        let event = json!({
+            "channel": "chat:2", "data": {"message": number, "name": "x".repeat(60_000)}
+        });
+        publisher.send(format!("channel {event}\n"));
+    }
+    assert_eq!(publisher.receipt(), (EVENTS as u64, 0));
+    assert!(service.daemon.metric("outbox_bytes") > 1_000_000);
+
+    // Messages come in all the while, also in the pauses.
+    let mut talker = join(&service.daemon, &user(3, 3));
+    let mut listener = join(&service.daemon, &user(3, 4));
+    service.daemon.await_metric("subscriptions", 4);
+    let mut talk = Going::new();
+    talk.go(move |is_over| {
+        let mut number = 0;
+        while !is_over.load(Relaxed) {
+            talker.say(&format!(r#"{{"data":{{"message":{number}}}}}"#));
+            number += 1;
+            if number % 20 == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        number
+    });
+    for _ in 0..3 {
+        service.hand_over();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    writer.bytes(&message[10..]);
+    assert!(writer.text().contains("ok"));
+    read(&mut slow, &mut 0, EVENTS as u64);
+    let said = talk.end()[0];
+    read(&mut listener, &mut 0, said);
+}
+
+#[test]
+fn a_client_behind_a_proxy_keeps_its_address() {
+    let setup =
+        setup().set("listen.0.proxy_protocol", true).set("trusted_proxies", r#"["127.0.0.0/8"]"#);
+    let mut service = Service::start(setup);
+    let mut client = Client::raw(service.daemon.address);
+    let head = crate::harness::head(&format!("/?token={}", user(1, 1)));
+    client.bytes(format!("PROXY TCP4 192.0.2.1 10.0.0.1 4711 443\r\n{head}").as_bytes());
+    assert_eq!(client.answer(), 101);
+    service.hand_over();
+    assert!(client.ask(r#"{"data":{}}"#).contains("ok"));
+    let found = service.daemon.ask(TOKEN, "GET", "/v1/sessions?address=192.0.2.1");
+    assert_eq!(found["sessions"].as_array().map(Vec::len), Some(1), "{found}");
+}
+
+#[test]
 fn a_token_of_operators_does_not_choose_the_program() {
     let service = Service::start(setup());
     let request = format!(

@@ -38,6 +38,9 @@ pub enum HandoverError {
     /// The thread of verifiers and webhooks did not do its part.
     #[error("the thread \"bridge\" does not answer: /healthz tells whether it hangs")]
     Bridge,
+    /// Shards lag too far behind.
+    #[error("too much is on its way to clients: try again when less is published")]
+    Busy,
     /// There are more shards than can be handed over.
     #[error("a hand-over takes at most {SHARDS_MAX} threads")]
     Shards,

@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 const START_MAX: Duration = Duration::from_secs(20);
 /// Time for a shard to do what it is told; it turns every millisecond in a pause.
 const SHARD_MAX: Duration = Duration::from_secs(2);
-/// Time for what is on its way to arrive. A session that awaits an answer for longer is told to
-/// come back.
+/// Time for what is on its way to arrive; without an end of it there is no hand-over.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// Time for answers to sessions. One that awaits its answer for longer is told to come back.
 const SETTLE_MAX: Duration = Duration::from_millis(100);
 /// Time for the answers to publishers, which the store may have to write first. One that waits for
 /// longer is closed after its answer.
@@ -200,25 +201,30 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits until nothing is on its way, or for as long as it may take.
+    /// Waits until nothing is on its way, and for answers to sessions as long as they may take.
+    ///
+    /// # Errors
+    /// When there is no end of it.
     fn settle(&self) -> Result<(), HandoverError> {
         let start = Instant::now();
         let mut before: Option<u64> = None;
         loop {
             let rest: Vec<ShardRest> = self.ask(|_, reply| HandoverOrder::Look(reply))?;
+            let read: u64 = rest.iter().map(|rest| rest.read).sum();
             // The looks themselves are read too.
-            let read: u64 = rest.iter().map(|rest| rest.read).sum::<u64>();
             let looks = self.threads.len() as u64;
-            let is_settled = self.hub.batches() == 0 && rest.iter().all(|rest| rest.is_settled);
+            let is_drained = self.hub.batches() == 0 && rest.iter().all(|rest| rest.is_drained);
             // Twice, and nothing was read between: whatever one shard had for another before its
             // first answer was read by the other before its second.
-            if is_settled && before.is_some_and(|before| before + looks == read) {
+            let is_steady = is_drained && before.is_some_and(|before| before + looks == read);
+            let is_settled = rest.iter().all(|rest| rest.is_settled);
+            if is_steady && (is_settled || start.elapsed() > SETTLE_MAX) {
                 return Ok(());
             }
-            before = is_settled.then_some(read);
-            if start.elapsed() > SETTLE_MAX {
-                return Ok(());
+            if start.elapsed() > DRAIN_MAX {
+                return Err(HandoverError::Busy);
             }
+            before = is_drained.then_some(read);
             std::thread::sleep(LOOK_PAUSE);
         }
     }

@@ -26,7 +26,9 @@ pub enum HandoverOrder {
 /// How far a shard has come to rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardRest {
-    /// Whether nothing is under way.
+    /// Whether everything that has come to it is done: nothing of it can be lost.
+    pub is_drained: bool,
+    /// Whether no session awaits an answer either.
     pub is_settled: bool,
     /// Whether no publisher awaits an answer.
     pub has_answered: bool,

@@ -1,7 +1,7 @@
 //! What a shard does for a hand-over: as one of the old process, by orders between two turns; as
 //! one of the new process, before its first turn.
 
-use super::order::{HandoverOrder, ShardRest};
+use super::order::HandoverOrder;
 use super::queue::ShardQueue;
 use crate::feed::FrozenPublisher;
 use crate::handover::{FrozenConnection, HandoverRecord};
@@ -27,10 +27,7 @@ pub(in crate::io) fn carry_out(
         HandoverOrder::Listeners(reply) => drop(reply.send((number, worker.listeners()))),
         HandoverOrder::Pause => worker.pause(),
         HandoverOrder::Look(reply) => {
-            let (is_settled, read) = worker.rest();
-            let has_answered = feed.is_settled();
-            let is_settled = is_settled && has_answered;
-            let _ = reply.send((number, ShardRest { is_settled, has_answered, read }));
+            let _ = reply.send((number, worker.rest(feed.is_settled())));
         }
         HandoverOrder::Freeze(queue, reply) => {
             let Ok(mut queue) = ShardQueue::of(queue) else { return };

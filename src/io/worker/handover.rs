@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::handover::{self, FrozenConnection, HandoverRecord, NotAdopted};
 use crate::io::clock;
-use crate::io::handover::{FrozenShard, HandoverOrder, ShardQueue};
+use crate::io::handover::{FrozenShard, HandoverOrder, ShardQueue, ShardRest};
 use crate::service::NewRefs;
 use crate::shard::Id;
 use rustix::fd::{BorrowedFd, OwnedFd};
@@ -24,14 +24,15 @@ impl Worker {
         self.sockets.pause(&mut self.shard, clock::now());
     }
 
-    /// Whether nothing is under way, and the number of publications and messages read so far.
-    pub(in crate::io) fn rest(&mut self) -> (bool, u64) {
-        let is_settled = self.sockets.is_quiet()
-            && self.shard.is_settled()
+    /// How far this shard has come to rest.
+    pub(in crate::io) fn rest(&mut self, has_answered: bool) -> ShardRest {
+        let is_drained = self.sockets.is_quiet()
+            && !self.shard.holds_back()
             && !self.has_questions()
             && self.orders.is_empty()
             && self.merge.is_drained(&self.hub.mailboxes[self.number]);
-        (is_settled, self.read)
+        let is_settled = is_drained && has_answered && self.shard.is_settled();
+        ShardRest { is_drained, is_settled, has_answered, read: self.read }
     }
 
     /// Freezes the connections that can be, and sends their descriptors. Nothing is done to any of
