@@ -6,6 +6,7 @@ Prints its port. What it does is a JSON object that anybody may change by POST /
 
     answers   how it answers the requests to come, one for each: a status, "hang" for never, or "drop" for the end of
               the connection without an answer
+    paths     how it answers requests for these paths instead, an object of statuses
     released  true makes "drop" of every "hang", those under way too
     status    how it answers those after them
     delay_s   how long it thinks before
@@ -23,7 +24,7 @@ import threading
 import time
 
 LOCK = threading.Condition()
-SETUP = {"answers": [], "status": 200, "delay_s": 0, "released": False}
+SETUP = {"answers": [], "paths": {}, "status": 200, "delay_s": 0, "released": False}
 SEEN = {"requests": [], "at_once": 0, "most_at_once": 0}
 
 
@@ -52,7 +53,10 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             SEEN["requests"].append({"method": self.command, "path": self.path, "headers": headers, "body": body})
             SEEN["at_once"] += 1
             SEEN["most_at_once"] = max(SEEN["most_at_once"], SEEN["at_once"])
-            answer = SETUP["answers"].pop(0) if SETUP["answers"] else SETUP["status"]
+            if self.path in SETUP["paths"]:
+                answer = SETUP["paths"][self.path]
+            else:
+                answer = SETUP["answers"].pop(0) if SETUP["answers"] else SETUP["status"]
             delay_s = SETUP["delay_s"]
         time.sleep(delay_s)
         if answer == "hang":

@@ -38,10 +38,18 @@ fn read(requests: &[Value]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn spans(receiver: &Receiver) -> Vec<Value> {
-    let mut requests = receiver.requests();
-    requests.retain(|request| request["path"] == "/below/v1/traces");
-    requests
+/// Waits until both ends of [`come_and_go`] were sent.
+#[track_caller]
+fn await_spans(receiver: &Receiver) {
+    eventually("two sessions are sent", || {
+        let requests = receiver.requests();
+        let traces = requests.iter().filter(|request| request["path"] == "/below/v1/traces");
+        let spans = traces.map(|request| {
+            let body: Value = serde_json::from_str(request["body"].as_str().unwrap()).unwrap();
+            body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().len()
+        });
+        spans.sum::<usize>() == 2
+    });
 }
 
 /// A client that comes with its token and leaves, and one that is refused.
@@ -59,7 +67,7 @@ fn a_collector_gets_metrics_and_ended_sessions() {
     let receiver = Receiver::start();
     let daemon = exporting(&receiver).start();
     come_and_go(&daemon);
-    eventually("sessions are exported", || !spans(&receiver).is_empty());
+    await_spans(&receiver);
     let exported = receiver.requests().len();
     let requests = receiver.await_requests(exported + 1);
     for request in &requests {
@@ -106,7 +114,7 @@ fn a_collector_that_is_away_for_a_while_misses_no_session() {
 
     let receiver = Receiver::at(port);
     daemon.await_log("takes exports again", 1);
-    eventually("sessions are exported", || !spans(&receiver).is_empty());
+    await_spans(&receiver);
     assert_eq!(read(&receiver.requests())["spans"].as_array().unwrap().len(), 2);
     assert_eq!(daemon.metric("otlp_sessions_dropped_total"), 0);
 }
@@ -114,15 +122,13 @@ fn a_collector_that_is_away_for_a_while_misses_no_session() {
 #[test]
 fn what_a_collector_refuses_for_good_is_counted_and_not_sent_again() {
     let receiver = Receiver::start();
-    receiver.set(&serde_json::json!({ "status": 200, "answers": [] }));
+    receiver.set(&serde_json::json!({ "paths": { "/below/v1/traces": 400 } }));
     let daemon = exporting(&receiver).start();
-    receiver.await_requests(1);
-    // The next metrics are taken, and the sessions after them are not.
     come_and_go(&daemon);
-    receiver.set(&serde_json::json!({ "status": 400 }));
-    eventually("sessions are refused", || {
-        receiver.set(&serde_json::json!({ "answers": [200] }));
-        daemon.metric("otlp_sessions_dropped_total") == 2
-    });
-    assert_eq!(spans(&receiver).len(), 1);
+    daemon.await_metric("otlp_sessions_dropped_total", 2);
+    receiver.set(&serde_json::json!({ "paths": {} }));
+    let exported = receiver.requests().len();
+    receiver.await_requests(exported + 2);
+    // Each was sent once.
+    await_spans(&receiver);
 }
