@@ -174,7 +174,8 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
                         BridgeMessage::Feed(run) => run.await,
                         BridgeMessage::Handover(order) => {
                             pass_webhooks(hub, &mut webhooks);
-                            handover::carry_out(order, hub, &mut verification, &mut webhooks);
+                            verification.ask(std::mem::take(&mut questions));
+                            handover::carry_out(order, &mut verification, &mut webhooks).await;
                         }
                         BridgeMessage::Drain => {
                             pass_webhooks(hub, &mut webhooks);

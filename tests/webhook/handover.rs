@@ -86,3 +86,32 @@ fn what_has_no_recipient_any_more_is_dropped_and_a_shorter_queue_keeps_the_newes
     let body = next.reply(Ok(200));
     assert!(body.contains(r#""events":[3,4]"#), "{body}");
 }
+
+#[test]
+fn what_another_process_tells_is_not_told_here_and_what_comes_later_is() {
+    let mut stage = Stage::new(Recipients {
+        callback: Some(callback("")),
+        webhooks: vec![webhook("hook", "")],
+    });
+    stage.call("chat:1", "1");
+    stage.event(ClientEvent, "a", "1");
+    stage.event(MemberRemoved, "presence-a\x007", "\"-7\"");
+    stage.wait_ms(100);
+    assert_eq!(stage.requests.len(), 2, "both under way");
+    stage.event(ClientEvent, "a", "2");
+    stage.webhook.give_away();
+    let waiting = |stage: &Stage| stage.webhook.waiting(WEBHOOK) + stage.webhook.waiting(CALLBACK);
+    assert_eq!(waiting(&stage), 0);
+
+    // The outcomes of the former requests are not those of the later ones.
+    stage.call("chat:1", "3");
+    stage.event(ClientEvent, "a", "3");
+    stage.wait_ms(100);
+    assert_eq!(stage.requests.len(), 4);
+    let first = stage.reply(refused());
+    assert!(first.contains('1'), "{first}");
+    assert!(stage.reply(Ok(200)).contains('1'));
+    assert_eq!(waiting(&stage), 2);
+    assert!(stage.reply(Ok(200)).contains('3') && stage.reply(Ok(200)).contains('3'));
+    assert_eq!((waiting(&stage), stage.webhook.next_at_ns()), (0, None));
+}

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// Questions in the queue at which the shards read no more from clients. The bridge takes them all
 /// at once, so they wait only while the machine is overloaded.
@@ -142,22 +142,23 @@ impl Bridge {
         tokio::time::timeout(time, self.drained()).await.is_ok()
     }
 
-    /// Everything that the next process is to know, as records; nothing where no bridge runs.
+    /// Everything that the next process is to know, as records; nothing where no bridge runs. It
+    /// asks and answers nothing more until it hears by the sender that the next process has it, or
+    /// the sender is dropped.
     ///
     /// # Errors
     /// When it does not answer within `time`.
-    pub(in crate::io) fn freeze(&self, time: Duration) -> Result<Vec<u8>, mpsc::RecvTimeoutError> {
+    pub(in crate::io) fn freeze(
+        &self,
+        time: Duration,
+    ) -> Result<(Vec<u8>, oneshot::Sender<()>), mpsc::RecvTimeoutError> {
+        let (passed, hears) = oneshot::channel();
         if !self.running.load(Relaxed) {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), passed));
         }
         let (reply, records) = mpsc::channel();
-        self.inbox.post([BridgeMessage::Handover(BridgeOrder::Freeze(reply))]);
-        records.recv_timeout(time)
-    }
-
-    /// Forgets what the next process has.
-    pub(in crate::io) fn release(&self) {
-        self.inbox.post([BridgeMessage::Handover(BridgeOrder::Release)]);
+        self.inbox.post([BridgeMessage::Handover(BridgeOrder::Freeze(reply, hears))]);
+        Ok((records.recv_timeout(time)?, passed))
     }
 
     /// Takes over what the process before knew.

@@ -4,20 +4,17 @@ use super::calls::Caller;
 use super::order::BridgeOrder;
 use crate::dialect::Kind;
 use crate::handover::{self, HandoverRecord};
-use crate::io::hub::Hub;
 use crate::service::verification::Verification;
 use crate::service::webhook::WebhookService;
-use std::sync::Arc;
 
 /// Carries out an order.
-pub(super) fn carry_out(
+pub(super) async fn carry_out(
     order: BridgeOrder,
-    hub: &Arc<Hub>,
     verification: &mut Caller<Verification>,
     webhooks: &mut Caller<WebhookService>,
 ) {
     match order {
-        BridgeOrder::Freeze(reply) => {
+        BridgeOrder::Freeze(reply, passed) => {
             let mut records = Vec::new();
             for (dialect, token) in verification.service().export() {
                 let Some(kind) = Kind::ALL.iter().find(|kind| kind.id() == dialect) else {
@@ -30,14 +27,11 @@ pub(super) fn carry_out(
             }
             // Who has asked may have given up.
             let _ = reply.send(records);
-        }
-        BridgeOrder::Release => {
-            let metrics = hub.bridge_metrics();
-            let fresh = Verification::new(Arc::clone(&metrics.verification));
-            *verification = Caller::new(fresh, Arc::clone(hub));
-            let lease = Arc::clone(&hub.bridge.lease);
-            let fresh = WebhookService::new(Arc::clone(&metrics.webhooks), lease);
-            *webhooks = Caller::new(fresh, Arc::clone(hub));
+            // An answer would be lost with the session that has been frozen, and a webhook told
+            // here would be told by the next process again.
+            if passed.await.is_ok() {
+                webhooks.service_mut().give_away();
+            }
         }
         BridgeOrder::Import(records, refs) => {
             let (mut tokens, mut queued) = (Vec::new(), Vec::new());

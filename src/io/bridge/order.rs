@@ -4,13 +4,13 @@ use crate::handover::HandoverRecord;
 use crate::service::NewRefs;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use tokio::sync::oneshot;
 
 /// An order to the bridge.
 pub(super) enum BridgeOrder {
-    /// Write everything down.
-    Freeze(Sender<Vec<u8>>),
-    /// Forget it, because another process has it.
-    Release,
-    /// Take it over.
+    /// Write everything down, and then ask and answer nothing until it is clear which process goes
+    /// on: the next one, by a word, or without one this.
+    Freeze(Sender<Vec<u8>>, oneshot::Receiver<()>),
+    /// Take everything over.
     Import(Vec<HandoverRecord>, Arc<NewRefs>),
 }

@@ -15,6 +15,7 @@ use std::io;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Time for the new process to start. Nothing pauses meanwhile.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -24,6 +25,8 @@ const SHARD_MAX: Duration = Duration::from_secs(2);
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// Time for answers to sessions. One that awaits its answer for longer is told to come back.
 const SETTLE_MAX: Duration = Duration::from_millis(100);
+/// Time for the last answers of the bridge, which are in mailboxes already.
+const LAST_MAX: Duration = Duration::from_millis(10);
 /// Time for the answers to publishers, which the store may have to write first. One that waits for
 /// longer is closed after its answer.
 const ANSWERS_MAX: Duration = Duration::from_secs(2);
@@ -40,6 +43,18 @@ pub struct HandedOver {
     pub told: usize,
     /// How long no client was served.
     pub pause: Duration,
+}
+
+/// What the new process has taken over.
+struct TakenState {
+    /// The numbers of the connections that it could not take over, by shard.
+    refused: Vec<Vec<u32>>,
+    /// The number of connections that were frozen.
+    sessions: usize,
+    /// The number of those that were not.
+    told: usize,
+    /// Tells the bridge that another has what it knew.
+    bridge: oneshot::Sender<()>,
 }
 
 impl Daemon {
@@ -83,7 +98,7 @@ impl Daemon {
         let answered = self.await_answers();
         let begun = Instant::now();
         let taken = answered.and_then(|()| self.pass_state(channel));
-        let (refused, sessions, told) = match taken {
+        let TakenState { refused, sessions, told, bridge } = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 self.resume();
@@ -102,22 +117,23 @@ impl Daemon {
         // Each shard by itself: one that hangs must not have its connections ended twice.
         let _ = self
             .ask(|shard, reply| HandoverOrder::Release(refused[shard].as_slice().into(), reply));
-        self.hub.bridge.release();
+        // It may have ended.
+        let _ = bridge.send(());
         self.hub.handed_over.store(true, Relaxed);
         self.hub.admin_end.notify_one();
         self.hub.mailboxes.iter().for_each(|mailbox| mailbox.waker().wake());
         Ok(HandedOver { passed, told, pause })
     }
 
-    /// Freezes everything, and has the new process take it over. Returns the numbers of those that
-    /// it could not, by shard, and how many connections were frozen and not.
-    fn pass_state(
-        &self,
-        channel: &HandoverChannel,
-    ) -> Result<(Vec<Vec<u32>>, usize, usize), HandoverError> {
+    /// Freezes everything, and has the new process take it over.
+    fn pass_state(&self, channel: &HandoverChannel) -> Result<TakenState, HandoverError> {
         let paused_ns = clock::now().monotonic_ns;
         self.hub.post_to_all(|| Parcel::Handover(HandoverOrder::Pause));
-        self.settle()?;
+        self.settle(SETTLE_MAX)?;
+        // Before the shards, which take the last of its answers.
+        let frozen = self.hub.bridge.freeze(SHARD_MAX).map_err(|_| HandoverError::Bridge)?;
+        let (of_bridge, bridge) = frozen;
+        self.settle(LAST_MAX)?;
 
         let mut ends = Vec::new();
         let mut queues = Vec::new();
@@ -131,8 +147,7 @@ impl Daemon {
             ends[shard].take().map_or(HandoverOrder::Pause, |end| HandoverOrder::Freeze(end, reply))
         })?;
 
-        let bridge = self.hub.bridge.freeze(SHARD_MAX).map_err(|_| HandoverError::Bridge)?;
-        let file = self.state(&frozen, &bridge)?;
+        let file = self.state(&frozen, &of_bridge)?;
         let mut descriptors = vec![file.as_fd()];
         descriptors.extend(queues.iter().map(OwnedFd::as_fd));
         let said = channel.say(&OldWord::State { paused_ns }, &descriptors);
@@ -158,7 +173,7 @@ impl Daemon {
         }
         let sessions = frozen.iter().map(|frozen| frozen.connections).sum();
         let told = frozen.iter().map(|frozen| frozen.told).sum();
-        Ok((by_shard, sessions, told))
+        Ok(TakenState { refused: by_shard, sessions, told, bridge })
     }
 
     /// The file of the state.
@@ -205,7 +220,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When there is no end of it.
-    fn settle(&self) -> Result<(), HandoverError> {
+    fn settle(&self, answers_max: Duration) -> Result<(), HandoverError> {
         let start = Instant::now();
         let mut before: Option<u64> = None;
         loop {
@@ -218,7 +233,7 @@ impl Daemon {
             // first answer was read by the other before its second.
             let is_steady = is_drained && before.is_some_and(|before| before + looks == read);
             let is_settled = rest.iter().all(|rest| rest.is_settled);
-            if is_steady && (is_settled || start.elapsed() > SETTLE_MAX) {
+            if is_steady && (is_settled || start.elapsed() > answers_max) {
                 return Ok(());
             }
             if start.elapsed() > DRAIN_MAX {
@@ -278,7 +293,8 @@ impl Daemon {
             let listeners = part.iter().map(|(listener, _)| listener.clone()).collect();
             let sockets: Vec<BorrowedFd<'_>> = part.iter().map(|(_, fd)| fd.as_fd()).collect();
             let follow = parts.peek().is_some();
-            channel.say(&OldWord::Listeners { listeners, follow }, &sockets)?;
+            let said = channel.say(&OldWord::Listeners { listeners, follow }, &sockets);
+            said.map_err(|error| HandoverError::Silent("become ready", error))?;
             if !follow {
                 return Ok(());
             }

@@ -66,11 +66,16 @@ impl Callbacks {
         if self.to.is_none() {
             // Counted, so that the totals account for every webhook.
             self.tally.dropped += self.held as u64;
-            self.lines.clear();
-            self.ready.clear();
-            self.resting.clear();
-            (self.held, self.queued, self.queued_bytes) = (0, 0, 0);
+            self.clear();
         }
+    }
+
+    /// Forgets all calls. The outcomes of those under way do not matter any more.
+    pub(super) fn clear(&mut self) {
+        self.lines.clear();
+        self.ready.clear();
+        self.resting.clear();
+        (self.held, self.queued, self.queued_bytes) = (0, 0, 0);
     }
 
     /// Queues a call for a channel of a configured kind, unless the queue is full.

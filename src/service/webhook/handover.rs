@@ -6,7 +6,8 @@
 use super::WebhookService;
 use super::callbacks::Callbacks;
 use super::departures::{Departure, DeparturePair};
-use super::hook::Hook;
+use super::hook::{Hook, PLAIN};
+use super::lane::HookLane;
 use super::news::WebhookNews;
 use super::question::Callback;
 use super::webhooks::AppWebhooks;
@@ -48,6 +49,13 @@ impl WebhookService {
         callbacks.chain(events.map(FrozenWebhook::Event)).collect()
     }
 
+    /// Drops what has been exported, because another process tells it. Requests under way go on,
+    /// and their outcome does not matter.
+    pub fn give_away(&mut self) {
+        self.callbacks.clear();
+        self.webhooks.give_away();
+    }
+
     /// Queues a webhook of another process, if it has its recipient here too.
     pub fn import(&mut self, webhook: FrozenWebhook, now: Now) {
         self.news.extend(match webhook {
@@ -65,6 +73,15 @@ impl Callbacks {
 }
 
 impl AppWebhooks {
+    fn give_away(&mut self) {
+        for hook in &mut self.hooks {
+            // By its number it would take the reply to a request under way for the next one's.
+            self.last_number += 1;
+            hook.number = self.last_number;
+            hook.give_away();
+        }
+    }
+
     fn import(&mut self, event: FrozenEvent, now: Now) -> Option<WebhookNews> {
         let is_to =
             |hook: &&mut Hook| hook.app.id == event.app && hook.settings.url.digest() == *event.url;
@@ -75,6 +92,11 @@ impl AppWebhooks {
 }
 
 impl Hook {
+    fn give_away(&mut self) {
+        self.lanes[PLAIN] = HookLane::default();
+        self.departures.drain(|departure| departure.receipt.is_none());
+    }
+
     fn export(&self) -> Vec<FrozenEvent> {
         let url: Box<str> = self.settings.url.digest().into();
         let frozen = |json: &Option<Arc<str>>, at_ns, departure| FrozenEvent {

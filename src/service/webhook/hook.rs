@@ -22,7 +22,7 @@ use std::sync::Arc;
 const DELAY_NS: u64 = 3_000_000_000;
 
 /// The lane of events without receipts.
-const PLAIN: usize = 0;
+pub(super) const PLAIN: usize = 0;
 /// The lane of events with receipts.
 const JOURNALED: usize = 1;
 
@@ -41,7 +41,7 @@ pub(super) struct Hook {
     pub(super) app: WebhookApp,
     pub(super) settings: WebhookSettings,
     endpoint: Endpoint,
-    lanes: [HookLane; 2],
+    pub(super) lanes: [HookLane; 2],
     pub(super) departures: Departures,
     /// Set at shutdown: neither returns nor more events are waited for.
     hurried: bool,

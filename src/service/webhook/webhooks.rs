@@ -25,7 +25,7 @@ pub(super) struct AppWebhooks {
     /// Index of the hook served last.
     turn: usize,
     under_way: usize,
-    last_number: u64,
+    pub(super) last_number: u64,
     hurried: bool,
     lease: Arc<WebhookLease>,
     /// Whether the lease was over when a request was last looked for.
