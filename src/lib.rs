@@ -90,6 +90,7 @@
 //! | What is a publisher answered? | `feed/unix.rs` | `line` |
 //! | Is an Echo client's signature good? | `dialect/echo/auth.rs` | `is_good` |
 //! | Is a thread hung? | `io/pulse.rs` | `look` |
+//! | Can a session go on in the next process? | `shard/handover.rs` | `freeze` |
 //! | Can settings work together? | `config/problems.rs` | `problems` |
 //! | What does a new protocol need? | `manual/development.md` | |
 //!

@@ -216,7 +216,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits until nothing is on its way, and for answers to sessions as long as they may take.
+    /// Waits until nothing is on its way, and for so long for answers to sessions.
     ///
     /// # Errors
     /// When there is no end of it.
