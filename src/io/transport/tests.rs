@@ -56,6 +56,8 @@ impl Stage {
     fn new(mut transport: Transport, wake: OwnedFd) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
+        // As a shard does where there is room: an order for one connection ends with it.
+        transport.accept_ahead(true);
         transport.listen(0, listener.as_fd()).unwrap();
         let connections = BTreeMap::new();
         let mut stage = Self { transport, _wake: wake, listener, connections, said: 0 };
