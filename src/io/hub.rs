@@ -30,7 +30,7 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Interval between a publisher's checks that the shards have room.
@@ -64,6 +64,8 @@ pub(super) struct Hub {
     pub(super) ready: AtomicBool,
     /// Whether the daemon is stopping and accepts no more connections and publishers.
     pub(super) draining: AtomicBool,
+    /// When the process before began the pause of its hand-over to this one, if it did.
+    pub(super) paused_at: OnceLock<Instant>,
     /// Whether feeds wait, because what they bring is for the next process.
     pub(super) held: AtomicBool,
     /// Notified when the admin listener is the next process's.
@@ -119,6 +121,7 @@ impl Hub {
             addresses: Arc::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            paused_at: OnceLock::new(),
             held: AtomicBool::new(false),
             admin_end: Notify::new(),
             admin_ended: AtomicBool::new(false),

@@ -2,8 +2,8 @@
 
 use crate::channel::{join, setup, token};
 use crate::harness::{
-    APP_SECRET, Authority, Client, DEADLINE, Daemon, Echo, Setup, command, event, eventually,
-    eventually_within, http,
+    APP_SECRET, Authority, Client, DEADLINE, Daemon, Echo, Redis, Setup, command, event,
+    eventually, eventually_within, http,
 };
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
@@ -412,6 +412,21 @@ fn what_is_stored_before_and_after_a_hand_over_is_all_there_once() {
         Some(count),
         "{stats}"
     );
+}
+
+#[test]
+fn it_is_told_for_how_long_redis_was_not_heard() {
+    let Some(redis) = Redis::started() else { return };
+    let mut service = Service::start(setup().set("feed.redis.url", redis.url()));
+    let mut client = join(&service.daemon, &user(1, 1));
+    service.daemon.await_log("events come from Redis at", 1);
+    service.hand_over();
+    service.daemon.await_log("events come from Redis again", 1);
+    let told = service.daemon.logged("events come from Redis again").remove(0);
+    assert!(told.contains("events of the last 0.") && told.contains(" s were missed"), "{told}");
+    let event = json!({"channel": "chat:1", "data": {"message": 0}}).to_string();
+    redis.publish("laravel-database-broadcast", [&event]);
+    read(&mut client, &mut 0, 1);
 }
 
 /// Three dialects at once.

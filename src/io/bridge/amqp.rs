@@ -27,6 +27,7 @@ use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
+use std::mem::take;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::task::yield_now;
@@ -77,7 +78,7 @@ impl AmqpFeed {
                 break;
             }
             // Only a loss after a success changes anything for the sessions; failed retries do not.
-            let takes_over = std::mem::take(&mut self.takes_over);
+            let takes_over = take(&mut self.takes_over);
             if self.metrics.amqp.connected.get() > 0 {
                 self.metrics.amqp.connected.set(0);
                 self.metrics.amqp.losses.add(1);
@@ -118,6 +119,13 @@ impl AmqpFeed {
             exchange,
             "events come from RabbitMQ at {broker}, exchange {exchange}"
         );
+        if let (true, Some(paused_at)) = (take(&mut self.takes_over), self.hub.paused_at.get()) {
+            tracing::warn!(
+                broker,
+                "events of the last {:.1} s were missed from RabbitMQ at {broker}: the hand-over",
+                paused_at.elapsed().as_secs_f64()
+            );
+        }
 
         let mut batch = Vec::new();
         while !connection.next(&mut batch, &self.hub.bridge).await? {

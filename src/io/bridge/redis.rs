@@ -53,6 +53,9 @@ pub(in crate::io) struct RedisFeed {
     backoff: Backoff,
     /// Since when no events come; `None` before the first attempt, and while they do.
     gap: Option<Instant>,
+    /// Since when the process before read nothing; `None` without one, and after the first
+    /// connection.
+    paused_at: Option<Instant>,
 }
 
 impl RedisFeed {
@@ -84,11 +87,13 @@ impl RedisFeed {
             backlog: RedisBacklog::default(),
             backoff: Backoff::default(),
             gap: None,
+            paused_at: None,
         })
     }
 
     /// Reads Redis until the daemon stops.
     pub(super) async fn run(mut self) {
+        self.paused_at = self.hub.paused_at.get().copied();
         while let Err(fault) = self.read().await {
             // Draining ends the connection too, which is no gap.
             if self.hub.draining.load(Relaxed) {
@@ -249,7 +254,7 @@ impl RedisFeed {
         }
 
         if self.gap.is_none() {
-            self.gap = Some(Instant::now());
+            self.gap = Some(self.paused_at.take().unwrap_or_else(Instant::now));
             tracing::error!(
                 server,
                 "no events from Redis at {server}: {advice}; retrying until it is back"
@@ -267,16 +272,16 @@ impl RedisFeed {
 
         let (server, topics) = (self.redis.server.to_string(), &self.redis.topics);
         let channels = [topics.channels(), topics.patterns()].concat().join(" ");
-        match self.gap.take() {
+        match self.gap.take().or(self.paused_at.take()) {
             None => {
                 tracing::info!(server, channels, "events come from Redis at {server}: {channels}")
             }
             Some(gap) => tracing::info!(
                 server,
                 channels,
-                "events come from Redis again, at {server}: {channels}; events of the last {} s \
+                "events come from Redis again, at {server}: {channels}; events of the last {:.1} s \
                  were missed",
-                gap.elapsed().as_secs().max(1)
+                gap.elapsed().as_secs_f64()
             ),
         }
     }

@@ -14,7 +14,7 @@ use rustix::fd::{AsFd as _, OwnedFd};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time for the old process to say its next word; longer than the longest of its own waits.
 const WORD_MAX: Duration = Duration::from_secs(30);
@@ -90,6 +90,8 @@ impl NewProcess {
         let OldWord::Go { told } = next(&self.channel)?.0 else {
             return Err(HandoverError::Refused("the old process goes on".into()));
         };
+        let paused = clock::now().monotonic_ns.saturating_sub(paused_ns);
+        let _ = hub.paused_at.set(Instant::now() - Duration::from_nanos(paused));
         // Only now: it asks verifiers, and calls webhooks. Before the sessions ask anything of it.
         hub.bridge.import(of_bridge, refs);
         self.gates.iter().for_each(|gate| drop(gate.send(GateStep::Go)));
