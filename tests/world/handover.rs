@@ -5,6 +5,7 @@ use crate::harness::{
     APP_SECRET, Authority, Client, DEADLINE, Daemon, Echo, Redis, Setup, command, event,
     eventually, eventually_within, http,
 };
+use crate::quiet::assert_reported;
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -412,6 +413,8 @@ fn what_is_stored_before_and_after_a_hand_over_is_all_there_once() {
         Some(count),
         "{stats}"
     );
+    // To logcheck it is a quiet day.
+    assert_reported(&service.daemon);
 }
 
 #[test]

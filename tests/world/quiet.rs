@@ -40,7 +40,7 @@ fn reported<'a>(setup: &Path, lines: impl Iterator<Item = &'a str>) -> Vec<Strin
 
 /// Of what is logged, the warnings and errors are reported, and nothing else.
 #[track_caller]
-fn assert_reported(daemon: &Daemon) {
+pub(crate) fn assert_reported(daemon: &Daemon) {
     let lines = lines(daemon);
     let (plain, loud): (Vec<_>, Vec<_>) = lines.iter().partition(|(level, _)| level == "INFO");
     let file = daemon.path("fanfare.toml");
