@@ -59,9 +59,10 @@ pub(super) fn upgrade(
     });
     match handed_over {
         Ok(HandedOver { passed, told, pause }) => {
-            let pause_ms = pause.as_secs_f64() * 1000.0;
+            // To a tenth of a millisecond.
+            let pause_ms = (pause.as_secs_f64() * 10_000.0).round() / 10.0;
             tracing::info!(
-                "handed {passed} connections over to process {}, after a pause of {pause_ms:.1} \
+                "handed {passed} connections over to process {}, after a pause of {pause_ms} \
                  ms; {told} are told to come back",
                 child.id()
             );
