@@ -304,11 +304,14 @@ fn messages_and_events_may_be_under_way_in_either_direction() {
     let mut listener = join(&service.daemon, &user(3, 4));
     service.daemon.await_metric("subscriptions", 4);
     let mut talk = Going::new();
+    let said = Arc::<AtomicU64>::default();
+    let for_thread = Arc::clone(&said);
     talk.go(move |is_over| {
         let mut number = 0;
         while !is_over.load(Relaxed) {
             talker.say(&format!(r#"{{"data":{{"message":{number}}}}}"#));
             number += 1;
+            for_thread.store(number, Relaxed);
             if number % 20 == 0 {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -317,8 +320,9 @@ fn messages_and_events_may_be_under_way_in_either_direction() {
         (number, talker)
     });
     for _ in 0..3 {
+        let before = said.load(Relaxed);
+        eventually("messages come in", || said.load(Relaxed) > before + 100);
         service.hand_over();
-        std::thread::sleep(Duration::from_millis(50));
     }
     writer.bytes(&message[10..]);
     assert!(writer.text().contains("ok"));
