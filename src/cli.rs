@@ -7,6 +7,7 @@ pub mod arguments;
 mod bus;
 pub(crate) mod certificates;
 pub mod check;
+mod child;
 pub mod cluster;
 pub mod configuration;
 mod confirm;

@@ -1,24 +1,21 @@
 //! The hand-over to a new process, as the command that runs the daemon sees it: the program, and
 //! the service manager.
 
-use super::CliError;
 use super::notify::notify;
 use super::reload::Running;
+use super::{CliError, child};
 use crate::http::v1::UpgradeOutcome;
 use crate::io::handover::{HandedOver, HandoverChannel, NewProcess};
 use crate::io::{Daemon, Inherited};
 use rustix::fd::{AsFd as _, OwnedFd};
 use sd_notify::NotifyState;
 use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Time for the new program to check the configuration; it asks verifiers and brokers.
 const CHECK_MAX: Duration = Duration::from_secs(60);
-/// Interval between two looks whether it is done.
-const CHECK_PAUSE: Duration = Duration::from_millis(10);
 /// What the service manager has set for the old process alone (sd_listen_fds(3),
 /// sd_watchdog_enabled(3)).
 const OLD_VARIABLES: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
@@ -86,29 +83,18 @@ fn check(program: &Path, file: &Path) -> Result<(), CliError> {
     command.arg("check").arg("--config").arg(file);
     let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = clean(command).spawn().map_err(failed)?;
-    let start = Instant::now();
-    let status = loop {
-        match child.try_wait().map_err(failed)? {
-            Some(status) => break status,
-            None if start.elapsed() > CHECK_MAX => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(CliError::new(format!(
-                    "{} check has not ended within {} s",
-                    program.display(),
-                    CHECK_MAX.as_secs()
-                )));
-            }
-            None => std::thread::sleep(CHECK_PAUSE),
-        }
+    let said = child.stderr.take().map(child::read);
+    let Some(status) = child::end(&mut child, CHECK_MAX).map_err(failed)? else {
+        return Err(CliError::new(format!(
+            "{} check has not ended within {} s",
+            program.display(),
+            CHECK_MAX.as_secs()
+        )));
     };
     if status.success() {
         return Ok(());
     }
-    let mut said = Vec::new();
-    if let Some(mut output) = child.stderr.take() {
-        output.read_to_end(&mut said).map_err(failed)?;
-    }
+    let said = said.and_then(|said| said.join().ok()).unwrap_or(Ok(Vec::new())).map_err(failed)?;
     let said = String::from_utf8_lossy(&said);
     Err(CliError::new(format!("{} check: {}", program.display(), said.trim())))
 }

@@ -25,7 +25,7 @@ import json, os, socket, sys, time
 point = open(os.path.join(os.path.dirname(sys.argv[0]), "point")).read()
 if sys.argv[1] == "check":
     if point == "check":
-        sys.stderr.write("it is all wrong\n")
+        sys.stderr.write("it is all wrong\n" + "x" * 200000)
     sys.exit(78 if point == "check" else 0)
 end = socket.socket(fileno=0)
 def say(word, fds=()):

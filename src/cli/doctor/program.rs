@@ -1,42 +1,22 @@
 //! What other programs of this machine print, and files of the kernel.
 
+use crate::cli::child;
 use std::fs;
-use std::io::Read as _;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Time for a program: a service manager that hangs must not hold up the other checks.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause between two looks at whether it has ended.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// What a program prints, if it is there and succeeds in time.
 pub(super) fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().ok()?;
-    let mut stdout = child.stdout.take()?;
-    // On a thread of its own, or a full pipe would hold up the program.
-    let reader = thread::spawn(move || {
-        let mut text = String::new();
-        stdout.read_to_string(&mut text).map(|_| text)
-    });
-
-    let end = Instant::now() + PROGRAM_TIMEOUT;
-    let status = loop {
-        match child.try_wait().ok()? {
-            Some(status) => break status,
-            None if Instant::now() < end => thread::sleep(PAUSE),
-            None => {
-                // It may have ended by itself meanwhile.
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
-        }
-    };
-    let text = reader.join().ok()?.ok()?;
+    let stdout = child.stdout.take()?;
+    let reader = child::read(stdout);
+    let status = child::end(&mut child, PROGRAM_TIMEOUT).ok()??;
+    let text = String::from_utf8(reader.join().ok()?.ok()?).ok()?;
     status.success().then_some(text)
 }
 
