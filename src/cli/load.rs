@@ -225,12 +225,15 @@ fn plan(
     notes.extend(resources::note());
     let descriptors = resources::descriptor_limit();
     let most = descriptors.saturating_sub(resources::descriptors_kept(&config, shards)).max(1);
-    // Descriptors that clients took could not be had by feeds and logs.
-    let connections_max = if config.max_connections == 0 { most } else { config.max_connections };
-    if connections_max > most {
+    let asked = config.max_connections;
+    // Descriptors that clients took could not be had by operators, feeds and logs.
+    let connections_max = if asked == 0 { most } else { asked.min(most) };
+    if asked > most {
         notes.push(format!(
-            "max_connections = {connections_max} is more than {descriptors} descriptors allow: \
-             raise LimitNOFILE or `ulimit -n`, or later connections are answered with 503"
+            "max_connections = {asked}, and {descriptors} descriptors allow {most} beside those \
+             that the daemon itself needs: raise LimitNOFILE or `ulimit -n` by {}, or later \
+             connections are answered with 503",
+            asked - most
         ));
     }
     let limits = Limits { connections_max, ..config.limits };

@@ -50,8 +50,8 @@ macro_rules! config {
             /// 6.0) or a sandbox refuses io_uring.
             #[schemars(extend("x-restart" = true))]
             pub driver: Driver,
-            /// Maximum number of clients of the whole daemon; 0 means the descriptor limit less
-            /// what the daemon itself needs. More get a 503.
+            /// Maximum number of clients of the whole daemon, at most the descriptor limit less
+            /// what the daemon itself needs, which 0 means. More get a 503.
             pub max_connections: usize,
             /// Trusted proxies: addresses and networks, like ["127.0.0.1", "10.0.0.0/8",
             /// "2001:db8::/32"]. What they report of their clients (X-Forwarded-For, Forwarded, the

@@ -146,11 +146,14 @@ async fn serve(sockets: Arc<AdminSockets>, state: &Arc<AdminState>) {
             }
             // The client has gone meanwhile.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            // No descriptor is free: the oldest request gives up its own for the next client.
+            // No descriptor is free, which the kernel says before it looks for a client: a request
+            // gives up its own only for one that waits.
             Err(_) => {
-                metrics.accept_errors.add(1);
-                connections.retain(|connection| !connection.task.is_finished());
-                end_oldest(&mut connections);
+                if sockets.are_awaited() {
+                    metrics.accept_errors.add(1);
+                    connections.retain(|connection| !connection.task.is_finished());
+                    end_oldest(&mut connections);
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }

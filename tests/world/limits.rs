@@ -1,7 +1,8 @@
 //! The bounds of the daemon: connections, descriptors, subscriptions.
 
 use crate::harness::{Client, PATH, Setup, head, http, token};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
+use std::path::Path;
 use std::time::Duration;
 
 #[test]
@@ -22,13 +23,47 @@ fn connections_beyond_the_limit_are_shed_and_later_ones_work_again() {
 }
 
 #[test]
-fn without_descriptors_the_daemon_waits_quietly_and_recovers() {
+fn clients_do_not_get_the_descriptors_that_others_need() {
     let limited = ["sh", "-c", "ulimit -n 160 && exec \"$@\"", "sh"];
     let daemon = Setup::new().by(&limited).set("max_connections", 1000).start();
+    let noted = daemon.logged("max_connections = 1000, and 160 descriptors allow ");
+    assert_eq!(noted.len(), 1, "{:?}", daemon.log());
+    let most = daemon.metric("connections_max");
+    assert!((1..160 - 64).contains(&most), "{most}");
+
+    let mut clients: Vec<Client> = (0..200).map(|_| Client::raw(daemon.address)).collect();
+    for client in &mut clients {
+        client.bytes(head(PATH).as_bytes());
+    }
+    let answers = clients.iter_mut().map(|client| client.answer_within(Duration::from_secs(20)));
+    let mut let_in = 0;
+    for status in answers {
+        let status = status.unwrap();
+        assert!([101, 503].contains(&status), "{status}");
+        let_in += u64::from(status == 101);
+    }
+    assert_eq!(let_in, most);
+    // Every descriptor that clients may have is taken, and operators and publishers have theirs.
+    assert_eq!(daemon.metric("connections"), most);
+    let _publisher = daemon.publisher();
+    daemon.await_metric("publishers", 1);
+    assert_eq!(daemon.metric("accept_errors_total"), 0);
+
+    drop(clients);
+    daemon.await_metric("connections", 0);
+    daemon.assert_works();
+}
+
+#[test]
+fn without_descriptors_the_daemon_waits_quietly_and_recovers() {
+    let limited = ["sh", "-c", "ulimit -n 300 && exec \"$@\"", "sh"];
+    let daemon = Setup::new().by(&limited).start();
     let mut subscriber = daemon.subscriber();
     let mut publisher = daemon.publisher();
+    // More than descriptors are kept for: those of clients.
+    let _others: Vec<_> = (0..99).map(|_| daemon.publisher()).collect();
     // Connected is not accepted yet, and there will be no descriptor for it.
-    daemon.await_metric("publishers", 1);
+    daemon.await_metric("publishers", 100);
     // Enough to fill the table; the rest waits in the backlog or is told to come again.
     let mut clients: Vec<Client> = (0..250).map(|_| Client::raw(daemon.address)).collect();
     let mut refused = clients.len();
@@ -54,6 +89,23 @@ fn without_descriptors_the_daemon_waits_quietly_and_recovers() {
     let logged = daemon.logged("descriptors (").len();
     assert!((1..=5).contains(&logged), "{logged} lines");
     daemon.assert_works();
+}
+
+#[test]
+fn an_operator_is_answered_with_the_last_descriptor() {
+    let daemon = Setup::new().start();
+    daemon.assert_works();
+    daemon.await_metric("connections", 0);
+    // The lowest number is the next one's, and the last that there may be.
+    let table = format!("/proc/{}/fd", daemon.pid().as_raw_nonzero());
+    let is_free = |number: &u64| !Path::new(&format!("{table}/{number}")).is_symlink();
+    let limit = (0..).find(is_free).map(|number| number + 1);
+    // A higher hard limit takes a privilege.
+    let limit = Rlimit { current: limit, maximum: limit };
+    prlimit(Some(daemon.pid()), Resource::Nofile, limit).unwrap();
+    for _ in 0..20 {
+        assert_eq!(daemon.page("/healthz").0, 200);
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@
 use crate::io::handover::ListenerPlace;
 use crate::io::inherited::Inherited;
 use crate::io::listen::{self, ListenError, SocketKey};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use smallvec::SmallVec;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -98,6 +100,15 @@ impl AdminSockets {
     /// The socket on the path.
     pub(in crate::io) fn unix(&self) -> Option<BorrowedFd<'_>> {
         self.unix.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether a client waits for being accepted.
+    pub(super) fn are_awaited(&self) -> bool {
+        let sockets = [Some(self.tcp()), self.unix()].into_iter().flatten();
+        let mut sockets: SmallVec<[PollFd<'_>; 2]> =
+            sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
+        rustix::event::poll(&mut sockets, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
+            .is_ok_and(|awaited| awaited > 0)
     }
 
     /// The next connection.
