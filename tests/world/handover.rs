@@ -2,23 +2,17 @@
 
 use crate::channel::{join, setup, token};
 use crate::harness::{
-    APP_SECRET, Authority, Client, DEADLINE, Daemon, Echo, Redis, Setup, command, event,
-    eventually, eventually_within, http,
+    Authority, Client, DEADLINE, Daemon, Going, OPERATOR_TOKEN, Redis, Service, Setup, eventually,
+    eventually_within, http,
 };
 use crate::quiet::assert_reported;
-use rustix::process::{Pid, Signal};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::Output;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// The token of operators.
-const TOKEN: &str = "admin-token-0123456789abcdef";
 /// A program that says what a new process does until a point, and ends there or does something else.
 const FAKE: &str = r#"#!/usr/bin/env python3
 import json, os, socket, sys, time
@@ -61,82 +55,7 @@ elif point == "file":
 time.sleep(60)
 "#;
 /// Channels that clients and publishers talk in.
-const CHANNELS: usize = 5;
-
-/// A daemon, and the processes that have taken over from it.
-struct Service {
-    daemon: Daemon,
-    /// The process that runs now.
-    pid: Option<u32>,
-}
-
-impl Service {
-    fn start(setup: Setup) -> Self {
-        let socket = setup.path("admin.sock");
-        let setup = setup.set("admin.socket", socket.display()).set("admin.token", TOKEN);
-        Self { daemon: setup.start(), pid: None }
-    }
-
-    /// Asks for a hand-over that is not to be made. Returns what the command says.
-    #[track_caller]
-    fn fail(&self, options: &[&str]) -> String {
-        let output = self.upgrade(options);
-        assert!(!output.status.success(), "it is made");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.daemon.path("admin.sock")
-    }
-
-    /// What `fanfare upgrade` has to say.
-    fn upgrade(&self, options: &[&str]) -> Output {
-        let socket = self.socket();
-        let words = [&["upgrade", "--json", "--admin", socket.to_str().unwrap()], options].concat();
-        command(&words).output().unwrap()
-    }
-
-    /// Hands over to the next process. Returns the answer.
-    #[track_caller]
-    fn hand_over(&mut self) -> Value {
-        let output = self.upgrade(&[]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}\n{}", self.daemon.log().join("\n"));
-        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-        self.pid = Some(answer["pid"].as_u64().unwrap() as u32);
-        answer
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        if let Some(pid) = self.pid.and_then(|pid| Pid::from_raw(pid as i32)) {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
-    }
-}
-
-/// Threads that go on until they are told, and then say what they have seen.
-struct Going<T> {
-    is_over: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<T>>,
-}
-
-impl<T: Send + 'static> Going<T> {
-    fn new() -> Self {
-        Self { is_over: Arc::default(), threads: Vec::new() }
-    }
-
-    fn go(&mut self, work: impl FnOnce(&AtomicBool) -> T + Send + 'static) {
-        let is_over = Arc::clone(&self.is_over);
-        self.threads.push(std::thread::spawn(move || work(&is_over)));
-    }
-
-    fn end(self) -> Vec<T> {
-        self.is_over.store(true, Relaxed);
-        self.threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    }
-}
+pub(crate) const CHANNELS: usize = 5;
 
 /// Publishes numbers into every channel, over one connection, until it is over. Returns how many.
 fn publish(daemon: &Daemon, going: &mut Going<u64>, published: Arc<AtomicU64>) {
@@ -164,7 +83,7 @@ fn publish(daemon: &Daemon, going: &mut Going<u64>, published: Arc<AtomicU64>) {
 }
 
 /// Reads the numbers of events as long as they are the next, until `count` of them have come.
-fn read(client: &mut Client, next: &mut u64, count: u64) {
+pub(crate) fn read(client: &mut Client, next: &mut u64, count: u64) {
     while *next < count {
         let text = client.text();
         assert!(!text.contains("member_removed"), "no one has left: {text}");
@@ -178,7 +97,7 @@ fn read(client: &mut Client, next: &mut u64, count: u64) {
 }
 
 /// Clients that come one after the other, each of which must be let in.
-fn visit(address: SocketAddr, going: &mut Going<u64>) {
+pub(crate) fn visit(address: SocketAddr, going: &mut Going<u64>) {
     going.go(move |is_over| {
         let mut served = 0;
         while !is_over.load(Relaxed) {
@@ -191,7 +110,7 @@ fn visit(address: SocketAddr, going: &mut Going<u64>) {
     });
 }
 
-fn user(channel: usize, id: usize) -> String {
+pub(crate) fn user(channel: usize, id: usize) -> String {
     token(json!({"channel": format!("chat:{channel}"), "id": id}), 3600)
 }
 
@@ -342,7 +261,7 @@ fn a_client_behind_a_proxy_keeps_its_address() {
     assert_eq!(client.answer(), 101);
     service.hand_over();
     assert!(client.ask(r#"{"data":{}}"#).contains("ok"));
-    let found = service.daemon.ask(TOKEN, "GET", "/v1/sessions?address=192.0.2.1");
+    let found = service.daemon.ask(OPERATOR_TOKEN, "GET", "/v1/sessions?address=192.0.2.1");
     assert_eq!(found["sessions"].as_array().map(Vec::len), Some(1), "{found}");
 }
 
@@ -350,7 +269,7 @@ fn a_client_behind_a_proxy_keeps_its_address() {
 fn a_token_of_operators_does_not_choose_the_program() {
     let service = Service::start(setup());
     let request = format!(
-        "POST /v1/upgrade?binary=/bin/true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        "POST /v1/upgrade?binary=/bin/true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {OPERATOR_TOKEN}\r\n\r\n"
     );
     let (status, said) = http(service.daemon.admin, request.as_bytes());
     assert!(status == 400 && said.contains("admin.socket"), "{status} {said}");
@@ -411,7 +330,8 @@ fn what_is_stored_before_and_after_a_hand_over_is_all_there_once() {
     let before = stored.load(Relaxed);
     eventually("messages are stored", || stored.load(Relaxed) > before + 20);
     let count = feed.end()[0];
-    let stats = service.daemon.ask(TOKEN, "GET", "/topics/stats?topic=persistent://t/n/orders");
+    let stats =
+        service.daemon.ask(OPERATOR_TOKEN, "GET", "/topics/stats?topic=persistent://t/n/orders");
     assert_eq!(
         stats["msgInCounter"].as_u64().or(stats["messages"].as_u64()),
         Some(count),
@@ -434,71 +354,4 @@ fn it_is_told_for_how_long_redis_was_not_heard() {
     let event = json!({"channel": "chat:1", "data": {"message": 0}}).to_string();
     redis.publish("laravel-database-broadcast", [&event]);
     read(&mut client, &mut 0, 1);
-}
-
-/// Three dialects at once.
-fn crowd_setup() -> Setup {
-    setup()
-        .set("threads", 2)
-        .set("listen.0.dialects", r#"["personium-event", "channel", "echo"]"#)
-        .set("echo.app.0.id", "7")
-        .set("echo.app.0.key", "app-key")
-        .set("echo.app.0.secret", APP_SECRET)
-}
-
-#[test]
-fn a_crowd_of_several_dialects_gets_every_event_once_over_many_hand_overs() {
-    let is_long = std::env::var("FANFARE_LONG").is_ok_and(|long| long == "1");
-    let (clients, rounds) = if is_long { (9000, 10) } else { (1500, 3) };
-    let mut service = Service::start(crowd_setup());
-    let daemon = &service.daemon;
-    let mut readers: Vec<Client> = Vec::new();
-    for id in 0..clients / 3 {
-        readers.push(join(daemon, &user(id % CHANNELS, id)));
-        readers.push(daemon.subscriber());
-        let mut echo = Echo::connect(daemon);
-        echo.join("news", None);
-        echo.join(&format!("presence-{}", id / 10), Some(&id.to_string()));
-        // The others of its room come while it is there.
-        readers.push(echo.client);
-    }
-
-    let mut publisher = daemon.publisher();
-    let mut feed = Going::new();
-    feed.go(move |is_over| {
-        let mut number = 0;
-        while !is_over.load(Relaxed) {
-            let mut lines = event("crowd", &format!("\\\"message\\\":{number}}}"));
-            for channel in 0..CHANNELS {
-                let event =
-                    json!({"channel": format!("chat:{channel}"), "data": {"message": number}});
-                lines += &format!("channel {event}\n");
-            }
-            let data = json!({"message": number}).to_string();
-            let event = json!({"name": "told", "channel": "news", "data": data});
-            lines += &format!("echo/7 {event}\n");
-            publisher.send(lines);
-            number += 1;
-            assert_eq!(publisher.receipt(), (number * (CHANNELS as u64 + 2), 0));
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        number
-    });
-    let mut visitors = Going::new();
-    visit(daemon.address, &mut visitors);
-    let mut pauses = Vec::new();
-    for round in 1..=rounds {
-        let answer = service.hand_over();
-        let told = answer["told"].as_u64().unwrap();
-        assert!(answer["passed"].as_u64().unwrap() >= clients as u64, "round {round}: {answer}");
-        assert_eq!(told, 0, "round {round}: {answer}");
-        pauses.push(answer["pause_ms"].as_f64().unwrap());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    eprintln!("pauses in ms with {clients} clients: {pauses:.1?}");
-    assert!(visitors.end()[0] > 10);
-    let count = feed.end()[0];
-    for client in &mut readers {
-        read(client, &mut 0, count);
-    }
 }

@@ -20,6 +20,9 @@ mod verifier;
 mod receiver;
 mod redis;
 mod script;
+// Not for the tests of the cluster.
+#[allow(dead_code)]
+mod service;
 #[allow(dead_code)]
 mod watched;
 
@@ -45,6 +48,8 @@ pub(crate) use publisher::{Publisher, event};
 pub(crate) use receiver::Receiver;
 pub(crate) use redis::Redis;
 pub(crate) use script::script;
+#[allow(unused_imports)]
+pub(crate) use service::{Going, OPERATOR_TOKEN, Service};
 pub(crate) use verifier::Verifier;
 #[allow(unused_imports)]
 pub(crate) use watched::{WATCHED, watched_metrics};

@@ -17,6 +17,7 @@ mod check;
 mod cli;
 mod clients;
 mod console;
+mod crowd;
 mod doctor;
 mod driver;
 mod echo_clients;

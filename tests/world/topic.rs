@@ -15,6 +15,14 @@ fn token() -> String {
     format!("{{\"AccessToken\":\"{}\"}}", token_with(SECRET, "read stream-receive"))
 }
 
+/// A client that follows a topic of the box, and has been told so.
+pub(crate) fn follower(daemon: &Daemon, topic: &str) -> Client {
+    let mut client = connect(daemon, &format!("/demo/__topic/box/{topic}"), "unit.example");
+    let answer = client.ask(&token());
+    assert!(answer.contains("Success"), "{answer}");
+    client
+}
+
 fn connect(daemon: &Daemon, path: &str, host: &str) -> Client {
     let mut client = Client::raw(daemon.address);
     client.bytes(head(path).replace("Host: localhost", &format!("Host: {host}")).as_bytes());

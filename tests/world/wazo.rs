@@ -6,6 +6,7 @@ use crate::harness::{
 use fanfare::dialect::client::ClientWish;
 use fanfare::token::{Algorithm, mint};
 use rustix::process::Signal;
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,7 +21,7 @@ pub(crate) fn setup(dialects: &str) -> Setup {
         .set("wazo.token.jwt.secret_file", secret.display())
 }
 
-fn token(expires_in_s: u64) -> String {
+pub(crate) fn token(expires_in_s: u64) -> String {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = serde_json::json!({
         "acl": ["websocketd", "events.#"],
@@ -34,13 +35,13 @@ fn token(expires_in_s: u64) -> String {
 
 /// A client that follows everything.
 pub(crate) fn follower(daemon: &Daemon, token: &str) -> Client {
+    follower_at(daemon.address, token)
+}
+
+/// The same at another listener.
+pub(crate) fn follower_at(address: SocketAddr, token: &str) -> Client {
     let (token, names) = (Some(token.to_owned()), vec!["*".to_owned()]);
-    Client::following(
-        daemon.address,
-        "wazo",
-        "/",
-        ClientWish { token, names, ..ClientWish::default() },
-    )
+    Client::following(address, "wazo", "/", ClientWish { token, names, ..ClientWish::default() })
 }
 
 #[test]

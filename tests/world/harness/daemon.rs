@@ -137,8 +137,11 @@ fn verified_by(file: &Path, token: &str) {
 
 /// A running daemon; killed when dropped.
 pub(crate) struct Daemon {
-    /// Where clients connect.
+    /// Where clients connect; of several listeners, to the first.
     pub(crate) address: SocketAddr,
+    /// All of them.
+    #[allow(dead_code)]
+    pub(crate) addresses: Vec<SocketAddr>,
     /// Where health and metrics are.
     pub(crate) admin: SocketAddr,
     child: Child,
@@ -167,7 +170,8 @@ impl Daemon {
         });
         let nowhere = ([0; 4], 0).into();
         let logger = Some(logger);
-        let mut daemon = Self { address: nowhere, admin: nowhere, child, log, logger, setup };
+        let (address, admin, addresses) = (nowhere, nowhere, Vec::new());
+        let mut daemon = Self { address, addresses, admin, child, log, logger, setup };
         let mut listening = None;
         eventually("the daemon listens", || {
             listening = daemon.logged("\"listening on ").pop();
@@ -176,9 +180,10 @@ impl Daemon {
             listening.is_some()
         });
         let listening: Value = serde_json::from_str(&listening.unwrap()).unwrap();
+        let field = |name: &str| listening["fields"][name].as_str().unwrap();
         let first = |text: &str| text.split(' ').next().unwrap().parse().unwrap();
-        let field = |name: &str| first(listening["fields"][name].as_str().unwrap());
-        (daemon.address, daemon.admin) = (field("addresses"), field("admin"));
+        daemon.addresses = field("addresses").split(' ').map(first).collect();
+        (daemon.address, daemon.admin) = (daemon.addresses[0], first(field("admin")));
         daemon
     }
 

@@ -1,0 +1,88 @@
+//! A daemon whose work passes from process to process, and those who go on meanwhile.
+
+use super::{Daemon, Setup, command};
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+/// The token of operators.
+pub(crate) const OPERATOR_TOKEN: &str = "admin-token-0123456789abcdef";
+
+/// A daemon, and the processes that have taken over from it.
+pub(crate) struct Service {
+    pub(crate) daemon: Daemon,
+    /// The process that runs now.
+    pid: Option<u32>,
+}
+
+impl Service {
+    pub(crate) fn start(setup: Setup) -> Self {
+        let socket = setup.path("admin.sock");
+        let setup = setup.set("admin.socket", socket.display()).set("admin.token", OPERATOR_TOKEN);
+        Self { daemon: setup.start(), pid: None }
+    }
+
+    /// Asks for a hand-over that is not to be made. Returns what the command says.
+    #[track_caller]
+    pub(crate) fn fail(&self, options: &[&str]) -> String {
+        let output = self.upgrade(options);
+        assert!(!output.status.success(), "it is made");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.daemon.path("admin.sock")
+    }
+
+    /// What `fanfare upgrade` has to say.
+    fn upgrade(&self, options: &[&str]) -> Output {
+        let socket = self.socket();
+        let words = [&["upgrade", "--json", "--admin", socket.to_str().unwrap()], options].concat();
+        command(&words).output().unwrap()
+    }
+
+    /// Hands over to the next process. Returns the answer.
+    #[track_caller]
+    pub(crate) fn hand_over(&mut self) -> Value {
+        let output = self.upgrade(&[]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}\n{}", self.daemon.log().join("\n"));
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        self.pid = Some(answer["pid"].as_u64().unwrap() as u32);
+        answer
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid.and_then(|pid| Pid::from_raw(pid as i32)) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Threads that go on until they are told, and then say what they have seen.
+pub(crate) struct Going<T> {
+    is_over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<T>>,
+}
+
+impl<T: Send + 'static> Going<T> {
+    pub(crate) fn new() -> Self {
+        Self { is_over: Arc::default(), threads: Vec::new() }
+    }
+
+    pub(crate) fn go(&mut self, work: impl FnOnce(&AtomicBool) -> T + Send + 'static) {
+        let is_over = Arc::clone(&self.is_over);
+        self.threads.push(std::thread::spawn(move || work(&is_over)));
+    }
+
+    pub(crate) fn end(self) -> Vec<T> {
+        self.is_over.store(true, Relaxed);
+        self.threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    }
+}
