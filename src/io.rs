@@ -4,6 +4,7 @@
 //! returns a [`Daemon`] to stop or reconfigure them with. In reading order:
 //!
 //! - `listen`: the listening sockets, before any thread is started
+//! - [`log`]: the lines of the log on their way out, which no thread waits for
 //! - `inherited`: the same sockets, where the service manager has them already
 //! - `rehearsal`: the listening of a start, tried by a check
 //! - `ring`: io_uring for sockets, and all `unsafe` code
@@ -59,6 +60,7 @@ mod handshake;
 mod hub;
 mod inherited;
 pub mod listen;
+pub mod log;
 mod lookups;
 pub mod operator;
 mod otlp;
@@ -497,7 +499,7 @@ fn shard_thread(setup: Setup, report: &mpsc::Sender<StartReport>) {
             // The daemon has started. Without its shard the mailbox would fill and hold up every
             // feed.
             tracing::error!("a shard has failed: {error}; the daemon ends");
-            std::process::exit(1);
+            log::exit_failed();
         }
     });
 }

@@ -2,10 +2,19 @@
 //!
 //! A message says everything itself, in words. Fields repeat of it what programs look for; text is
 //! for people and leaves them out.
+//!
+//! Lines are made where something is logged, and written by a thread of their own
+//! ([`io::log`](crate::io::log)).
 
+mod journal;
+
+use self::journal::{JOURNAL, JournalLayer, JournalSocket};
 use super::CliError;
 use crate::config::{Format, Level, LogTable};
-use std::io::IsTerminal as _;
+use crate::io::log;
+use std::io::{self, IsTerminal as _, Write};
+use std::panic;
+use std::path::Path;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -58,22 +67,23 @@ fn without_clients(targets: Targets) -> Targets {
 pub(super) fn start(log: &LogTable) -> Result<Filter, CliError> {
     let (layer, handle) = reload::Layer::new(filter(log.level));
     let registry = tracing_subscriber::registry().with(layer);
+    // A line that cannot be written is lost: there is nowhere else to tell so.
     if is_journal(log) {
-        let layer = tracing_journald::layer().map_err(|error| failed(&error))?;
-        let set = tracing::subscriber::set_global_default(registry.with(layer));
+        let journal = JournalSocket::open(Path::new(JOURNAL)).map_err(|error| failed(&error))?;
+        carried(move |entry| drop(journal.send(entry)))?;
+        let set = tracing::subscriber::set_global_default(registry.with(JournalLayer::new()));
         return set.map(|()| Filter(handle)).map_err(|error| failed(&error));
     }
-    // A line that cannot be written is lost. Telling so on the same standard error would be a
-    // panic.
+    carried(|line| drop(io::stderr().lock().write_all(line)))?;
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| LogWriter)
         .with_target(false)
         .log_internal_errors(false);
     let set = if matches!(log.format, Format::Json) {
         tracing::subscriber::set_global_default(registry.with(layer.json()))
     } else {
         // Escape sequences are of no use in a file.
-        let colours = std::io::stderr().is_terminal();
+        let colours = io::stderr().is_terminal();
         let message = debug_fn(|out, field, value| match field.name() {
             "message" => write!(out, "{value:?}"),
             _ => Ok(()),
@@ -85,9 +95,35 @@ pub(super) fn start(log: &LogTable) -> Result<Filter, CliError> {
     set.map(|()| Filter(handle)).map_err(|error| failed(&error))
 }
 
+/// Has what is logged written, and all of it before a panic is told, which ends the process.
+fn carried(write: impl FnMut(&[u8]) + Send + 'static) -> Result<(), CliError> {
+    log::start(write)
+        .map_err(|error| CliError::new(format!("the log's thread cannot be started: {error}")))?;
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        log::finish(log::END_MAX);
+        tell(info);
+    }));
+    Ok(())
+}
+
+/// Where the lines of text are written to, each at once.
+struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        log::put(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Why logging would not start.
 pub(super) fn problem(log: &LogTable) -> Option<String> {
-    let refused = is_journal(log).then(|| tracing_journald::layer().err()).flatten();
+    let refused = is_journal(log).then(|| JournalSocket::open(Path::new(JOURNAL)).err()).flatten();
     refused.map(|error| failed(&error).to_string())
 }
 

@@ -57,6 +57,7 @@ impl Serve {
     pub fn run(self) -> Result<ExitCode, CliError> {
         let take_over = self.take_over;
         let ended = self.serve();
+        io::log::finish(io::log::END_MAX);
         // A service manager tries again soon after any end; what is in the way of a start lasts.
         if ended.is_err() && !take_over && std::env::var_os("NOTIFY_SOCKET").is_some() {
             std::thread::sleep(FAILED_START);
@@ -223,7 +224,7 @@ fn wait(
     loop {
         if received.next() == SignalWish::Stop {
             let drain = configuration.times.drain;
-            // First: whatever follows may hang, the log included.
+            // First: whatever follows may hang.
             io::end_after(drain);
             notify(&[NotifyState::Stopping]);
             let drain_s = drain.as_secs();
@@ -289,7 +290,7 @@ fn stop(mut received: ReceivedSignal, daemon: Daemon, times: StopTimes) -> ExitC
     std::thread::spawn(move || {
         received.second(first);
         tracing::warn!("stopped at once by a second signal");
-        std::process::exit(1);
+        io::log::exit_failed();
     });
     if daemon.stop(times) {
         tracing::info!("stopped");

@@ -1,7 +1,7 @@
 //! The signals that the daemon takes.
 //!
 //! Two threads wait for those to stop: the one that does so, and one that ends the process when the
-//! other does not come to it, because it starts, reloads, or waits for a reader of its log.
+//! other does not come to it, because it starts or reloads.
 
 use super::CliError;
 use crate::io;

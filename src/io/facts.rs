@@ -2,6 +2,7 @@
 
 use super::Hub;
 use super::configured::LastConfiguration;
+use super::log;
 use crate::dialect::AppFacts;
 use crate::dialect::{Kind, Settings};
 use crate::http::{Facts, Process};
@@ -44,6 +45,7 @@ impl Hub {
             is_configured: is_good,
             configured_s: taken_s,
             certificates,
+            log_lines_dropped: log::dropped(),
             exports: self.ends.export_facts(),
             room,
             backlogs: backlogs.unwrap_or_default(),

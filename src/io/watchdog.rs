@@ -7,10 +7,11 @@
 //! Until then it is told that all is well, so that its own patience is only for a process that
 //! stands still as a whole and can tell nothing.
 //! The watchdog takes no lock that a hanging thread may hold, and leaves anything that may block
-//! (the log, an exit) to a detached thread.
+//! (an exit) to a detached thread.
 
 use super::Hub;
 use super::clock;
+use super::log;
 use super::pulse::{LOOK, PulseChange, PulseNews};
 use rustix::process::Signal;
 use std::io;
@@ -56,10 +57,7 @@ fn watch(hub: &Hub, say: &mut impl FnMut(Beat)) {
         if slept.elapsed() < LOOK + LOOK_LATE_MAX {
             let news = hub.pulses.look(clock::now());
             let found_stuck = news.iter().any(|news| news.change == PulseChange::Stuck);
-            if !news.is_empty() {
-                // The log may block, on a full pipe for one.
-                aside(move || news.iter().for_each(PulseNews::tell));
-            }
+            news.iter().for_each(PulseNews::tell);
             if found_stuck && !hub.draining.load(Relaxed) {
                 std::thread::sleep(LOG_MOMENT);
                 say(Beat::Stuck);
@@ -86,10 +84,10 @@ fn aside(act: impl FnOnce() + Send + 'static) {
 pub fn end_after(drain: Duration) {
     aside(move || {
         std::thread::sleep(drain + EXIT_AFTER);
-        // On another thread again: the log or an exit handler may be what hangs.
+        // On another thread again: an exit handler may be what hangs.
         aside(|| {
             tracing::error!("the stop hangs; the process ends without it");
-            std::process::exit(1);
+            log::exit_failed();
         });
         std::thread::sleep(EXIT_MAX);
         let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);

@@ -204,7 +204,7 @@ fn a_stop_ends_although_nobody_reads_the_log_which_is_full() {
         assert!(log.read_line(&mut line).unwrap() > 0, "the daemon ended");
     }
     let pid = rustix::process::Pid::from_child(&child);
-    // Each reload is told in a line, until the thread that takes signals waits for somebody to read them.
+    // Each reload is told in a line.
     let waiting = || rustix::io::ioctl_fionread(log.get_ref()).unwrap();
     eventually("nothing fits into the log any more", || {
         let before = waiting();

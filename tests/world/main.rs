@@ -35,6 +35,7 @@ mod init;
 mod laravel;
 mod limits;
 mod locate;
+mod log;
 mod metrics;
 mod monitoring;
 mod otlp;

@@ -35,6 +35,8 @@ pub struct Facts {
     pub configured_s: u64,
     /// The end of each listener's certificate, in seconds of unix time.
     pub certificates: Vec<(String, u64)>,
+    /// Lines of the log that were dropped.
+    pub log_lines_dropped: u64,
     /// How exports to a collector went, with one.
     pub exports: Option<ExportFacts>,
     /// The size of the store.
@@ -233,6 +235,8 @@ impl Collector for Facts {
         self.limits(out)?;
         self.configuration(out)?;
         self.store(out)?;
+        let about = "Lines of the log dropped while its reader was behind";
+        out.counter("log_lines_dropped", about, one(self.log_lines_dropped))?;
         if let Some(exports) = self.exports {
             exports.encode(out)?;
         }

@@ -7,6 +7,7 @@ use super::owner;
 use super::settings::StoreSettings;
 use crate::dialect;
 use crate::io::hub::Hub;
+use crate::io::log;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,7 +51,7 @@ pub(in crate::io) fn start_late(
             }
             Err(error) => {
                 tracing::error!("the daemon ends: {error}");
-                std::process::exit(1);
+                log::exit_failed();
             }
         }
     })?;
