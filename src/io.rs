@@ -312,7 +312,7 @@ pub fn start(mut plan: Plan) -> Result<Daemon, StartError> {
         Some(_) if takes_over => hub.store.await_start(),
         Some(settings) => {
             let disks = store::Disk::open_all(settings)?;
-            store::start(&hub, settings, &plan.settings, disks)?;
+            store::start(&hub, settings, &plan.settings, disks, store::PassedTopics::default())?;
         }
         None => {}
     }
@@ -325,11 +325,11 @@ pub fn start(mut plan: Plan) -> Result<Daemon, StartError> {
     let _ = hub.driver.set(driver);
     let admin_socket = plan.admin.as_ref().and_then(|admin| admin.socket.clone());
     if let Some(process) = plan.handover.take() {
-        process.take_over(&hub)?;
-        bridge::feed(&hub, &plan.settings, late)?;
+        let passed = process.take_over(&hub)?;
         if let Some(store) = store {
-            store::start_late(&hub, store, Arc::clone(&plan.settings))?;
+            store::start_late(&hub, store, Arc::clone(&plan.settings), passed)?;
         }
+        bridge::feed(&hub, &plan.settings, late)?;
     }
     let admin_sockets = admin
         .zip(plan.admin)

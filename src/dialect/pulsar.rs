@@ -12,6 +12,7 @@ mod consumer;
 mod credentials;
 mod delivery;
 mod fed;
+mod handover;
 mod jackson;
 mod params;
 mod path;
@@ -25,7 +26,6 @@ mod wish;
 pub use self::credentials::rights;
 pub use self::settings::{BacklogPolicy, CLAIMS, DefaultRights, Partitioned, PulsarSettings};
 
-use self::consumer::ConsumerCommand;
 use self::delivery::SendError;
 use self::params::Params;
 use self::path::{ApiVersion, PathError, PulsarEndpoint, Statistics};
@@ -37,10 +37,11 @@ use super::{
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
+use crate::json::RawValue;
 use crate::reason::Reason;
 use crate::service::topic::{
-    Cause, MessageDraft, MessageId, Position, Recipient, Right, Rights, StoredMessage, TopicAnswer,
-    TopicInquiry, TopicName, TopicQuestion, WantedTopics,
+    Cause, MessageDraft, Recipient, Right, Rights, StoredMessage, TopicAnswer, TopicInquiry,
+    TopicName, TopicQuestion, WantedTopics,
 };
 use crate::service::verification::TokenAnswer;
 use crate::service::{Answer, Question};
@@ -217,6 +218,14 @@ impl Dialect for Pulsar {
             Input::Deadline => self.deadline(context, out),
             Input::Gone => self.leave(out),
         }
+    }
+
+    fn freeze(&self) -> Option<Box<RawValue>> {
+        handover::freeze(self)
+    }
+
+    fn thaw(frozen: &RawValue, _: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
+        handover::thaw(frozen, out)
     }
 
     fn delivery_form(&self, recipient: &Recipient, now: Now) -> DeliveryForm {
@@ -569,60 +578,6 @@ impl Pulsar {
             (PulsarRole::Reader, _) => self.read_on(text, context, out),
             _ => {}
         }
-    }
-
-    /// Handles a consumer's message.
-    fn command(&mut self, text: &str, context: &Context<'_>, out: &mut Actions) {
-        let Ok(command) = ConsumerCommand::read(text) else { return out.push(BAD_JSON) };
-        let asked = match (&self.part, command) {
-            // An id that cannot be read is a server error (1011), as in the reference.
-            (_, ConsumerCommand::Ack(Err(reason)) | ConsumerCommand::Nack(Err(reason))) => {
-                return out.close_saying(1011, reason);
-            }
-            (RoleState::Listener(listener), ConsumerCommand::Ack(_) | ConsumerCommand::Nack(_)) => {
-                return listener.free();
-            }
-            (_, ConsumerCommand::Ack(Ok(id))) => TopicQuestion::Ack(id),
-            (_, ConsumerCommand::Nack(Ok(id))) => TopicQuestion::Nack(id),
-            (RoleState::Listener(listener), ConsumerCommand::Permit(permits)) => {
-                return listener.permit(permits);
-            }
-            (RoleState::Pull, ConsumerCommand::Permit(permits)) if permits > 0 => {
-                TopicQuestion::Permit(permits)
-            }
-            // In push mode there is nothing to ask for.
-            (_, ConsumerCommand::Permit(_)) => return,
-            (_, ConsumerCommand::Unsubscribe) => {
-                // No more messages of a subscription that is about to end.
-                self.silence(out);
-                TopicQuestion::Unsubscribe
-            }
-            (_, ConsumerCommand::AskEnd) => TopicQuestion::AskEnd,
-            (_, ConsumerCommand::Renew(token)) => {
-                return self.hand_in(token.as_deref(), context, out);
-            }
-        };
-        out.ask(Question::Topic(asked));
-    }
-
-    /// Handles a reader's message: any of them makes room for another message.
-    fn read_on(&mut self, text: &str, context: &Context<'_>, out: &mut Actions) {
-        let asked = match (&self.part, ConsumerCommand::read(text)) {
-            (_, Err(_)) => return out.push(BAD_JSON),
-            (_, Ok(ConsumerCommand::Renew(token))) => {
-                return self.hand_in(token.as_deref(), context, out);
-            }
-            (_, Ok(ConsumerCommand::AskEnd)) => TopicQuestion::AskEnd,
-            (RoleState::Listener(listener), Ok(_)) => return listener.free(),
-            (_, Ok(ConsumerCommand::Ack(Ok(id)) | ConsumerCommand::Nack(Ok(id)))) => {
-                TopicQuestion::Ack(id)
-            }
-            // Readers keep no position: only the room for another message counts.
-            (_, Ok(_)) => {
-                TopicQuestion::Ack(MessageId { position: Position::END, partition: None })
-            }
-        };
-        out.ask(Question::Topic(asked));
     }
 
     /// Stops listening.

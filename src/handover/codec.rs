@@ -31,6 +31,7 @@ const PRESENCE: u8 = 4;
 const RETAINED: u8 = 5;
 const TOKEN: u8 = 6;
 const WEBHOOK: u8 = 7;
+const TOPICS: u8 = 8;
 const PUBLISHER: u8 = 16;
 
 /// Why bytes are no state that can be taken over.
@@ -87,6 +88,7 @@ pub fn write(record: &HandoverRecord, out: &mut Vec<u8>) {
         }
         HandoverRecord::Token(kind, token) => put(TOKEN, &(kind.name(), token), &[], out),
         HandoverRecord::Webhook(webhook) => put(WEBHOOK, webhook, &[], out),
+        HandoverRecord::Topics(topics) => put(TOPICS, topics, &[], out),
         HandoverRecord::Publisher(publisher) => {
             put(PUBLISHER, publisher, &[&publisher.unread, &publisher.replies], out);
         }
@@ -150,6 +152,7 @@ pub fn read(bytes: &[u8]) -> Result<(HandoverRecord, &[u8]), BadState> {
             of_dialect(&record, &name, |kind| HandoverRecord::Token(kind, token))
         }
         WEBHOOK => HandoverRecord::Webhook(record.json()?),
+        TOPICS => HandoverRecord::Topics(record.json()?),
         PUBLISHER => {
             let publisher: FrozenPublisher = record.json()?;
             let (unread, replies) = (first.into(), second.into());
@@ -265,6 +268,7 @@ mod tests {
                 misses_max: 5,
                 bytes_out: 6,
                 attempt: 8,
+                topics_owner: Some(9),
                 unsent: Default::default(),
             },
             unread: unread.into(),

@@ -9,6 +9,7 @@ use crate::outbox::FrozenOutbox;
 use crate::proxy::Remote;
 use crate::service::ConnectionRef;
 use crate::service::presence::FrozenPresence;
+use crate::service::topic::FrozenTopics;
 use crate::service::verification::FrozenToken;
 use crate::service::webhook::FrozenWebhook;
 use crate::wheel::{NEVER, Tick};
@@ -45,6 +46,8 @@ pub enum HandoverRecord {
     Token(Kind, Box<FrozenToken>),
     /// A webhook that waits for its recipient.
     Webhook(Box<FrozenWebhook>),
+    /// What an owner of topics knows of connections; one for each, in their order.
+    Topics(Box<FrozenTopics>),
     /// A publisher of the unix feed.
     Publisher(Box<FrozenPublisher>),
     /// A record of a kind that a later release has added, which is of no use here.
@@ -62,6 +65,8 @@ pub enum RecordPlace {
     EveryShard,
     /// The bridge.
     Bridge,
+    /// The owners of topics.
+    Store,
     /// No one.
     Nowhere,
 }
@@ -78,6 +83,7 @@ impl HandoverRecord {
             Self::Publisher(publisher) => numbered(publisher.shard),
             Self::Retained(_) => RecordPlace::EveryShard,
             Self::Token(..) | Self::Webhook(_) => RecordPlace::Bridge,
+            Self::Topics(..) => RecordPlace::Store,
             Self::Unknown(_) | Self::End => RecordPlace::Nowhere,
         }
     }
@@ -140,6 +146,9 @@ pub struct FrozenSession {
     /// The number of its question about a token, if that can still be revoked; 0: none.
     #[serde(default)]
     pub attempt: u32,
+    /// The owner of topics that knows it, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topics_owner: Option<u8>,
     /// What is still to be sent to its client.
     #[serde(default, skip_serializing_if = "FrozenOutbox::is_empty")]
     pub unsent: FrozenOutbox,

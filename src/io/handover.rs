@@ -6,11 +6,13 @@
 //! 1. The old process starts the new one, which tells what it can read, gets the listeners, and
 //!    builds everything that a daemon has, but reads, writes and accepts nothing.
 //! 2. The pause begins: feeds wait, shards read nothing more and deliver what is on its way. Once
-//!    nothing is, each freezes its connections and sends their descriptors to a queue.
+//!    nothing is, the store rests with everything answered, and each shard freezes its connections
+//!    and sends their descriptors to a queue.
 //! 3. The new process adopts them, and says which it could not.
 //! 4. Until then the old process can go on as if nothing had been, and does so when the new one
 //!    says something wrong, nothing in time, or has ended. Now it says that the other is to go on,
-//!    and its own stop begins: with a goodbye to the sessions that could not be passed.
+//!    and closes the store, which the other opens then. Its own stop begins: with a goodbye to the
+//!    sessions that could not be passed.
 //!
 //! `channel` carries messages and descriptors, `word` is what they say. `old` and `new` are the two
 //! sides; `order` and `shard` are what a shard does for either.

@@ -35,7 +35,7 @@ pub use self::backup::{Backup, keep};
 pub use self::check::{StoreReport, check};
 pub use self::format::OpenError;
 pub(super) use self::handle::{Store, Unanswered};
-pub(super) use self::late::start_late;
+pub(super) use self::late::{PassedTopics, start_late};
 pub use self::log::Unsynced;
 pub(super) use self::owner::start;
 #[doc(hidden)]

@@ -34,10 +34,6 @@ impl Shard {
             (Phase::Idle, None) => (FrozenPhase::Idle, None),
             _ => return None,
         };
-        // What the owner of the topics knows of a session stays in its process.
-        if session.asks_topics || session.owes_receipt {
-            return None;
-        }
         let dialect = match dialect {
             Some(dialect) => {
                 let name = dialect.kind().name().to_owned();
@@ -58,6 +54,8 @@ impl Shard {
             misses_max: session.misses_max,
             bytes_out: session.bytes_out,
             attempt: session.asked,
+            // With several owners, who has asked them knows which.
+            topics_owner: session.asks_topics.then_some(0),
             unsent: session.outbox.freeze()?,
         })
     }
@@ -98,6 +96,8 @@ impl Shard {
         session.ping_interval = frozen.ping_interval.max(1);
         (session.misses, session.misses_max) = (frozen.misses, frozen.misses_max);
         session.asked = frozen.attempt;
+        // Its owner awaits no receipt there, see `TopicConsumer::thaw`.
+        session.asks_topics = frozen.topics_owner.is_some();
         // The number of its question counts on for it; other sessions get others.
         self.asked = self.asked.max(frozen.attempt);
 

@@ -22,6 +22,7 @@ mod consuming;
 mod disk;
 mod feed;
 mod given_back;
+mod handover;
 mod kill;
 mod kinds;
 mod limits;

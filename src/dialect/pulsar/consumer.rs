@@ -1,8 +1,11 @@
 //! Messages of consumers and readers: mostly acknowledgements.
 
-use super::credentials;
 use super::jackson::{self, JacksonError};
-use crate::service::topic::MessageId;
+use super::role::RoleState;
+use super::{BAD_JSON, Pulsar, credentials};
+use crate::dialect::{Actions, Context};
+use crate::service::Question;
+use crate::service::topic::{MessageId, Position, TopicQuestion};
 
 /// A consumer's request.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +57,62 @@ impl ConsumerCommand {
             // Anything else is an acknowledgement, as in the reference, whatever its type says.
             _ => Self::Ack(id()),
         })
+    }
+}
+
+impl Pulsar {
+    /// Handles a consumer's message.
+    pub(super) fn command(&mut self, text: &str, context: &Context<'_>, out: &mut Actions) {
+        let Ok(command) = ConsumerCommand::read(text) else { return out.push(BAD_JSON) };
+        let asked = match (&self.part, command) {
+            // An id that cannot be read is a server error (1011), as in the reference.
+            (_, ConsumerCommand::Ack(Err(reason)) | ConsumerCommand::Nack(Err(reason))) => {
+                return out.close_saying(1011, reason);
+            }
+            (RoleState::Listener(listener), ConsumerCommand::Ack(_) | ConsumerCommand::Nack(_)) => {
+                return listener.free();
+            }
+            (_, ConsumerCommand::Ack(Ok(id))) => TopicQuestion::Ack(id),
+            (_, ConsumerCommand::Nack(Ok(id))) => TopicQuestion::Nack(id),
+            (RoleState::Listener(listener), ConsumerCommand::Permit(permits)) => {
+                return listener.permit(permits);
+            }
+            (RoleState::Pull, ConsumerCommand::Permit(permits)) if permits > 0 => {
+                TopicQuestion::Permit(permits)
+            }
+            // In push mode there is nothing to ask for.
+            (_, ConsumerCommand::Permit(_)) => return,
+            (_, ConsumerCommand::Unsubscribe) => {
+                // No more messages of a subscription that is about to end.
+                self.silence(out);
+                TopicQuestion::Unsubscribe
+            }
+            (_, ConsumerCommand::AskEnd) => TopicQuestion::AskEnd,
+            (_, ConsumerCommand::Renew(token)) => {
+                return self.hand_in(token.as_deref(), context, out);
+            }
+        };
+        out.ask(Question::Topic(asked));
+    }
+
+    /// Handles a reader's message: any of them makes room for another message.
+    pub(super) fn read_on(&mut self, text: &str, context: &Context<'_>, out: &mut Actions) {
+        let asked = match (&self.part, ConsumerCommand::read(text)) {
+            (_, Err(_)) => return out.push(BAD_JSON),
+            (_, Ok(ConsumerCommand::Renew(token))) => {
+                return self.hand_in(token.as_deref(), context, out);
+            }
+            (_, Ok(ConsumerCommand::AskEnd)) => TopicQuestion::AskEnd,
+            (RoleState::Listener(listener), Ok(_)) => return listener.free(),
+            (_, Ok(ConsumerCommand::Ack(Ok(id)) | ConsumerCommand::Nack(Ok(id)))) => {
+                TopicQuestion::Ack(id)
+            }
+            // Readers keep no position: only the room for another message counts.
+            (_, Ok(_)) => {
+                TopicQuestion::Ack(MessageId { position: Position::END, partition: None })
+            }
+        };
+        out.ask(Question::Topic(asked));
     }
 }
 

@@ -3,13 +3,14 @@
 
 use crate::service::topic::{TopicDomain, TopicName};
 use percent_encoding::percent_decode;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Longest subscription name, in bytes: as long as a part of a topic's name.
 const SUBSCRIPTION_BYTES_MAX: usize = 255;
 
 /// The version of the API of a path; it determines the form of messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ApiVersion {
     /// That of 2016.
     First,

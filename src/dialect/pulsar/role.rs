@@ -8,9 +8,10 @@ use super::volatile::{self, VolatileListener};
 use crate::dialect::{Action, Actions, Context};
 use crate::service::Question;
 use crate::service::topic::{Cause, TopicDomain, TopicName, TopicQuestion};
+use serde::{Deserialize, Serialize};
 
 /// The role of a connection.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum PulsarRole {
     PingPong,
     Producer,
@@ -50,6 +51,7 @@ pub(super) enum RoleState {
     Listener(Box<VolatileListener>),
 }
 
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct ProducerState {
     pub(super) topic: TopicName,
     /// The name that it has chosen.

@@ -10,6 +10,7 @@ use crate::dialect::{Admission, Explanation};
 use crate::frame::{Draft, Publication};
 use crate::service::topic::{Flow, MessageDraft, MessageId, Position, SubscriptionType, TopicName};
 use crate::wheel::Now;
+use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 
 /// The byte that starts this dialect's topics.
@@ -60,6 +61,7 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// A consumer or reader of such a topic.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct VolatileListener {
     pub(super) topic: TopicName,
     kind: SubscriptionType,

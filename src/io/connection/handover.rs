@@ -4,6 +4,7 @@ use super::{NewBytes, Reading, SCRATCH_BYTES, Socket, Sockets};
 use crate::handover::{FrozenConnection, FrozenPhase, NotAdopted};
 use crate::io::listen;
 use crate::message::MessageInbox;
+use crate::service::ConnectionRef;
 use crate::shard::{Id, Shard};
 use crate::wheel::Now;
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -116,7 +117,7 @@ impl Sockets {
     }
 
     /// Takes over a connection of the process before, without a word to its client. It is read once
-    /// the pause is over.
+    /// the pause is over. Returns its name here.
     ///
     /// # Errors
     /// When it cannot go on here.
@@ -126,7 +127,7 @@ impl Sockets {
         fd: OwnedFd,
         shard: &mut Shard,
         now: Now,
-    ) -> Result<(), NotAdopted> {
+    ) -> Result<ConnectionRef, NotAdopted> {
         let is_open = frozen.session.phase == FrozenPhase::Open;
         let place = self.listeners.iter().position(|listener| {
             let address = listener.as_ref().map(|it| listen::local_address(&it.socket));
@@ -147,7 +148,8 @@ impl Sockets {
             inbox => inbox.flatten().map(Box::new),
         };
 
-        let id = shard.adopt(frozen.session, now)?.id;
+        let connection = shard.adopt(frozen.session, now)?;
+        let id = connection.id;
         let index = id as usize;
         if self.transport.add(id, fd.as_fd()).is_err() {
             // It leaves what it is in, as the services take it for passed.
@@ -176,6 +178,6 @@ impl Sockets {
         if !frozen.unread.is_empty() {
             self.unread.push((id, frozen.unread));
         }
-        Ok(())
+        Ok(connection)
     }
 }

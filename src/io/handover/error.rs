@@ -38,6 +38,9 @@ pub enum HandoverError {
     /// The thread of verifiers and webhooks did not do its part.
     #[error("the thread \"bridge\" does not answer: /healthz tells whether it hangs")]
     Bridge,
+    /// The store has not written what it was asked in time.
+    #[error("the store is busy, or its disk is: try again when less is published")]
+    Store,
     /// Shards lag too far behind.
     #[error("too much is on its way to clients: try again when less is published")]
     Busy,

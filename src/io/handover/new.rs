@@ -8,8 +8,10 @@ use crate::handover::{self, FORMAT, HandoverRecord, OLDEST, RecordPlace, STATE_B
 use crate::io::clock;
 use crate::io::hub::Hub;
 use crate::io::inherited::Inherited;
+use crate::io::store::PassedTopics;
 use crate::metrics::HandoverOutcome;
 use crate::service::NewRefs;
+use crate::service::topic::FrozenTopics;
 use rustix::fd::{AsFd as _, OwnedFd};
 use std::io;
 use std::sync::Arc;
@@ -69,11 +71,12 @@ impl NewProcess {
         Gate(steps)
     }
 
-    /// Takes everything over, and has the shards begin.
+    /// Takes everything over, and has the shards begin. Returns what the store takes over once the
+    /// old process has closed it.
     ///
     /// # Errors
     /// Why the old process goes on.
-    pub(in crate::io) fn take_over(&self, hub: &Hub) -> Result<(), HandoverError> {
+    pub(in crate::io) fn take_over(&self, hub: &Hub) -> Result<PassedTopics, HandoverError> {
         self.channel.say(&NewWord::Ready, &[])?;
         let (word, files) = next(&self.channel)?;
         let OldWord::State { paused_ns } = word else {
@@ -83,7 +86,17 @@ impl NewProcess {
         let (parts, later) = self.parts(files)?;
         let AdoptedPart { refs, connections, refused } = self.adopt(parts)?;
         let refs = Arc::new(refs);
-        let of_bridge = self.know(later, &refs)?;
+        let (of_bridge, owners) = self.know(later, &refs)?;
+        // An owner that the old process did not have would find nothing of its connections.
+        let wanted = hub.store.running();
+        if !owners.is_empty() && wanted != 0 && owners.len() != wanted {
+            let reason = format!(
+                "it has {} store.writers, and this configuration {wanted}: restart the service for \
+                 another number",
+                owners.len()
+            );
+            return Err(HandoverError::Refused(reason));
+        }
         let refused_bytes = serde_json::to_vec(&refused).map_err(io::Error::other)?;
         let file = channel::sealed(&[&refused_bytes])?;
         self.channel.say(&NewWord::Taken { connections }, &[file.as_fd()])?;
@@ -93,7 +106,7 @@ impl NewProcess {
         let paused = clock::now().monotonic_ns.saturating_sub(paused_ns);
         let _ = hub.paused_at.set(Instant::now() - Duration::from_nanos(paused));
         // Only now: it asks verifiers, and calls webhooks. Before the sessions ask anything of it.
-        hub.bridge.import(of_bridge, refs);
+        hub.bridge.import(of_bridge, Arc::clone(&refs));
         self.gates.iter().for_each(|gate| drop(gate.send(GateStep::Go)));
         let pause_us = clock::now().monotonic_ns.saturating_sub(paused_ns) / 1000;
         let metrics = hub.admin_metrics();
@@ -106,7 +119,7 @@ impl NewProcess {
             "{connections} connections of the process before go on here, after a pause of \
              {paused_ms} ms"
         );
-        Ok(())
+        Ok(PassedTopics { owners, refs })
     }
 
     /// The state, by the shard that each part is for; and what comes after the connections.
@@ -171,13 +184,13 @@ impl NewProcess {
     }
 
     /// Has the shards take over what is about connections of all of them. Returns what is for the
-    /// bridge.
+    /// bridge, and for the owners of topics, in their order.
     fn know(
         &self,
         records: Vec<HandoverRecord>,
         refs: &Arc<NewRefs>,
-    ) -> Result<Vec<HandoverRecord>, HandoverError> {
-        let mut of_bridge = Vec::new();
+    ) -> Result<(Vec<HandoverRecord>, Vec<FrozenTopics>), HandoverError> {
+        let (mut of_bridge, mut owners) = (Vec::new(), Vec::new());
         let mut parts: Vec<Vec<HandoverRecord>> = self.gates.iter().map(|_| Vec::new()).collect();
         for record in records {
             match (record.place(parts.len()), record) {
@@ -188,6 +201,7 @@ impl NewProcess {
                     }
                 }
                 (RecordPlace::Bridge, record) => of_bridge.push(record),
+                (_, HandoverRecord::Topics(topics)) => owners.push(*topics),
                 _ => {}
             }
         }
@@ -199,7 +213,7 @@ impl NewProcess {
         for _ in &self.gates {
             answers.recv_timeout(ADOPT_MAX).map_err(|_| HandoverError::Shard)?;
         }
-        Ok(of_bridge)
+        Ok((of_bridge, owners))
     }
 }
 

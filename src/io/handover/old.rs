@@ -4,11 +4,12 @@ use super::channel::{self, HandoverChannel};
 use super::error::{HandoverError, SHARDS_MAX};
 use super::order::{FrozenShard, HandoverOrder, ShardReply, ShardRest};
 use super::word::{ListenerPlace, NewWord, OldWord, PassedListener};
-use crate::handover::{self, FORMAT, HandoverHeader, STATE_BYTES_MAX};
+use crate::handover::{self, FORMAT, HandoverHeader, HandoverRecord, STATE_BYTES_MAX};
 use crate::io::handoff::Parcel;
 use crate::io::handoff::inbox::Wake as _;
 use crate::io::{Daemon, clock};
 use crate::metrics::HandoverOutcome;
+use crate::service::topic::FrozenTopics;
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use serde::de::DeserializeOwned;
 use std::io;
@@ -25,6 +26,10 @@ const SHARD_MAX: Duration = Duration::from_secs(2);
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// Time for answers to sessions. One that awaits its answer for longer is told to come back.
 const SETTLE_MAX: Duration = Duration::from_millis(100);
+/// Time for the store to answer what it was asked, which it may have to write first.
+const STORE_MAX: Duration = Duration::from_secs(1);
+/// Time for it to save and close. A disk that hangs keeps the other process waiting for longer.
+const STORE_STOP_MAX: Duration = Duration::from_secs(5);
 /// Time for the last answers of the bridge, which are in mailboxes already.
 const LAST_MAX: Duration = Duration::from_millis(10);
 /// Time for the answers to publishers, which the store may have to write first. One that waits for
@@ -114,6 +119,9 @@ impl Daemon {
             return Err(error.into());
         }
         let pause = begun.elapsed();
+        // The other opens it as soon as it is closed here. What sessions that are told to come back
+        // still ask is not answered any more.
+        self.hub.store.stop(STORE_STOP_MAX);
         // Each shard by itself: one that hangs must not have its connections ended twice.
         let _ = self
             .ask(|shard, reply| HandoverOrder::Release(refused[shard].as_slice().into(), reply));
@@ -134,6 +142,9 @@ impl Daemon {
         let frozen = self.hub.bridge.freeze(SHARD_MAX).map_err(|_| HandoverError::Bridge)?;
         let (of_bridge, bridge) = frozen;
         self.settle(LAST_MAX)?;
+        // After what sessions have asked it because of the bridge's answers.
+        let topics = self.hub.store.freeze(STORE_MAX).map_err(|_| HandoverError::Store)?;
+        self.settle(LAST_MAX)?;
 
         let mut ends = Vec::new();
         let mut queues = Vec::new();
@@ -147,7 +158,7 @@ impl Daemon {
             ends[shard].take().map_or(HandoverOrder::Pause, |end| HandoverOrder::Freeze(end, reply))
         })?;
 
-        let file = self.state(&frozen, &of_bridge)?;
+        let file = self.state(&frozen, &of_bridge, topics)?;
         let mut descriptors = vec![file.as_fd()];
         descriptors.extend(queues.iter().map(OwnedFd::as_fd));
         let said = channel.say(&OldWord::State { paused_ns }, &descriptors);
@@ -177,7 +188,12 @@ impl Daemon {
     }
 
     /// The file of the state.
-    fn state(&self, frozen: &[FrozenShard], bridge: &[u8]) -> io::Result<OwnedFd> {
+    fn state(
+        &self,
+        frozen: &[FrozenShard],
+        bridge: &[u8],
+        topics: Vec<FrozenTopics>,
+    ) -> io::Result<OwnedFd> {
         let (mut beginning, mut end) = (Vec::new(), Vec::new());
         let header = HandoverHeader {
             release: env!("CARGO_PKG_VERSION").into(),
@@ -185,6 +201,9 @@ impl Daemon {
             shards: self.threads.len() as u16,
         };
         handover::begin(&header, &mut beginning);
+        for topics in topics {
+            handover::write(&HandoverRecord::Topics(Box::new(topics)), &mut end);
+        }
         handover::end(&mut end);
         let mut parts = vec![&beginning[..]];
         parts.extend(frozen.iter().map(|frozen| &frozen.records[..]));
@@ -247,6 +266,7 @@ impl Daemon {
     /// Goes on as if nothing had been.
     fn resume(&self) {
         self.hub.admin_metrics().handovers[HandoverOutcome::GivenBack as usize].add(1);
+        self.hub.store.resume();
         self.hub.post_to_all(|| Parcel::Handover(HandoverOrder::Resume));
         self.hub.held.store(false, SeqCst);
     }

@@ -6,10 +6,12 @@ use crate::dialect;
 use crate::io::handoff::inbox::{Bounds, Fill, Inbox, Wake, Weigh};
 use crate::service::ConnectionRef;
 use crate::service::topic::{
-    Merge, MessageDraft, OwnerIndex, TopicInquiry, TopicName, TopicQuestion, TopicRules,
+    FrozenTopics, Merge, MessageDraft, OwnerIndex, TopicInquiry, TopicName, TopicQuestion,
+    TopicRules,
 };
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedMutexGuard;
@@ -72,6 +74,9 @@ pub(super) struct OwnerInboxes {
     pub(super) control: Inbox<StoreMessage, Unpark>,
 }
 
+/// Where an owner that rests tells what it knows of connections, with its index.
+pub(super) type FrozenReply = mpsc::Sender<(usize, FrozenTopics)>;
+
 /// A request of a connection.
 pub(super) type StoreRequest = (ConnectionRef, TopicQuestion);
 
@@ -83,6 +88,10 @@ pub(super) enum StoreMessage {
     Rules(TopicRules),
     /// The result of the sync in progress.
     Synced(io::Result<()>),
+    /// Come to rest, tell what another process has to know, and do nothing more.
+    Freeze(FrozenReply),
+    /// Go on as if nothing had been.
+    Resume,
     /// Save everything, and end.
     Stop,
 }
@@ -146,6 +155,11 @@ impl Store {
     /// Number of owners.
     pub(in crate::io) fn owners(&self) -> usize {
         self.inboxes.len()
+    }
+
+    /// Number of owners with a thread that runs, or is about to start.
+    pub(in crate::io) fn running(&self) -> usize {
+        self.inboxes.iter().filter(|each| each.runs()).count()
     }
 
     /// Whether shards may send more requests.
@@ -256,6 +270,34 @@ impl Store {
     /// Has requests wait for the threads, which are about to start.
     pub(in crate::io) fn await_start(&self) {
         self.inboxes.iter().for_each(OwnerInboxes::start);
+    }
+
+    /// Has every owner rest, which answers what it was asked before. Returns what the next process
+    /// has to know of their connections, by owner; nothing without a store.
+    ///
+    /// # Errors
+    /// When one does not come to rest within `time`.
+    pub(in crate::io) fn freeze(
+        &self,
+        time: Duration,
+    ) -> Result<Vec<FrozenTopics>, mpsc::RecvTimeoutError> {
+        let start = Instant::now();
+        let (reply, frozen) = mpsc::channel();
+        let running: Vec<&OwnerInboxes> = self.inboxes.iter().filter(|each| each.runs()).collect();
+        for each in &running {
+            each.control.post([StoreMessage::Freeze(reply.clone())]);
+        }
+        drop(reply);
+        let mut by_owner = BTreeMap::new();
+        for _ in &running {
+            by_owner.extend([frozen.recv_timeout(time.saturating_sub(start.elapsed()))?]);
+        }
+        Ok(by_owner.into_values().collect())
+    }
+
+    /// Has the owners go on after a freeze.
+    pub(in crate::io) fn resume(&self) {
+        self.inboxes.iter().for_each(|each| each.control.post([StoreMessage::Resume]));
     }
 
     /// Stops the threads, which save everything first; waits for them up to `time`, or a minimum.

@@ -8,6 +8,8 @@ use super::settings::StoreSettings;
 use crate::dialect;
 use crate::io::hub::Hub;
 use crate::io::log;
+use crate::service::NewRefs;
+use crate::service::topic::FrozenTopics;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,8 +19,16 @@ const CLOSED_MAX: Duration = Duration::from_secs(120);
 /// Interval between two attempts.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Opens the store as soon as it is free, and starts its threads. A process that cannot open it
-/// ends, as one whose start has failed.
+/// What the owners of the process before have passed, by owner, and the connections in it.
+#[derive(Debug, Default)]
+pub(in crate::io) struct PassedTopics {
+    pub(in crate::io) owners: Vec<FrozenTopics>,
+    pub(in crate::io) refs: Arc<NewRefs>,
+}
+
+/// Opens the store as soon as it is free, and starts its threads, whose owners take over what those
+/// of the process before have passed. A process that cannot open it ends, as one whose start has
+/// failed.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -26,6 +36,7 @@ pub(in crate::io) fn start_late(
     hub: &Arc<Hub>,
     settings: StoreSettings,
     dialects: Arc<dialect::Settings>,
+    passed: PassedTopics,
 ) -> io::Result<()> {
     let hub = Arc::clone(hub);
     let thread = std::thread::Builder::new().name("store-opener".into());
@@ -40,7 +51,7 @@ pub(in crate::io) fn start_late(
             }
         };
         let started = match disks {
-            Ok(disks) => owner::start(&hub, &settings, &dialects, disks)
+            Ok(disks) => owner::start(&hub, &settings, &dialects, disks, passed)
                 .map_err(|error| format!("its threads cannot be started: {error}")),
             Err(error) => Err(error.to_string()),
         };

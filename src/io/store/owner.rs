@@ -6,7 +6,8 @@
 
 use super::archive::Disk;
 use super::callers::{Callers, NO_SHARD};
-use super::handle::{StoreMessage, StoreRequest};
+use super::handle::{FrozenReply, OutsideRequest, StoreMessage, StoreRequest};
+use super::late::PassedTopics;
 use super::log::Unsynced;
 use super::settings::StoreSettings;
 use super::survey::Surveyor;
@@ -46,15 +47,21 @@ pub(in crate::io) fn start(
     settings: &StoreSettings,
     dialects: &dialect::Settings,
     disks: Vec<Disk>,
+    passed: PassedTopics,
 ) -> io::Result<()> {
     let (now, count) = (clock::now(), Arc::default());
     let owners = OwnerIndex::all(hub.store.owners());
+    let mut passed_owners = passed.owners.into_iter();
     for (owner, disk) in owners.zip(disks) {
         let metrics = hub.owner_metrics(owner.index());
         let rules = TopicRules { cache_bytes: settings.cache_share(), ..dialects.topic_rules() };
-        let topics =
+        let mut topics =
             TopicOwner::new(disk.counting(Arc::clone(metrics)), rules, now).of(owner, &count);
-        spawn(hub, owner.index(), topics)?;
+        let mut out = Vec::new();
+        if let Some(frozen) = passed_owners.next() {
+            topics.thaw(frozen, &passed.refs, now, &mut out);
+        }
+        spawn(hub, owner.index(), topics, out)?;
     }
     Ok(())
 }
@@ -63,7 +70,12 @@ pub(in crate::io) fn start(
 ///
 /// # Errors
 /// When a thread cannot be started.
-fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<()> {
+fn spawn(
+    hub: &Arc<Hub>,
+    index: usize,
+    topics: TopicOwner<Disk>,
+    out: Vec<TopicOutgoing>,
+) -> io::Result<()> {
     let (syncer, taken) = mpsc::channel::<Unsynced>();
     let for_syncer = Arc::clone(hub);
     std::thread::Builder::new().name(owner_thread("sync", index)).spawn(move || {
@@ -78,7 +90,7 @@ fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<(
         // However the thread ends, other threads have to notice.
         let mark = EndMark(for_thread, index);
         mark.0.store.inboxes[index].bind();
-        OwnerThread::new(&mark.0, index, topics, &syncer).run();
+        OwnerThread { out, ..OwnerThread::new(&mark.0, index, topics, &syncer) }.run();
     });
     spawned.map(|_| ()).inspect_err(|_| hub.store.inboxes[index].end())
 }
@@ -91,6 +103,16 @@ impl Drop for EndMark {
         self.0.store.inboxes[self.1].end();
         self.0.pulses.store[self.1].end();
     }
+}
+
+/// How far a thread has come to rest for a hand-over.
+enum Rest {
+    /// It works.
+    None,
+    /// It delivers nothing more, and answers what it was asked.
+    Begun(FrozenReply),
+    /// It has told what it knows, and keeps what it is asked from outside for when it goes on.
+    Frozen(Vec<OutsideRequest>),
 }
 
 /// The state of an owner's thread.
@@ -109,6 +131,8 @@ struct OwnerThread<'a> {
     is_late_reported: bool,
     /// Whether this is the last round.
     is_stopping: bool,
+    /// How far it is with a hand-over.
+    rest: Rest,
     out: Vec<TopicOutgoing>,
 }
 
@@ -130,6 +154,7 @@ impl<'a> OwnerThread<'a> {
             syncing_since: None,
             is_late_reported: false,
             is_stopping: false,
+            rest: Rest::None,
             out: Vec::new(),
         }
     }
@@ -160,7 +185,10 @@ impl<'a> OwnerThread<'a> {
             self.hub.store.inboxes[self.index].control.take(&mut messages);
             messages.drain(..).for_each(|message| self.take(message, now));
             self.decide(now);
-            self.topics.tick(now, &mut self.out);
+            // What is due waits for the end of a hand-over.
+            if !self.is_frozen() {
+                self.topics.tick(now, &mut self.out);
+            }
             let has_work = self.topics.work(now, &mut self.out);
 
             // One sync at a time: requests that arrive meanwhile form the next group.
@@ -172,11 +200,13 @@ impl<'a> OwnerThread<'a> {
             self.answer_outside();
             self.report();
             let has_room = self.hub.all_have_room();
-            has_more = has_room && self.topics.deliver(ROUND_BYTES_MAX, now, &mut self.out)
+            let delivers = has_room && matches!(self.rest, Rest::None);
+            has_more = delivers && self.topics.deliver(ROUND_BYTES_MAX, now, &mut self.out)
                 || has_work
                 || self.surveyor.is_busy()
-                || !self.requests.is_empty();
+                || !self.requests.is_empty() && !self.is_frozen();
             self.post();
+            self.freeze();
             let census = self.topics.census();
             self.disk().metrics().store.census(&census);
             if self.is_stopping {
@@ -197,7 +227,8 @@ impl<'a> OwnerThread<'a> {
         while inboxes.sleep() {
             let now = clock::now();
             self.hub.pulses.store[self.index].beat(now);
-            let due = self.topics.next_at_ns().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
+            let due = self.topics.next_at_ns().filter(|_| !self.is_frozen());
+            let due = due.map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
             let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
             let disk = self.disk().due().map_or(watch, |due| due.min(watch));
             let wait = due.min(disk.saturating_duration_since(Instant::now()));
@@ -211,11 +242,40 @@ impl<'a> OwnerThread<'a> {
         inboxes.mark_awake();
     }
 
+    fn is_frozen(&self) -> bool {
+        matches!(self.rest, Rest::Frozen(_))
+    }
+
+    /// Tells what the next process has to know, once nothing is under way.
+    fn freeze(&mut self) {
+        let Rest::Begun(reply) = &self.rest else { return };
+        let inbox = &self.hub.store.inboxes[self.index].requests;
+        if self.requests.is_empty()
+            && inbox.depth() == 0
+            && self.syncing_since.is_none()
+            && self.topics.is_at_rest()
+        {
+            // Who has asked may have given up; then the word to go on follows.
+            let _ = reply.send((self.index, self.topics.freeze()));
+            self.rest = Rest::Frozen(Vec::new());
+        }
+    }
+
+    /// Goes on after a freeze.
+    fn resume(&mut self, now: Now) {
+        if let Rest::Frozen(kept) = std::mem::replace(&mut self.rest, Rest::None) {
+            kept.into_iter().for_each(|outside| self.take(StoreMessage::Outside(outside), now));
+        }
+    }
+
     /// Handles a control message.
     fn take(&mut self, message: StoreMessage, now: Now) {
         match message {
             StoreMessage::Owner(connection, request) => {
                 self.topics.ask(connection, request, now, &mut self.out);
+            }
+            StoreMessage::Outside(outside) if let Rest::Frozen(kept) = &mut self.rest => {
+                kept.push(outside);
             }
             StoreMessage::Outside(outside) => {
                 for (connection, request) in self.callers.requests(outside) {
@@ -231,6 +291,8 @@ impl<'a> OwnerThread<'a> {
                 let result = self.disk().commit_ended(result);
                 self.conclude(&result);
             }
+            StoreMessage::Freeze(reply) => self.rest = Rest::Begun(reply),
+            StoreMessage::Resume => self.resume(now),
             StoreMessage::Stop => self.is_stopping = true,
         }
     }
@@ -238,8 +300,12 @@ impl<'a> OwnerThread<'a> {
     /// Lets the topics handle some requests of connections; all of them before a stop, so that none
     /// is lost.
     fn decide(&mut self, now: Now) {
-        if self.requests.is_empty() || self.is_stopping {
+        if self.requests.is_empty() || self.is_stopping || self.is_frozen() {
             self.hub.store.inboxes[self.index].requests.take(&mut self.requests);
+        }
+        // What another process is told must stay true; that one has the connections then.
+        if self.is_frozen() {
+            return;
         }
         let most = if self.is_stopping { usize::MAX } else { ROUND_REQUESTS_MAX };
         for (connection, request) in self.requests.drain(..most.min(self.requests.len())) {

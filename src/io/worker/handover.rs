@@ -1,7 +1,7 @@
 //! A shard's part in a hand-over, in either process.
 
 use super::Worker;
-use crate::handover::{self, FrozenConnection, HandoverRecord, NotAdopted};
+use crate::handover::{self, FrozenConnection, FrozenSession, HandoverRecord, NotAdopted};
 use crate::io::clock;
 use crate::io::handover::{FrozenShard, HandoverOrder, ShardQueue, ShardRest};
 use crate::service::NewRefs;
@@ -39,7 +39,7 @@ impl Worker {
     /// them until it is clear which process goes on.
     pub(in crate::io) fn freeze(&mut self, queue: &mut ShardQueue) -> FrozenShard {
         self.is_frozen = true;
-        let Self { shard, sockets, frozen, .. } = self;
+        let Self { shard, sockets, routes, frozen, .. } = self;
         let mut part: Vec<(Id, FrozenConnection, BorrowedFd<'_>)> = Vec::new();
         let mut result = FrozenShard::default();
         for record in shard.freeze_shared() {
@@ -60,7 +60,15 @@ impl Worker {
             }
         };
         for id in ids {
-            match sockets.freeze(id, shard) {
+            let passed = sockets.freeze(id, shard).and_then(|(mut connection, socket)| {
+                let FrozenSession { old, topics_owner, .. } = &mut connection.session;
+                // What a consumer of several owners may still be given, these share as memory.
+                if topics_owner.is_some() {
+                    *topics_owner = Some(routes.only_owner(*old)?);
+                }
+                Some((connection, socket))
+            });
+            match passed {
                 Some((connection, socket)) => part.push((id, connection, socket)),
                 None => told += usize::from(!shard.is_ending(id)),
             }
@@ -96,7 +104,16 @@ impl Worker {
         connection: FrozenConnection,
         socket: OwnedFd,
     ) -> Result<(), NotAdopted> {
-        self.sockets.adopt(connection, socket, &mut self.shard, clock::now())
+        let topics_owner = connection.session.topics_owner;
+        // Its dialect may have been taken out of the configuration, and with it the store.
+        if topics_owner.is_some_and(|owner| usize::from(owner) >= self.hub.store.running()) {
+            return Err(NotAdopted::Unusable);
+        }
+        let new = self.sockets.adopt(connection, socket, &mut self.shard, clock::now())?;
+        if let Some(owner) = topics_owner {
+            self.routes.adopt(new, owner);
+        }
+        Ok(())
     }
 
     /// Takes over what the process before knew beside its connections.

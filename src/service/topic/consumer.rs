@@ -1,6 +1,6 @@
 //! A consumer or reader: its subscriptions and flow control.
 
-use super::handles::SubId;
+use super::handles::{ConsumerId, SubId};
 use super::source::ConsumerSources;
 use super::window::{PERMITS_MAX, UNRECEIVED_BYTES_MAX};
 use super::{
@@ -8,6 +8,7 @@ use super::{
     SubscriptionType, TopicName, TopicPattern, WantedTopics,
 };
 use crate::service::ConnectionRef;
+use serde::{Deserialize, Serialize};
 
 /// A consumer or reader.
 #[derive(Debug)]
@@ -40,7 +41,49 @@ pub(super) struct TopicConsumer {
     awaits_receipt: bool,
 }
 
+/// A consumer or reader as data for another process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FrozenConsumer {
+    /// Its handle in the process that has written it.
+    pub(super) id: ConsumerId,
+    pub(super) connection: ConnectionRef,
+    /// Whether it joins topics that are created later.
+    pub(super) is_matching: bool,
+    /// The topics that it joins as soon as they exist.
+    pub(super) awaits: Vec<TopicName>,
+    options: ConsumerOptions,
+    is_reader: bool,
+    delivered: u64,
+    outstanding: u32,
+    permits: u32,
+}
+
 impl TopicConsumer {
+    /// It as data, without its topics.
+    pub(super) fn freeze(&self, id: ConsumerId, is_matching: bool) -> FrozenConsumer {
+        let Self { connection, is_reader, delivered, outstanding, permits, .. } = *self;
+        let (options, awaits) = (self.options.clone(), self.awaits.clone());
+        FrozenConsumer {
+            id,
+            connection,
+            is_matching,
+            awaits,
+            options,
+            is_reader,
+            delivered,
+            outstanding,
+            permits,
+        }
+    }
+
+    /// A consumer of another process, whose connection has this reference here. It is open: what
+    /// was sent to it there, its shard has.
+    pub(super) fn thaw(frozen: FrozenConsumer, connection: ConnectionRef, owner: usize) -> Self {
+        let FrozenConsumer { options, is_reader, delivered, outstanding, permits, .. } = frozen;
+        let new = Self::new(connection, options, owner);
+        Self { is_reader, delivered, outstanding, permits, is_confirmed: true, ..new }
+    }
+
     pub(super) fn new(
         connection: ConnectionRef,
         mut options: ConsumerOptions,

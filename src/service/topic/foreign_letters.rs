@@ -48,6 +48,11 @@ impl ForeignLetters {
         Some(self.serial)
     }
 
+    /// Whether no answer is awaited.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
     /// Removes the message that an answer belongs to; returns it with the name of its subscription.
     pub(super) fn take(&mut self, number: u32) -> Option<((SubId, Position), Arc<str>)> {
         let letter = self.sent.remove(&number)?;

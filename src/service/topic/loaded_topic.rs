@@ -259,6 +259,12 @@ impl LoadedTopic {
         self.producers.insert(name, id);
     }
 
+    /// The sequence number that a producer gave as the one before its first, which it has not sent.
+    pub(super) fn initial_sequence(&self, name: &str) -> Option<i64> {
+        let sequence = self.sequences.get(name).filter(|sequence| !sequence.is_saved);
+        sequence.map(|sequence| sequence.last)
+    }
+
     /// Removes a producer. A sequence number under which nothing was published is forgotten: the
     /// producer gives it again when it returns.
     pub(super) fn remove_producer(&mut self, name: &str) {

@@ -15,6 +15,7 @@
 //! - Upkeep: `maintenance` handles timers, expiry and saving; `deletion`, `purge` and `survey` work
 //!   in the slices of `work`.
 //! - Operators: `admin` and `proxy` answer them, `merge` combines the answers of several owners.
+//! - Another process: `handover` passes connections to it with what they hold.
 //! - Several owners: `owner_index` decides which owner a topic has, `routes` is the shards' side.
 
 use super::catalog::TopicCatalog;
@@ -343,7 +344,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    fn drain(&mut self, out: &mut Vec<TopicOutgoing>) {
+    pub(super) fn drain(&mut self, out: &mut Vec<TopicOutgoing>) {
         self.send_certain();
         out.append(&mut self.out);
     }

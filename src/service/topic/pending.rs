@@ -1,10 +1,11 @@
 //! A subscription's pending messages: read from the log and not acknowledged.
 
 use super::Position;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A message between its reading and its acknowledgement.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pending {
     /// Where it stands there.
     pub(super) state: PendingState,
@@ -23,7 +24,7 @@ pub(super) struct Pending {
 }
 
 /// The states of a pending message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum PendingState {
     /// To be delivered as soon as possible.
     #[default]

@@ -1,8 +1,9 @@
 //! One producer: the destinations of its messages, and the sequence numbers that reveal duplicates.
 
 use super::handles::TopicId;
-use super::{Hashing, MessageDraft, Position, ProducerOptions, routing};
+use super::{Hashing, MessageDraft, Position, ProducerOptions, TopicName, routing};
 use crate::service::ConnectionRef;
+use serde::{Deserialize, Serialize};
 
 /// A producer.
 #[derive(Debug)]
@@ -20,7 +21,49 @@ pub(super) struct TopicProducer {
     turn: usize,
 }
 
+/// A producer as data for another process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FrozenProducer {
+    pub(super) connection: ConnectionRef,
+    pub(super) name: Box<str>,
+    /// Its destinations, with the partition in their message ids, and the sequence number before
+    /// its first where it has not sent any.
+    pub(super) targets: Vec<(TopicName, Option<u32>, Option<i64>)>,
+    remote: Box<str>,
+    published: u64,
+    round_robin: bool,
+    hashing: Hashing,
+    turn: usize,
+}
+
 impl TopicProducer {
+    /// It as data, with what `target` tells of each destination.
+    pub(super) fn freeze(
+        &self,
+        target: impl FnMut((TopicId, Option<u32>)) -> (TopicName, Option<u32>, Option<i64>),
+    ) -> FrozenProducer {
+        FrozenProducer {
+            connection: self.connection,
+            name: self.name.clone(),
+            targets: self.targets.iter().copied().map(target).collect(),
+            remote: self.remote.clone(),
+            published: self.published,
+            round_robin: self.round_robin,
+            hashing: self.hashing,
+            turn: self.turn,
+        }
+    }
+
+    /// A producer of another process, whose connection has this reference here.
+    pub(super) fn thaw(
+        frozen: FrozenProducer,
+        connection: ConnectionRef,
+        targets: Vec<(TopicId, Option<u32>)>,
+    ) -> Self {
+        let FrozenProducer { name, remote, published, round_robin, hashing, turn, .. } = frozen;
+        Self { connection, name, remote, targets, published, round_robin, hashing, turn }
+    }
+
     /// A producer for these topics. `serial` selects the partition of one without a name; a named
     /// producer that returns continues with its partition, so that duplicates are recognized.
     pub(super) fn new(

@@ -156,6 +156,20 @@ impl Routes {
         answer
     }
 
+    /// The owner of a connection that has asked one; `None` for one with several.
+    #[must_use]
+    pub fn only_owner(&self, connection: ConnectionRef) -> Option<u8> {
+        let owner = self.owners.get(connection.id as usize).copied().unwrap_or(0);
+        (owner != SEVERAL).then_some(owner)
+    }
+
+    /// Routes the requests of a connection of another process to its owner.
+    pub fn adopt(&mut self, connection: ConnectionRef, owner: u8) {
+        if self.asked.of() > 1 {
+            self.set_owner(connection, owner);
+        }
+    }
+
     fn set_owner(&mut self, connection: ConnectionRef, owner: u8) {
         let at = connection.id as usize;
         if self.owners.len() <= at {

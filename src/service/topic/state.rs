@@ -11,6 +11,7 @@
 use super::pending::{Pending, PendingState};
 use super::{Position, StoredMessage, SubscriptionType};
 use crate::bytes::{Cursor, put_varint};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The version written and read.
@@ -19,7 +20,7 @@ const TERMINATED: u8 = 1;
 const BY_INDEX: u8 = 1;
 
 /// A place between two messages, with the totals of what is before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LogPlace {
     /// The position of the next message, or an earlier free one.
     pub(super) position: Position,
@@ -74,7 +75,7 @@ pub(super) struct TopicState {
 }
 
 /// The saved state of a subscription.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SubscriptionState {
     /// How consumers share the messages.
     pub(super) kind: SubscriptionType,

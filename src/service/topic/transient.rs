@@ -6,6 +6,7 @@ use super::opening::Labelled;
 use super::probe::Hindrance;
 use super::{ConsumerOptions, SubscriptionType, TopicAnswer, TopicName};
 use crate::service::ConnectionRef;
+use serde::{Deserialize, Serialize};
 use slab::Slab;
 use std::collections::HashMap;
 
@@ -23,7 +24,7 @@ pub(super) struct Transient {
 }
 
 /// A producer, consumer or reader.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct TransientConnection {
     pub(super) connection: ConnectionRef,
     pub(super) topics: Box<str>,
@@ -83,6 +84,32 @@ impl Transient {
             .partition_point(|member| all.get(*member).is_some_and(|it| it.priority <= priority));
         members.insert(at, id);
         (id, self.shares(&key))
+    }
+
+    /// All connections: producers, then the consumers of each subscription in their order.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &TransientConnection> {
+        let ids = self.names.values().chain(self.subs.values().flatten());
+        ids.filter_map(|id| self.all.get(*id))
+    }
+
+    /// Adds connections of another process, in the order that it tells. Returns their handles, and
+    /// the notifications about shares.
+    pub(super) fn thaw(
+        &mut self,
+        connections: impl Iterator<Item = TransientConnection>,
+    ) -> (Vec<(ConnectionRef, TransientId)>, Shares) {
+        let mut ids = Vec::new();
+        for one in connections {
+            let (connection, key, is_producer) = (one.connection, key_of(&one), one.kind.is_none());
+            let id = self.all.insert(one);
+            match is_producer {
+                true => drop(self.names.insert(key, id)),
+                false => self.subs.entry(key).or_default().push(id),
+            }
+            ids.push((connection, id));
+        }
+        let shares = self.subs.keys().flat_map(|key| self.shares(key)).collect();
+        (ids, shares)
     }
 
     pub(super) fn remove(&mut self, id: TransientId) -> Shares {

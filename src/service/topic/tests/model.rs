@@ -122,6 +122,7 @@ impl Model {
                 self.take(100 + topic as u32, TopicQuestion::Gone);
             }
             Step::Crash { after_commit } => self.crash(after_commit),
+            Step::HandOver(left) => self.hand_over(left),
             Step::Restart => {
                 self.round();
                 self.world.restart();
@@ -222,6 +223,20 @@ impl Model {
             self.take(slot, TopicQuestion::Gone);
             self.part(slot);
         }
+    }
+
+    /// Another process takes over, and all connections but one.
+    fn hand_over(&mut self, left: u32) {
+        self.round();
+        if !self.world.topics.is_at_rest() {
+            return;
+        }
+        self.world.hand_over(&[left]);
+        self.part(left);
+        // No receipt is awaited there.
+        self.slots.values_mut().for_each(|slot| slot.awaits = false);
+        // Those that wait for another to go are not passed either.
+        self.slots.retain(|_, slot| slot.is_open);
     }
 
     /// A consumer is over.

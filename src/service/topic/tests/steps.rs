@@ -51,6 +51,8 @@ pub(super) enum Step {
         after_commit: bool,
     },
     Restart,
+    /// With all connections but this one.
+    HandOver(u32),
 }
 
 pub(super) fn step() -> impl Strategy<Value = Step> {
@@ -78,5 +80,6 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (0..2usize).prop_map(Step::ProducerGone),
         1 => any::<bool>().prop_map(|after_commit| Step::Crash { after_commit }),
         1 => Just(Step::Restart),
+        4 => (0..=SLOTS).prop_map(Step::HandOver),
     ]
 }

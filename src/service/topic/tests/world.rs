@@ -2,6 +2,7 @@
 
 use super::memory::MemoryArchive;
 use crate::service::ConnectionRef;
+use crate::service::NewRefs;
 use crate::service::Service as _;
 use crate::service::topic::*;
 use crate::wheel::Now;
@@ -276,6 +277,23 @@ impl World {
         self.topics.save(self.now);
         self.topics.archive().commit();
         self.crash();
+    }
+
+    /// Another process takes the topics over, with all connections but these.
+    pub(super) fn hand_over(&mut self, left: &[u32]) {
+        assert!(self.topics.is_at_rest(), "something is under way");
+        let frozen = serde_json::to_vec(&self.topics.freeze()).unwrap();
+        let mut refs = NewRefs::default();
+        for passed in self.topics.peers.roles.keys().filter(|it| !left.contains(&it.id)) {
+            refs.put(*passed, *passed);
+        }
+        self.topics.save(self.now);
+        self.topics.archive().commit();
+        let mut archive = std::mem::take(self.topics.archive());
+        archive.crash();
+        self.topics = TopicOwner::new(archive, self.rules.clone(), self.now);
+        let frozen = serde_json::from_slice(&frozen).unwrap();
+        self.topics.thaw(frozen, &refs, self.now, &mut self.out);
     }
 
     /// What stands for a topic in the ids of those who consume several.
