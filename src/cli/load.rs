@@ -223,19 +223,7 @@ fn plan(
         ));
     }
     notes.extend(resources::note());
-    let descriptors = resources::descriptor_limit();
-    let most = descriptors.saturating_sub(resources::descriptors_kept(&config, shards)).max(1);
-    let asked = config.max_connections;
-    // Descriptors that clients took could not be had by operators, feeds and logs.
-    let connections_max = if asked == 0 { most } else { asked.min(most) };
-    if asked > most {
-        notes.push(format!(
-            "max_connections = {asked}, and {descriptors} descriptors allow {most} beside those \
-             that the daemon itself needs: raise LimitNOFILE or `ulimit -n` by {}, or later \
-             connections are answered with 503",
-            asked - most
-        ));
-    }
+    let connections_max = connections_max(&config, shards, &mut notes);
     let limits = Limits { connections_max, ..config.limits };
     let settings = Arc::new(config.take_settings());
     LoadedConfig {
@@ -264,6 +252,23 @@ fn plan(
         table: toml::Table::new(),
         notes,
     }
+}
+
+/// The number of clients that the configuration and the descriptors allow.
+fn connections_max(config: &Config, shards: usize, notes: &mut Vec<String>) -> usize {
+    let descriptors = resources::descriptor_limit();
+    let most = descriptors.saturating_sub(resources::descriptors_kept(config, shards)).max(1);
+    let asked = config.max_connections;
+    if asked > most {
+        notes.push(format!(
+            "max_connections = {asked}, and {descriptors} descriptors allow {most} beside those \
+             that the daemon itself needs: raise LimitNOFILE or `ulimit -n` by {}, or later \
+             connections are answered with 503",
+            asked - most
+        ));
+    }
+    // Descriptors that clients took could not be had by operators, feeds and logs.
+    if asked == 0 { most } else { asked.min(most) }
 }
 
 /// Leaves out what no listener's dialect wants of Redis. Returns false, and leaves all, when none

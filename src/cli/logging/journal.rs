@@ -84,7 +84,7 @@ impl JournalLayer {
     }
 
     fn entry(&self, event: &Event<'_>) -> Vec<u8> {
-        let mut entry = JournalEntry::default();
+        let mut entry = LogEntry::default();
         entry.describe(event.metadata());
         entry.put("SYSLOG_IDENTIFIER", &self.identifier);
         event.record(&mut entry);
@@ -99,9 +99,9 @@ impl<S: Subscriber> Layer<S> for JournalLayer {
 }
 
 #[derive(Default)]
-struct JournalEntry(Vec<u8>);
+struct LogEntry(Vec<u8>);
 
-impl JournalEntry {
+impl LogEntry {
     fn describe(&mut self, metadata: &Metadata<'_>) {
         // In words a program that runs informs of what is normal but significant.
         let priority = match *metadata.level() {
@@ -132,21 +132,12 @@ impl JournalEntry {
     }
 }
 
-impl Visit for JournalEntry {
+impl Visit for LogEntry {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
             return self.put("MESSAGE", value);
         }
-        // journald takes capital letters, digits and underscores, and other programs have fields
-        // without a prefix.
-        let capital = |letter: char| match letter.to_ascii_uppercase() {
-            '.' => Some('_'),
-            letter => {
-                Some(letter).filter(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
-            }
-        };
-        let name: String = field.name().chars().filter_map(capital).collect();
-        self.put(&format!("F_{}", name.trim_start_matches('_')), value);
+        self.put(&field_name(field.name()), value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
@@ -155,6 +146,16 @@ impl Visit for JournalEntry {
         let _ = write!(text, "{value:?}");
         self.record_str(field, &text);
     }
+}
+
+/// The name that a field has in the journal, which takes capital letters, digits and underscores;
+/// those of others have no prefix.
+fn field_name(name: &str) -> String {
+    let capital = |letter: char| match letter.to_ascii_uppercase() {
+        '.' => Some('_'),
+        letter => Some(letter).filter(|letter| letter.is_ascii_alphanumeric() || *letter == '_'),
+    };
+    "F_".to_owned() + &name.chars().filter_map(capital).collect::<String>()
 }
 
 #[cfg(test)]
@@ -197,7 +198,8 @@ mod tests {
         let layer = Kept(JournalLayer { identifier: "fanfare".into() }, Arc::clone(&kept));
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
-            tracing::warn!(count = 3, a.name = "x\ny", _under = true, "two\nlines of {}", 7);
+            let (count, name) = (3, "x\ny");
+            tracing::warn!(count, name, "two\nlines: {count}, {name}");
         });
         let fields = fields(&kept.lock().unwrap());
         let fields: Vec<(&str, &str)> = fields
@@ -210,12 +212,12 @@ mod tests {
             ("TARGET", module_path!()),
             ("CODE_FILE", file!()),
             ("SYSLOG_IDENTIFIER", "fanfare"),
-            ("MESSAGE", "two\nlines of 7"),
+            ("MESSAGE", "two\nlines: 3, x\ny"),
             ("F_COUNT", "3"),
-            ("F_A_NAME", "x\ny"),
-            ("F_UNDER", "true"),
+            ("F_NAME", "x\ny"),
         ];
         assert_eq!(fields, expected);
+        assert_eq!(field_name("log.file-2_ä"), "F_LOG_FILE2_");
     }
 
     #[test]
