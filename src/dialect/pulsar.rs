@@ -221,11 +221,11 @@ impl Dialect for Pulsar {
     }
 
     fn freeze(&self) -> Option<Box<RawValue>> {
-        handover::freeze(self)
+        self.frozen()
     }
 
     fn thaw(frozen: &RawValue, _: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
-        handover::thaw(frozen, out)
+        Self::thawed(frozen, out)
     }
 
     fn delivery_form(&self, recipient: &Recipient, now: Now) -> DeliveryForm {

@@ -35,9 +35,9 @@ pub use self::backup::{Backup, keep};
 pub use self::check::{StoreReport, check};
 pub use self::format::OpenError;
 pub(super) use self::handle::{Store, Unanswered};
-pub(super) use self::late::{PassedTopics, start_late};
+pub(super) use self::late::start_late;
 pub use self::log::Unsynced;
-pub(super) use self::owner::start;
+pub(super) use self::owner::{PassedTopics, start};
 #[doc(hidden)]
 pub use self::record::{bodies, rewritten, segment_of};
 pub use self::restore::{RestoreError, Restored, restore};

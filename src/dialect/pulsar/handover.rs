@@ -35,52 +35,54 @@ enum FrozenRole<'a> {
     Listener(Cow<'a, VolatileListener>),
 }
 
-/// An open session as JSON; `None` for one that is not open.
-pub(super) fn freeze(session: &Pulsar) -> Option<Box<RawValue>> {
-    if session.stage != PulsarStage::Open {
-        return None;
-    }
-    let part = match &session.part {
-        RoleState::None => FrozenRole::None,
-        RoleState::Pull => FrozenRole::Pull,
-        RoleState::Producer(producer) => FrozenRole::Producer(Cow::Borrowed(producer)),
-        RoleState::Listener(listener) => FrozenRole::Listener(Cow::Borrowed(listener)),
-        RoleState::Wish(_) => return None,
-    };
-    let frozen = FrozenPulsar {
-        heard: session.heard.get(),
-        ends_at: session.ends_at,
-        is_challenged: session.is_challenged,
-        is_narrow: session.is_narrow,
-        version: session.version,
-        role: session.role,
-        is_known: session.is_known,
-        part,
-    };
-    to_raw_value(&frozen).ok()
-}
-
-/// The session again, which listens to what it listened to.
-pub(super) fn thaw(frozen: &RawValue, out: &mut Actions) -> Option<Pulsar> {
-    let frozen: FrozenPulsar<'_> = serde_json::from_str(frozen.get()).ok()?;
-    let part = match frozen.part {
-        FrozenRole::None => RoleState::None,
-        FrozenRole::Pull => RoleState::Pull,
-        FrozenRole::Producer(producer) => RoleState::Producer(Box::new(producer.into_owned())),
-        FrozenRole::Listener(listener) => {
-            out.subscribe(&volatile::prefix(&listener.topic), b"");
-            RoleState::Listener(Box::new(listener.into_owned()))
+impl Pulsar {
+    /// An open session as JSON; `None` for one that is not open.
+    pub(super) fn frozen(&self) -> Option<Box<RawValue>> {
+        if self.stage != PulsarStage::Open {
+            return None;
         }
-    };
-    Some(Pulsar {
-        heard: Cell::new(frozen.heard),
-        ends_at: frozen.ends_at,
-        is_challenged: frozen.is_challenged,
-        is_narrow: frozen.is_narrow,
-        version: frozen.version,
-        role: frozen.role,
-        stage: PulsarStage::Open,
-        is_known: frozen.is_known,
-        part,
-    })
+        let part = match &self.part {
+            RoleState::None => FrozenRole::None,
+            RoleState::Pull => FrozenRole::Pull,
+            RoleState::Producer(producer) => FrozenRole::Producer(Cow::Borrowed(producer)),
+            RoleState::Listener(listener) => FrozenRole::Listener(Cow::Borrowed(listener)),
+            RoleState::Wish(_) => return None,
+        };
+        let frozen = FrozenPulsar {
+            heard: self.heard.get(),
+            ends_at: self.ends_at,
+            is_challenged: self.is_challenged,
+            is_narrow: self.is_narrow,
+            version: self.version,
+            role: self.role,
+            is_known: self.is_known,
+            part,
+        };
+        to_raw_value(&frozen).ok()
+    }
+
+    /// The session again, which listens to what it listened to.
+    pub(super) fn thawed(frozen: &RawValue, out: &mut Actions) -> Option<Self> {
+        let frozen: FrozenPulsar<'_> = serde_json::from_str(frozen.get()).ok()?;
+        let part = match frozen.part {
+            FrozenRole::None => RoleState::None,
+            FrozenRole::Pull => RoleState::Pull,
+            FrozenRole::Producer(producer) => RoleState::Producer(Box::new(producer.into_owned())),
+            FrozenRole::Listener(listener) => {
+                out.subscribe(&volatile::prefix(&listener.topic), b"");
+                RoleState::Listener(Box::new(listener.into_owned()))
+            }
+        };
+        Some(Self {
+            heard: Cell::new(frozen.heard),
+            ends_at: frozen.ends_at,
+            is_challenged: frozen.is_challenged,
+            is_narrow: frozen.is_narrow,
+            version: frozen.version,
+            role: frozen.role,
+            stage: PulsarStage::Open,
+            is_known: frozen.is_known,
+            part,
+        })
+    }
 }

@@ -3,13 +3,11 @@
 
 use super::archive::Disk;
 use super::format::OpenError;
-use super::owner;
+use super::owner::{self, PassedTopics};
 use super::settings::StoreSettings;
 use crate::dialect;
 use crate::io::hub::Hub;
 use crate::io::log;
-use crate::service::NewRefs;
-use crate::service::topic::FrozenTopics;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,13 +16,6 @@ use std::time::{Duration, Instant};
 const CLOSED_MAX: Duration = Duration::from_secs(120);
 /// Interval between two attempts.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(10);
-
-/// What the owners of the process before have passed, by owner, and the connections in it.
-#[derive(Debug, Default)]
-pub(in crate::io) struct PassedTopics {
-    pub(in crate::io) owners: Vec<FrozenTopics>,
-    pub(in crate::io) refs: Arc<NewRefs>,
-}
 
 /// Opens the store as soon as it is free, and starts its threads, whose owners take over what those
 /// of the process before have passed. A process that cannot open it ends, as one whose start has

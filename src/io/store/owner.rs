@@ -7,7 +7,6 @@
 use super::archive::Disk;
 use super::callers::{Callers, NO_SHARD};
 use super::handle::{FrozenReply, OutsideRequest, StoreMessage, StoreRequest};
-use super::late::PassedTopics;
 use super::log::Unsynced;
 use super::settings::StoreSettings;
 use super::survey::Surveyor;
@@ -18,9 +17,11 @@ use crate::io::gaps::GapSource;
 use crate::io::handoff::Parcel;
 use crate::io::pulse::{BEAT, owner_thread};
 use crate::service::Answer;
+use crate::service::NewRefs;
 use crate::service::Service as _;
 use crate::service::topic::{
-    OwnerIndex, TopicAnswer, TopicDelivery, TopicOutgoing, TopicOwner, TopicQuestion, TopicRules,
+    FrozenTopics, OwnerIndex, TopicAnswer, TopicDelivery, TopicOutgoing, TopicOwner, TopicQuestion,
+    TopicRules,
 };
 use crate::wheel::Now;
 use std::collections::VecDeque;
@@ -38,7 +39,14 @@ const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// second.
 const SYNC_MAX: Duration = Duration::from_secs(10);
 
-/// Starts the threads of the owners of an open store.
+/// What the owners of the process before have passed, by owner, and the connections in it.
+#[derive(Debug, Default)]
+pub(in crate::io) struct PassedTopics {
+    pub(in crate::io) owners: Vec<FrozenTopics>,
+    pub(in crate::io) refs: Arc<NewRefs>,
+}
+
+/// Starts the threads of the owners of an open store, which take over what was passed.
 ///
 /// # Errors
 /// When a thread cannot be started.
@@ -106,7 +114,7 @@ impl Drop for EndMark {
 }
 
 /// How far a thread has come to rest for a hand-over.
-enum Rest {
+enum OwnerRest {
     /// It works.
     None,
     /// It delivers nothing more, and answers what it was asked.
@@ -132,7 +140,7 @@ struct OwnerThread<'a> {
     /// Whether this is the last round.
     is_stopping: bool,
     /// How far it is with a hand-over.
-    rest: Rest,
+    rest: OwnerRest,
     out: Vec<TopicOutgoing>,
 }
 
@@ -154,7 +162,7 @@ impl<'a> OwnerThread<'a> {
             syncing_since: None,
             is_late_reported: false,
             is_stopping: false,
-            rest: Rest::None,
+            rest: OwnerRest::None,
             out: Vec::new(),
         }
     }
@@ -200,7 +208,7 @@ impl<'a> OwnerThread<'a> {
             self.answer_outside();
             self.report();
             let has_room = self.hub.all_have_room();
-            let delivers = has_room && matches!(self.rest, Rest::None);
+            let delivers = has_room && matches!(self.rest, OwnerRest::None);
             has_more = delivers && self.topics.deliver(ROUND_BYTES_MAX, now, &mut self.out)
                 || has_work
                 || self.surveyor.is_busy()
@@ -243,12 +251,12 @@ impl<'a> OwnerThread<'a> {
     }
 
     fn is_frozen(&self) -> bool {
-        matches!(self.rest, Rest::Frozen(_))
+        matches!(self.rest, OwnerRest::Frozen(_))
     }
 
     /// Tells what the next process has to know, once nothing is under way.
     fn freeze(&mut self) {
-        let Rest::Begun(reply) = &self.rest else { return };
+        let OwnerRest::Begun(reply) = &self.rest else { return };
         let inbox = &self.hub.store.inboxes[self.index].requests;
         if self.requests.is_empty()
             && inbox.depth() == 0
@@ -257,13 +265,13 @@ impl<'a> OwnerThread<'a> {
         {
             // Who has asked may have given up; then the word to go on follows.
             let _ = reply.send((self.index, self.topics.freeze()));
-            self.rest = Rest::Frozen(Vec::new());
+            self.rest = OwnerRest::Frozen(Vec::new());
         }
     }
 
     /// Goes on after a freeze.
     fn resume(&mut self, now: Now) {
-        if let Rest::Frozen(kept) = std::mem::replace(&mut self.rest, Rest::None) {
+        if let OwnerRest::Frozen(kept) = std::mem::replace(&mut self.rest, OwnerRest::None) {
             kept.into_iter().for_each(|outside| self.take(StoreMessage::Outside(outside), now));
         }
     }
@@ -274,7 +282,7 @@ impl<'a> OwnerThread<'a> {
             StoreMessage::Owner(connection, request) => {
                 self.topics.ask(connection, request, now, &mut self.out);
             }
-            StoreMessage::Outside(outside) if let Rest::Frozen(kept) = &mut self.rest => {
+            StoreMessage::Outside(outside) if let OwnerRest::Frozen(kept) = &mut self.rest => {
                 kept.push(outside);
             }
             StoreMessage::Outside(outside) => {
@@ -291,7 +299,7 @@ impl<'a> OwnerThread<'a> {
                 let result = self.disk().commit_ended(result);
                 self.conclude(&result);
             }
-            StoreMessage::Freeze(reply) => self.rest = Rest::Begun(reply),
+            StoreMessage::Freeze(reply) => self.rest = OwnerRest::Begun(reply),
             StoreMessage::Resume => self.resume(now),
             StoreMessage::Stop => self.is_stopping = true,
         }

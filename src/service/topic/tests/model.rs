@@ -122,7 +122,7 @@ impl Model {
                 self.take(100 + topic as u32, TopicQuestion::Gone);
             }
             Step::Crash { after_commit } => self.crash(after_commit),
-            Step::HandOver(left) => self.hand_over(left),
+            Step::HandOver(left) => self.pass_on(left),
             Step::Restart => {
                 self.round();
                 self.world.restart();
@@ -226,12 +226,12 @@ impl Model {
     }
 
     /// Another process takes over, and all connections but one.
-    fn hand_over(&mut self, left: u32) {
+    fn pass_on(&mut self, left: u32) {
         self.round();
         if !self.world.topics.is_at_rest() {
             return;
         }
-        self.world.hand_over(&[left]);
+        self.world.pass_on(&[left]);
         self.part(left);
         // No receipt is awaited there.
         self.slots.values_mut().for_each(|slot| slot.awaits = false);

@@ -280,7 +280,7 @@ impl World {
     }
 
     /// Another process takes the topics over, with all connections but these.
-    pub(super) fn hand_over(&mut self, left: &[u32]) {
+    pub(super) fn pass_on(&mut self, left: &[u32]) {
         assert!(self.topics.is_at_rest(), "something is under way");
         let frozen = serde_json::to_vec(&self.topics.freeze()).unwrap();
         let mut refs = NewRefs::default();
