@@ -8,6 +8,7 @@ use crate::http::v1::UpgradeOutcome;
 use crate::io::handover::{HandedOver, HandoverChannel, NewProcess};
 use crate::io::{Daemon, Inherited};
 use rustix::fd::{AsFd as _, OwnedFd};
+use rustix::process::{Pid, Signal, kill_process};
 use sd_notify::NotifyState;
 use std::fs::File;
 use std::path::Path;
@@ -74,6 +75,13 @@ pub(super) fn upgrade(
             Err(CliError::new(error.to_string()))
         }
     }
+}
+
+/// Has the new process reload, as another wanted of this one.
+pub(super) fn pass_reload(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // One that has ended since reads the configuration at its next start.
+    let _ = pid.map(|pid| kill_process(pid, Signal::HUP));
 }
 
 /// Has the new program check the configuration, before anything of it runs.

@@ -1,7 +1,8 @@
 //! What `fanfare serve` does for operators of the admin listener.
 //!
-//! A reload is done by the thread that waits for signals, so one that is asked for here comes to it
-//! as the signal that others send.
+//! Reloads and hand-overs are made by the thread that waits for signals. A reload that is asked for
+//! here comes to it as the signal that others send. A hand-over has a signal of its own: of two that
+//! are alike only one may come, and a reload that another asks for would be taken for it.
 
 use super::logging::Filter;
 use crate::config::redacted::redacted;
@@ -86,7 +87,7 @@ impl Operator for ServeOperator {
         }
         *upgrade = Some((binary, asker));
         // Taken with it, so that it is before the signal.
-        if let Err(error) = kill_process(getpid(), Signal::HUP)
+        if let Err(error) = kill_process(getpid(), Signal::USR2)
             && let Some((_, asker)) = upgrade.take()
         {
             let _ = asker.send(Err(format!("the daemon cannot signal itself: {error}")));

@@ -222,29 +222,35 @@ fn wait(
     operator: &ServeOperator,
 ) {
     loop {
-        if received.next() == SignalWish::Stop {
-            let drain = configuration.times.drain;
-            // First: whatever follows may hang.
-            io::end_after(drain);
-            notify(&[NotifyState::Stopping]);
-            let drain_s = drain.as_secs();
-            tracing::info!(
-                "stopping: no more connections; clients are told to go and have drain_s = \
-                 {drain_s} for it"
-            );
-            return;
-        }
-        if let Some((binary, asker)) = operator.take_upgrade() {
-            let upgraded = handover::upgrade(daemon, configuration, binary.as_deref());
-            let is_over = upgraded.is_ok();
-            // One that has gone needs no answer.
-            let _ = asker.send(upgraded.map_err(|error| error.to_string()));
-            if is_over {
-                io::end_after(configuration.times.drain);
+        match received.next() {
+            SignalWish::Stop => {
+                let drain = configuration.times.drain;
+                // First: whatever follows may hang.
+                io::end_after(drain);
+                notify(&[NotifyState::Stopping]);
+                let drain_s = drain.as_secs();
+                tracing::info!(
+                    "stopping: no more connections; clients are told to go and have drain_s = \
+                     {drain_s} for it"
+                );
                 return;
             }
-        } else {
-            reload(daemon, configuration, operator);
+            SignalWish::Upgrade => {
+                let Some((binary, asker)) = operator.take_upgrade() else { continue };
+                let upgraded = handover::upgrade(daemon, configuration, binary.as_deref());
+                let next = upgraded.as_ref().ok().map(|outcome| outcome.pid);
+                // One that has gone needs no answer.
+                let _ = asker.send(upgraded.map_err(|error| error.to_string()));
+                if let Some(pid) = next {
+                    io::end_after(configuration.times.drain);
+                    // The new process may have read the configuration before.
+                    if received.reload_is_left() {
+                        handover::pass_reload(pid);
+                    }
+                    return;
+                }
+            }
+            SignalWish::Reload => reload(daemon, configuration, operator),
         }
         received.drain_takes(configuration.times.drain);
     }

@@ -40,6 +40,8 @@ struct Drain {
 pub(super) enum SignalWish {
     /// Read the configuration again.
     Reload,
+    /// Hand over, if an operator has asked for it.
+    Upgrade,
     /// Stop.
     Stop,
 }
@@ -55,13 +57,14 @@ impl ReceivedSignal {
     }
 
     fn receive() -> std::io::Result<Self> {
-        // SIGUSR1 and SIGUSR2 are meant for other programs, which some send them to by habit. A
-        // file that may not grow further (RLIMIT_FSIZE) is an error of the write.
-        for ignored in [SIGUSR1, SIGUSR2, SIGXFSZ] {
+        // SIGUSR1 is meant for other programs, which some send it to by habit, and so is SIGUSR2
+        // where no operator has asked for a hand-over. A file that may not grow further
+        // (RLIMIT_FSIZE) is an error of the write.
+        for ignored in [SIGUSR1, SIGXFSZ] {
             flag::register(ignored, Arc::default())?;
         }
 
-        let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2])?;
         let stops = Signals::new([SIGTERM, SIGINT])?;
         let drain = Arc::<Drain>::default();
         let for_thread = Arc::clone(&drain);
@@ -79,11 +82,18 @@ impl ReceivedSignal {
     pub(super) fn next(&mut self) -> SignalWish {
         match self.signals.forever().next() {
             Some(SIGHUP) => SignalWish::Reload,
+            Some(SIGUSR2) => SignalWish::Upgrade,
             _ => {
                 self.drain.has_begun.store(true, Relaxed);
                 SignalWish::Stop
             }
         }
+    }
+
+    /// Whether a reload was asked for that this process does not come to; it takes no other signal
+    /// from here on but those to stop.
+    pub(super) fn reload_is_left(&mut self) -> bool {
+        self.signals.pending().any(|signal| signal == SIGHUP)
     }
 
     /// Waits for a signal to stop that counts as a second one, when the first came then.

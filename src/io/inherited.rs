@@ -138,9 +138,14 @@ impl Inherited {
             ListenerPlace::Clients { asked, .. } if *asked == address => Some(socket),
             _ => None,
         });
+        let made: Vec<&OwnedFd> = made.collect();
+        if made.len() > shards {
+            return Err(ListenError::FewerThreads(address, made.len(), shards));
+        }
         let managers = self.tcp.iter();
         let managers = managers.filter(|(actual, socket)| is_meant(address, *actual, socket));
-        let given: Vec<&OwnedFd> = made.chain(managers.map(|(_, socket)| socket)).collect();
+        let given = made.into_iter().chain(managers.map(|(_, socket)| socket));
+        let given: Vec<&OwnedFd> = given.collect();
         if given.is_empty() {
             // Told here, because a bind would take it for another program's.
             let mut all = self.tcp.iter().map(|(actual, _)| *actual);

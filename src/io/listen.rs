@@ -145,6 +145,12 @@ pub enum ListenError {
          the address in the socket unit only once"
     )]
     TooManySockets(SocketAddr, usize, usize),
+    /// The process that hands over has more shards.
+    #[error(
+        "the process before listens on {0} with {1} threads, and this one would with {2}, so that \
+         clients of the others waited in vain: leave `threads` as it was, or restart the service"
+    )]
+    FewerThreads(SocketAddr, usize, usize),
     /// A port below 1024 without the right to it.
     #[error("no permission to listen on {0}: use a port above 1023, or grant CAP_NET_BIND_SERVICE")]
     PortForbidden(SocketAddr),

@@ -2,10 +2,11 @@
 
 use crate::channel::{join, setup, token};
 use crate::harness::{
-    Authority, Client, DEADLINE, Daemon, Going, OPERATOR_TOKEN, Redis, Service, Setup, eventually,
-    eventually_within, http,
+    Authority, Client, DEADLINE, Daemon, Frozen, Going, OPERATOR_TOKEN, Redis, Service, Setup,
+    eventually, eventually_within, http,
 };
 use crate::quiet::assert_reported;
+use rustix::process::Signal;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -349,4 +350,53 @@ fn it_is_told_for_how_long_redis_was_not_heard() {
     let event = json!({"channel": "chat:1", "data": {"message": 0}}).to_string();
     redis.publish("laravel-database-broadcast", [&event]);
     read(&mut client, &mut 0, 1);
+}
+
+#[test]
+fn fewer_threads_are_refused_with_what_to_do() {
+    let setup = setup();
+    let file = setup.path("fanfare.toml");
+    let write = |threads: &str| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let line = text.lines().find(|line| line.starts_with("threads = ")).unwrap();
+        std::fs::write(&file, text.replace(line, threads)).unwrap();
+    };
+    write("threads = 2");
+    let service = Service::start(setup);
+    write("threads = 1");
+    let told = service.fail(&[]);
+    assert!(told.contains("with 2 threads, and this one would with 1"), "{told}");
+    assert!(told.contains("restart the service") && !told.contains("manager"), "{told}");
+    service.daemon.assert_works();
+}
+
+#[test]
+fn a_reload_that_comes_with_a_hand_over_which_fails_is_made() {
+    let service = Service::start(setup());
+    let Some(frozen) = Frozen::thread(&service.daemon, "fanfare") else { return };
+    std::thread::scope(|scope| {
+        let ask = || service.fail(&["--binary", "/bin/false"]);
+        let asked = [scope.spawn(ask), scope.spawn(ask)];
+        eventually("one of them waits", || asked.iter().any(|asked| asked.is_finished()));
+        service.daemon.signal(Signal::HUP);
+        drop(frozen);
+        let told = asked.map(|asked| asked.join().unwrap());
+        assert!(told.iter().any(|told| told.contains("asked for already")), "{told:?}");
+        assert!(told.iter().any(|told| told.contains("/bin/false check")), "{told:?}");
+    });
+    service.daemon.await_log("reloaded", 1);
+    service.daemon.assert_works();
+}
+
+#[test]
+fn a_reload_that_comes_during_a_hand_over_is_made_by_the_new_process() {
+    let mut service = Service::start(setup());
+    let script = service.daemon.path("reloading");
+    let program = env!("CARGO_BIN_EXE_fanfare");
+    let text = format!("#!/bin/sh\n[ $1 = serve ] && kill -HUP $PPID\nexec {program} \"$@\"\n");
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    service.hand_over_with(&["--binary", script.to_str().unwrap()]);
+    service.daemon.await_log("reloaded", 1);
+    service.daemon.assert_works();
 }

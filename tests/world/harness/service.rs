@@ -48,7 +48,13 @@ impl Service {
     /// Hands over to the next process. Returns the answer.
     #[track_caller]
     pub(crate) fn hand_over(&mut self) -> Value {
-        let output = self.upgrade(&[]);
+        self.hand_over_with(&[])
+    }
+
+    /// The same with options of the command.
+    #[track_caller]
+    pub(crate) fn hand_over_with(&mut self, options: &[&str]) -> Value {
+        let output = self.upgrade(options);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}\n{}", self.daemon.log().join("\n"));
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
