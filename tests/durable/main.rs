@@ -19,6 +19,7 @@ mod account;
 mod churn;
 mod client;
 mod consuming;
+mod crowd;
 mod disk;
 mod feed;
 mod given_back;
