@@ -4,7 +4,7 @@
 use crate::cluster::simulate;
 
 /// Seeds of an ordinary run, in four tests that run beside each other.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 120;
 /// Seeds of a long one.
 const SEEDS_LONG: u64 = 100_000;
 
