@@ -263,6 +263,8 @@ pub struct Daemon {
     feed: Option<FeedSocket>,
     /// Whether clients' messages can be relayed to other daemons.
     relays: bool,
+    /// The export that a stop has made, with a collector.
+    last_export: Option<otlp::LastExport>,
     hub: Arc<Hub>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -335,7 +337,7 @@ pub fn start(mut plan: Plan) -> Result<Daemon, StartError> {
         .zip(plan.admin)
         .map(|(listeners, admin)| admin::start(&hub, listeners, admin.tokens, admin.operator))
         .transpose()?;
-    otlp::start(&hub, plan.otlp)?;
+    let last_export = otlp::start(&hub, plan.otlp)?;
     hub.configured.taken(plan.limits, certificates(&plan.listen));
     hub.ready.store(true, Relaxed);
     Ok(Daemon {
@@ -349,6 +351,7 @@ pub fn start(mut plan: Plan) -> Result<Daemon, StartError> {
         socket: plan.feed.path.filter(|_| feed.as_ref().is_some_and(|feed| feed.is_own)),
         feed,
         relays,
+        last_export,
         hub,
         threads,
     })

@@ -2,15 +2,17 @@
 //!
 //! It starts only where `[otlp]` is configured. A collector that is away costs nothing but the
 //! exports of that time: metrics are totals, so the next export has what the missed ones had; ended
-//! sessions wait for it in [`ends`](super::ends).
+//! sessions wait for it in [`ends`](super::ends). A stop has what is left of them exported, and waits
+//! for that within a bound.
 
 use super::Hub;
 use super::bridge::client::{Client, tls_of_the_system};
 use super::clock;
 use crate::http::otlp::{self, Otlp, OtlpResource};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Sessions in one request: some 600 bytes each, so that it stays below the 4 MiB that receivers
@@ -18,12 +20,45 @@ use tokio::time::{MissedTickBehavior, interval};
 const SPANS_MAX: usize = 2000;
 /// Time for an export, after which the next is due soon anyway.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Starts the thread, if there is a collector, which exports until the process ends.
+/// Longest wait of a stop for the last export: one takes milliseconds where the collector is well.
+const LAST_MAX: Duration = Duration::from_secs(2);
+/// Wait that a stop grants it at least, when clients have taken all of its time. The forced end
+/// leaves more.
+const LAST_MIN: Duration = Duration::from_millis(500);
+
+/// The last export, which a stop has made.
+pub(super) struct LastExport {
+    wanted: oneshot::Sender<()>,
+    done: mpsc::Receiver<()>,
+}
+
+impl LastExport {
+    /// Has the exporter export once more, and then end.
+    pub(super) fn begin(self) -> RunningExport {
+        // It runs until it is told.
+        let _ = self.wanted.send(());
+        RunningExport(self.done)
+    }
+}
+
+/// The last export, while it is made.
+pub(super) struct RunningExport(mpsc::Receiver<()>);
+
+impl RunningExport {
+    /// Waits for it, about so long.
+    pub(super) fn wait(self, time: Duration) {
+        // Without an end in time the process ends before it.
+        let _ = self.0.recv_timeout(time.clamp(LAST_MIN, LAST_MAX));
+    }
+}
+
+/// Starts the thread, if there is a collector, which exports until the stop. Returns what that
+/// needs.
 ///
 /// # Errors
 /// When no thread can be started, or the system has no certificate authorities.
-pub(super) fn start(hub: &Arc<Hub>, otlp: Option<Otlp>) -> io::Result<()> {
-    let Some(otlp) = otlp else { return Ok(()) };
+pub(super) fn start(hub: &Arc<Hub>, otlp: Option<Otlp>) -> io::Result<Option<LastExport>> {
+    let Some(otlp) = otlp else { return Ok(None) };
     let endpoint = &otlp.endpoint;
     let tls = tls_of_the_system(endpoint.is_https().then(|| endpoint.host()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -35,8 +70,15 @@ pub(super) fn start(hub: &Arc<Hub>, otlp: Option<Otlp>) -> io::Result<()> {
         resource: OtlpResource { instance, started_ns },
         otlp,
     };
+    let (wanted, end) = oneshot::channel();
+    let (report, done) = mpsc::channel();
     let thread = std::thread::Builder::new().name("otlp".into());
-    thread.spawn(move || runtime.block_on(exporter.run())).map(|_| ())
+    thread.spawn(move || {
+        runtime.block_on(exporter.run(end));
+        // The stop may have gone on without it.
+        let _ = report.send(());
+    })?;
+    Ok(Some(LastExport { wanted, done }))
 }
 
 struct Exporter {
@@ -54,12 +96,16 @@ struct NotTaken {
 }
 
 impl Exporter {
-    async fn run(self) {
+    async fn run(self, mut end: oneshot::Receiver<()>) {
         let (mut is_well, host) = (true, self.otlp.endpoint.host());
         let mut ticks = interval(self.otlp.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
+        let mut is_over = false;
+        while !is_over {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = &mut end => is_over = true,
+            }
             let exported = self.export().await;
             self.hub.ends.count_export(exported.is_ok());
             // Once at each change: a collector that is away is no news with every export.

@@ -5,6 +5,7 @@ use super::Daemon;
 use super::clock;
 use super::handoff::Parcel;
 use super::handoff::inbox::Wake as _;
+use super::otlp::LastExport;
 use super::publisher::FEEDS_STOP_MAX;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
@@ -32,7 +33,7 @@ impl Daemon {
     /// Stops the daemon: accepts nothing more, delivers fed events for at most half of the time,
     /// then closes the sessions part by part and waits for the clients until the time is over.
     /// Returns whether all of them were gone in time.
-    pub fn stop(self, times: StopTimes) -> bool {
+    pub fn stop(mut self, times: StopTimes) -> bool {
         let StopTimes { drain, spread } = times;
         let start = Instant::now();
         self.hub.draining.store(true, Relaxed);
@@ -65,6 +66,8 @@ impl Daemon {
             tracing::warn!("the stop does not wait for the thread {thread}, which hangs");
         }
 
+        // Whatever else is waited for, no session ends any more.
+        let exported = self.last_export.take().map(LastExport::begin);
         // Until now other nodes were told what the last sessions did.
         if let Some(cluster) = &self.hub.cluster {
             cluster.stop(drain.saturating_sub(start.elapsed()));
@@ -79,6 +82,9 @@ impl Daemon {
             && start.elapsed() < drain.min(ADMIN_END_MAX)
         {
             std::thread::sleep(STOP_PAUSE);
+        }
+        if let Some(exported) = exported {
+            exported.wait(drain.saturating_sub(start.elapsed()));
         }
         // Last, because operators ask until the end.
         if let Some(path) = self.admin_socket.as_ref().filter(|_| has_sockets) {

@@ -1,9 +1,12 @@
 //! The export over OTLP, read with OpenTelemetry's own messages.
 
 use crate::harness::{Client, Daemon, PATH, Receiver, Setup, eventually, head, pypi};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 fn exporting(receiver: &Receiver) -> Setup {
     let setup = Setup::new();
@@ -95,6 +98,39 @@ fn a_collector_gets_metrics_and_ended_sessions() {
     assert_eq!(session["client.address"], "127.0.0.1");
     assert_eq!(refusal["fanfare.reason"], "not_found");
     assert_eq!((&refusal["fanfare.code"], &refusal["error"]), (&404.into(), &true.into()));
+}
+
+#[test]
+fn a_stop_exports_the_sessions_that_it_ends() {
+    let receiver = Receiver::start();
+    // Nothing is due while the test runs but what the start exports.
+    let mut daemon = exporting(&receiver).set("otlp.interval_s", 3600).start();
+    receiver.await_requests(1);
+    let mut client = Client::upgraded(daemon.address, PATH);
+    client.follow_with(&crate::harness::token());
+    let mut refused = Client::raw(daemon.address);
+    refused.bytes(head("/nowhere").as_bytes());
+    assert_eq!(refused.response().0, 404);
+    daemon.signal(Signal::TERM);
+    assert_eq!(client.close_code(), 1001);
+    drop(client);
+    assert!(daemon.wait().success());
+    // It was there before the daemon ended.
+    let seen = read(&receiver.requests());
+    let spans = seen["spans"].as_array().unwrap();
+    let reasons: Vec<&Value> = spans.iter().map(|span| &span["fanfare.reason"]).collect();
+    assert_eq!(reasons, ["not_found", "drain"]);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_collector_that_does_not_answer() {
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let mut daemon = Setup::new().set("otlp.url", url).set("drain_s", 10).start();
+    daemon.signal(Signal::TERM);
+    let start = Instant::now();
+    assert!(daemon.wait().success());
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
 
 #[test]
