@@ -299,7 +299,8 @@ mod tests {
 
     #[test]
     fn a_state_is_read_as_it_was_written_and_not_when_it_is_cut_off() {
-        let written = [connection(b"unread"), connection(b"")];
+        let topics = HandoverRecord::Topics(Box::default());
+        let written = [connection(b"unread"), connection(b""), topics];
         let whole = state(&written);
         assert_eq!(open(&whole).unwrap().0, header());
         let expected: Vec<String> = written.iter().map(|record| format!("{record:?}")).collect();

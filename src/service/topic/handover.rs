@@ -193,7 +193,7 @@ impl<A: Archive> TopicOwner<A> {
             durable: sub.durable,
             is_reader,
             state: frozen.state,
-            turn: frozen.turn,
+            turn: frozen.turn % members.len().max(1),
             ..Subscription::default()
         };
         for (consumer, label) in members {
