@@ -3,7 +3,7 @@
 
 use crate::client::{Consumer, Producer, Received, Socket, message, place, setup};
 use crate::harness::{DEADLINE, Daemon, Going, Service, eventually_within};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -267,6 +267,22 @@ impl Company {
     }
 }
 
+/// Hands over as an operator does: again, when a machine is too busy for it, which changes nothing.
+fn hand_over(service: &mut Service) -> Value {
+    let mut answer = Value::Null;
+    eventually_within(3 * DEADLINE, "it is handed over", || match service.try_hand_over(&[]) {
+        Ok(made) => {
+            answer = made;
+            true
+        }
+        Err(said) => {
+            assert!(said.contains("the store is busy"), "{said}");
+            false
+        }
+    });
+    answer
+}
+
 #[test]
 fn producers_consumers_and_readers_notice_no_hand_over() {
     let is_long = std::env::var("FANFARE_LONG").is_ok_and(|long| long == "1");
@@ -293,7 +309,7 @@ fn producers_consumers_and_readers_notice_no_hand_over() {
     };
     for round in 1..=rounds {
         go_on();
-        let answer = service.hand_over();
+        let answer = hand_over(&mut service);
         assert!(answer["passed"].as_u64().unwrap() >= clients as u64, "round {round}: {answer}");
         assert_eq!(answer["told"], 0, "round {round}: {answer}");
         eprintln!("{clients} clients: {answer}");

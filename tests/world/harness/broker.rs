@@ -1,7 +1,7 @@
 //! A RabbitMQ of a test's own, on loopback, in a temporary directory, with a port mapper of its own. Both end
 //! with the thread that started them, however it ends.
 
-use super::{Authority, Signed, clean, eventually};
+use super::{Authority, DEADLINE, Signed, clean, eventually_within};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -86,7 +86,7 @@ impl Broker {
         let mut command = bound(&format!("{SCRIPTS}/rabbitmq-server"), &[]);
         let (out, err) = (self.output.try_clone().unwrap(), self.output.try_clone().unwrap());
         self.server = Some(self.place(&mut command).stdout(out).stderr(err).spawn().unwrap());
-        eventually("the broker runs", || {
+        eventually_within(3 * DEADLINE, "the broker runs", || {
             let ended = self.server.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "the broker ended: {}", self.log());
             self.log().matches("completed with").count() == self.starts

@@ -54,12 +54,19 @@ impl Service {
     /// The same with options of the command.
     #[track_caller]
     pub(crate) fn hand_over_with(&mut self, options: &[&str]) -> Value {
+        let answer = self.try_hand_over(options);
+        answer.unwrap_or_else(|said| panic!("{said}\n{}", self.daemon.log().join("\n")))
+    }
+
+    /// The same, or what the command says when it is not made.
+    pub(crate) fn try_hand_over(&mut self, options: &[&str]) -> Result<Value, String> {
         let output = self.upgrade(options);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}\n{}", self.daemon.log().join("\n"));
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
         self.pid = Some(answer["pid"].as_u64().unwrap() as u32);
-        answer
+        Ok(answer)
     }
 }
 
