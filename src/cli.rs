@@ -33,6 +33,7 @@ pub mod publish;
 mod reach;
 mod reload;
 pub(crate) mod resources;
+mod restart;
 pub mod serve;
 pub mod sessions;
 mod signals;

@@ -95,7 +95,7 @@ pub use self::bridge::{
 pub use self::clock::now;
 pub use self::cluster::Nats;
 pub use self::cluster::probe_nats;
-pub use self::inherited::Inherited;
+pub use self::inherited::{Inherited, LEFT_BEHIND};
 #[doc(hidden)]
 pub use self::pieces::{Pieces, PiecesNext};
 pub use self::reload::{RenewError, Renewal};

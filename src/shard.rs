@@ -65,7 +65,7 @@ use tungstenite::protocol::frame::coding::{Control, OpCode};
 /// Close code for a client that reads too slowly, or for which there is no room: try again later.
 const CLOSE_TRY_LATER: u16 = 1013;
 /// Close code for a session when the daemon stops, or its peer answers no ping.
-const CLOSE_GOING_AWAY: u16 = 1001;
+pub(crate) const CLOSE_GOING_AWAY: u16 = 1001;
 /// Seconds that a peer has to close its side after we have shut ours.
 const LINGER_S: u64 = 2;
 /// Seconds that a peer has to answer a close while the daemon stops, or to take another part of

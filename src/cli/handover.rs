@@ -11,7 +11,7 @@ use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::process::{Pid, Signal, kill_process};
 use sd_notify::NotifyState;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -30,23 +30,10 @@ pub(super) fn upgrade(
     configuration: &Running,
     binary: Option<&Path>,
 ) -> Result<UpgradeOutcome, CliError> {
-    let file = configuration.file.as_deref().ok_or_else(|| {
-        CliError::new("the development set-up is not handed over: start it again")
-    })?;
-    if std::process::id() == 1 {
-        return Err(CliError::new(
-            "the daemon is process 1, with which its container ends: restart that, or run the \
-             daemon below an init",
-        ));
-    }
-    if let Some(obstacle) = daemon.handover_obstacle() {
-        return Err(CliError::new(obstacle));
-    }
-
-    // The path as it was started by, where the next release is by now.
-    let own = std::env::args_os().next().unwrap_or_default();
-    let program = binary.unwrap_or_else(|| Path::new(&own));
-    check(program, file)?;
+    let file = passable(daemon, configuration)?;
+    let own = own_program();
+    let program = binary.unwrap_or(&own);
+    check(program, file, CHECK_MAX)?;
     let (channel, end) = HandoverChannel::pair()
         .map_err(|error| CliError::new(format!("no channel to a new process: {error}")))?;
     let mut child = start(program, file, end)?;
@@ -84,19 +71,50 @@ pub(super) fn pass_reload(pid: u32) {
     let _ = pid.map(|pid| kill_process(pid, Signal::HUP));
 }
 
+/// The configuration of a daemon that another process can go on for.
+///
+/// # Errors
+/// Why none can.
+pub(super) fn passable<'a>(
+    daemon: &Daemon,
+    configuration: &'a Running,
+) -> Result<&'a Path, CliError> {
+    let file = configuration.file.as_deref().ok_or_else(|| {
+        CliError::new("the development set-up is not handed over: start it again")
+    })?;
+    if std::process::id() == 1 {
+        return Err(CliError::new(
+            "the daemon is process 1, with which its container ends: restart that, or run the \
+             daemon below an init",
+        ));
+    }
+    match daemon.handover_obstacle() {
+        Some(obstacle) => Err(CliError::new(obstacle)),
+        None => Ok(file),
+    }
+}
+
+/// The path as it was started by, where the next release is by now.
+pub(super) fn own_program() -> PathBuf {
+    std::env::args_os().next().unwrap_or_default().into()
+}
+
 /// Has the new program check the configuration, before anything of it runs.
-fn check(program: &Path, file: &Path) -> Result<(), CliError> {
+///
+/// # Errors
+/// What is wrong, or that it has taken longer than it may.
+pub(super) fn check(program: &Path, file: &Path, time: Duration) -> Result<(), CliError> {
     let failed = |error: std::io::Error| CliError::new(format!("{}: {error}", program.display()));
     let mut command = Command::new(program);
     command.arg("check").arg("--config").arg(file);
     let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = clean(command).spawn().map_err(failed)?;
     let said = child.stderr.take().map(child::read);
-    let Some(status) = child::end(&mut child, CHECK_MAX).map_err(failed)? else {
+    let Some(status) = child::end(&mut child, time).map_err(failed)? else {
         return Err(CliError::new(format!(
             "{} check has not ended within {} s",
             program.display(),
-            CHECK_MAX.as_secs()
+            time.as_secs()
         )));
     };
     if status.success() {

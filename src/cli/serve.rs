@@ -9,11 +9,11 @@ use super::operator::ServeOperator;
 use super::output::print;
 use super::reload::Running;
 use super::signals::{ReceivedSignal, SignalWish};
-use super::{CliError, logging, resources, trial};
-use crate::io::handover::NewProcess;
+use super::{CliError, logging, resources, restart, trial};
+use crate::io::handover::{LeftBehind, NewProcess};
 use crate::io::listen::ListenError;
 use crate::io::operator::Operator;
-use crate::io::{self, Beat, Daemon, Inherited, Plan, StartError, StopTimes};
+use crate::io::{self, Beat, Daemon, Inherited, Plan, StartError};
 use argh::{ArgsInfo, FromArgs};
 use sd_notify::NotifyState;
 use std::path::{Path, PathBuf};
@@ -67,13 +67,14 @@ impl Serve {
 
     fn serve(self) -> Result<ExitCode, CliError> {
         // Before any thread is started.
-        let inherited = Inherited::from_environment();
-        let (handover, inherited) = match self.take_over {
+        let mut inherited = Inherited::from_environment();
+        let (handover, lost) = match self.take_over {
             true => {
-                let (process, inherited) = handover::greet()?;
-                (Some(process), inherited)
+                let (process, passed) = handover::greet()?;
+                inherited = passed;
+                (Some(process), None)
             }
-            false => (None, inherited),
+            false => restart::take_up(&mut inherited),
         };
         let mut received = ReceivedSignal::start()?;
         let (loaded, trial) = match &self.config {
@@ -96,7 +97,7 @@ impl Serve {
             .map_or_else(|| "the development set-up".into(), Path::to_string_lossy);
         tracing::info!("{}", introduction(&plan, &source));
         tracing::debug!("{}", describe(&plan));
-        notes.iter().for_each(|note| tracing::warn!("{note}"));
+        notes.iter().chain(&lost).for_each(|note| tracing::warn!("{note}"));
         let operator = Arc::new(ServeOperator::new(filter.clone(), &table));
         if let Some(admin) = &mut plan.admin {
             admin.operator = Some(Arc::clone(&operator) as Arc<dyn Operator>);
@@ -124,11 +125,11 @@ impl Serve {
         notify(&[NotifyState::Ready, NotifyState::Status(&running(&daemon))]);
         let mut configuration =
             Running { file: self.config.clone(), table, times, filter, level: log.level };
-        wait(&mut received, &mut daemon, &mut configuration, &operator);
+        let is_restart = wait(&mut received, &mut daemon, &mut configuration, &operator);
         if let Some(trial) = &trial {
             trial.remove_addresses();
         }
-        Ok(stop(received, daemon, configuration.times))
+        Ok(stop(received, daemon, &configuration, is_restart))
     }
 }
 
@@ -214,26 +215,21 @@ fn announce(daemon: &Daemon) {
     }
 }
 
-/// Handles reloads until a signal asks to stop.
+/// Handles reloads until a signal asks to stop. Returns whether the service manager starts the
+/// daemon again then.
 fn wait(
     received: &mut ReceivedSignal,
     daemon: &mut Daemon,
     configuration: &mut Running,
     operator: &ServeOperator,
-) {
+) -> bool {
     loop {
         match received.next() {
             SignalWish::Stop => {
-                let drain = configuration.times.drain;
                 // First: whatever follows may hang.
-                io::end_after(drain);
+                io::end_after(configuration.times.drain);
                 notify(&[NotifyState::Stopping]);
-                let drain_s = drain.as_secs();
-                tracing::info!(
-                    "stopping: no more connections; clients are told to go and have drain_s = \
-                     {drain_s} for it"
-                );
-                return;
+                return restart::is_wanted();
             }
             SignalWish::Upgrade => {
                 let Some((binary, asker)) = operator.take_upgrade() else { continue };
@@ -247,7 +243,7 @@ fn wait(
                     if received.reload_is_left() {
                         handover::pass_reload(pid);
                     }
-                    return;
+                    return false;
                 }
             }
             SignalWish::Reload => reload(daemon, configuration, operator),
@@ -291,17 +287,48 @@ fn reload(daemon: &mut Daemon, configuration: &mut Running, operator: &ServeOper
     }
 }
 
-fn stop(mut received: ReceivedSignal, daemon: Daemon, times: StopTimes) -> ExitCode {
+fn stop(
+    mut received: ReceivedSignal,
+    daemon: Daemon,
+    configuration: &Running,
+    is_restart: bool,
+) -> ExitCode {
     let first = Instant::now();
     std::thread::spawn(move || {
         received.second(first);
         tracing::warn!("stopped at once by a second signal");
         io::log::exit_failed();
     });
+    let mut times = configuration.times;
+    let drain_s = times.drain.as_secs();
+    if is_restart {
+        tracing::info!("restarting: no more connections until the next process runs");
+        let left = restart::leave(&daemon, configuration, times);
+        times.drain = times.drain.saturating_sub(first.elapsed());
+        match left {
+            Ok(LeftBehind { kept, told }) => {
+                tracing::info!(
+                    "{kept} connections are left to the next process; {told} clients were told to \
+                     come back"
+                );
+                daemon.stop_left(times.drain);
+                tracing::info!("stopped");
+                return ExitCode::SUCCESS;
+            }
+            Err(error) => {
+                tracing::warn!("the connections end with the restart: {error}");
+            }
+        }
+    }
+    if !daemon.has_handed_over() {
+        tracing::info!(
+            "stopping: no more connections; clients are told to go and have drain_s = {drain_s} for \
+             it"
+        );
+    }
     if daemon.stop(times) {
         tracing::info!("stopped");
     } else {
-        let drain_s = times.drain.as_secs();
         tracing::warn!("stopped with clients that had not closed; drain_s = {drain_s}");
     }
     ExitCode::SUCCESS

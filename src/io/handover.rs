@@ -14,11 +14,16 @@
 //!    and closes the store, which the other opens then. Its own stop begins: with a goodbye to the
 //!    sessions that could not be passed.
 //!
+//! In a restart by the service manager the old process ends before the new one starts. It leaves the
+//! same in a channel whose other end the manager keeps, and the new one finds it there; no one can
+//! go back then.
+//!
 //! `channel` carries messages and descriptors, `word` is what they say. `old` and `new` are the two
-//! sides; `order` and `shard` are what a shard does for either.
+//! sides, and `keep` the old one of a restart; `order` and `shard` are what a shard does for either.
 
 mod channel;
 mod error;
+mod keep;
 mod new;
 mod old;
 mod order;
@@ -28,6 +33,7 @@ mod word;
 
 pub use self::channel::HandoverChannel;
 pub use self::error::HandoverError;
+pub use self::keep::LeftBehind;
 pub use self::new::{Apology, NewProcess};
 pub use self::old::HandedOver;
 pub use self::order::{FrozenShard, HandoverOrder, ShardRest};

@@ -9,7 +9,7 @@ use super::listen::{self, Acceptor, ListenError, SocketKey, Turns};
 use crate::feed::unix::UnixFeedSettings;
 use listenfd::ListenFd;
 use rustix::fd::OwnedFd;
-use rustix::net::sockopt;
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::UnixListener;
@@ -41,23 +41,40 @@ pub struct Inherited {
     unusable: usize,
     /// What the process before has made itself, until this one has started.
     made: Vec<(ListenerPlace, OwnedFd)>,
+    /// Where a process that has gone has left what is to go on.
+    left_behind: Option<OwnedFd>,
+    /// Whether `made` is of a process that has gone, and may have had more shards.
+    is_after_one: bool,
 }
+
+/// The name that the service manager keeps it by (`FDNAME=` of sd_notify(3)).
+pub const LEFT_BEHIND: &str = "fanfare-left";
 
 impl Inherited {
     /// The sockets that the environment tells of, which it does not any more afterwards. To be
     /// called before any thread is started, because others may read the environment.
     #[must_use]
     pub fn from_environment() -> Self {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
         let mut given = ListenFd::from_env();
         let mut inherited = Self::default();
         for index in 0..given.len() {
-            if inherited.take_tcp(&mut given, index).is_none()
+            if names.next() == Some(LEFT_BEHIND) {
+                inherited.left_behind = channel(&mut given, index);
+            } else if inherited.take_tcp(&mut given, index).is_none()
                 && inherited.take_unix(&mut given, index).is_none()
             {
                 inherited.unusable += 1;
             }
         }
         inherited
+    }
+
+    /// Where a process that has gone has left what is to go on, for the one who asks first.
+    pub fn take_left_behind(&mut self) -> Option<OwnedFd> {
+        self.is_after_one = self.left_behind.is_some();
+        self.left_behind.take()
     }
 
     /// Adds a listener of the process before.
@@ -138,7 +155,12 @@ impl Inherited {
             ListenerPlace::Clients { asked, .. } if *asked == address => Some(socket),
             _ => None,
         });
-        let made: Vec<&OwnedFd> = made.collect();
+        let mut made: Vec<&OwnedFd> = made.collect();
+        if self.is_after_one {
+            // A socket too many ends with those who wait in it, and nothing else would let the
+            // daemon start with fewer threads.
+            made.truncate(shards);
+        }
         if made.len() > shards {
             return Err(ListenError::FewerThreads(address, made.len(), shards));
         }
@@ -217,6 +239,12 @@ impl Inherited {
         }
         left
     }
+}
+
+/// The end of a channel of the hand-over.
+fn channel(given: &mut ListenFd, index: usize) -> Option<OwnedFd> {
+    let (family, kind) = (AddressFamily::UNIX.as_raw().into(), SocketType::SEQPACKET.as_raw());
+    given.take_custom(index, family, kind as i32, "the end of a channel").ok()?
 }
 
 /// The socket, if it listens, so that accepting from it never blocks.

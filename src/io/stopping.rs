@@ -12,13 +12,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Interval between checks of what a stop waits for.
-const STOP_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const STOP_PAUSE: Duration = Duration::from_millis(5);
 /// Interval between the goodbyes to two parts of the sessions: short enough for clients to come
 /// back evenly, and for a few clients not to notice that there are parts.
-const PART_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PART_PAUSE: Duration = Duration::from_millis(100);
 
 /// Time for the answers to operators after a hand-over; what they watch goes on without an end.
 const ADMIN_END_MAX: Duration = Duration::from_secs(1);
+
+/// Time for the last clients of a process that has left the others to the next: these wait for its
+/// end.
+const LEFT_CLIENTS_MAX: Duration = Duration::from_millis(100);
 
 /// What a stop may take.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +37,21 @@ impl Daemon {
     /// Stops the daemon: accepts nothing more, delivers fed events for at most half of the time,
     /// then closes the sessions part by part and waits for the clients until the time is over.
     /// Returns whether all of them were gone in time.
-    pub fn stop(mut self, times: StopTimes) -> bool {
+    pub fn stop(self, times: StopTimes) -> bool {
+        self.end(times, times.drain, ADMIN_END_MAX)
+    }
+
+    /// Stops a daemon that has left everything to a process which waits for its end. Returns whether
+    /// nothing was cut off.
+    pub fn stop_left(self, drain: Duration) -> bool {
+        let times = StopTimes { drain, spread: Duration::ZERO };
+        self.end(times, LEFT_CLIENTS_MAX, Duration::ZERO)
+    }
+
+    /// Stops the daemon, with so much time for clients and for operators after a hand-over.
+    fn end(mut self, times: StopTimes, clients_max: Duration, admin_max: Duration) -> bool {
         let StopTimes { drain, spread } = times;
+        let clients_max = clients_max.min(drain);
         let start = Instant::now();
         self.hub.draining.store(true, Relaxed);
         // After a hand-over they are the next process's.
@@ -50,15 +67,15 @@ impl Daemon {
             cluster.drain();
         }
         std::thread::sleep(STOP_PAUSE);
-        while self.has_feeds() && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
+        while self.has_feeds() && start.elapsed() < FEEDS_STOP_MAX.min(clients_max / 2) {
             std::thread::sleep(STOP_PAUSE);
         }
 
         // Behind everything that was fed.
-        self.say_goodbye(start, drain, spread);
+        self.say_goodbye(start, clients_max, spread);
         self.hub.post_to_all(|| Parcel::Close);
-        while start.elapsed() < drain && !self.has_ended() {
-            self.pause(start, drain);
+        while start.elapsed() < clients_max && !self.has_ended() {
+            self.pause(start, clients_max);
         }
 
         let hung = self.hub.pulses.hung(clock::now());
@@ -79,7 +96,7 @@ impl Daemon {
         while self.hub.has_handed_over()
             && self.admin.is_some()
             && !self.hub.admin_ended.load(Relaxed)
-            && start.elapsed() < drain.min(ADMIN_END_MAX)
+            && start.elapsed() < drain.min(admin_max)
         {
             std::thread::sleep(STOP_PAUSE);
         }
@@ -91,6 +108,12 @@ impl Daemon {
             let _ = std::fs::remove_file(path);
         }
         self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Whether another process has everything.
+    #[must_use]
+    pub fn has_handed_over(&self) -> bool {
+        self.hub.has_handed_over()
     }
 
     /// Tells sessions to go, a part of them at a time, until all were told or none is left.

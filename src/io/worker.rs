@@ -44,6 +44,8 @@ pub(super) struct Worker {
     read: u64,
     /// The orders of a hand-over that were read in the last turn.
     orders: Vec<HandoverOrder>,
+    /// The connections that were found to be bound to this process.
+    bound: Vec<Id>,
     /// Whether the connections are frozen, so that nothing is done to them.
     is_frozen: bool,
     /// The connections that were frozen, in the order of their descriptors.
@@ -68,6 +70,7 @@ impl Worker {
             ticked: clock::now().tick(),
             read: 0,
             orders: Vec::new(),
+            bound: Vec::new(),
             is_frozen: false,
             frozen: Vec::new(),
             ticking: false,

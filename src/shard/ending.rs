@@ -65,7 +65,7 @@ impl Shard {
     }
 
     /// Ends a connection, because the daemon stops.
-    fn dismiss(&mut self, id: Id, now: Now) {
+    pub(super) fn dismiss(&mut self, id: Id, now: Now) {
         match self.sessions[id as usize].phase {
             Phase::Head | Phase::Opening => {
                 self.respond(id, &crate::http::refusal(503), Reason::Drain, now);

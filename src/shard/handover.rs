@@ -22,6 +22,32 @@ impl Shard {
             && !self.sessions.iter().any(|(_, session)| awaits_answer(session.phase))
     }
 
+    /// Whether a connection has sent a request, so that it may be told to come back.
+    #[must_use]
+    pub fn has_begun(&self, id: Id) -> bool {
+        let session = self.sessions.get(id as usize);
+        session.is_some_and(|session| !matches!(session.phase, Phase::Head | Phase::Opening))
+    }
+
+    /// Whether a session is open that cannot be passed on, whatever comes; what it has asked of the
+    /// owners of topics can be if `has_one_owner`.
+    #[must_use]
+    pub fn is_bound(&self, id: Id, has_one_owner: impl Fn(ConnectionRef) -> bool) -> bool {
+        let session = self.sessions.get(id as usize);
+        session.is_some_and(|session| session.phase == Phase::Open)
+            && self.freeze(id).is_none_or(|it| it.topics_owner.is_some() && !has_one_owner(it.old))
+    }
+
+    /// Tells these to come back, as in a stop.
+    pub fn dismiss_all(&mut self, ids: impl IntoIterator<Item = Id>, now: Now) {
+        self.is_leaving = true;
+        for id in ids {
+            if self.sessions.contains(id as usize) {
+                self.dismiss(id, now);
+            }
+        }
+    }
+
     /// A connection as data, which stays as it is: an open session, or one of HTTP between two
     /// requests. `None` where it cannot go on in another process: its client is told to come back.
     /// Call between two turns.

@@ -59,7 +59,7 @@ time.sleep(60)
 pub(crate) const CHANNELS: usize = 5;
 
 /// Publishes numbers into every channel, over one connection, until it is over. Returns how many.
-fn publish(daemon: &Daemon, going: &mut Going<u64>, published: Arc<AtomicU64>) {
+pub(crate) fn publish(daemon: &Daemon, going: &mut Going<u64>, published: Arc<AtomicU64>) {
     let mut publisher = daemon.publisher();
     going.go(move |is_over| {
         let mut number = 0;

@@ -47,6 +47,7 @@ mod quiet;
 mod redis;
 mod reload;
 mod rest;
+mod restart;
 mod secrets;
 mod shards;
 mod slow;

@@ -35,12 +35,31 @@ pub(super) fn unit(case: &mut DoctorCase) -> Vec<DoctorFinding> {
             unit_set("TimeoutStopSec", &(drain_s + 2 * STOP_MORE_S).to_string()),
         ));
     }
+    findings.extend(of_restarts(&case.service));
     if case.service.get("NeedDaemonReload") == "yes" {
         let seen = "the unit has changed since systemd has read it";
         findings.push(DoctorFinding::warn(seen, "systemctl daemon-reload"));
     }
     findings.push(of_socket(&case.socket));
     findings
+}
+
+/// What a restart lacks to keep connections.
+fn of_restarts(service: &UnitState) -> Option<DoctorFinding> {
+    let has_store = match service.get("FileDescriptorStoreMax") {
+        "" => return None,
+        most => most != "0",
+    };
+    let lacking = match (has_store, service.get("ExecStop").contains("/restart")) {
+        (true, true) => return None,
+        (true, false) => "ExecStop=",
+        (false, true) => "FileDescriptorStoreMax=",
+        (false, false) => "ExecStop= and FileDescriptorStoreMax=",
+    };
+    Some(DoctorFinding::warn(
+        format!("a restart ends every connection: fanfare.service has no {lacking} for it"),
+        "take them over from the unit of this release, and then systemctl daemon-reload",
+    ))
 }
 
 /// The seconds of a time as systemd shows it, such as `1min 30s`; nothing where it has no end.
@@ -156,6 +175,19 @@ mod tests {
         // Between two starts that fail.
         assert_eq!(verdict(&runs.replace("=active", "=activating")), DoctorVerdict::Bad);
         assert!(UnitState::read(runs).exists() && !UnitState::read("LoadState=not-found").exists());
+    }
+
+    #[test]
+    fn a_unit_that_keeps_nothing_over_a_restart_is_told_what_it_lacks() {
+        let told = |shown: &str| of_restarts(&UnitState::read(shown)).map(|finding| finding.seen);
+        let store = "FileDescriptorStoreMax=4\n";
+        let stop = "ExecStop={ argv[]=/bin/sh -c mkdir -p /run/fanfare/restart ; pid=0 }\n";
+        assert_eq!(told(&format!("{store}{stop}")), None);
+        assert!(told(store).unwrap().contains("no ExecStop= for it"));
+        let shown = format!("FileDescriptorStoreMax=0\n{stop}");
+        assert!(told(&shown).unwrap().contains("no FileDescriptorStoreMax= for it"));
+        assert!(told("FileDescriptorStoreMax=0\n").unwrap().contains("ExecStop= and"));
+        assert_eq!(told("ActiveState=active\n"), None, "it is unknown");
     }
 
     #[test]

@@ -12,16 +12,22 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Sockets {
-    /// Reads and accepts nothing from now on, until [`Sockets::resume`]. Connections that the kernel
-    /// has accepted already are let in.
-    pub(in crate::io) fn pause(&mut self, shard: &mut Shard, now: Now) {
-        self.is_paused = true;
-        self.transport.pause();
+    /// Accepts no one from now on: who comes waits in the listeners. Connections that the kernel has
+    /// accepted already are let in.
+    pub(in crate::io) fn accept_no_more(&mut self, shard: &mut Shard, now: Now) {
         self.paused_until = None;
         self.unlisten();
         for number in 0..self.listeners.len() {
             self.accept_last(number, shard, now);
         }
+    }
+
+    /// Reads and accepts nothing from now on, until [`Sockets::resume`]. Connections that the kernel
+    /// has accepted already are let in.
+    pub(in crate::io) fn pause(&mut self, shard: &mut Shard, now: Now) {
+        self.is_paused = true;
+        self.transport.pause();
+        self.accept_no_more(shard, now);
     }
 
     /// Whether nothing is read.
@@ -66,6 +72,24 @@ impl Sockets {
     pub(in crate::io) fn ids(&self) -> Vec<Id> {
         let open = self.sockets.iter().enumerate().filter(|(_, socket)| socket.is_some());
         open.map(|(id, _)| id as Id).collect()
+    }
+
+    /// Whether there is such a connection.
+    pub(in crate::io) fn has(&self, id: Id) -> bool {
+        self.sockets.get(id as usize).is_some_and(Option::is_some)
+    }
+
+    /// Whether a connection can go on in no other process, whatever comes: its keys of TLS are
+    /// here, or its session is of a kind that cannot be passed on.
+    pub(in crate::io) fn is_bound(
+        &self,
+        id: Id,
+        shard: &Shard,
+        has_one_owner: impl Fn(ConnectionRef) -> bool,
+    ) -> bool {
+        let socket = self.sockets.get(id as usize).and_then(Option::as_ref);
+        let has_keys = socket.is_some_and(|socket| socket.tls.is_some());
+        shard.has_begun(id) && (has_keys || shard.is_bound(id, has_one_owner))
     }
 
     /// A connection as data, and its socket. `None` where it cannot go on in another process: its

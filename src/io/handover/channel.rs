@@ -70,6 +70,16 @@ impl HandoverChannel {
         self.0
     }
 
+    /// Whether any process has the other end.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+        let at_once = rustix::time::Timespec::default();
+        // An end is told without being asked for.
+        let told = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&at_once)));
+        told.is_ok_and(|told| told == 0)
+    }
+
     /// Sends a message, without waiting for room.
     pub(super) fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         // The space may have room for one more, by how it lies in memory.
@@ -212,7 +222,9 @@ mod tests {
         assert!(sender.send(b"", &many).is_err());
         let error = receiver.receive(Duration::from_millis(20)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(receiver.is_held());
         drop(sender);
+        assert!(!receiver.is_held());
         let error = receiver.receive(SECOND).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         assert!(HandoverChannel::of(UnixStream::pair().unwrap().0.into()).is_err());

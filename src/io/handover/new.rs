@@ -1,4 +1,4 @@
-//! The new process: what it makes of what the old one passes.
+//! The new process: what it makes of what the old one passes, or has left.
 
 use super::channel::{self, HandoverChannel};
 use super::error::HandoverError;
@@ -22,13 +22,49 @@ use std::time::{Duration, Instant};
 const WORD_MAX: Duration = Duration::from_secs(30);
 /// Time for a descriptor that is in a queue already.
 const QUEUED_MAX: Duration = Duration::from_secs(1);
+/// Time after which nothing is taken over that a process has left: its clients have given up by
+/// then, or wait in vain for something that they were to be told meanwhile.
+const LEFT_MAX: Duration = Duration::from_secs(60);
+/// The index of no owner of topics.
+const NO_OWNER: u8 = u8::MAX;
 /// Time for a shard to take over its part.
 const ADOPT_MAX: Duration = Duration::from_secs(4);
 
 /// A hand-over in which this is the new process.
 pub struct NewProcess {
     channel: HandoverChannel,
+    /// Whether the old process has gone, and has left everything in the channel.
+    is_alone: bool,
     gates: Vec<Sender<GateStep>>,
+}
+
+/// What is taken over.
+#[derive(Default)]
+struct NewState {
+    /// When the pause began.
+    paused_ns: u64,
+    /// The part of each shard.
+    parts: Vec<ShardPart>,
+    /// What comes after the connections.
+    later: Vec<HandoverRecord>,
+    /// The number of connections that the old process has told to come back, if it has gone.
+    told: usize,
+}
+
+impl NewState {
+    /// Leaves out what is about topics, unless there were as many owners: others would find nothing
+    /// of their connections, and these are told to come back.
+    fn suit(&mut self, owners: usize) {
+        let is_of_topics = |record: &HandoverRecord| matches!(record, HandoverRecord::Topics(_));
+        if self.later.iter().filter(|record| is_of_topics(record)).count() == owners {
+            return;
+        }
+        self.later.retain(|record| !is_of_topics(record));
+        for (connection, _) in self.parts.iter_mut().flat_map(|part| &mut part.connections) {
+            let owner = &mut connection.session.topics_owner;
+            *owner = owner.map(|_| NO_OWNER);
+        }
+    }
 }
 
 impl NewProcess {
@@ -42,8 +78,29 @@ impl NewProcess {
         let release = env!("CARGO_PKG_VERSION").into();
         channel.say(&NewWord::Hello { oldest: OLDEST, newest: FORMAT, release }, &[])?;
         let mut inherited = Inherited::default();
+        let process = Self { channel, is_alone: false, gates: Vec::new() };
+        process.hear_listeners(&mut inherited)?;
+        Ok((process, inherited))
+    }
+
+    /// Takes the end of a channel in which a process that has gone has left everything. Adds its
+    /// listeners to those that are there.
+    ///
+    /// # Errors
+    /// When it has not left even these.
+    pub fn after_one_that_has_gone(
+        end: OwnedFd,
+        inherited: &mut Inherited,
+    ) -> Result<Self, HandoverError> {
+        let channel = HandoverChannel::of(end)?;
+        let process = Self { channel, is_alone: true, gates: Vec::new() };
+        process.hear_listeners(inherited)?;
+        Ok(process)
+    }
+
+    fn hear_listeners(&self, inherited: &mut Inherited) -> Result<(), HandoverError> {
         loop {
-            let (word, sockets) = next(&channel)?;
+            let (word, sockets) = self.next()?;
             let OldWord::Listeners { listeners, follow } = word else {
                 return Err(HandoverError::Refused("the old process passes no listeners".into()));
             };
@@ -51,7 +108,7 @@ impl NewProcess {
                 inherited.add(listener, socket)?;
             }
             if !follow {
-                return Ok((Self { channel, gates: Vec::new() }, inherited));
+                return Ok(());
             }
         }
     }
@@ -75,18 +132,23 @@ impl NewProcess {
     /// old process has closed it.
     ///
     /// # Errors
-    /// Why the old process goes on.
+    /// Why the old process goes on; if that has gone, why this one cannot.
     pub(in crate::io) fn take_over(&self, hub: &Hub) -> Result<PassedTopics, HandoverError> {
-        self.channel.say(&NewWord::Ready, &[])?;
-        let (word, files) = next(&self.channel)?;
-        let OldWord::State { paused_ns } = word else {
-            return Err(HandoverError::Refused("the old process passes no state".into()));
+        let state = match self.hear_state(hub.store.running()) {
+            Err(error) if self.is_alone => {
+                tracing::warn!(
+                    "what the process before has left is not taken over, and its clients have to \
+                     come back: {error}"
+                );
+                self.begin();
+                return Ok(PassedTopics::default());
+            }
+            state => state?,
         };
-
-        let (parts, later) = self.parts(files)?;
-        let AdoptedPart { refs, connections, refused } = self.adopt(parts)?;
+        let paused_ns = state.paused_ns;
+        let AdoptedPart { refs, connections, refused } = self.adopt(state.parts)?;
         let refs = Arc::new(refs);
-        let (of_bridge, owners) = self.know(later, &refs)?;
+        let (of_bridge, owners) = self.know(state.later, &refs)?;
         // An owner that the old process did not have would find nothing of its connections.
         let wanted = hub.store.running();
         if !owners.is_empty() && wanted != 0 && owners.len() != wanted {
@@ -97,17 +159,16 @@ impl NewProcess {
             );
             return Err(HandoverError::Refused(reason));
         }
-        let refused_bytes = serde_json::to_vec(&refused).map_err(io::Error::other)?;
-        let file = channel::sealed(&[&refused_bytes])?;
-        self.channel.say(&NewWord::Taken { connections }, &[file.as_fd()])?;
-        let OldWord::Go { told } = next(&self.channel)?.0 else {
-            return Err(HandoverError::Refused("the old process goes on".into()));
+        let told = match self.is_alone {
+            true => state.told + refused.len(),
+            false => self.await_go(connections, &refused)?,
         };
+
         let paused = clock::now().monotonic_ns.saturating_sub(paused_ns);
         let _ = hub.paused_at.set(Instant::now() - Duration::from_nanos(paused));
         // Only now: it asks verifiers, and calls webhooks. Before the sessions ask anything of it.
         hub.bridge.import(of_bridge, Arc::clone(&refs));
-        self.gates.iter().for_each(|gate| drop(gate.send(GateStep::Go)));
+        self.begin();
         let pause_us = clock::now().monotonic_ns.saturating_sub(paused_ns) / 1000;
         let metrics = hub.admin_metrics();
         metrics.handovers[HandoverOutcome::Taken as usize].add(1);
@@ -120,6 +181,61 @@ impl NewProcess {
              {paused_ms} ms"
         );
         Ok(PassedTopics { owners, refs })
+    }
+
+    /// Has the shards begin.
+    fn begin(&self) {
+        self.gates.iter().for_each(|gate| drop(gate.send(GateStep::Go)));
+    }
+
+    /// Hears the state, for so many owners of topics.
+    ///
+    /// # Errors
+    /// When it cannot be taken over.
+    fn hear_state(&self, owners: usize) -> Result<NewState, HandoverError> {
+        if !self.is_alone {
+            self.channel.say(&NewWord::Ready, &[])?;
+        }
+        let (word, files) = self.next()?;
+        let OldWord::State { paused_ns } = word else {
+            return Err(HandoverError::Refused("the old process passes no state".into()));
+        };
+        let told = if self.is_alone { self.hear_go()? } else { 0 };
+        let age = clock::now().monotonic_ns.checked_sub(paused_ns);
+        if self.is_alone && age.is_none_or(|age| Duration::from_nanos(age) > LEFT_MAX) {
+            let most = LEFT_MAX.as_secs();
+            return Err(HandoverError::Refused(format!("it was left more than {most} s ago")));
+        }
+        let (parts, later) = self.parts(files)?;
+        let mut state = NewState { paused_ns, parts, later, told };
+        if self.is_alone {
+            state.suit(owners);
+        }
+        Ok(state)
+    }
+
+    /// Tells the old process what has been taken over, and waits until this one may begin. Returns
+    /// the number of connections that are told to come back.
+    fn await_go(&self, connections: u32, refused: &[(u16, u32)]) -> Result<usize, HandoverError> {
+        let refused = serde_json::to_vec(refused).map_err(io::Error::other)?;
+        let file = channel::sealed(&[&refused])?;
+        self.channel.say(&NewWord::Taken { connections }, &[file.as_fd()])?;
+        self.hear_go()
+    }
+
+    fn hear_go(&self) -> Result<usize, HandoverError> {
+        match self.next()?.0 {
+            OldWord::Go { told } => Ok(told),
+            _ => Err(HandoverError::Refused("the old process goes on".into())),
+        }
+    }
+
+    /// The next word.
+    fn next(&self) -> Result<(OldWord, Vec<OwnedFd>), HandoverError> {
+        // What one has left who has gone is there, or never comes.
+        let time = if self.is_alone { QUEUED_MAX } else { WORD_MAX };
+        let heard = self.channel.hear(time);
+        heard.map_err(|error| HandoverError::Refused(format!("the old process is silent: {error}")))
     }
 
     /// The state, by the shard that each part is for; and what comes after the connections.
@@ -139,7 +255,8 @@ impl NewProcess {
         };
 
         let (mut parts, mut later): (Vec<ShardPart>, _) = (Vec::new(), Vec::new());
-        parts.resize_with(self.gates.len(), ShardPart::default);
+        let is_alone = self.is_alone;
+        parts.resize_with(self.gates.len(), || ShardPart { is_alone, ..ShardPart::default() });
         let (header, mut rest) = handover::open(&state)?;
         if header.boot_id != clock::boot_id() {
             return Err(malformed("the state is from another boot of the machine"));
@@ -239,9 +356,4 @@ fn received(queue: OwnedFd) -> Result<Vec<Option<OwnedFd>>, HandoverError> {
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-fn next(channel: &HandoverChannel) -> Result<(OldWord, Vec<OwnedFd>), HandoverError> {
-    let heard = channel.hear(WORD_MAX);
-    heard.map_err(|error| HandoverError::Refused(format!("the old process is silent: {error}")))
 }

@@ -1,4 +1,7 @@
 //! The old process: what it says to the new one, and what it makes of the answers.
+//!
+//! Beside it is what it does for either kind of hand-over, this one and that of `keep`: it passes
+//! its listeners, comes to rest, and freezes everything.
 
 use super::channel::{self, HandoverChannel};
 use super::error::{HandoverError, SHARDS_MAX};
@@ -50,16 +53,36 @@ pub struct HandedOver {
     pub pause: Duration,
 }
 
-/// What the new process has taken over.
-struct TakenState {
-    /// The numbers of the connections that it could not take over, by shard.
-    refused: Vec<Vec<u32>>,
-    /// The number of connections that were frozen.
-    sessions: usize,
+/// Everything that is passed, frozen until it is clear who goes on.
+pub(super) struct FrozenState {
+    /// When the pause began.
+    begun: Instant,
+    /// The same by the clock of the machine.
+    paused_ns: u64,
+    /// The records.
+    file: OwnedFd,
+    /// The queue of each shard's descriptors.
+    queues: Vec<OwnedFd>,
+    /// The number of connections that were frozen, by shard.
+    connections: Vec<usize>,
     /// The number of those that were not.
-    told: usize,
+    pub(super) told: usize,
     /// Tells the bridge that another has what it knew.
     bridge: oneshot::Sender<()>,
+}
+
+impl FrozenState {
+    /// The number of connections that were frozen.
+    pub(super) fn sessions(&self) -> usize {
+        self.connections.iter().sum()
+    }
+
+    /// Puts it into a channel.
+    pub(super) fn say(&self, channel: &HandoverChannel) -> io::Result<()> {
+        let mut descriptors = vec![self.file.as_fd()];
+        descriptors.extend(self.queues.iter().map(OwnedFd::as_fd));
+        channel.say(&OldWord::State { paused_ns: self.paused_ns }, &descriptors)
+    }
 }
 
 impl Daemon {
@@ -83,9 +106,7 @@ impl Daemon {
         channel: &HandoverChannel,
         before_go: impl FnOnce(),
     ) -> Result<HandedOver, HandoverError> {
-        if self.threads.len() > SHARDS_MAX {
-            return Err(HandoverError::Shards);
-        }
+        self.has_few_shards()?;
         match heard(channel, START_MAX, "started")?.0 {
             NewWord::Hello { oldest, newest, .. } if (oldest..=newest).contains(&FORMAT) => {}
             NewWord::Hello { oldest, newest, release } => {
@@ -93,32 +114,79 @@ impl Daemon {
             }
             other => return Err(unexpected(other)),
         }
-        self.pass_listeners(channel)?;
+        let listeners = self.passed_listeners(true)?;
+        pass_listeners(channel, &listeners)
+            .map_err(|error| HandoverError::Silent("become ready", error))?;
         match heard(channel, START_MAX, "become ready")?.0 {
             NewWord::Ready => {}
             other => return Err(unexpected(other)),
         }
 
-        self.hub.held.store(true, SeqCst);
-        let answered = self.await_answers();
-        let begun = Instant::now();
-        let taken = answered.and_then(|()| self.pass_state(channel));
-        let TakenState { refused, sessions, told, bridge } = match taken {
-            Ok(taken) => taken,
+        let frozen = self.freeze()?;
+        let refused = match self.passed(channel, &frozen) {
+            Ok(refused) => refused,
             Err(error) => {
+                drop(frozen);
                 self.resume();
                 return Err(error);
             }
         };
         let count = refused.iter().map(Vec::len).sum::<usize>();
-        let (passed, told) = (sessions - count, told + count);
+        let (passed, told) = (frozen.sessions() - count, frozen.told + count);
 
         before_go();
         if let Err(error) = channel.say(&OldWord::Go { told }, &[]) {
+            drop(frozen);
             self.resume();
             return Err(error.into());
         }
-        let pause = begun.elapsed();
+        let pause = frozen.begun.elapsed();
+        self.release(frozen, &refused);
+        Ok(HandedOver { passed, told, pause })
+    }
+
+    /// Has the new process take over what is frozen. Returns the numbers of the connections that it
+    /// could not take over, by shard.
+    fn passed(
+        &self,
+        channel: &HandoverChannel,
+        frozen: &FrozenState,
+    ) -> Result<Vec<Vec<u32>>, HandoverError> {
+        frozen.say(channel).map_err(|error| HandoverError::Silent("taken over", error))?;
+        let (word, files) = heard(channel, TAKEN_MAX, "taken over")?;
+        match word {
+            NewWord::Taken { .. } => {}
+            other => return Err(unexpected(other)),
+        }
+        let refused: Vec<(u16, u32)> = self.refused(files)?;
+        let mut by_shard = vec![Vec::new(); self.threads.len()];
+        for (shard, number) in refused {
+            // What it says of others is not of ours.
+            if let Some(numbers) = by_shard.get_mut(usize::from(shard)) {
+                numbers.push(number);
+            }
+        }
+        for (numbers, connections) in by_shard.iter_mut().zip(&frozen.connections) {
+            numbers.sort_unstable();
+            numbers.dedup();
+            numbers.retain(|number| (*number as usize) < *connections);
+        }
+        Ok(by_shard)
+    }
+
+    /// Begins the pause, and freezes everything.
+    ///
+    /// # Errors
+    /// Why it cannot be; then everything goes on.
+    pub(super) fn freeze(&self) -> Result<FrozenState, HandoverError> {
+        self.hub.held.store(true, SeqCst);
+        let frozen = self.await_answers().and_then(|()| self.frozen());
+        frozen.inspect_err(|_| self.resume())
+    }
+
+    /// Gives what was frozen to the process that goes on with it, but for the connections of these
+    /// numbers, by shard. What is left here is to be stopped.
+    pub(super) fn release(&self, frozen: FrozenState, refused: &[Vec<u32>]) {
         // The other opens it as soon as it is closed here. What sessions that are told to come back
         // still ask is not answered any more.
         self.hub.store.stop(STORE_STOP_MAX);
@@ -126,16 +194,14 @@ impl Daemon {
         let _ = self
             .ask(|shard, reply| HandoverOrder::Release(refused[shard].as_slice().into(), reply));
         // It may have ended.
-        let _ = bridge.send(());
+        let _ = frozen.bridge.send(());
         self.hub.handed_over.store(true, Relaxed);
         self.hub.admin_end.notify_one();
         self.hub.mailboxes.iter().for_each(|mailbox| mailbox.waker().wake());
-        Ok(HandedOver { passed, told, pause })
     }
 
-    /// Freezes everything, and has the new process take it over.
-    fn pass_state(&self, channel: &HandoverChannel) -> Result<TakenState, HandoverError> {
-        let paused_ns = clock::now().monotonic_ns;
+    fn frozen(&self) -> Result<FrozenState, HandoverError> {
+        let (begun, paused_ns) = (Instant::now(), clock::now().monotonic_ns);
         self.hub.post_to_all(|| Parcel::Handover(HandoverOrder::Pause));
         self.settle(SETTLE_MAX)?;
         // Before the shards, which take the last of its answers.
@@ -159,32 +225,9 @@ impl Daemon {
         })?;
 
         let file = self.state(&frozen, &of_bridge, topics)?;
-        let mut descriptors = vec![file.as_fd()];
-        descriptors.extend(queues.iter().map(OwnedFd::as_fd));
-        let said = channel.say(&OldWord::State { paused_ns }, &descriptors);
-        said.map_err(|error| HandoverError::Silent("taken over", error))?;
-
-        let (word, files) = heard(channel, TAKEN_MAX, "taken over")?;
-        match word {
-            NewWord::Taken { .. } => {}
-            other => return Err(unexpected(other)),
-        }
-        let refused: Vec<(u16, u32)> = self.refused(files)?;
-        let mut by_shard = vec![Vec::new(); self.threads.len()];
-        for (shard, number) in refused {
-            // What it says of others is not of ours.
-            if let Some(numbers) = by_shard.get_mut(usize::from(shard)) {
-                numbers.push(number);
-            }
-        }
-        for (numbers, frozen) in by_shard.iter_mut().zip(&frozen) {
-            numbers.sort_unstable();
-            numbers.dedup();
-            numbers.retain(|number| (*number as usize) < frozen.connections);
-        }
-        let sessions = frozen.iter().map(|frozen| frozen.connections).sum();
+        let connections = frozen.iter().map(|frozen| frozen.connections).collect();
         let told = frozen.iter().map(|frozen| frozen.told).sum();
-        Ok(TakenState { refused: by_shard, sessions, told, bridge })
+        Ok(FrozenState { begun, paused_ns, file, queues, connections, told, bridge })
     }
 
     /// The file of the state.
@@ -263,8 +306,13 @@ impl Daemon {
         }
     }
 
+    /// Whether the queues of all shards come in one message.
+    pub(super) fn has_few_shards(&self) -> Result<(), HandoverError> {
+        (self.threads.len() <= SHARDS_MAX).then_some(()).ok_or(HandoverError::Shards)
+    }
+
     /// Goes on as if nothing had been.
-    fn resume(&self) {
+    pub(super) fn resume(&self) {
         self.hub.admin_metrics().handovers[HandoverOutcome::GivenBack as usize].add(1);
         self.hub.store.resume();
         self.hub.post_to_all(|| Parcel::Handover(HandoverOrder::Resume));
@@ -272,7 +320,7 @@ impl Daemon {
     }
 
     /// Gives each shard an order that it answers. Returns the answers, by shard.
-    fn ask<T>(
+    pub(super) fn ask<T>(
         &self,
         mut order: impl FnMut(usize, ShardReply<T>) -> HandoverOrder,
     ) -> Result<Vec<T>, HandoverError> {
@@ -291,13 +339,18 @@ impl Daemon {
         Ok(by_shard.into_iter().flatten().collect())
     }
 
-    /// Passes the listeners, so that none of them is closed for a moment.
-    fn pass_listeners(&self, channel: &HandoverChannel) -> Result<(), HandoverError> {
-        let mut passed: Vec<(PassedListener, OwnedFd)> = self.inherited.passed()?;
+    /// The listeners that are passed, so that none of them is closed for a moment: those of this
+    /// process, and those of the service manager if these are to be.
+    pub(super) fn passed_listeners(
+        &self,
+        with_managers: bool,
+    ) -> Result<Vec<(PassedListener, OwnedFd)>, HandoverError> {
+        let mut passed: Vec<(PassedListener, OwnedFd)> =
+            if with_managers { self.inherited.passed()? } else { Vec::new() };
         for open in self.ask(|_, reply| HandoverOrder::Listeners(reply))? {
             for (number, socket) in open {
                 let Some(slot) = self.slots.get(number) else { continue };
-                // The manager's are among those above.
+                // The manager's are among those above, or come from the manager itself.
                 if self.inherited.has(slot.asked) {
                     continue;
                 }
@@ -306,19 +359,7 @@ impl Daemon {
             }
         }
         passed.extend(self.own_listeners()?);
-
-        let mut parts = passed.chunks(channel::DESCRIPTORS_MAX).peekable();
-        loop {
-            let part = parts.next().unwrap_or_default();
-            let listeners = part.iter().map(|(listener, _)| listener.clone()).collect();
-            let sockets: Vec<BorrowedFd<'_>> = part.iter().map(|(_, fd)| fd.as_fd()).collect();
-            let follow = parts.peek().is_some();
-            let said = channel.say(&OldWord::Listeners { listeners, follow }, &sockets);
-            said.map_err(|error| HandoverError::Silent("become ready", error))?;
-            if !follow {
-                return Ok(());
-            }
-        }
+        Ok(passed)
     }
 
     /// The listeners of publishers and operators that this process has made.
@@ -337,6 +378,24 @@ impl Daemon {
         }
         let own = own.into_iter();
         Ok(own.map(|(place, fd)| (PassedListener { place, is_managers: false }, fd)).collect())
+    }
+}
+
+/// Puts listeners into a channel, in as many messages as they need.
+pub(super) fn pass_listeners(
+    channel: &HandoverChannel,
+    passed: &[(PassedListener, OwnedFd)],
+) -> io::Result<()> {
+    let mut parts = passed.chunks(channel::DESCRIPTORS_MAX).peekable();
+    loop {
+        let part = parts.next().unwrap_or_default();
+        let listeners = part.iter().map(|(listener, _)| listener.clone()).collect();
+        let sockets: Vec<BorrowedFd<'_>> = part.iter().map(|(_, fd)| fd.as_fd()).collect();
+        let follow = parts.peek().is_some();
+        channel.say(&OldWord::Listeners { listeners, follow }, &sockets)?;
+        if !follow {
+            return Ok(());
+        }
     }
 }
 

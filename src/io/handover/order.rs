@@ -11,6 +11,18 @@ pub(in crate::io) type ShardReply<T> = Sender<(usize, T)>;
 pub enum HandoverOrder {
     /// Tell the listeners that are accepted from, by number.
     Listeners(ShardReply<Vec<(usize, io::Result<OwnedFd>)>>),
+    /// Accept no client more, and count those who can go on in no other process.
+    Bound(ShardReply<usize>),
+    /// Tell a part of those to come back: one in `parts`, the one that has this number. The answer
+    /// is the number of those who are still there.
+    Dismiss {
+        /// The number of the part; none has one of `parts`.
+        part: u32,
+        /// The number of parts.
+        parts: u32,
+        /// The answer.
+        reply: ShardReply<usize>,
+    },
     /// Read nothing more of clients, and accept none.
     Pause,
     /// Tell whether anything is still on its way.

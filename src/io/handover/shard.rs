@@ -4,11 +4,15 @@
 use super::order::HandoverOrder;
 use super::queue::ShardQueue;
 use crate::feed::FrozenPublisher;
-use crate::handover::{FrozenConnection, HandoverRecord};
+use crate::frame;
+use crate::handover::{FrozenConnection, FrozenPhase, HandoverRecord};
 use crate::io::publisher::Feed;
 use crate::io::worker::Worker;
+use crate::reason::Reason;
 use crate::service::NewRefs;
+use crate::shard::CLOSE_GOING_AWAY;
 use rustix::fd::OwnedFd;
+use rustix::net::SendFlags;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +29,10 @@ pub(in crate::io) fn carry_out(
     // Who has asked may have given up; then there is nothing to tell.
     match order {
         HandoverOrder::Listeners(reply) => drop(reply.send((number, worker.listeners()))),
+        HandoverOrder::Bound(reply) => drop(reply.send((number, worker.find_bound()))),
+        HandoverOrder::Dismiss { part, parts, reply } => {
+            let _ = reply.send((number, worker.dismiss_bound(part, parts)));
+        }
         HandoverOrder::Pause => worker.pause(),
         HandoverOrder::Look(reply) => {
             let _ = reply.send((number, worker.rest(feed.is_settled())));
@@ -50,6 +58,8 @@ pub(in crate::io) fn carry_out(
 /// What a shard of the new process takes over.
 #[derive(Default)]
 pub(in crate::io) struct ShardPart {
+    /// Whether no other process tells those to come back that cannot be taken over.
+    pub(super) is_alone: bool,
     /// What the sessions of dialects share, before these.
     pub(super) shared: Vec<HandoverRecord>,
     pub(super) connections: Vec<(FrozenConnection, OwnedFd)>,
@@ -104,17 +114,29 @@ impl Gate {
     }
 }
 
+/// Tells the client of a session to come back, as far as one can who does not know its dialect.
+fn tell_to_come_back(socket: &OwnedFd) {
+    let bytes = frame::close(CLOSE_GOING_AWAY, Reason::Drain.words());
+    // One who does not read is closed without it.
+    let _ = rustix::net::send(socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+}
+
 fn adopt(part: ShardPart, worker: &mut Worker, feed: &Rc<Feed>) -> AdoptedPart {
     let mut outcome = AdoptedPart::default();
     let no_refs = NewRefs::default();
     part.shared.into_iter().for_each(|record| worker.adopt_shared(record, &no_refs));
     for (connection, socket) in part.connections {
         let (shard, fd) = (connection.session.old.shard, connection.fd);
+        // A goodbye stands between two frames only, and without a descriptor there is none.
+        let is_between =
+            connection.session.phase == FrozenPhase::Open && connection.session.unsent.is_empty();
+        let goodbye = if part.is_alone && is_between { socket.try_clone().ok() } else { None };
         match worker.adopt(connection, socket) {
             Ok(()) => outcome.connections += 1,
             Err(error) => {
                 tracing::debug!("a connection is not taken over: {error}");
                 outcome.refused.push((shard, fd));
+                goodbye.as_ref().inspect(|socket| tell_to_come_back(socket));
             }
         }
     }

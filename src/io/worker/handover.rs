@@ -3,6 +3,7 @@
 use super::Worker;
 use crate::handover::{self, FrozenConnection, FrozenSession, HandoverRecord, NotAdopted};
 use crate::io::clock;
+use crate::io::handoff::inbox::Wake as _;
 use crate::io::handover::{FrozenShard, HandoverOrder, ShardQueue, ShardRest};
 use crate::service::NewRefs;
 use crate::shard::Id;
@@ -17,6 +18,29 @@ impl Worker {
     /// The listeners that this shard accepts from, by number.
     pub(in crate::io) fn listeners(&self) -> Vec<(usize, std::io::Result<OwnedFd>)> {
         self.sockets.listeners()
+    }
+
+    /// Accepts no one more, and finds the connections that can go on in no other process. Returns
+    /// their number.
+    pub(in crate::io) fn find_bound(&mut self) -> usize {
+        self.sockets.accept_no_more(&mut self.shard, clock::now());
+        let Self { shard, sockets, routes, .. } = self;
+        let has_one_owner = |connection| routes.only_owner(connection).is_some();
+        let ids = sockets.ids().into_iter();
+        self.bound = ids.filter(|id| sockets.is_bound(*id, shard, has_one_owner)).collect();
+        self.bound.len()
+    }
+
+    /// Tells a part of those that were found to come back. Returns the number of those that are
+    /// still there.
+    pub(in crate::io) fn dismiss_bound(&mut self, part: u32, parts: u32) -> usize {
+        let Self { shard, sockets, bound, .. } = self;
+        bound.retain(|id| sockets.has(*id));
+        let meant = bound.iter().copied().filter(|id| id % parts == part);
+        shard.dismiss_all(meant, clock::now());
+        // This turn is over: the next one sends what they are told.
+        self.hub.mailboxes[self.number].waker().wake();
+        self.bound.len()
     }
 
     /// Reads nothing more of clients, and accepts none.

@@ -3,6 +3,7 @@
 use super::{Authority, Client, DEADLINE, Publisher, SECRET, eventually, http};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -106,6 +107,16 @@ impl Setup {
         self.by(&["sh", "-c", script, "sh"])
     }
 
+    /// Has it find this at its start, as what a service manager has kept by a name.
+    pub(crate) fn finding(mut self, name: &str, kept: OwnedFd) -> Self {
+        // The second is that of the other way, of which nothing is passed on.
+        self.inherited = Some((kept, File::open("/dev/null").unwrap().into()));
+        let script = format!(
+            "LISTEN_FDS=1 LISTEN_FDNAMES={name} LISTEN_PID=$$ exec \"$@\" 3<&0 </dev/null >/dev/null"
+        );
+        self.by(&["sh", "-c", &script, "sh"])
+    }
+
     /// A file of the daemon's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -188,10 +199,15 @@ impl Daemon {
     }
 
     /// Starts another daemon in the same place, after this one has ended.
-    pub(crate) fn again(mut self) -> Self {
+    pub(crate) fn again(self) -> Self {
+        self.again_with(|setup| setup)
+    }
+
+    /// The same with another setup.
+    pub(crate) fn again_with(mut self, change: impl FnOnce(Setup) -> Setup) -> Self {
         assert!(self.child.try_wait().unwrap().is_some(), "the daemon still runs");
         let setup = std::mem::replace(&mut self.setup, Setup::new());
-        setup.start()
+        change(setup).start()
     }
 
     /// A client whose handshake was accepted.
