@@ -373,3 +373,34 @@ fn who_comes_while_none_runs_is_served_by_the_next() {
     assert_eq!(early.answer(), 101);
     daemon.assert_works();
 }
+
+#[test]
+fn consumers_of_pulsar_stay_and_are_told_to_come_back_for_another_number_of_writers() {
+    let manager = Manager::keeping(4);
+    let setup = Setup::new().set("threads", 2);
+    let store = setup.path("store").display().to_string();
+    let setup = setup
+        .set("listen.0.dialects", r#"["personium-event", "pulsar"]"#)
+        .set("store.path", store)
+        .set("pulsar.anonymous", true);
+    let mut daemon = manager.of(setup).start();
+    let path = "/ws/v2/consumer/persistent/t/n/orders/billing";
+    let mut consumer = Client::upgraded(daemon.address, path);
+    for payload in ["AAAA", "BBBB", "CCCC"] {
+        let mut publisher = daemon.publisher();
+        publisher.send(format!("pulsar/persistent/t/n/orders {{\"payload\":\"{payload}\"}}\n"));
+        assert_eq!(publisher.receipt(), (1, 0));
+        let next = consumer.text();
+        assert!(next.contains(payload), "something is missing, or comes again: {next}");
+        daemon = manager.restart(daemon, |setup| setup);
+        assert_eq!(daemon.metric("handover_sessions_total{outcome=\"told\"}"), 0);
+    }
+    let daemon = manager.restart(daemon, |setup| {
+        // Topics are divided among the writers that a store was made with.
+        let other = setup.path("other-store").display().to_string();
+        setup.set("store.path", other).set("store.writers", 2)
+    });
+    assert_eq!(consumer.close_code(), 1001);
+    assert_eq!(daemon.metric("handover_sessions_total{outcome=\"told\"}"), 1);
+    Client::upgraded(daemon.address, path);
+}
