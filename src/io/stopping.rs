@@ -101,7 +101,7 @@ impl Daemon {
             std::thread::sleep(STOP_PAUSE);
         }
         if let Some(exported) = exported {
-            exported.wait(drain.saturating_sub(start.elapsed()));
+            exported.wait(clients_max.saturating_sub(start.elapsed()));
         }
         // Last, because operators ask until the end.
         if let Some(path) = self.admin_socket.as_ref().filter(|_| has_sockets) {
