@@ -69,6 +69,8 @@ impl TopCommand {
         // Before the screen is taken: what is wrong now is told as by every command.
         let status = reach.ask("GET", "/v1/status", &[])?.good()?.json()?;
 
+        let past = reach.ask("GET", "/v1/history", &[]).and_then(|answer| answer.good()?.json());
+
         let is_ended = Arc::<AtomicBool>::default();
         for signal in [SIGTERM, SIGHUP, SIGINT] {
             let registered = signal_hook::flag::register(signal, Arc::clone(&is_ended));
@@ -82,6 +84,10 @@ impl TopCommand {
         let start = Instant::now();
         let mut state = TopState::default();
         state.hear(TopNews::Status(status), start.elapsed());
+        // A daemon of an older release has none, and the plots then begin with what is seen.
+        if let Ok(past) = past {
+            state.recall(&past);
+        }
         let mut screen = TopScreen::open().map_err(|error| failed(&error))?;
         let shown = show(&mut screen.0, &mut state, start, (&news, &wish), &is_ended);
         drop(screen);

@@ -34,6 +34,22 @@ pub(super) enum TopRate {
 
 impl TopRate {
     pub(super) const ALL: [Self; 4] = [Self::Events, Self::Deliveries, Self::BytesOut, Self::Ends];
+
+    /// Its value in a sample of the history, which is that of so many seconds.
+    fn past(self, series: &Value, sample: usize, seconds: usize) -> f64 {
+        let value = |values: &Value| values[sample].as_f64().unwrap_or(0.0);
+        match self {
+            Self::Events => value(&series["events_s"]) + value(&series["rejected_s"]),
+            Self::Deliveries => value(&series["deliveries_s"]),
+            Self::BytesOut => value(&series["bytes_out_s"]),
+            Self::Ends => {
+                let all = series.as_object().into_iter().flatten();
+                let ends = all
+                    .filter(|(name, _)| name.starts_with("ends.") || name.starts_with("refusals."));
+                ends.map(|(_, values)| value(values)).sum::<f64>() / seconds as f64
+            }
+        }
+    }
 }
 
 /// What is listed.
@@ -143,6 +159,8 @@ pub(super) struct TopState {
     /// Why what is shown is old.
     pub(super) silence: Option<String>,
     samples: VecDeque<TopSample>,
+    /// What the rates were before the first sample, a second each.
+    past: VecDeque<[f64; TopRate::ALL.len()]>,
     rows: Vec<Value>,
     /// The id of the chosen session.
     chosen: Option<String>,
@@ -159,11 +177,13 @@ impl TopState {
                 if self.status["pid"] != status["pid"] {
                     // Another daemon counts from zero.
                     self.samples.clear();
+                    self.past.clear();
                 }
                 self.samples.push_back(TopSample::of(&status, at));
                 if self.samples.len() > SAMPLES_MAX {
                     self.samples.pop_front();
                 }
+                self.forget();
                 self.status = status;
                 self.silence = None;
             }
@@ -171,6 +191,23 @@ impl TopState {
             TopNews::Rows(list, rows) if list == self.list => self.rows = rows,
             TopNews::Rows(..) => {}
         }
+    }
+
+    /// Takes in what the daemon has kept of the time before.
+    pub(super) fn recall(&mut self, history: &Value) {
+        let seconds = history["step_s"].as_u64().unwrap_or(0).min(SAMPLES_MAX as u64) as usize;
+        let count = history["at_ms"].as_array().map_or(0, Vec::len);
+        for index in 0..count {
+            let rates = TopRate::ALL.map(|rate| rate.past(&history["series"], index, seconds));
+            self.past.extend(std::iter::repeat_n(rates, seconds));
+        }
+        self.forget();
+    }
+
+    /// Forgets the oldest of what no plot has room for.
+    fn forget(&mut self) {
+        let most = SAMPLES_MAX.saturating_sub(self.samples.len());
+        self.past.drain(..self.past.len().saturating_sub(most));
     }
 
     /// Shows another list, or the same in another way. Nothing is known of it yet.
@@ -217,17 +254,17 @@ impl TopState {
 
     /// The last value of a rate.
     pub(super) fn rate(&self, rate: TopRate) -> f64 {
-        let last = self.samples.len().saturating_sub(2);
-        self.rates(rate).nth(last).unwrap_or(0.0)
+        self.rates(rate).last().unwrap_or(0.0)
     }
 
     /// The values of a rate, the oldest first.
     pub(super) fn rates(&self, rate: TopRate) -> impl Iterator<Item = f64> {
         let before = self.samples.iter();
-        before.zip(self.samples.iter().skip(1)).map(move |(before, now)| {
+        let seen = before.zip(self.samples.iter().skip(1)).map(move |(before, now)| {
             let seconds = (now.at - before.at).as_secs_f64().max(0.001);
             now.counts[rate as usize].saturating_sub(before.counts[rate as usize]) as f64 / seconds
-        })
+        });
+        self.past.iter().map(move |rates| rates[rate as usize]).chain(seen)
     }
 
     /// The latency that a share of the last events did not exceed, in microseconds.
@@ -295,6 +332,29 @@ mod tests {
         assert_eq!((state.rates(TopRate::Events).count(), state.silence.take()), (0, None));
         (10..400).for_each(|second| state.hear(status(8, 3), Duration::from_secs(second)));
         assert_eq!(state.samples.len(), SAMPLES_MAX);
+    }
+
+    #[test]
+    fn plots_begin_with_what_the_daemon_has_kept() {
+        let history = json!({ "step_s": 5, "at_ms": [1000, 6000], "series": {
+            "events_s": [3.0, 4.5], "rejected_s": [1.0, 0.0], "bytes_out_s": [null, 7.0],
+            "ends.slow": [10, 0], "refusals.token": [0, 5], "sessions.echo": [9, 9],
+        }});
+        let mut state = TopState::default();
+        state.hear(status(7, 100), Duration::from_secs(1));
+        state.recall(&history);
+        let rates = |state: &TopState, rate| state.rates(rate).collect::<Vec<_>>();
+        assert_eq!(rates(&state, TopRate::Events), [[4.0; 5], [4.5; 5]].concat());
+        assert_eq!(rates(&state, TopRate::BytesOut), [[0.0; 5], [7.0; 5]].concat());
+        assert_eq!(rates(&state, TopRate::Ends), [[2.0; 5], [1.0; 5]].concat());
+        assert_eq!(state.rate(TopRate::Events), 4.5);
+
+        state.hear(status(7, 150), Duration::from_secs(2));
+        assert_eq!(rates(&state, TopRate::Events)[9..], [4.5, 50.0]);
+        (3..240).for_each(|second| state.hear(status(7, 150), Duration::from_secs(second)));
+        assert_eq!(rates(&state, TopRate::Events)[..2], [4.5, 4.5], "the oldest have gone");
+        state.hear(status(8, 3), Duration::from_secs(300));
+        assert!(rates(&state, TopRate::Events).is_empty());
     }
 
     #[test]
