@@ -89,15 +89,7 @@ impl Stage {
         handover::begin(&HandoverHeader::default(), &mut state);
         for session in frozen {
             let listener = ([127, 0, 0, 1], 80).into();
-            let connection = FrozenConnection {
-                fd: 0,
-                listener,
-                remote: None,
-                is_told: false,
-                inbox: None,
-                session,
-                unread: Vec::new(),
-            };
+            let connection = FrozenConnection::new(0, listener, session);
             handover::write(&HandoverRecord::Connection(Box::new(connection)), &mut state);
         }
         let (settings, limits) = (Arc::clone(self.shard.settings()), *self.shard.limits());

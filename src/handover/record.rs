@@ -112,6 +112,16 @@ pub struct FrozenConnection {
     pub unread: Vec<u8>,
 }
 
+impl FrozenConnection {
+    /// A connection with this session, whose client has sent nothing that waits, and whose address
+    /// the socket knows.
+    #[must_use]
+    pub fn new(fd: u32, listener: SocketAddr, session: FrozenSession) -> Self {
+        let (remote, inbox, unread) = (None, None, Vec::new());
+        Self { fd, listener, remote, is_told: false, inbox, session, unread }
+    }
+}
+
 /// What a shard knows of a connection. Moments are of the monotonic clock.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FrozenSession {

@@ -96,15 +96,10 @@ impl Bus {
                 Some(inbox) => Some(inbox.freeze()?),
                 None => None,
             };
-            let connection = FrozenConnection {
-                fd: number as u32,
-                listener: ([127, 0, 0, 1], 80).into(),
-                remote: None,
-                is_told: false,
-                inbox,
-                session: self.shard.freeze(client.id)?,
-                unread: Vec::new(),
-            };
+            let session = self.shard.freeze(client.id)?;
+            let listener = ([127, 0, 0, 1], 80).into();
+            let connection = FrozenConnection::new(number as u32, listener, session);
+            let connection = FrozenConnection { inbox, ..connection };
             handover::write(&HandoverRecord::Connection(Box::new(connection)), &mut state);
         }
         handover::end(&mut state);

@@ -75,15 +75,7 @@ impl Daemon {
             for (fd, name) in (0..).zip(&names).filter(|(_, name)| self.clients[*name].0 == at) {
                 let session = shard.freeze(self.clients[name].1.id).unwrap();
                 let listener = ([127, 0, 0, 1], 80).into();
-                let connection = FrozenConnection {
-                    fd,
-                    listener,
-                    remote: None,
-                    is_told: false,
-                    inbox: None,
-                    session,
-                    unread: Vec::new(),
-                };
+                let connection = FrozenConnection::new(fd, listener, session);
                 handover::write(&HandoverRecord::Connection(Box::new(connection)), &mut state);
             }
         }

@@ -58,14 +58,8 @@ impl Node {
             Some(inbox) => Some(inbox.freeze()?),
             None => None,
         };
-        Some(Box::new(FrozenConnection {
-            fd: 0,
-            listener: ([127, 0, 0, 1], 80).into(),
-            remote: None,
-            is_told: false,
-            inbox,
-            session: self.shard.freeze(id)?,
-            unread: Vec::new(),
-        }))
+        let listener = ([127, 0, 0, 1], 80).into();
+        let connection = FrozenConnection::new(0, listener, self.shard.freeze(id)?);
+        Some(Box::new(FrozenConnection { inbox, ..connection }))
     }
 }

@@ -52,18 +52,14 @@ impl Stage {
             let mut clients = self.clients.values();
             let client = clients.find(|client| client.id == id && !client.is_over);
             let inbox = client.and_then(|client| client.inbox.as_ref());
-            let connection = FrozenConnection {
-                fd: 0,
-                listener: ([127, 0, 0, 1], 80).into(),
-                remote: None,
-                is_told: false,
-                inbox: match inbox {
-                    Some(inbox) => Some(inbox.freeze()?),
-                    None => None,
-                },
-                session: self.shard.freeze(id)?,
-                unread: Vec::new(),
+            let inbox = match inbox {
+                Some(inbox) => Some(inbox.freeze()?),
+                None => None,
             };
+            let session = self.shard.freeze(id)?;
+            let listener = ([127, 0, 0, 1], 80).into();
+            let connection =
+                FrozenConnection { inbox, ..FrozenConnection::new(0, listener, session) };
             handover::write(&HandoverRecord::Connection(Box::new(connection)), &mut state);
         }
         handover::end(&mut state);
