@@ -204,6 +204,26 @@ fn a_receipt_is_given_when_everything_has_left() {
 }
 
 #[test]
+fn a_receipt_is_given_in_the_next_process_too_when_everything_has_left() {
+    let mut stage = Stage::new();
+    let (stuck, reader) = (stage.join(), stage.join());
+    stage.room.insert(stuck.id, 10);
+    stage.deliver(1000, &[(stuck, true), (reader, true)]);
+    stage.flush();
+    assert_eq!(stage.asked(), [(reader, "took")]);
+    let frozen = [stuck, reader].map(|old| stage.shard.freeze(old.id).unwrap());
+    let mut next = Stage::new();
+    let [stuck, reader] = frozen.map(|session| next.shard.adopt(session, next.now).unwrap());
+    next.room.insert(stuck.id, 10);
+    next.flush();
+    assert_eq!(next.asked(), [(reader, "took")], "it has nothing left, whatever was said of it");
+    next.room.insert(stuck.id, usize::MAX);
+    next.shard.writable(stuck.id);
+    next.flush();
+    assert_eq!(next.asked(), [(stuck, "took")]);
+}
+
+#[test]
 fn what_leaves_after_the_end_is_given_no_receipt() {
     let mut stage = Stage::new();
     let stuck = stage.join();

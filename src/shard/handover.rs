@@ -109,7 +109,7 @@ impl Shard {
             return Err(error);
         }
 
-        let is_blocked = !outbox.is_empty();
+        let is_to_flush = !outbox.is_empty() || frozen.topics_owner.is_some();
         self.metrics.outbox_bytes.add(outbox.backlog_bytes() as u64);
         let session = &mut self.sessions[id as usize];
         session.outbox = outbox;
@@ -122,8 +122,10 @@ impl Shard {
         session.ping_interval = frozen.ping_interval.max(1);
         (session.misses, session.misses_max) = (frozen.misses, frozen.misses_max);
         session.asked = frozen.attempt;
-        // Its owner awaits no receipt there, see `TopicConsumer::thaw`.
         session.asks_topics = frozen.topics_owner.is_some();
+        // Whatever the process before was told: its owner here awaits one, so that what a client
+        // does not read is bounded over any number of processes. See `TopicConsumer::thaw`.
+        session.owes_receipt = session.asks_topics;
         // The number of its question counts on for it; other sessions get others.
         self.asked = self.asked.max(frozen.attempt);
 
@@ -131,7 +133,7 @@ impl Shard {
         self.new_refs.put(frozen.old, new);
         self.wheel.cancel(id);
         self.reschedule(id);
-        if is_blocked {
+        if is_to_flush {
             self.mark_dirty(id);
         }
         Ok(new)

@@ -76,12 +76,13 @@ impl TopicConsumer {
         }
     }
 
-    /// A consumer of another process, whose connection has this reference here. It is open: what
-    /// was sent to it there, its shard has.
+    /// A consumer of another process, whose connection has this reference here. It is open, and
+    /// what was sent to it there, its shard has: that owes a receipt for it.
     pub(super) fn thaw(frozen: FrozenConsumer, connection: ConnectionRef, owner: usize) -> Self {
         let FrozenConsumer { options, is_reader, delivered, outstanding, permits, .. } = frozen;
         let new = Self::new(connection, options, owner);
-        Self { is_reader, delivered, outstanding, permits, is_confirmed: true, ..new }
+        let (is_confirmed, awaits_receipt) = (true, true);
+        Self { is_reader, delivered, outstanding, permits, is_confirmed, awaits_receipt, ..new }
     }
 
     pub(super) fn new(

@@ -233,10 +233,12 @@ impl Model {
         }
         self.world.pass_on(&[left]);
         self.part(left);
-        // No receipt is awaited there.
-        self.slots.values_mut().for_each(|slot| slot.awaits = false);
         // Those that wait for another to go are not passed either.
         self.slots.retain(|_, slot| slot.is_open);
+        // One owes a receipt for what was delivered before, as long as its client does not read.
+        self.slots.values_mut().for_each(|slot| slot.awaits = true);
+        let reading: Vec<u32> = self.slots.keys().copied().filter(|slot| slot % 3 > 0).collect();
+        reading.into_iter().for_each(|slot| self.step(&Step::Took(slot)));
     }
 
     /// A consumer is over.
