@@ -428,7 +428,7 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// Joins a topic; a reader waits for one that does not exist.
-    fn join_or_await(
+    pub(super) fn join_or_await(
         &mut self,
         id: ConsumerId,
         name: &TopicName,

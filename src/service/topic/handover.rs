@@ -7,6 +7,7 @@
 
 use super::consumer::{FrozenConsumer, TopicConsumer};
 use super::handles::{ConsumerId, Label};
+use super::opening::Labelled;
 use super::owner::TopicOwner;
 use super::peers::ConnectionRole;
 use super::pending::{Pending, PendingState};
@@ -16,7 +17,9 @@ use super::state::SubscriptionState;
 use super::subscription::{Subscription, SubscriptionMember};
 use super::timers::Timer;
 use super::transient::TransientConnection;
-use super::{Archive, Cause, Position, SubscriptionType, TopicName, TopicOutgoing, TopicRefusal};
+use super::{
+    Archive, Cause, Position, ReaderStart, SubscriptionType, TopicName, TopicOutgoing, TopicRefusal,
+};
 use crate::service::{ConnectionRef, NewRefs};
 use crate::wheel::Now;
 use serde::{Deserialize, Serialize};
@@ -113,7 +116,7 @@ impl<A: Archive> TopicOwner<A> {
         self.set_time(now);
         self.serial = self.serial.max(frozen.serial);
 
-        let mut consumers = NewConsumers::new();
+        let (mut consumers, mut awaited) = (NewConsumers::new(), Vec::new());
         for consumer in frozen.consumers {
             let Some(connection) = refs.of(consumer.connection) else { continue };
             let (old, is_matching, awaits) =
@@ -125,7 +128,7 @@ impl<A: Archive> TopicOwner<A> {
             if is_matching {
                 self.peers.matching.insert(id);
             }
-            awaits.iter().for_each(|topic| self.peers.await_topic(id, topic));
+            awaited.extend(awaits.into_iter().map(|topic| (id, topic)));
         }
 
         for subscription in frozen.subscriptions {
@@ -140,10 +143,13 @@ impl<A: Archive> TopicOwner<A> {
             }
             let ids: Vec<ConsumerId> = members.iter().map(|(id, _)| *id).collect();
             if let Err(refusal) = self.thaw_sub(subscription, members, &consumers) {
+                // They are not in the subscriptions that follow, where others get what they held.
+                consumers.retain(|_, id| !ids.contains(id));
                 ids.into_iter().for_each(|id| self.end_consumer(id, refusal.clone()));
             }
         }
 
+        self.thaw_awaited(awaited);
         for producer in frozen.producers {
             let Some(connection) = refs.of(producer.connection) else { continue };
             if let Err(refusal) = self.thaw_producer(producer, connection) {
@@ -162,6 +168,21 @@ impl<A: Archive> TopicOwner<A> {
         }
         self.reply_all(shares);
         self.drain(out);
+    }
+
+    /// Has readers wait for their topics, or join one that is there: a dead letter of another owner
+    /// may have created it when the one before was at rest.
+    fn thaw_awaited(&mut self, awaited: Vec<(ConsumerId, TopicName)>) {
+        for (id, topic) in awaited {
+            // It may have been refused another topic.
+            if !self.peers.consumers.contains(id) {
+                continue;
+            }
+            let label = Labelled::Partition(topic.partition_number());
+            if let Err(refusal) = self.join_or_await(id, &topic, label, ReaderStart::Earliest) {
+                self.end_consumer(id, refusal);
+            }
+        }
     }
 
     fn thaw_sub(

@@ -103,6 +103,9 @@ impl<A: Archive> TopicOwner<A> {
             if let Some(id) = reader {
                 slice.spend(TOPIC_STEPS);
                 let name = created.name.clone();
+                if let Some(reader) = self.peers.consumers.get_mut(id) {
+                    reader.awaits.retain(|awaited| *awaited != name);
+                }
                 // Whatever start the reader asked for, all messages of a new topic come after it.
                 let label = Labelled::Partition(name.partition_number());
                 if let Err(refusal) = self.join(id, &name, label, ReaderStart::Earliest) {

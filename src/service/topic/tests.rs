@@ -6,6 +6,7 @@ mod creation;
 mod deletion;
 mod endurance;
 mod faults;
+mod handover;
 mod ids;
 mod inquiries;
 mod keys;

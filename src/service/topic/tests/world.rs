@@ -281,8 +281,18 @@ impl World {
 
     /// Another process takes the topics over, with all connections but these.
     pub(super) fn pass_on(&mut self, left: &[u32]) {
+        let frozen = self.frozen();
+        self.pass_to(&frozen, left);
+    }
+
+    /// What another process is told.
+    pub(super) fn frozen(&self) -> Vec<u8> {
         assert!(self.topics.is_at_rest(), "something is under way");
-        let frozen = serde_json::to_vec(&self.topics.freeze()).unwrap();
+        serde_json::to_vec(&self.topics.freeze()).unwrap()
+    }
+
+    /// Another process, which was told this, takes the topics over.
+    pub(super) fn pass_to(&mut self, frozen: &[u8], left: &[u32]) {
         let mut refs = NewRefs::default();
         for passed in self.topics.peers.roles.keys().filter(|it| !left.contains(&it.id)) {
             refs.put(*passed, *passed);
@@ -292,7 +302,7 @@ impl World {
         let mut archive = std::mem::take(self.topics.archive());
         archive.crash();
         self.topics = TopicOwner::new(archive, self.rules.clone(), self.now);
-        let frozen = serde_json::from_slice(&frozen).unwrap();
+        let frozen = serde_json::from_slice(frozen).unwrap();
         self.topics.thaw(frozen, &refs, self.now, &mut self.out);
     }
 
