@@ -11,6 +11,10 @@ use std::sync::Arc;
 impl Stage {
     /// Passes all connections to another shard, unless one of them cannot be passed.
     pub(in super::super) fn hand_over(&mut self) {
+        // As the daemon waits until nothing is on its way.
+        while self.shard.has_questions() {
+            self.flush();
+        }
         let Some(state) = self.state() else { return };
         self.shard.give_away(std::mem::take(&mut self.there), self.now);
         assert!(
@@ -93,6 +97,10 @@ impl Stage {
                 let new = new(id, serial)?;
                 Some(((new.id, new.serial), attempt))
             })
+            .collect();
+        let topics = std::mem::take(&mut self.topics).into_iter();
+        self.topics = topics
+            .filter_map(|(id, serial)| new(id, serial).map(|new| (new.id, new.serial)))
             .collect();
         let remembered = std::mem::take(&mut self.remembered).into_iter();
         self.remembered = remembered
