@@ -289,6 +289,8 @@ struct Setup {
 /// # Errors
 /// When something cannot be listened on, or a shard cannot run; what was started ends by itself.
 pub fn start(mut plan: Plan) -> Result<Daemon, StartError> {
+    let asked: Vec<SocketAddr> = plan.listen.iter().map(|listen| listen.address).collect();
+    plan.inherited.close_unwanted(&asked, plan.admin.as_ref().map(|admin| admin.address));
     let (slots, listeners) = listen_for_clients(&plan)?;
     let inherited = &mut plan.inherited;
     let admin = plan.admin.as_ref().map(|admin| admin.listen(inherited)).transpose()?;

@@ -3,7 +3,7 @@
 
 use super::notify::notify;
 use super::reload::Running;
-use super::{CliError, child};
+use super::{CliError, child, load};
 use crate::http::v1::UpgradeOutcome;
 use crate::io::handover::{HandedOver, HandoverChannel, NewProcess};
 use crate::io::{Daemon, Inherited};
@@ -88,10 +88,17 @@ pub(super) fn passable<'a>(
              daemon below an init",
         ));
     }
-    match daemon.handover_obstacle() {
-        Some(obstacle) => Err(CliError::new(obstacle)),
-        None => Ok(file),
+    if let Some(obstacle) = daemon.handover_obstacle() {
+        return Err(CliError::new(obstacle));
     }
+    // What is wrong with the file, the program that would run tells.
+    if load::file(file).is_ok_and(|next| next.plan.cluster.is_some()) {
+        return Err(CliError::new(
+            "the configuration has [cluster] now, whose nodes would know nothing of the members of \
+             channels from before; a restart ends all sessions",
+        ));
+    }
+    Ok(file)
 }
 
 /// The path as it was started by, where the next release is by now.

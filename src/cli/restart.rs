@@ -18,6 +18,10 @@ const SIGN: &str = "restart";
 /// Time for the program to check the configuration; it has less where a stop has.
 const CHECK_MAX: Duration = Duration::from_secs(5);
 
+/// Time in which the service manager closes what it does not keep: systemd 254 and later do so by
+/// another process, which may come to it after the word that everything is taken.
+const REFUSED_MAX: Duration = Duration::from_millis(200);
+
 /// Whether the stop that comes now is that of a restart. It is asked once.
 pub(super) fn is_wanted() -> bool {
     sign().is_some_and(|sign| fs::remove_dir(sign).is_ok())
@@ -52,7 +56,7 @@ pub(super) fn leave(
     keep(LEFT_BEHIND, std::os::fd::AsFd::as_fd(&end)).map_err(failed)?;
     // Its own is the only other one.
     drop(end);
-    if !channel.is_held() {
+    if !channel.is_held_for(REFUSED_MAX) {
         return Err(CliError::new(
             "the service manager keeps nothing: the unit lacks FileDescriptorStoreMax=",
         ));

@@ -120,6 +120,19 @@ impl Inherited {
         taken.into_iter().map(|(_, socket)| socket).collect()
     }
 
+    /// Closes the listeners of a process that has gone which this one has no use for: addresses that
+    /// are new may have their ports, and could not be bound beside them.
+    pub(super) fn close_unwanted(&mut self, clients: &[SocketAddr], admin: Option<SocketAddr>) {
+        // A process that hands over goes on with all of them if this one fails.
+        if self.is_after_one {
+            self.made.retain(|(place, _)| match place {
+                ListenerPlace::Clients { asked, .. } => clients.contains(asked),
+                ListenerPlace::Admin(asked) => admin == Some(*asked),
+                ListenerPlace::Publishers(_) | ListenerPlace::AdminSocket(_) => true,
+            });
+        }
+    }
+
     /// Closes what the process before has made and this one has no use for.
     pub(super) fn close_left(&mut self) {
         self.made = Vec::new();
@@ -208,7 +221,10 @@ impl Inherited {
         let Some(path) = settings.path.as_deref() else { return Ok(None) };
         let is_place =
             |place: &ListenerPlace| matches!(place, ListenerPlace::Publishers(it) if it == path);
-        if let Some(socket) = self.take(is_place).pop() {
+        // Without its path, by which publishers find it, it is of no use.
+        if let Some(socket) = self.take(is_place).pop().filter(|_| listen::is_socket(path)) {
+            // The configuration may have changed since it was made.
+            listen::permit(settings, path)?;
             return Ok(Some(FeedSocket { socket, is_own: true }));
         }
         let Some((_, given)) = self.unix.iter().find(|(actual, _)| actual == path) else {

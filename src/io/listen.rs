@@ -301,6 +301,11 @@ fn bind_unix(key: SocketKey, path: &Path) -> Result<OwnedFd, ListenError> {
     Ok(socket)
 }
 
+/// Whether there is a socket at a path.
+pub(super) fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
 /// Gives the feed's socket the mode and the group of its settings; without a group the daemon's
 /// own.
 ///

@@ -15,6 +15,7 @@ use std::io::{IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -47,8 +48,9 @@ impl Manager {
         let (kept, is_over) = (Kept::default(), Arc::<AtomicBool>::default());
         let (for_thread, until) = (Arc::clone(&kept), Arc::clone(&is_over));
         let thread = std::thread::spawn(move || {
+            let mut refused = Vec::new();
             while !until.load(Relaxed) {
-                hear(&socket, &for_thread, count);
+                hear(&socket, &for_thread, &mut refused, count);
             }
         });
         Self { directory, kept, is_over, thread: Some(thread) }
@@ -94,14 +96,15 @@ impl Drop for Manager {
     }
 }
 
-/// Hears the next word, if one comes soon, as sd_notify(3) has it.
-fn hear(socket: &UnixDatagram, kept: &Kept, count: usize) {
+/// Hears the next word, if one comes soon, as sd_notify(3) has it. What finds no room is closed when
+/// there is nothing else to do, as systemd 254 and later have it.
+fn hear(socket: &UnixDatagram, kept: &Kept, refused: &mut Vec<OwnedFd>, count: usize) {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0; 4096];
     let received =
         recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC);
-    let Ok(received) = received else { return };
+    let Ok(received) = received else { return refused.clear() };
     let mut passed = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
@@ -116,9 +119,12 @@ fn hear(socket: &UnixDatagram, kept: &Kept, count: usize) {
         kept.retain(|(other, _)| Some(other.as_str()) != name);
     } else if has("FDSTORE=1") {
         assert!(has("FDPOLL=0"), "it would be dropped as soon as the process has gone: {text}");
-        let left = passed.into_iter().map(|fd| (name.unwrap().to_owned(), fd));
-        let room = count - kept.len();
-        kept.extend(left.take(room));
+        for fd in passed {
+            match kept.len() < count {
+                true => kept.push((name.unwrap().to_owned(), fd)),
+                false => refused.push(fd),
+            }
+        }
     }
 }
 
@@ -200,6 +206,13 @@ fn a_restart_that_cannot_keep_connections_is_a_stop_and_says_why() {
         std::fs::write(daemon.path("fanfare.toml"), "nonsense = 1").unwrap();
     };
     ends(&manager, setup(), break_it, "nonsense");
+    let break_it = |daemon: &Daemon| {
+        let file = daemon.path("fanfare.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let cluster = "[cluster]\nurl = \"nats://127.0.0.1:1\"\nname = \"one\"\nnode = \"a\"\n";
+        std::fs::write(file, text + cluster).unwrap();
+    };
+    ends(&manager, setup(), break_it, "[cluster]");
     // Neither is anything lost of what the next daemon would do.
     let setup = setup().with("NOTIFY_SOCKET", "/nonexistent");
     let setup = setup.with("RUNTIME_DIRECTORY", manager.directory.path().display());
@@ -263,6 +276,33 @@ fn the_next_process_may_have_fewer_threads() {
     clients.iter_mut().for_each(|client| assert!(client.ask(r#"{"data":{}}"#).contains("ok")));
     // From each socket of the two that are left.
     (0..20).for_each(|id| drop(join(&daemon, &user(1, id))));
+}
+
+#[test]
+fn a_listener_may_change_to_an_address_with_the_same_port() {
+    let manager = Manager::keeping(4);
+    let daemon = manager.of(setup()).start();
+    let mut client = join(&daemon, &user(1, 1));
+    let everywhere = SocketAddr::from(([0; 4], daemon.address.port()));
+    let daemon = manager.restart(daemon, |setup| setup.set("listen.0.address", everywhere));
+    assert_eq!(daemon.address, everywhere);
+    assert!(client.ask(r#"{"data":{}}"#).contains("ok"));
+    join(&daemon, &user(1, 2));
+}
+
+#[test]
+fn sockets_in_the_file_system_are_as_the_configuration_has_them_now() {
+    let manager = Manager::keeping(4);
+    let daemon = manager.of(Setup::new().set("feed.unix.mode", "0660")).start();
+    let path = daemon.socket();
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o660);
+    let daemon = manager.restart(daemon, |setup| setup.set("feed.unix.mode", "0600"));
+    assert_eq!(mode(), 0o600);
+    // By mistake.
+    std::fs::remove_file(&path).unwrap();
+    let daemon = manager.restart(daemon, |setup| setup);
+    daemon.assert_works();
 }
 
 #[test]

@@ -36,7 +36,8 @@ impl AdminListeners {
             let is_place = |place: &ListenerPlace| {
                 matches!(place, ListenerPlace::AdminSocket(it) if it == path)
             };
-            inherited.take(is_place).pop()
+            // Without its path, by which operators find it, it is of no use.
+            inherited.take(is_place).pop().filter(|_| listen::is_socket(path))
         });
         let unix = match (passed, path) {
             (None, Some(path)) => Some(listen::private_unix(SocketKey::Admin, path)?),

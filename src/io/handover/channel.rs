@@ -70,13 +70,13 @@ impl HandoverChannel {
         self.0
     }
 
-    /// Whether any process has the other end.
+    /// Whether any process still has the other end after this time.
     #[must_use]
-    pub fn is_held(&self) -> bool {
+    pub fn is_held_for(&self, time: Duration) -> bool {
         let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
-        let at_once = rustix::time::Timespec::default();
+        let Ok(time) = rustix::time::Timespec::try_from(time) else { return false };
         // An end is told without being asked for.
-        let told = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&at_once)));
+        let told = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&time)));
         told.is_ok_and(|told| told == 0)
     }
 
@@ -222,9 +222,9 @@ mod tests {
         assert!(sender.send(b"", &many).is_err());
         let error = receiver.receive(Duration::from_millis(20)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(receiver.is_held());
+        assert!(receiver.is_held_for(Duration::from_millis(20)));
         drop(sender);
-        assert!(!receiver.is_held());
+        assert!(!receiver.is_held_for(Duration::ZERO));
         let error = receiver.receive(SECOND).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         assert!(HandoverChannel::of(UnixStream::pair().unwrap().0.into()).is_err());
