@@ -115,6 +115,8 @@ impl Serve {
         announce(&daemon);
         if let Some(trial) = &trial {
             trial.leave_addresses(&daemon)?;
+            // The log, which another thread writes, stands before this on a terminal.
+            io::log::finish(io::log::END_MAX);
             // The daemon runs whether this can be read or not.
             if let Err(error) = print(&trial.welcome(&daemon)) {
                 tracing::warn!("{error}");
