@@ -246,6 +246,7 @@ impl Trial {
             .env("XDG_STATE_HOME", self.state.path())
             .env("FANFARE_LISTEN_0_ADDRESS", "127.0.0.1:0")
             .env("FANFARE_LISTEN_1_ADDRESS", "127.0.0.1:0")
+            .env("FANFARE_LISTEN_2_ADDRESS", "127.0.0.1:0")
             .env("FANFARE_ADMIN_ADDRESS", "127.0.0.1:0")
             .env_remove("FANFARE_LONG")
             .env_remove("FANFARE_TEST_DRIVER")
@@ -259,11 +260,7 @@ impl Trial {
         trial.child.wait().unwrap();
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_fanfare"));
         let mut serve = Command::new(program);
-        serve
-            .arg("serve")
-            .current_dir(program.parent().unwrap())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+        serve.arg("serve").current_dir(program.parent().unwrap()).stdout(Stdio::piped());
         serve.env("FANFARE_FEED_UNIX_PATH", trial.state.path().join("its socket"));
         trial.child = trial.environment(&mut serve).spawn().unwrap();
         let mut printed = String::new();
