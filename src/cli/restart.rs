@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const SIGN: &str = "restart";
 /// Time for the program to check the configuration; it has less where a stop has.
 const CHECK_MAX: Duration = Duration::from_secs(5);
+/// Time for it where a stop has none.
+const CHECK_MIN: Duration = Duration::from_secs(1);
 
 /// Time in which the service manager closes what it does not keep: systemd 254 and later do so by
 /// another process, which may come to it after the word that everything is taken.
@@ -47,7 +49,7 @@ pub(super) fn leave(
     let start = Instant::now();
     let file = handover::passable(daemon, configuration)?;
     // One that cannot start would let the clients wait for nothing.
-    handover::check(&handover::own_program(), file, CHECK_MAX.min(times.drain / 2))?;
+    handover::check(&handover::own_program(), file, (times.drain / 2).clamp(CHECK_MIN, CHECK_MAX))?;
     let failed = |error: std::io::Error| {
         CliError::new(format!("the service manager keeps nothing: {error}"))
     };
