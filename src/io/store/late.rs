@@ -49,7 +49,9 @@ pub(in crate::io) fn start_late(
         match started {
             Ok(()) => {
                 let waited_ms = start.elapsed().as_millis();
-                tracing::info!("the store is open, {waited_ms} ms after the process before");
+                tracing::info!(
+                    "the store is open, {waited_ms} ms after this process began to serve"
+                );
             }
             Err(error) => {
                 tracing::error!("the daemon ends: {error}");
