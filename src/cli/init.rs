@@ -193,7 +193,7 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> CliError {
 fn next_steps(file: &Path, kinds: &[Kind], is_service: bool) -> String {
     let (file, pages) = (quoted(file), kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>());
     let start = match is_service {
-        true => "systemctl enable --now fanfare".to_owned(),
+        true => "systemctl enable fanfare && systemctl restart fanfare".to_owned(),
         false => format!("fanfare serve --config {file}"),
     };
     format!(
