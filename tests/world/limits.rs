@@ -1,6 +1,6 @@
 //! The bounds of the daemon: connections, descriptors, subscriptions.
 
-use crate::harness::{Client, PATH, Setup, head, http, token};
+use crate::harness::{Client, PATH, Setup, eventually, head, http, token};
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use std::path::Path;
 use std::time::Duration;
@@ -88,6 +88,13 @@ fn without_descriptors_the_daemon_waits_quietly_and_recovers() {
     assert!(daemon.metric("accept_errors_total") > 0);
     let logged = daemon.logged("descriptors (").len();
     assert!((1..=5).contains(&logged), "{logged} lines");
+    // Those that have gone still wait to be accepted, and may fill the table once more.
+    eventually("a client is let in again", || {
+        let mut client = Client::raw(daemon.address);
+        client.bytes(head(PATH).as_bytes());
+        client.answer_within(Duration::from_secs(2)) == Some(101)
+    });
+    daemon.await_metric("connections", 1);
     daemon.assert_works();
 }
 
