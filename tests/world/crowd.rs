@@ -2,19 +2,20 @@
 
 use crate::channel::{join, setup};
 use crate::handover::{CHANNELS, read, user, visit};
-use crate::harness::{APP_SECRET, Client, Daemon, Echo, Going, Service, Setup, event};
+use crate::harness::{APP_SECRET, Client, Daemon, Echo, Going, Service, Setup, event, eventually};
 use crate::{topic, wazo};
 use serde_json::json;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Dialects of the crowd.
 const DIALECTS: usize = 5;
 /// Topics that the clients of Personium's follow.
 const TOPICS: usize = 3;
-/// Between two hand-overs, so that events come before, in and after each.
-const BETWEEN: Duration = Duration::from_millis(100);
-/// Between two rounds of events.
+/// Rounds of events between two hand-overs, so that they come before, in and after each.
+const BETWEEN: u64 = 5;
+/// Between two rounds of events, which clients read only in the end.
 const PAUSE: Duration = Duration::from_millis(20);
 
 fn crowd_setup() -> Setup {
@@ -76,6 +77,8 @@ fn a_crowd_of_all_dialects_gets_every_event_once_over_many_hand_overs() {
 
     let mut publisher = service.daemon.publisher();
     let mut feed = Going::new();
+    let published = Arc::<AtomicU64>::default();
+    let for_thread = Arc::clone(&published);
     feed.go(move |is_over| {
         let (mut number, mut sent) = (0, 0);
         while !is_over.load(Relaxed) {
@@ -83,6 +86,7 @@ fn a_crowd_of_all_dialects_gets_every_event_once_over_many_hand_overs() {
             publisher.send(lines);
             (number, sent) = (number + 1, sent + count);
             assert_eq!(publisher.receipt(), (sent, 0));
+            for_thread.store(number, Relaxed);
             std::thread::sleep(PAUSE);
         }
         number
@@ -95,7 +99,8 @@ fn a_crowd_of_all_dialects_gets_every_event_once_over_many_hand_overs() {
         assert!(answer["passed"].as_u64().unwrap() >= clients as u64, "round {round}: {answer}");
         assert_eq!(answer["told"], 0, "round {round}: {answer}");
         pauses.push(answer["pause_ms"].as_f64().unwrap());
-        std::thread::sleep(BETWEEN);
+        let before = published.load(Relaxed);
+        eventually("events come between", || published.load(Relaxed) >= before + BETWEEN);
     }
     eprintln!("pauses in ms with {clients} clients: {pauses:.1?}");
     assert!(visitors.end()[0] > 10);

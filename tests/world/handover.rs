@@ -14,47 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// A program that says what a new process does until a point, and ends there or does something else.
-const FAKE: &str = r#"#!/usr/bin/env python3
-import json, os, socket, sys, time
-point = open(os.path.join(os.path.dirname(sys.argv[0]), "point")).read()
-if sys.argv[1] == "check":
-    if point == "check":
-        sys.stderr.write("it is all wrong\n" + "x" * 200000)
-    sys.exit(78 if point == "check" else 0)
-end = socket.socket(fileno=0)
-def say(word, fds=()):
-    socket.send_fds(end, [json.dumps(word).encode()], fds)
-def at(name):
-    if point == name:
-        sys.exit(1)
-def hear():
-    while True:
-        try:
-            return json.loads(socket.recv_fds(end, 65536, 250)[0])
-        except BlockingIOError:
-            time.sleep(0.001)
-at("start")
-newest = 1 if point != "format" else 3
-say({"Hello": {"oldest": newest, "newest": newest, "release": "9.9.9"}})
-at("hello")
-while hear()["Listeners"]["follow"]:
-    pass
-at("listeners")
-say("Ready")
-at("ready")
-assert "State" in hear()
-at("state")
-if point == "nonsense":
-    end.send(b"nonsense")
-elif point == "early":
-    say("Ready")
-elif point == "sorry":
-    say({"Sorry": {"reason": "there is no room"}})
-elif point == "file":
-    say({"Taken": {"connections": 1}}, [os.open("/dev/null", os.O_RDONLY)])
-time.sleep(60)
-"#;
 /// Channels that clients and publishers talk in.
 pub(crate) const CHANNELS: usize = 5;
 
@@ -155,9 +114,6 @@ fn clients_and_publishers_talk_on_over_several_hand_overs_and_nothing_is_lost_or
 #[test]
 fn a_new_process_that_fails_at_any_point_leaves_everything_to_the_old_one() {
     let service = Service::start(setup().set("threads", 2));
-    let fake = service.daemon.path("fake");
-    std::fs::write(&fake, FAKE).unwrap();
-    std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut clients: Vec<Client> =
         (0..20).map(|id| join(&service.daemon, &user(id % CHANNELS, id))).collect();
     service.daemon.await_metric("subscriptions", 20);
@@ -182,8 +138,7 @@ fn a_new_process_that_fails_at_any_point_leaves_everything_to_the_old_one() {
         ("silence", "has not taken over"),
     ];
     for (point, said) in points {
-        std::fs::write(service.daemon.path("point"), point).unwrap();
-        let told = service.fail(&["--binary", fake.to_str().unwrap()]);
+        let told = service.fail_at(point);
         assert!(told.contains(said), "{point}: {told}");
         let before = published.load(Relaxed);
         eventually("events are published", || published.load(Relaxed) > before + 20);

@@ -3,6 +3,8 @@
 use super::{Daemon, Setup, command};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Output;
 use std::sync::Arc;
@@ -11,6 +13,46 @@ use std::thread::JoinHandle;
 
 /// The token of operators.
 pub(crate) const OPERATOR_TOKEN: &str = "admin-token-0123456789abcdef";
+
+/// A program that says what a new process does until a point, and ends there or does something else.
+const FAKE: &str = r#"#!/usr/bin/env python3
+import json, os, socket, sys
+point = open(os.path.join(os.path.dirname(sys.argv[0]), "point")).read()
+if sys.argv[1] == "check":
+    if point == "check":
+        sys.stderr.write("it is all wrong\n" + "x" * 200000)
+    sys.exit(78 if point == "check" else 0)
+end = socket.socket(fileno=0)
+end.setblocking(True)
+def say(word, fds=()):
+    socket.send_fds(end, [json.dumps(word).encode()], fds)
+def at(name):
+    if point == name:
+        sys.exit(1)
+def hear():
+    return json.loads(socket.recv_fds(end, 65536, 250)[0])
+at("start")
+newest = 1 if point != "format" else 3
+say({"Hello": {"oldest": newest, "newest": newest, "release": "9.9.9"}})
+at("hello")
+while hear()["Listeners"]["follow"]:
+    pass
+at("listeners")
+say("Ready")
+at("ready")
+assert "State" in hear()
+at("state")
+if point == "nonsense":
+    end.send(b"nonsense")
+elif point == "early":
+    say("Ready")
+elif point == "sorry":
+    say({"Sorry": {"reason": "there is no room"}})
+elif point == "file":
+    say({"Taken": {"connections": 1}}, [os.open("/dev/null", os.O_RDONLY)])
+# Silent until it is ended.
+end.recv(1)
+"#;
 
 /// A daemon, and the processes that have taken over from it.
 pub(crate) struct Service {
@@ -32,6 +74,17 @@ impl Service {
         let output = self.upgrade(options);
         assert!(!output.status.success(), "it is made");
         String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Asks for a hand-over to a process that goes as far as this point of [`FAKE`]. Returns what the
+    /// command says.
+    #[track_caller]
+    pub(crate) fn fail_at(&self, point: &str) -> String {
+        let program = self.daemon.path("fake");
+        std::fs::write(&program, FAKE).unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(self.daemon.path("point"), point).unwrap();
+        self.fail(&["--binary", program.to_str().unwrap()])
     }
 
     fn socket(&self) -> PathBuf {
