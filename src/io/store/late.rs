@@ -12,7 +12,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Time for the process before to close it: longer than its sessions have for their goodbyes.
+/// Time for the process before to close it: an older release does so only after the goodbyes of its
+/// sessions.
 const CLOSED_MAX: Duration = Duration::from_secs(120);
 /// Interval between two attempts.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(10);

@@ -119,7 +119,8 @@ enum OwnerRest {
     None,
     /// It delivers nothing more, and answers what it was asked.
     Begun(FrozenReply),
-    /// It has told what it knows, and keeps what it is asked from outside for when it goes on.
+    /// It has told what it knows, and keeps what it is asked from outside for when it goes on: one
+    /// request at most of each who asks, as each waits for its answer.
     Frozen(Vec<OutsideRequest>),
 }
 

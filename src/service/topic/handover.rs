@@ -137,7 +137,7 @@ impl<A: Archive> TopicOwner<A> {
                 .iter()
                 .filter_map(|(old, label)| Some((*consumers.get(old)?, *label)))
                 .collect();
-            // As the archive has it: nobody holds anything.
+            // As the archive has it: no consumer holds a message.
             if members.is_empty() {
                 continue;
             }
